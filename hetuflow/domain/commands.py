@@ -1,0 +1,387 @@
+"""What can be asked of each actor. Imperative, frozen; parsed and typed before they get here.
+
+Commands carry what the decision needs from elsewhere: the job as a `JobSnapshot`, a slot as a `Placement`.
+In updates, `changes` maps member names to new values (already typed); a member that is absent stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from attrs import Factory, frozen
+
+from hetuflow.domain.decider import Guard, Placement
+
+JSON = Mapping[str, Any]
+
+
+@frozen(slots=True, kw_only=True)
+class JobSnapshot:
+    """A job as of `version` of its stream, to be copied into a task. A decision that uses it guards that version."""
+
+    job_id: str
+    version: int
+    namespace_id: str
+    name: str
+    environment: JSON | None
+    config: JSON
+    agent_id: str | None
+    status: int
+    enabled_at: datetime | None
+    deleted: bool = False
+
+    @property
+    def guard(self) -> Guard:
+        return Guard(f"job-{self.job_id}", self.version)
+
+
+# --- job -----------------------------------------------------------------------------------------------------------
+
+
+@frozen(slots=True, kw_only=True)
+class CreateJob:
+    job_id: str
+    namespace_id: str = "default"
+    name: str
+    description: str | None = None
+    environment: JSON | None = None
+    config: JSON
+    agent_id: str | None = None
+    status: int = 100
+    schedule: CreateSchedule | None = None
+    """A schedule to open in the same commit (the `cron_expr` shorthand)."""
+
+
+@frozen(slots=True, kw_only=True)
+class UpdateJob:
+    """`changes` of: namespace_id, name, description, environment, config, agent_id, status."""
+
+    changes: JSON
+
+
+@frozen(slots=True)
+class EnableJob:
+    pass
+
+
+@frozen(slots=True)
+class DisableJob:
+    pass
+
+
+@frozen(slots=True)
+class DeleteJob:
+    pass
+
+
+# --- schedule ------------------------------------------------------------------------------------------------------
+
+
+@frozen(slots=True, kw_only=True)
+class CreateSchedule:
+    """`guards`: the job's version (the job must exist and not be deleted)."""
+
+    schedule_id: str
+    job_id: str
+    name: str | None = None
+    description: str | None = None
+    schedule_kind: int
+    cron_expression: str | None = None
+    interval_secs: int | None = None
+    max_count: int | None = None
+    timezone: str = "UTC"
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    event_type: str | None = None
+    event_filter: JSON | None = None
+    status: int = 100
+    misfire_policy: str = "fire_once"
+    misfire_grace_seconds: int = 60
+    overlap_policy: str = "allow"
+    jitter_seconds: int = 0
+    parameters: JSON = Factory(dict)
+    priority: int = 0
+    guards: Sequence[Guard] = ()
+
+
+@frozen(slots=True, kw_only=True)
+class UpdateSchedule:
+    """`changes` of any editable member of `CreateSchedule`, and `status`."""
+
+    changes: JSON
+
+
+@frozen(slots=True)
+class EnableSchedule:
+    pass
+
+
+@frozen(slots=True)
+class DisableSchedule:
+    pass
+
+
+@frozen(slots=True, kw_only=True)
+class DeleteSchedule:
+    reason: str = "user"
+
+
+@frozen(slots=True, kw_only=True)
+class FireSchedule:
+    """The ticker's question: cover every nominal time up to now.
+
+    Opens the tasks' streams in the same append, guarded by the job's version and `guards` (the slot's lease).
+    `placements` are slots held for the tasks this fire may make, in order; those not used are given back by the
+    caller, who sees in the decision which tasks were dispatched.
+    """
+
+    job: JobSnapshot
+    placements: Sequence[Placement] = ()
+    guards: Sequence[Guard] = ()
+
+
+@frozen(slots=True, kw_only=True)
+class SuspendSchedule:
+    error: str
+
+
+# --- task ----------------------------------------------------------------------------------------------------------
+
+
+@frozen(slots=True, kw_only=True)
+class CreateTask:
+    """A task by hand (run, execute, api). None = inherit from job (or schedule, resolved by the caller).
+
+    `config` members override the job's one by one; `environment` merges over job < job config, then
+    `config.environment`. With a `placement`, it is dispatched in the same append when it is due now.
+    """
+
+    task_id: str
+    job: JobSnapshot
+    trigger: str
+    name: str | None = None
+    description: str | None = None
+    namespace_id: str | None = None
+    priority: int = 0
+    schedule_id: str | None = None
+    schedule_kind: int = 4
+    nominal_at: datetime | None = None
+    scheduled_at: datetime | None = None
+    environment: JSON | None = None
+    parameters: JSON = Factory(dict)
+    config: JSON | None = None
+    retry_count: int = 0
+    dependencies: JSON | None = None
+    placement: Placement | None = None
+
+
+@frozen(slots=True, kw_only=True)
+class UpdateTask:
+    """`changes` of: name, description, namespace_id, priority, scheduled_at, environment, parameters, config."""
+
+    changes: JSON
+    lock_version: int | None = None
+
+
+@frozen(slots=True, kw_only=True)
+class DispatchTask:
+    """Claim and dispatch in one append: TaskLocked + TaskDispatched. The epoch is the state's plus one."""
+
+    instance_id: str
+    placement: Placement
+
+
+@frozen(slots=True, kw_only=True)
+class RequeueInstance:
+    """The run provably never started (refused by the agent, or unknown to it on the same incarnation)."""
+
+    instance_id: str
+    epoch: int
+    reason: str
+
+
+@frozen(slots=True, kw_only=True)
+class LoseInstance:
+    """The agent's lease ran out, or the agent restarted without knowing this run. Uses a retry."""
+
+    instance_id: str
+    epoch: int
+    message: str
+
+
+@frozen(slots=True, kw_only=True)
+class ReportStarted:
+    instance_id: str
+    agent_id: str
+    epoch: int
+    started_at: datetime
+    pid: int | None = None
+    isolation: str | None = None
+
+
+@frozen(slots=True, kw_only=True)
+class ReportEnded:
+    """The agent's word on how an instance ended.
+
+    `reason` is None for success, else an `InstanceReason`; `rejected` means that nothing was started.
+    """
+
+    instance_id: str
+    agent_id: str
+    epoch: int
+    reason: str | None
+    started_at: datetime | None
+    completed_at: datetime
+    duration_seconds: float
+    error_message: str | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    metrics: JSON | None = None
+    output: JSON | None = None
+
+
+@frozen(slots=True, kw_only=True)
+class Report:
+    """What one agent says of one task, in order, decided and appended together. Repeats are no change."""
+
+    reports: Sequence[ReportStarted | ReportEnded]
+
+
+@frozen(slots=True, kw_only=True)
+class CancelTask:
+    """At once when Pending, Locked or WaitingRetry; requested when dispatched or running. `cause`: user, cascade, ..."""
+
+    reason: str | None = None
+    cause: str = "user"
+    by: str = "user"
+
+
+@frozen(slots=True)
+class RetryTask:
+    pass
+
+
+@frozen(slots=True)
+class DeleteTask:
+    pass
+
+
+# --- agent ---------------------------------------------------------------------------------------------------------
+
+
+@frozen(slots=True, kw_only=True)
+class CreateAgent:
+    agent_id: str
+    name: str | None = None
+    namespace_id: str = "default"
+    description: str | None = None
+    address: str = ""
+    labels: JSON | None = None
+    metadata: JSON | None = None
+    max_concurrent_tasks: int | None = None
+    config: JSON | None = None
+
+
+@frozen(slots=True, kw_only=True)
+class ConnectAgent:
+    """A hello. Refused (`Rejected("incarnation_old")`) when a higher incarnation is known.
+
+    An equal incarnation with another live session is decided by the gateway (ping), which then passes `takeover`.
+    """
+
+    agent_id: str
+    server_id: str
+    session: str
+    address: str
+    name: str
+    incarnation: int
+    labels: JSON
+    metadata: JSON
+    max_concurrent_tasks: int
+    version: str
+    host: str
+    lease_seconds: float
+    takeover: bool = False
+
+
+@frozen(slots=True, kw_only=True)
+class DisconnectAgent:
+    session: str
+    reason: str
+
+
+@frozen(slots=True, kw_only=True)
+class LoseAgent:
+    session: str
+
+
+@frozen(slots=True, kw_only=True)
+class UpdateAgent:
+    """`changes` of: name, namespace_id, description, address, labels, metadata, max_concurrent_tasks, config.
+
+    `labels: None` clears the labels set here: the reported ones hold again.
+    """
+
+    changes: JSON
+
+
+@frozen(slots=True, kw_only=True)
+class DrainAgent:
+    reason: str | None = None
+
+
+@frozen(slots=True)
+class UndrainAgent:
+    pass
+
+
+@frozen(slots=True)
+class RemoveAgent:
+    pass
+
+
+# --- server, lease -------------------------------------------------------------------------------------------------
+
+
+@frozen(slots=True, kw_only=True)
+class StartServer:
+    server_id: str
+    name: str
+    address: str
+    version: str
+
+
+@frozen(slots=True, kw_only=True)
+class UpdateServer:
+    """`changes` of: name, address, description, bind_namespaces."""
+
+    changes: JSON
+
+
+@frozen(slots=True)
+class StopServer:
+    pass
+
+
+@frozen(slots=True)
+class LoseServer:
+    pass
+
+
+@frozen(slots=True)
+class RemoveServer:
+    pass
+
+
+@frozen(slots=True, kw_only=True)
+class TakeLease:
+    slot: int
+    server_id: str
+
+
+@frozen(slots=True, kw_only=True)
+class ReleaseLease:
+    slot: int
+    server_id: str

@@ -1,0 +1,191 @@
+"""What a decider is: four pure values, and the values they exchange with the kernel.
+
+`decide(command, state, now)` says what happens, `evolve(state, event)` what is then true, `intents(state)` what should be
+so in the outside world because of it. No clock, no randomness, no I/O, no await: time, ids and other entities' states
+come in with the command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Generic, Protocol, TypeVar
+
+from attrs import Factory, field, frozen
+
+from hetuflow.domain.events import Event
+
+S = TypeVar("S")
+
+
+@frozen(slots=True)
+class Address:
+    """Who: a category (`job`, `schedule`, `task`, `agent`, `server`, `lease`) and an id."""
+
+    category: str
+    id: str
+
+    @property
+    def stream_id(self) -> str:
+        return f"{self.category}-{self.id}"
+
+    @classmethod
+    def of_stream(cls, stream_id: str) -> Address:
+        category, _, entity = stream_id.partition("-")
+        return cls(category, entity)
+
+
+@frozen(slots=True)
+class Guard:
+    """A check-only precondition: the append is refused unless that stream still has that version."""
+
+    stream_id: str
+    version: int
+
+
+@frozen(slots=True)
+class Decision:
+    """Events for the actor's own stream, events that open *new* streams, and guards: appended all or nothing."""
+
+    events: Sequence[Event] = ()
+    opened: Mapping[Address, Sequence[Event]] = Factory(dict)
+    guards: Sequence[Guard] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.events or self.opened)
+
+
+NOTHING = Decision()
+
+
+class Intent:
+    """Something that should be so outside. Frozen and hashable; equal intents are the same wish."""
+
+    __slots__ = ()
+
+
+@frozen(slots=True)
+class Due(Intent):
+    """The schedule wants to be asked to fire at this wall-clock instant."""
+
+    at: datetime
+
+
+@frozen(slots=True)
+class Offer(Intent):
+    """The task's open instance wants a slot on an agent, not before `not_before_at`.
+
+    `labels` are sorted (name, value) pairs that the agent must have; `agent_id` is a pin.
+    Order of service: higher `priority`, then earlier `not_before_at`, then task id.
+    """
+
+    task_id: str
+    job_id: str
+    priority: int
+    not_before_at: datetime
+    labels: tuple[tuple[str, str], ...]
+    agent_id: str | None
+    instance_id: str
+
+
+@frozen(slots=True)
+class Occupy(Intent):
+    """The instance holds a slot of the agent: wanted from dispatch until the event that ends or requeues it."""
+
+    agent_id: str
+    instance_id: str
+    epoch: int
+    task_id: str
+    job_id: str
+
+
+@frozen(slots=True)
+class Send(Intent):
+    """The agent should get this dispatch, on exactly this session. Wanted until it is accepted (started) or ended."""
+
+    agent_id: str
+    session: str
+    instance_id: str
+    epoch: int
+    order: DispatchOrder = field(eq=False)
+
+
+@frozen(slots=True)
+class Stop(Intent):
+    """The agent should end the process tree of this instance. Wanted until the instance has ended."""
+
+    agent_id: str
+    instance_id: str
+    epoch: int
+    task_id: str
+    reason: str
+
+
+@frozen(slots=True)
+class Available(Intent):
+    """The agent is connected on this session of this server and takes work (0 slots when draining)."""
+
+    agent_id: str
+    server_id: str
+    session: str
+    slots: int
+    labels: tuple[tuple[str, str], ...]
+    draining: bool
+
+
+@frozen(slots=True)
+class Watch(Intent):
+    """The agent's last session has not been declared lost: its lease is to be watched (also after a restart)."""
+
+    agent_id: str
+    session: str
+    server_id: str
+    connected: bool
+    lease_seconds: float
+
+
+@frozen(slots=True, kw_only=True)
+class DispatchOrder:
+    """All that an agent needs to run one instance. `environment` is final (job < task < parameters < HETUFLOW_*)."""
+
+    task_id: str
+    job_id: str
+    instance_id: str
+    epoch: int
+    attempt: int
+    cmd: str
+    args: tuple[str, ...]
+    environment: Mapping[str, str]
+    timeout_seconds: int
+    capture_output: bool
+    output_bytes_max: int
+    scheduled_at: datetime
+
+
+@frozen(slots=True, kw_only=True)
+class Placement:
+    """A slot that the dispatcher holds for the task. `guards`: the lease the decision was taken under."""
+
+    agent_id: str
+    session: str
+    server_id: str
+    guards: tuple[Guard, ...] = ()
+
+
+class Decider(Protocol, Generic[S]):
+    """One kind of actor. `initial` is the state of a stream without events."""
+
+    category: str
+    initial: S
+
+    def decide(self, command: Any, state: S, now: datetime) -> Decision:
+        """The events that follow, `NOTHING` when all is already so; raises `Rejected`."""
+        ...
+
+    def evolve(self, state: S, event: Any) -> S:
+        """The state after the event. Raises on an event that cannot follow: the log must always fold."""
+        ...
+
+    def intents(self, state: S) -> frozenset[Intent]:
+        """What should be so outside because of this state."""
+        ...

@@ -1,0 +1,126 @@
+"""Statuses, kinds and reasons, with the codes that clients and tables see.
+
+Source of the codes: the REST contract, "Enums". A code never changes its meaning.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+
+
+class JobStatus(IntEnum):
+    CREATED = 1
+    EXPIRED = 98
+    DISABLED = 99
+    ENABLED = 100
+
+
+class ScheduleStatus(IntEnum):
+    CREATED = 1
+    EXPIRED = 98
+    DISABLED = 99
+    ENABLED = 100
+
+
+class ScheduleKind(IntEnum):
+    CRON = 1
+    INTERVAL = 2
+    DAEMON = 3
+    EVENT = 4
+    FLOW = 5
+
+
+class TaskStatus(IntEnum):
+    PENDING = 1
+    LOCKED = 2
+    DISPATCHED = 5
+    RUNNING = 10
+    WAITING_RETRY = 15
+    FAILED = 90
+    CANCELLED = 99
+    SUCCEEDED = 100
+
+    @property
+    def is_terminal(self) -> bool:
+        return self >= TaskStatus.FAILED
+
+
+class InstanceStatus(IntEnum):
+    PENDING = 1
+    DISPATCHED = 5
+    RUNNING = 10
+    TIMEOUT = 20
+    PAUSED = 30
+    SKIPPED = 40
+    FAILED = 90
+    CANCELLED = 99
+    SUCCEEDED = 100
+
+    @property
+    def is_final(self) -> bool:
+        return self in _FINAL
+
+
+_FINAL = frozenset(
+    {
+        InstanceStatus.TIMEOUT,
+        InstanceStatus.SKIPPED,
+        InstanceStatus.FAILED,
+        InstanceStatus.CANCELLED,
+        InstanceStatus.SUCCEEDED,
+    }
+)
+
+
+class AgentStatus(IntEnum):
+    IDLE = 10
+    BUSY = 20
+    CONNECTING = 30
+    DISCONNECTING = 31
+    OFFLINE = 90
+    ERROR = 99
+    ONLINE = 100
+
+
+class ServerStatus(IntEnum):
+    INACTIVE = 99
+    ACTIVE = 100
+
+
+class InstanceReason(StrEnum):
+    """Why an instance ended otherwise than in success."""
+
+    EXIT_CODE = "exit_code"
+    SIGNAL = "signal"
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+    CPU = "cpu"
+    OUTPUT = "output"
+    LOST = "lost"
+    REJECTED = "rejected"
+    START_ERROR = "start_error"
+    CANCELLED = "cancelled"
+
+
+class MisfirePolicy(StrEnum):
+    SKIP = "skip"
+    FIRE_ONCE = "fire_once"
+    FIRE_ALL = "fire_all"
+
+
+class OverlapPolicy(StrEnum):
+    ALLOW = "allow"
+    SKIP = "skip"
+    QUEUE = "queue"
+    CANCEL_PREVIOUS = "cancel_previous"
+
+
+class TaskTrigger(StrEnum):
+    """What made a task."""
+
+    SCHEDULE = "schedule"
+    EXECUTE = "execute"
+    RUN = "run"
+    API = "api"
+    EVENT = "event"
+    DAEMON = "daemon"

@@ -1,0 +1,718 @@
+"""The event catalogue: every fact that hetuflow records, each field named once.
+
+Past tense, frozen, complete: an event carries the *result* of its decision, not only the cause, so that every table is
+a fold of single events. `*_at` are aware UTC datetimes decided by the caller's clock; the store adds `recorded_at`.
+New fields always have defaults; a changed meaning is a new event type.
+
+`config` members are the effective TaskConfig as a JSON object (all members present, open members kept).
+`principal` of whoever asked is in the metadata, not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from attrs import Factory, frozen
+
+JSON = Mapping[str, Any]
+
+
+class Event:
+    """Base of all events, for typing only."""
+
+    __slots__ = ()
+
+
+class JobEvent(Event):
+    """An event of a `job-<id>` stream."""
+
+    __slots__ = ()
+
+
+class ScheduleEvent(Event):
+    """An event of a `schedule-<id>` stream."""
+
+    __slots__ = ()
+
+
+class TaskEvent(Event):
+    """An event of a `task-<id>` stream, its instances included."""
+
+    __slots__ = ()
+
+
+class AgentEvent(Event):
+    """An event of an `agent-<id>` stream."""
+
+    __slots__ = ()
+
+
+class ServerEvent(Event):
+    """An event of a `server-<id>` stream."""
+
+    __slots__ = ()
+
+
+class LeaseEvent(Event):
+    """An event of a `lease-<slot>` stream."""
+
+    __slots__ = ()
+
+
+# --- job-<id> ------------------------------------------------------------------------------------------------------
+
+
+@frozen(slots=True, kw_only=True)
+class JobCreated(JobEvent):
+    job_id: str
+    namespace_id: str
+    name: str
+    description: str | None
+    environment: JSON | None
+    config: JSON
+    agent_id: str | None
+    status: int
+    created_at: datetime
+    created_by: int = 1
+
+
+@frozen(slots=True, kw_only=True)
+class JobUpdated(JobEvent):
+    """The whole of the editable members after the change; `changed` names those that differ."""
+
+    job_id: str
+    namespace_id: str
+    name: str
+    description: str | None
+    environment: JSON | None
+    config: JSON
+    agent_id: str | None
+    changed: tuple[str, ...]
+    updated_by: int = 1
+
+
+@frozen(slots=True, kw_only=True)
+class JobEnabled(JobEvent):
+    """The job fires from schedules again; nominal times at or before `enabled_at` do not."""
+
+    job_id: str
+    enabled_at: datetime
+    updated_by: int = 1
+
+
+@frozen(slots=True, kw_only=True)
+class JobDisabled(JobEvent):
+    """`status` is the new status: Disabled, or Created or Expired where a client asked for that."""
+
+    job_id: str
+    status: int
+    updated_by: int = 1
+
+
+@frozen(slots=True, kw_only=True)
+class JobDeleted(JobEvent):
+    job_id: str
+    updated_by: int = 1
+
+
+# --- schedule-<id> -------------------------------------------------------------------------------------------------
+
+
+@frozen(slots=True, kw_only=True)
+class ScheduleCreated(ScheduleEvent):
+    """`next_run_at` is the first nominal time, strictly after `created_at` (except `once`, created late)."""
+
+    schedule_id: str
+    job_id: str
+    name: str | None
+    description: str | None
+    schedule_kind: int
+    cron_expression: str | None
+    interval_secs: int | None
+    max_count: int | None
+    timezone: str
+    start_time: datetime | None
+    end_time: datetime | None
+    event_type: str | None
+    event_filter: JSON | None
+    status: int
+    misfire_policy: str
+    misfire_grace_seconds: int
+    overlap_policy: str
+    jitter_seconds: int
+    parameters: JSON
+    priority: int
+    anchor_at: datetime
+    next_run_at: datetime | None
+    created_at: datetime
+    created_by: int = 1
+
+
+@frozen(slots=True, kw_only=True)
+class ScheduleUpdated(ScheduleEvent):
+    """The whole of the editable members after the change; no nominal time at or before `updated_at` fires after it."""
+
+    schedule_id: str
+    job_id: str
+    name: str | None
+    description: str | None
+    schedule_kind: int
+    cron_expression: str | None
+    interval_secs: int | None
+    max_count: int | None
+    timezone: str
+    start_time: datetime | None
+    end_time: datetime | None
+    event_type: str | None
+    event_filter: JSON | None
+    misfire_policy: str
+    misfire_grace_seconds: int
+    overlap_policy: str
+    jitter_seconds: int
+    parameters: JSON
+    priority: int
+    anchor_at: datetime
+    next_run_at: datetime | None
+    updated_at: datetime
+    changed: tuple[str, ...]
+    updated_by: int = 1
+
+
+@frozen(slots=True, kw_only=True)
+class ScheduleEnabled(ScheduleEvent):
+    schedule_id: str
+    job_id: str
+    enabled_at: datetime
+    next_run_at: datetime | None
+    updated_by: int = 1
+
+
+@frozen(slots=True, kw_only=True)
+class ScheduleDisabled(ScheduleEvent):
+    """`status` is the new status: Disabled, or Created or Expired where a client asked for that."""
+
+    schedule_id: str
+    job_id: str
+    status: int
+    updated_by: int = 1
+
+
+@frozen(slots=True, kw_only=True)
+class ScheduleDeleted(ScheduleEvent):
+    schedule_id: str
+    job_id: str
+    reason: str
+    updated_by: int = 1
+
+
+@frozen(slots=True, kw_only=True)
+class ScheduleExpired(ScheduleEvent):
+    """Over by itself: `reason` is `end_time`, `max_count` or `no_further_fire`."""
+
+    schedule_id: str
+    job_id: str
+    reason: str
+
+
+@frozen(slots=True, kw_only=True)
+class ScheduleSuspended(ScheduleEvent):
+    """The decider failed on this schedule; it fires nothing until it is enabled again. Status Disabled."""
+
+    schedule_id: str
+    job_id: str
+    error: str
+
+
+@frozen(slots=True, kw_only=True)
+class ScheduleFired(ScheduleEvent):
+    """One nominal time became a task. `fire_count` and `next_run_at` are absolute."""
+
+    schedule_id: str
+    job_id: str
+    nominal_at: datetime
+    fired_at: datetime
+    task_id: str
+    fire_count: int
+    next_run_at: datetime | None
+
+
+@frozen(slots=True, kw_only=True)
+class ScheduleSkipped(ScheduleEvent):
+    """A range of nominal times that will not become tasks: `reason` is `misfire`, `job_disabled`, ..."""
+
+    schedule_id: str
+    job_id: str
+    first_nominal_at: datetime
+    last_nominal_at: datetime
+    count: int
+    reason: str
+    next_run_at: datetime | None
+
+
+# --- task-<id> -----------------------------------------------------------------------------------------------------
+
+
+@frozen(slots=True, kw_only=True)
+class TaskCreated(TaskEvent):
+    """A task with its first, Pending instance. `config` and `environment` are effective snapshots of the job's.
+
+    `agent_id` is the job's pin. `job_version` is the version of the job's stream it was copied at.
+    """
+
+    task_id: str
+    job_id: str
+    job_version: int
+    namespace_id: str
+    name: str
+    description: str | None
+    priority: int
+    schedule_id: str | None
+    schedule_kind: int
+    nominal_at: datetime | None
+    scheduled_at: datetime
+    environment: JSON | None
+    parameters: JSON
+    config: JSON
+    agent_id: str | None
+    retry_count: int
+    dependencies: JSON | None
+    trigger: str
+    instance_id: str
+    attempt: int
+    created_at: datetime
+    created_by: int = 1
+
+
+@frozen(slots=True, kw_only=True)
+class TaskUpdated(TaskEvent):
+    """The whole of the editable members after the change; `changed` names those that differ."""
+
+    task_id: str
+    name: str
+    description: str | None
+    namespace_id: str
+    priority: int
+    scheduled_at: datetime
+    environment: JSON | None
+    parameters: JSON
+    config: JSON
+    dependencies: JSON | None
+    changed: tuple[str, ...]
+    updated_by: int = 1
+
+
+@frozen(slots=True, kw_only=True)
+class TaskLocked(TaskEvent):
+    """A server has claimed the task."""
+
+    task_id: str
+    server_id: str
+    locked_at: datetime
+
+
+@frozen(slots=True, kw_only=True)
+class TaskDispatched(TaskEvent):
+    """Committed for an agent; sent to it after the commit, valid only on that `session`."""
+
+    task_id: str
+    job_id: str
+    instance_id: str
+    agent_id: str
+    session: str
+    epoch: int
+    attempt: int
+    dispatched_at: datetime
+
+
+@frozen(slots=True, kw_only=True)
+class TaskRequeued(TaskEvent):
+    """The run provably never started: the same instance is Pending again, no retry is used."""
+
+    task_id: str
+    job_id: str
+    instance_id: str
+    agent_id: str
+    epoch: int
+    reason: str
+
+
+@frozen(slots=True, kw_only=True)
+class TaskRetryScheduled(TaskEvent):
+    """A run failed and another will follow: `instance_id` and `attempt` are those of the new, Pending instance."""
+
+    task_id: str
+    job_id: str
+    retry_at: datetime
+    retry_count: int
+    instance_id: str
+    attempt: int
+
+
+@frozen(slots=True, kw_only=True)
+class TaskReopened(TaskEvent):
+    """An operator's retry: Pending again with a new, Pending instance, `retry_count` 0 unless it waited for a retry.
+
+    From WaitingRetry the waiting instance itself is made due at once: `instance_id` is then unchanged.
+    """
+
+    task_id: str
+    job_id: str
+    instance_id: str
+    attempt: int
+    retry_count: int
+    scheduled_at: datetime
+    updated_by: int = 1
+
+
+@frozen(slots=True, kw_only=True)
+class TaskCancelRequested(TaskEvent):
+    """A cancel of a dispatched or running task is under way."""
+
+    task_id: str
+    requested_at: datetime
+    reason: str | None
+    by: str
+    updated_by: int = 1
+
+
+@frozen(slots=True, kw_only=True)
+class TaskCancelled(TaskEvent):
+    """`cause` is `user`, `cascade`, `overlap` or `dependency`."""
+
+    task_id: str
+    job_id: str
+    cancelled_at: datetime
+    cause: str
+    reason: str | None = None
+    updated_by: int = 1
+
+
+@frozen(slots=True, kw_only=True)
+class TaskSucceeded(TaskEvent):
+    task_id: str
+    job_id: str
+    completed_at: datetime
+
+
+@frozen(slots=True, kw_only=True)
+class TaskFailed(TaskEvent):
+    task_id: str
+    job_id: str
+    completed_at: datetime
+    reason: str
+
+
+@frozen(slots=True, kw_only=True)
+class TaskDeleted(TaskEvent):
+    task_id: str
+    job_id: str
+    updated_by: int = 1
+
+
+@frozen(slots=True, kw_only=True)
+class InstanceStarted(TaskEvent):
+    """The process runs. `started_at` by the agent's wall clock."""
+
+    task_id: str
+    job_id: str
+    instance_id: str
+    agent_id: str
+    attempt: int
+    epoch: int
+    started_at: datetime
+    pid: int | None = None
+    isolation: str | None = None
+
+
+@frozen(slots=True, kw_only=True)
+class InstanceSucceeded(TaskEvent):
+    """`metrics`: cpu_time s, memory_peak bytes, disk_read, disk_write, network_in, network_out bytes; 0 = not measured.
+
+    `output`: per stream `bytes` written by the process, `kept` bytes and `sha256` of all of it; `dropped` bytes.
+    `duration_seconds` is wall time from start to end; `started_at` is repeated so that the row needs no other event.
+    """
+
+    task_id: str
+    job_id: str
+    instance_id: str
+    agent_id: str
+    attempt: int
+    epoch: int
+    started_at: datetime | None
+    completed_at: datetime
+    duration_seconds: float
+    exit_code: int = 0
+    metrics: JSON | None = None
+    output: JSON | None = None
+
+
+@frozen(slots=True, kw_only=True)
+class InstanceFailed(TaskEvent):
+    """`status` is the instance's final status: Timeout for reason `timeout`, else Failed."""
+
+    task_id: str
+    job_id: str
+    instance_id: str
+    agent_id: str
+    attempt: int
+    epoch: int
+    status: int
+    reason: str
+    error_message: str
+    started_at: datetime | None
+    completed_at: datetime
+    duration_seconds: float
+    exit_code: int | None = None
+    signal: int | None = None
+    metrics: JSON | None = None
+    output: JSON | None = None
+
+
+@frozen(slots=True, kw_only=True)
+class InstanceCancelled(TaskEvent):
+    """Ended by a cancel; `agent_id` is None and `epoch` 0 when it had never been dispatched."""
+
+    task_id: str
+    job_id: str
+    instance_id: str
+    agent_id: str | None
+    attempt: int
+    epoch: int
+    started_at: datetime | None
+    completed_at: datetime
+    duration_seconds: float
+    error_message: str
+    exit_code: int | None = None
+    signal: int | None = None
+    metrics: JSON | None = None
+    output: JSON | None = None
+
+
+@frozen(slots=True, kw_only=True)
+class InstanceReportRefused(TaskEvent):
+    """Evidence: an agent reported something about an instance that is not, or no longer, its own."""
+
+    task_id: str
+    job_id: str
+    instance_id: str
+    agent_id: str
+    epoch: int
+    why: str
+    report: JSON = Factory(dict)
+
+
+# --- agent-<id> ----------------------------------------------------------------------------------------------------
+
+
+@frozen(slots=True, kw_only=True)
+class AgentCreated(AgentEvent):
+    """Made over the API, before or without a connection. Labels are those set here (None: none set)."""
+
+    agent_id: str
+    name: str
+    namespace_id: str
+    description: str | None
+    address: str
+    labels: JSON | None
+    metadata: JSON | None
+    max_concurrent_tasks: int | None
+    config: JSON | None
+    created_at: datetime
+
+
+@frozen(slots=True, kw_only=True)
+class AgentRegistered(AgentEvent):
+    """What the agent declares of itself: recorded at its first connection and when it changes.
+
+    `name` is the agent's current name; a first registration sets it, later ones repeat it.
+    `effective_labels`, `effective_metadata`: those set over the API, else the declared ones.
+    """
+
+    agent_id: str
+    name: str
+    reported_labels: JSON
+    reported_metadata: JSON
+    effective_labels: JSON
+    effective_metadata: JSON
+    max_concurrent_tasks: int
+    version: str
+    host: str
+    incarnation: int
+    registered_at: datetime
+
+
+@frozen(slots=True, kw_only=True)
+class AgentConnected(AgentEvent):
+    agent_id: str
+    server_id: str
+    session: str
+    address: str
+    incarnation: int
+    effective_labels: JSON
+    max_concurrent_tasks: int
+    lease_seconds: float
+    connected_at: datetime
+
+
+@frozen(slots=True, kw_only=True)
+class AgentDisconnected(AgentEvent):
+    """The connection ended; its instances stay its own until the lease runs out."""
+
+    agent_id: str
+    session: str
+    reason: str
+    disconnected_at: datetime
+
+
+@frozen(slots=True, kw_only=True)
+class AgentLost(AgentEvent):
+    """The lease of the last session ran out: its instances are lost."""
+
+    agent_id: str
+    session: str
+    lost_at: datetime
+
+
+@frozen(slots=True, kw_only=True)
+class AgentUpdated(AgentEvent):
+    """Edited over the API: the effective values after the change. `labels_set`: labels here replace reported ones."""
+
+    agent_id: str
+    name: str
+    namespace_id: str
+    description: str | None
+    address: str
+    labels_set: JSON | None
+    metadata_set: JSON | None
+    effective_labels: JSON
+    effective_metadata: JSON
+    max_concurrent_tasks: int
+    config: JSON | None
+    changed: tuple[str, ...]
+
+
+@frozen(slots=True, kw_only=True)
+class AgentDrained(AgentEvent):
+    agent_id: str
+    drained_at: datetime
+    reason: str | None
+
+
+@frozen(slots=True, kw_only=True)
+class AgentUndrained(AgentEvent):
+    agent_id: str
+
+
+@frozen(slots=True, kw_only=True)
+class AgentRemoved(AgentEvent):
+    """Gone from the tables; it may register again."""
+
+    agent_id: str
+
+
+# --- server-<id>, lease-<slot> -------------------------------------------------------------------------------------
+
+
+@frozen(slots=True, kw_only=True)
+class ServerStarted(ServerEvent):
+    server_id: str
+    name: str
+    address: str
+    version: str
+    started_at: datetime
+    bind_namespaces: tuple[str, ...] = ()
+
+
+@frozen(slots=True, kw_only=True)
+class ServerUpdated(ServerEvent):
+    server_id: str
+    name: str
+    address: str
+    description: str | None
+    bind_namespaces: tuple[str, ...]
+
+
+@frozen(slots=True, kw_only=True)
+class ServerStopped(ServerEvent):
+    server_id: str
+    stopped_at: datetime
+
+
+@frozen(slots=True, kw_only=True)
+class ServerLost(ServerEvent):
+    server_id: str
+    lost_at: datetime
+
+
+@frozen(slots=True, kw_only=True)
+class ServerRemoved(ServerEvent):
+    server_id: str
+
+
+@frozen(slots=True, kw_only=True)
+class LeaseTaken(LeaseEvent):
+    """The server holds the scheduler's decisions for this slot; the version of this event is the epoch."""
+
+    slot: int
+    server_id: str
+    taken_at: datetime
+
+
+@frozen(slots=True, kw_only=True)
+class LeaseReleased(LeaseEvent):
+    slot: int
+    server_id: str
+
+
+EVENT_TYPES: tuple[type[Event], ...] = (
+    JobCreated,
+    JobUpdated,
+    JobEnabled,
+    JobDisabled,
+    JobDeleted,
+    ScheduleCreated,
+    ScheduleUpdated,
+    ScheduleEnabled,
+    ScheduleDisabled,
+    ScheduleDeleted,
+    ScheduleExpired,
+    ScheduleSuspended,
+    ScheduleFired,
+    ScheduleSkipped,
+    TaskCreated,
+    TaskUpdated,
+    TaskLocked,
+    TaskDispatched,
+    TaskRequeued,
+    TaskRetryScheduled,
+    TaskReopened,
+    TaskCancelRequested,
+    TaskCancelled,
+    TaskSucceeded,
+    TaskFailed,
+    TaskDeleted,
+    InstanceStarted,
+    InstanceSucceeded,
+    InstanceFailed,
+    InstanceCancelled,
+    InstanceReportRefused,
+    AgentCreated,
+    AgentRegistered,
+    AgentConnected,
+    AgentDisconnected,
+    AgentLost,
+    AgentUpdated,
+    AgentDrained,
+    AgentUndrained,
+    AgentRemoved,
+    ServerStarted,
+    ServerUpdated,
+    ServerStopped,
+    ServerLost,
+    ServerRemoved,
+    LeaseTaken,
+    LeaseReleased,
+)
+"""Every released event type, all at schema 1; the stored name is the class name, frozen for ever by the corpus test."""

@@ -1,0 +1,167 @@
+"""Clock, ids, randomness and disk of the operating system."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+import trio
+
+from hetuflow.ports.disk import DiskError
+
+
+class SystemClock:
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+
+class SystemRandom:
+    def uniform(self, low: float, high: float) -> float:
+        return random.uniform(low, high)
+
+
+class SystemIds:
+    """Version-7 UUIDs: 48 bits of milliseconds, a 12-bit sequence, 62 random bits (RFC 9562, method 1)."""
+
+    def __init__(self) -> None:
+        self._last_ms, self._sequence = 0, 0
+
+    def uuid7(self) -> UUID:
+        ms = time.time_ns() // 1_000_000
+        if ms <= self._last_ms:
+            self._sequence += 1
+            if self._sequence > 0xFFF:
+                self._last_ms, self._sequence = self._last_ms + 1, 0
+            ms = self._last_ms
+        else:
+            self._last_ms, self._sequence = ms, secrets.randbits(8)
+        rest = secrets.randbits(62)
+        return UUID(int=(ms << 80) | (0x7 << 76) | (self._sequence << 64) | (0b10 << 62) | rest)
+
+    def token(self) -> str:
+        return secrets.token_hex(8)
+
+
+class SystemAppendFile:
+    """Concurrent `sync` calls share one fsync: those that arrive while one runs wait for the next."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        try:
+            self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as exc:
+            raise DiskError(f"cannot open {path}: {exc.strerror}") from exc
+        self._lock = trio.Lock()
+        self._written = self._synced = 0
+
+    def append(self, data: bytes) -> None:
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except OSError as exc:
+            raise DiskError(f"cannot write {self._path}: {exc.strerror}") from exc
+        self._written += 1
+
+    async def sync(self) -> None:
+        wanted = self._written
+        async with self._lock:
+            if self._synced >= wanted:
+                return
+            covers = self._written
+            try:
+                await trio.to_thread.run_sync(os.fdatasync, self._fd)
+            except OSError as exc:
+                raise DiskError(f"cannot sync {self._path}: {exc.strerror}") from exc
+            self._synced = covers
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class SystemDisk:
+    def open_append(self, path: str) -> SystemAppendFile:
+        return SystemAppendFile(path)
+
+    def read(self, path: str) -> bytes | None:
+        try:
+            with open(path, "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            raise DiskError(f"cannot read {path}: {exc.strerror}") from exc
+
+    def read_range(self, path: str, offset: int, length: int) -> bytes:
+        try:
+            with open(path, "rb") as file:
+                file.seek(offset)
+                return file.read(length)
+        except OSError as exc:
+            raise DiskError(f"cannot read {path}: {exc.strerror}") from exc
+
+    def replace(self, path: str, data: bytes) -> None:
+        temporary = f"{path}.tmp"
+        try:
+            with open(temporary, "wb", opener=_private) as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+        except OSError as exc:
+            raise DiskError(f"cannot write {path}: {exc.strerror}") from exc
+
+    def make_private_dir(self, path: str) -> None:
+        try:
+            os.makedirs(path, mode=0o700, exist_ok=True)
+            found = os.stat(path)
+        except OSError as exc:
+            raise DiskError(f"cannot create directory {path}: {exc.strerror}") from exc
+        if found.st_uid != os.geteuid():
+            raise DiskError(f"directory {path} belongs to user id {found.st_uid}, not to {os.geteuid()}")
+        if stat.S_IMODE(found.st_mode) & 0o077:
+            raise DiskError(f"directory {path} is open to others: run `chmod 700 {path}`")
+
+    def list(self, path: str) -> Sequence[str]:
+        try:
+            return sorted(os.listdir(path))
+        except FileNotFoundError:
+            return []
+        except OSError as exc:
+            raise DiskError(f"cannot list {path}: {exc.strerror}") from exc
+
+    def remove(self, path: str) -> None:
+        try:
+            if os.path.isdir(path) and not os.path.islink(path):
+                shutil.rmtree(path)
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+        except OSError as exc:
+            raise DiskError(f"cannot remove {path}: {exc.strerror}") from exc
+
+    def free_bytes(self, path: str) -> int:
+        found = os.statvfs(path)
+        return found.f_bavail * found.f_frsize
+
+    def age_seconds(self, path: str) -> float:
+        return time.time() - os.stat(path).st_mtime
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
