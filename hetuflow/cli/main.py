@@ -1,0 +1,146 @@
+"""The tree of commands. Each noun is a module; what is heavy is imported when it is used."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from hetuflow.cli import agents, events, jobs, projections, schedules, tasks
+from hetuflow.cli.options import Group, json_option
+
+SERVER_OPTIONS = (
+    click.option("--config", "config_file", type=click.Path(path_type=Path), help="config.toml; see `hetuflow config show`."),
+    click.option("--database-url", metavar="URL", help="PostgreSQL 13 or later [env: DATABASE_URL]."),
+)
+
+
+@click.group(
+    cls=Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit status: 0 done; 1 refused or failed; 2 wrong command or setting; 3 no server reached.",
+)
+@click.version_option(package_name="hetuflow", prog_name="hetuflow")
+def main() -> None:
+    """hetuflow runs commands on many machines, at the right time, once, and can prove it.
+
+    \b
+    Try it:  hetuflow dev                                 everything on this machine
+             hetuflow job create hello -- echo hello      what to run
+             hetuflow job run hello --wait                run it now
+             hetuflow schedule add hello --every 60s      run it on time
+    """
+
+
+@main.command(name="dev")
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where everything is kept [default: the user's state directory].",
+)
+@click.option("--http-port", type=click.IntRange(1, 65535), default=8080, show_default=True)
+@click.option("--websocket-port", type=click.IntRange(1, 65535), default=8081, show_default=True)
+@click.option("--database-port", type=click.IntRange(1, 65535), help="[default: 5432, or the next free port]")
+@click.option("--agents", "agent_count", type=click.IntRange(0, 100), default=1, show_default=True)
+@click.option("--slots", type=click.IntRange(1, 1000), default=5, show_default=True, help="Tasks at once, per agent.")
+def dev(
+    data_dir: Path | None,
+    http_port: int,
+    websocket_port: int,
+    database_port: int | None,
+    agent_count: int,
+    slots: int,
+) -> None:
+    """Run PostgreSQL, a server and agents on this machine until Ctrl-C; the data stay."""
+    from hetuflow.cli import dev as dev_
+
+    sys.exit(dev_.run(data_dir, http_port, websocket_port, database_port, agent_count, slots))
+
+
+@main.command(name="server")
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="config.toml; see `hetuflow config show`.")
+@click.option("--database-url", metavar="URL", help="PostgreSQL 13 or later [env: DATABASE_URL].")
+@click.option("--http-port", type=int, help="REST API [default: 8080].")
+@click.option("--websocket-port", type=int, help="Agents [default: 8081].")
+@click.option("--state-dir", type=click.Path(file_okay=False, path_type=Path), help="The server's identity.")
+@click.option("--log-level", metavar="LEVEL", help="debug, info, warn or error [default: info].")
+@click.option("--migrate/--no-migrate", default=False, help="Bring the database schema up to date first.")
+def server(
+    config_file: Path | None,
+    database_url: str | None,
+    http_port: int | None,
+    websocket_port: int | None,
+    state_dir: Path | None,
+    log_level: str | None,
+    migrate: bool,
+) -> None:
+    """Run a server: the REST API, the scheduler, and the agents' gateway."""
+    from hetuflow.cli import processes
+
+    flags = {
+        "database.url": database_url,
+        "server.http_port": http_port,
+        "server.websocket_port": websocket_port,
+        "server.state_dir": None if state_dir is None else str(state_dir),
+        "logging.level": log_level,
+    }
+    sys.exit(processes.run_server(config_file, flags, migrate_first=migrate))
+
+
+@main.command(
+    name="agent",
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def agent(arguments: Sequence[str]) -> None:
+    """Run an agent: the daemon that runs tasks on this machine (see `hetuflow agent --help`)."""
+    from agent.__main__ import main as agent_main
+
+    agent_main(list(arguments), prog_name="hetuflow agent")
+
+
+@main.command(name="migrate")
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="config.toml; see `hetuflow config show`.")
+@click.option("--database-url", metavar="URL", help="PostgreSQL 13 or later [env: DATABASE_URL].")
+@json_option
+def migrate(config_file: Path | None, database_url: str | None, json_: bool) -> None:
+    """Create or update the database schema. Safe to repeat, and with several at once."""
+    from hetuflow.cli import processes
+
+    sys.exit(processes.run_migrate(config_file, {"database.url": database_url}, json_))
+
+
+main.add_command(jobs.job)
+main.add_command(schedules.schedule)
+main.add_command(tasks.task)
+main.add_command(agents.agents)
+main.add_command(events.events)
+main.add_command(projections.projections)
+
+
+@main.group(name="config", cls=Group)
+def config() -> None:
+    """Configuration: every value, and where it came from."""
+
+
+@config.command(name="show")
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="config.toml or agent.toml.")
+@click.option("--agent", "for_agent", is_flag=True, help="The agent's settings instead of the server's.")
+@json_option
+def show(config_file: Path | None, for_agent: bool, json_: bool) -> None:
+    """Print every setting, its value and where it came from."""
+    from hetuflow.cli import processes
+
+    sys.exit(processes.show_config(config_file, for_agent, json_))
+
+
+def server_main() -> None:
+    """`hetuflow-server` is `hetuflow server`."""
+    main(["server", *sys.argv[1:]], prog_name="hetuflow-server")
+
+
+if __name__ == "__main__":
+    main(prog_name="hetuflow")
