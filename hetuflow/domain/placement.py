@@ -1,0 +1,251 @@
+"""Which waiting task gets which slot: highest priority first, then the oldest; on the least loaded agent that fits.
+
+Two indexes and one function over them. `Waiting` holds the tasks that want a slot now, one heap per requirement class
+(labels and pin); `Slots` holds the agents that may be used now, one heap per set of labels. `place` looks only at
+classes that an agent with a free slot fits, so that ten thousand tasks for an absent label cost nothing.
+
+Pure: no clock, no I/O. Deletion is lazy: a heap entry counts only while it is the newest of its key, and a heap that is
+mostly dead is rebuilt, so that memory stays proportional to what is alive.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from heapq import heapify, heappop, heappush
+
+from attrs import define, field, frozen
+
+from hetuflow.domain.decider import Offer
+
+Labels = tuple[tuple[str, str], ...]
+
+Rank = tuple[int, datetime, str]
+"""Order of service, smallest first: (-priority, not before, task id)."""
+
+_DEAD_ENTRIES_MAX = 64
+"""A heap is rebuilt when its dead entries outnumber the living by this many."""
+
+
+@frozen(slots=True, cache_hash=True)
+class Requirement:
+    """What a task asks of an agent: all of `labels`, and to be `agent_id` when that is not None."""
+
+    labels: Labels
+    agent_id: str | None
+
+    @classmethod
+    def of(cls, offer: Offer) -> Requirement:
+        return cls(offer.labels, offer.agent_id)
+
+    def fits(self, agent_id: str, labels: Labels) -> bool:
+        return (self.agent_id is None or self.agent_id == agent_id) and set(self.labels) <= set(labels)
+
+
+def rank(offer: Offer) -> Rank:
+    return (-offer.priority, offer.not_before_at, offer.task_id)
+
+
+class Waiting:
+    """Tasks that want a slot now, by requirement class."""
+
+    def __init__(self) -> None:
+        self._live: dict[str, Offer] = {}
+        self._classes: dict[Requirement, list[tuple[Rank, Offer]]] = {}
+        self._alive: dict[Requirement, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def __contains__(self, task_id: str) -> bool:
+        return task_id in self._live
+
+    def push(self, offer: Offer) -> None:
+        """Add the offer; it replaces an earlier one of the same task."""
+        self.discard(offer.task_id)
+        requirement = Requirement.of(offer)
+        self._live[offer.task_id] = offer
+        self._alive[requirement] = self._alive.get(requirement, 0) + 1
+        heappush(self._classes.setdefault(requirement, []), (rank(offer), offer))
+
+    def discard(self, task_id: str) -> None:
+        offer = self._live.pop(task_id, None)
+        if offer is not None:
+            self._forget_one(Requirement.of(offer))
+
+    def requirements(self) -> list[Requirement]:
+        return list(self._classes)
+
+    def count(self, requirement: Requirement) -> int:
+        return self._alive.get(requirement, 0)
+
+    def first(self, requirement: Requirement) -> Offer | None:
+        """The offer of that class that is served next."""
+        heap = self._classes.get(requirement, [])
+        while heap and self._live.get(heap[0][1].task_id) is not heap[0][1]:
+            heappop(heap)
+        return heap[0][1] if heap else None
+
+    def pop(self, requirement: Requirement) -> Offer:
+        """Remove and return `first(requirement)`, which must exist."""
+        offer = self.first(requirement)
+        assert offer is not None
+        heappop(self._classes[requirement])
+        del self._live[offer.task_id]
+        self._forget_one(requirement)
+        return offer
+
+    def _forget_one(self, requirement: Requirement) -> None:
+        alive = self._alive[requirement] = self._alive[requirement] - 1
+        heap = self._classes[requirement]
+        if not alive:
+            del self._classes[requirement], self._alive[requirement]
+        elif len(heap) > 2 * alive + _DEAD_ENTRIES_MAX:
+            heap[:] = [entry for entry in heap if self._live.get(entry[1].task_id) is entry[1]]
+            heapify(heap)
+
+
+@define(slots=True)
+class _Agent:
+    labels: Labels
+    slots: int
+    used: int
+
+    @property
+    def load(self) -> float:
+        return self.used / self.slots
+
+
+@define(slots=True)
+class _Group:
+    """Agents with the same labels. The heap has every agent with a free slot under its current load."""
+
+    labels: Labels
+    members: int = 0
+    heap: list[tuple[float, str]] = field(factory=list)
+
+
+class Slots:
+    """The agents that may be given work, their slots and their load."""
+
+    def __init__(self) -> None:
+        self._agents: dict[str, _Agent] = {}
+        self._groups: dict[Labels, _Group] = {}
+        self._fitting: dict[Labels, list[_Group]] = {}
+
+    def __len__(self) -> int:
+        return len(self._agents)
+
+    @property
+    def total(self) -> int:
+        return sum(agent.slots for agent in self._agents.values())
+
+    @property
+    def free(self) -> int:
+        return sum(max(0, agent.slots - agent.used) for agent in self._agents.values())
+
+    def put(self, agent_id: str, labels: Labels, slots: int, used: int) -> None:
+        """Add the agent, or bring it up to date."""
+        known = self._agents.get(agent_id)
+        if known is not None and known.labels == labels:
+            known.slots, known.used = slots, used
+        else:
+            self.remove(agent_id)
+            self._agents[agent_id] = known = _Agent(labels, slots, used)
+            self._group(labels).members += 1
+        self._index(agent_id, known)
+
+    def remove(self, agent_id: str) -> None:
+        agent = self._agents.pop(agent_id, None)
+        if agent is None:
+            return
+        group = self._groups[agent.labels]
+        group.members -= 1
+        if not group.members:
+            del self._groups[agent.labels]
+            self._fitting.clear()
+
+    def take(self, agent_id: str) -> None:
+        """Use one more slot of the agent."""
+        agent = self._agents[agent_id]
+        agent.used += 1
+        self._index(agent_id, agent)
+
+    def labels_of(self, agent_id: str) -> Labels:
+        return self._agents[agent_id].labels
+
+    def least_loaded(self, requirement: Requirement) -> str | None:
+        """The agent with a free slot that fits and has the smallest share of its slots in use; ties by id."""
+        if requirement.agent_id is not None:
+            agent = self._agents.get(requirement.agent_id)
+            if agent is None or agent.used >= agent.slots or not set(requirement.labels) <= set(agent.labels):
+                return None
+            return requirement.agent_id
+        best: tuple[float, str] | None = None
+        for group in self._groups_fitting(requirement.labels):
+            head = self._head(group)
+            if head is not None and (best is None or head < best):
+                best = head
+        return None if best is None else best[1]
+
+    def _group(self, labels: Labels) -> _Group:
+        group = self._groups.get(labels)
+        if group is None:
+            group = self._groups[labels] = _Group(labels)
+            self._fitting.clear()
+        return group
+
+    def _groups_fitting(self, labels: Labels) -> list[_Group]:
+        found = self._fitting.get(labels)
+        if found is None:
+            wanted = set(labels)
+            found = [group for group in self._groups.values() if wanted <= set(group.labels)]
+            if len(self._fitting) > 1000:  # classes come and go; the answers are cheap to find again
+                self._fitting.clear()
+            self._fitting[labels] = found
+        return found
+
+    def _index(self, agent_id: str, agent: _Agent) -> None:
+        if agent.used >= agent.slots:
+            return
+        group = self._groups[agent.labels]
+        heappush(group.heap, (agent.load, agent_id))
+        if len(group.heap) > 2 * group.members + _DEAD_ENTRIES_MAX:
+            group.heap[:] = sorted({entry for entry in group.heap if self._is_current(group, entry)})
+
+    def _head(self, group: _Group) -> tuple[float, str] | None:
+        heap = group.heap
+        while heap and not self._is_current(group, heap[0]):
+            heappop(heap)
+        return heap[0] if heap else None
+
+    def _is_current(self, group: _Group, entry: tuple[float, str]) -> bool:
+        load, agent_id = entry
+        agent = self._agents.get(agent_id)
+        return agent is not None and agent.labels == group.labels and agent.used < agent.slots and agent.load == load
+
+
+def place(waiting: Waiting, slots: Slots, most: int) -> list[tuple[Offer, str]]:
+    """Take up to `most` offers and slots out of the indexes, best first, and return who goes where.
+
+    An offer is left behind only when no agent with a free slot fits it, or `most` is reached by better ones.
+    """
+    heads: list[tuple[Rank, Requirement]] = []
+    for requirement in waiting.requirements():
+        if slots.least_loaded(requirement) is not None:
+            _push_head(heads, waiting, requirement)
+    placed: list[tuple[Offer, str]] = []
+    while heads and len(placed) < most:
+        _, requirement = heappop(heads)
+        agent_id = slots.least_loaded(requirement)
+        if agent_id is None:
+            continue
+        placed.append((waiting.pop(requirement), agent_id))
+        slots.take(agent_id)
+        _push_head(heads, waiting, requirement)
+    return placed
+
+
+def _push_head(heads: list[tuple[Rank, Requirement]], waiting: Waiting, requirement: Requirement) -> None:
+    offer = waiting.first(requirement)
+    if offer is not None:
+        heappush(heads, (rank(offer), requirement))

@@ -1,0 +1,363 @@
+"""The open work of this server, in memory: what is due, what waits, who is free, who is watched.
+
+A pure structure, filled from the intents of the actors (`add`, `remove`) and from the connections of the gateway
+(`open_session`, `close_session`); the duties (ticker, dispatcher, reaper) take their work out of it. Nothing here
+decides an event, reads a clock or waits. Every change costs O(log n).
+
+What is taken out (`take_due`, `take_placements`, `reserve`) is *in hand* until it is put back (`settle_*`, `release`):
+nothing is asked twice at once, and a slot in hand counts as used. An intent that is still wanted when its question has
+been answered comes back: whatever failed is tried again, at the earliest after the pause that the caller names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from heapq import heapify, heappop, heappush
+from typing import TypeVar
+
+from attrs import frozen
+
+from hetuflow.domain.decider import Address, Available, Due, Intent, Occupy, Offer, Send, Stop, Watch
+from hetuflow.domain.placement import Labels, Requirement, Slots, Waiting, place
+
+T = TypeVar("T")
+
+_NO_OCCUPANTS: Mapping[str, Occupy] = {}
+
+
+@frozen(slots=True)
+class Match:
+    """A task and the slot that is held for it."""
+
+    offer: Offer
+    agent: Available
+
+
+@frozen(slots=True, kw_only=True)
+class AgendaStatus:
+    """Counts for status pages."""
+
+    schedules_due: int
+    tasks_waiting: int
+    tasks_later: int
+    tasks_in_hand: int
+    slots_total: int
+    slots_free: int
+    instances: int
+    reserved: int
+    agents_usable: int
+    agents_watched: int
+
+
+class Instants:
+    """Keys by the instant they want attention at; one instant per key. Lazy deletion, bounded."""
+
+    def __init__(self) -> None:
+        self._at: dict[str, datetime] = {}
+        self._heap: list[tuple[datetime, str]] = []
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+    def set(self, key: str, at: datetime) -> None:
+        if self._at.get(key) != at:
+            self._at[key] = at
+            heappush(self._heap, (at, key))
+            if len(self._heap) > 2 * len(self._at) + 64:
+                self._heap = [entry for entry in self._heap if self._at.get(entry[1]) == entry[0]]
+                heapify(self._heap)
+
+    def discard(self, key: str) -> None:
+        self._at.pop(key, None)
+
+    def first_at(self) -> datetime | None:
+        while self._heap and self._at.get(self._heap[0][1]) != self._heap[0][0]:
+            heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def take(self, now: datetime, most: int) -> list[str]:
+        """Remove and return up to `most` keys whose instant has come, earliest first."""
+        taken: list[str] = []
+        while len(taken) < most:
+            at = self.first_at()
+            if at is None or at > now:
+                break
+            _, key = heappop(self._heap)
+            del self._at[key]
+            taken.append(key)
+        return taken
+
+
+class Agenda:
+    """See the module. `tasks_max`: most instances at once in the whole cluster; 0 = no limit."""
+
+    def __init__(self, server_id: str, *, tasks_max: int = 0) -> None:
+        self._server_id = server_id
+        self.tasks_max = tasks_max
+        self._due: dict[str, datetime] = {}
+        self._due_in_hand: set[str] = set()
+        self._due_instants = Instants()
+        self._offers: dict[str, Offer] = {}
+        self._offers_in_hand: set[str] = set()
+        self._later = Instants()
+        self._waiting = Waiting()
+        self._available: dict[str, Available] = {}
+        self._sessions: dict[str, str] = {}
+        self._slots = Slots()
+        self._occupied: dict[str, dict[str, Occupy]] = {}
+        self._occupied_total = 0
+        self._reserved: dict[str, int] = {}
+        self._reserved_total = 0
+        self._watched: dict[str, Watch] = {}
+        self._sends: dict[str, Send] = {}
+        self._stops: dict[str, dict[str, Stop]] = {}
+
+    def __repr__(self) -> str:
+        return (
+            f"<Agenda: {len(self._due)} due, {len(self._offers)} offers, {self._occupied_total} instances, "
+            f"{self._slots.free} of {self._slots.total} slots free>"
+        )
+
+    # --- intents ---------------------------------------------------------------------------------------------------
+
+    def add(self, address: Address, intent: Intent) -> None:
+        """The intent is wanted. Adding it again changes nothing."""
+        match intent:
+            case Due():
+                self._due[address.id] = intent.at
+                if address.id not in self._due_in_hand:
+                    self._due_instants.set(address.id, intent.at)
+            case Offer():
+                self._offers[intent.task_id] = intent
+                if intent.task_id not in self._offers_in_hand:
+                    self._waiting.discard(intent.task_id)
+                    self._later.set(intent.task_id, intent.not_before_at)
+            case Occupy():
+                occupants = self._occupied.setdefault(intent.agent_id, {})
+                self._occupied_total += intent.instance_id not in occupants
+                occupants[intent.instance_id] = intent
+                self._refresh(intent.agent_id)
+            case Available():
+                self._available[intent.agent_id] = intent
+                self._refresh(intent.agent_id)
+            case Watch():
+                self._watched[intent.agent_id] = intent
+            case Send():
+                self._sends[intent.instance_id] = intent
+            case Stop():
+                self._stops.setdefault(intent.agent_id, {})[intent.instance_id] = intent
+            case _:
+                raise TypeError(f"the agenda does not know the intent {intent!r}")
+
+    def remove(self, address: Address, intent: Intent) -> None:
+        """The intent is not wanted any more. A newer one of the same key stays."""
+        match intent:
+            case Due():
+                if self._due.get(address.id) == intent.at:
+                    del self._due[address.id]
+                    self._due_instants.discard(address.id)
+            case Offer():
+                if self._offers.get(intent.task_id) == intent:
+                    del self._offers[intent.task_id]
+                    self._later.discard(intent.task_id)
+                    self._waiting.discard(intent.task_id)
+            case Occupy():
+                self._vacate(intent)
+            case Available():
+                if self._available.get(intent.agent_id) == intent:
+                    del self._available[intent.agent_id]
+                    self._refresh(intent.agent_id)
+            case Watch():
+                if self._watched.get(intent.agent_id) == intent:
+                    del self._watched[intent.agent_id]
+            case Send():
+                if self._sends.get(intent.instance_id) == intent:
+                    del self._sends[intent.instance_id]
+            case Stop():
+                _discard(self._stops, intent.agent_id, intent.instance_id, intent)
+            case _:
+                raise TypeError(f"the agenda does not know the intent {intent!r}")
+
+    def _vacate(self, intent: Occupy) -> None:
+        if _discard(self._occupied, intent.agent_id, intent.instance_id, intent):
+            self._occupied_total -= 1
+            self._refresh(intent.agent_id)
+
+    # --- connections -----------------------------------------------------------------------------------------------
+
+    def open_session(self, agent_id: str, session: str) -> None:
+        """The agent may be sent work on this session: it is connected here, greeted and reconciled."""
+        self._sessions[agent_id] = session
+        self._refresh(agent_id)
+
+    def close_session(self, agent_id: str, session: str) -> None:
+        if self._sessions.get(agent_id) == session:
+            del self._sessions[agent_id]
+            self._refresh(agent_id)
+
+    def session_of(self, agent_id: str) -> str | None:
+        return self._sessions.get(agent_id)
+
+    # --- schedules -------------------------------------------------------------------------------------------------
+
+    def next_due_at(self) -> datetime | None:
+        return self._due_instants.first_at()
+
+    def due_at(self, schedule_id: str) -> datetime | None:
+        return self._due.get(schedule_id)
+
+    def take_due(self, now: datetime, most: int) -> list[str]:
+        """Schedules whose instant has come, earliest first; each stays in hand until `settle_due`."""
+        taken = self._due_instants.take(now, most)
+        self._due_in_hand.update(taken)
+        return taken
+
+    def settle_due(self, schedule_id: str, not_before_at: datetime | None = None) -> None:
+        """The schedule was asked. If it still wants a moment, that is due again, at the earliest `not_before_at`."""
+        self._due_in_hand.discard(schedule_id)
+        at = self._due.get(schedule_id)
+        if at is not None:
+            self._due_instants.set(schedule_id, at if not_before_at is None else max(at, not_before_at))
+
+    # --- tasks and slots -------------------------------------------------------------------------------------------
+
+    def next_offer_at(self) -> datetime | None:
+        """When the next task that may not start yet may start."""
+        return self._later.first_at()
+
+    def ripen(self, now: datetime) -> None:
+        """Move the tasks whose time has come to those that wait for a slot."""
+        for task_id in self._later.take(now, len(self._later)):
+            self._waiting.push(self._offers[task_id])
+
+    @property
+    def room(self) -> int:
+        """How many more instances the cluster-wide limit allows."""
+        if not self.tasks_max:
+            return 1 << 30
+        return max(0, self.tasks_max - self._occupied_total - self._reserved_total)
+
+    def take_placements(self, now: datetime, most: int) -> list[Match]:
+        """Give slots to waiting tasks, best first. Task and slot stay in hand: `settle_offer` and `release` each."""
+        self.ripen(now)
+        if not len(self._waiting):
+            return []
+        placed = place(self._waiting, self._slots, min(most, self.room))
+        for offer, agent_id in placed:
+            self._offers_in_hand.add(offer.task_id)
+            self._reserved[agent_id] = self._reserved.get(agent_id, 0) + 1
+        self._reserved_total += len(placed)
+        return [Match(offer, self._available[agent_id]) for offer, agent_id in placed]
+
+    def settle_offer(self, task_id: str, not_before_at: datetime | None = None) -> None:
+        """The task was asked. If it still wants a slot, it waits again, at the earliest from `not_before_at`."""
+        self._offers_in_hand.discard(task_id)
+        offer = self._offers.get(task_id)
+        if offer is not None:
+            at = offer.not_before_at
+            self._later.set(task_id, at if not_before_at is None else max(at, not_before_at))
+
+    def reserve(self, labels: Labels, agent_id: str | None, now: datetime) -> Available | None:
+        """Hold a slot for a task that does not exist yet; None when there is none, or a waiting task has a right to it.
+
+        Return it with `release` after the question in which it was offered has been answered, used or not.
+        """
+        self.ripen(now)
+        if self.room < 1:
+            return None
+        found = self._slots.least_loaded(Requirement(labels, agent_id))
+        if found is None or self._is_awaited(found):
+            return None
+        self._reserved[found] = self._reserved.get(found, 0) + 1
+        self._reserved_total += 1
+        self._slots.take(found)
+        return self._available[found]
+
+    def release(self, agent_id: str) -> None:
+        """Give a held slot back. When the instance was dispatched, its `Occupy` already counts in its place."""
+        held = self._reserved.get(agent_id, 0)
+        if not held:
+            raise ValueError(f"no slot of agent {agent_id} is held")
+        if held == 1:
+            del self._reserved[agent_id]
+        else:
+            self._reserved[agent_id] = held - 1
+        self._reserved_total -= 1
+        self._refresh(agent_id)
+
+    def _is_awaited(self, agent_id: str) -> bool:
+        if not len(self._waiting):
+            return False
+        labels = self._slots.labels_of(agent_id)
+        return any(requirement.fits(agent_id, labels) for requirement in self._waiting.requirements())
+
+    def _refresh(self, agent_id: str) -> None:
+        agent = self._available.get(agent_id)
+        usable = (
+            agent is not None
+            and agent.server_id == self._server_id
+            and agent.session == self._sessions.get(agent_id)
+            and not agent.draining
+            and agent.slots > 0
+        )
+        if agent is None or not usable:
+            self._slots.remove(agent_id)
+            return
+        used = len(self._occupied.get(agent_id, ())) + self._reserved.get(agent_id, 0)
+        self._slots.put(agent_id, agent.labels, agent.slots, used)
+
+    # --- what is wanted --------------------------------------------------------------------------------------------
+
+    def occupants(self, agent_id: str) -> Mapping[str, Occupy]:
+        """The instances that hold a slot of the agent, by instance id."""
+        return self._occupied.get(agent_id, _NO_OCCUPANTS)
+
+    def occupied_agents(self) -> Sequence[str]:
+        return list(self._occupied)
+
+    def is_occupying(self, occupy: Occupy) -> bool:
+        return self._occupied.get(occupy.agent_id, _NO_OCCUPANTS).get(occupy.instance_id) == occupy
+
+    def stops(self, agent_id: str) -> Iterable[Stop]:
+        """What the agent should end."""
+        return list(self._stops.get(agent_id, {}).values())
+
+    def send_of(self, instance_id: str) -> Send | None:
+        """The dispatch of the instance, as long as the agent has not accepted it."""
+        return self._sends.get(instance_id)
+
+    def watch_of(self, agent_id: str) -> Watch | None:
+        return self._watched.get(agent_id)
+
+    def watched(self) -> Sequence[Watch]:
+        return list(self._watched.values())
+
+    def status(self) -> AgendaStatus:
+        return AgendaStatus(
+            schedules_due=len(self._due),
+            tasks_waiting=len(self._waiting),
+            tasks_later=len(self._later),
+            tasks_in_hand=len(self._offers_in_hand),
+            slots_total=self._slots.total,
+            slots_free=self._slots.free,
+            instances=self._occupied_total,
+            reserved=self._reserved_total,
+            agents_usable=len(self._slots),
+            agents_watched=len(self._watched),
+        )
+
+
+def _discard(index: dict[str, dict[str, T]], outer: str, inner: str, value: T) -> bool:
+    """Remove `index[outer][inner]` when it is `value`; an emptied outer entry goes with it."""
+    entries = index.get(outer)
+    if entries is None or entries.get(inner) != value:
+        return False
+    del entries[inner]
+    if not entries:
+        del index[outer]
+    return True
+
+
+def later(now: datetime, seconds: float) -> datetime:
+    return now + timedelta(seconds=seconds)
