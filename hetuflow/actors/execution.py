@@ -1,0 +1,214 @@
+"""One command, rule by rule: activate, decide, fold ahead, append, take over, reconcile.
+
+The rules (event-store-and-actors, 3.4): state changes only after the commit; a conflict on the own stream is decided
+again on the newer state; a lost guard is the caller's to answer; an answer without events is final only if it was taken
+from the newest version; effects follow the commit in the same step, without an await between them.
+"""
+
+from __future__ import annotations
+
+from attrs import define, frozen
+
+from eventstore.errors import StoreTimeout, StoreUnavailable, WrongExpectedVersion
+from eventstore.event import Appended, Claim
+from eventstore.store import EventStore
+from hetuflow.actors.actor import Answer, Cell, Reading
+from hetuflow.actors.context import metadata_of
+from hetuflow.actors.entity import Entities, Fold, Plan
+from hetuflow.actors.errors import GuardLost
+from hetuflow.actors.intentions import Intentions
+from hetuflow.actors.limits import Limits
+from hetuflow.actors.mailbox import Request
+from hetuflow.actors.passivation import Snapshots, WarmCells
+from hetuflow.actors.recovery import Recovery
+from hetuflow.domain.decider import Address, Decision, Intent
+from hetuflow.domain.rejection import Rejected
+from hetuflow.ports.clock import Clock
+from hetuflow.ports.ids import Ids
+
+APPEND_TRIES = 2
+"""Identical appends tried while the outcome is unknown: the store resends by itself after a lost connection."""
+
+
+class Look:
+    """The question for the state, where a command would stand."""
+
+
+LOOK = Look()
+
+
+@define(slots=True)
+class Counters:
+    """What happened since the start."""
+
+    commands: int = 0
+    events: int = 0
+    activations: int = 0
+    conflicts: int = 0
+    guards_lost: int = 0
+    verifications: int = 0
+
+
+@frozen(slots=True)
+class Memory:
+    """What the process remembers of its actors; all of it can be had again from the log."""
+
+    cells: WarmCells
+    snapshots: Snapshots
+    intentions: Intentions
+    recovery: Recovery
+
+
+class Execution:
+    """Carries out commands for a cell that the caller holds."""
+
+    def __init__(
+        self, store: EventStore, entities: Entities, memory: Memory, clock: Clock, ids: Ids, limits: Limits
+    ) -> None:
+        self._store, self._entities, self._clock, self._ids, self._limits = store, entities, clock, ids, limits
+        self._cells, self._snapshots = memory.cells, memory.snapshots
+        self._intentions, self._recovery = memory.intentions, memory.recovery
+        self.counters = Counters()
+
+    async def carry_out(self, cell: Cell, request: Request[Answer | Reading[object]]) -> Answer | Reading[object]:
+        """Answer one request. Raises what the decider, the store or the codec raise, and `GuardLost`."""
+        if request.command is LOOK:
+            if not cell.is_warm:
+                await self.activate(cell)
+            return cell.reading()
+        self.counters.commands += 1
+        for attempt in range(1, self._limits.attempts + 1):
+            try:
+                answer = await self._attempt(cell, request)
+            except WrongExpectedVersion:
+                self.counters.conflicts += 1
+                cell.forget()
+                if attempt == self._limits.attempts:
+                    raise
+            else:
+                return answer
+        raise AssertionError("unreachable: attempts is at least 1")
+
+    async def activate(self, cell: Cell) -> None:
+        """Fold the stream and perform its intents. Raises `StoreUnavailable` when the log is behind what it told us."""
+        for _ in range(self._limits.attempts):
+            fold = await self._fold(cell)
+            if cell.is_warm:
+                return  # opened by another actor's decision while we read
+            if self.adopt(cell, fold):
+                return
+        raise StoreUnavailable(f"stream {cell.address.stream_id!r} is behind version {cell.floor}, which is known")
+
+    def adopt(self, cell: Cell, fold: Fold) -> bool:
+        """Make a cold cell warm with what was read; False when the reading is older than what is known."""
+        if fold.version < cell.floor:
+            return False
+        intents = cell.decider.intents(fold.state)
+        cell.take(fold.version, fold.state, fold.position)
+        cell.snapshot_version = fold.snapshot_version
+        self.counters.activations += 1
+        self._intend(cell.address, fold.version, intents)
+        return True
+
+    async def _fold(self, cell: Cell) -> Fold:
+        name, fold = cell.address.stream_id, self._entities.fold
+        start = await self._snapshots.load(cell)
+        if start is not None:
+            events = await self._store.read_stream(name, after_version=start.version - 1)
+            if events and events[0].version == start.version:
+                return fold(cell.decider, events, start)
+            # the log does not reach the snapshot: it belongs to another life of this database
+        return fold(cell.decider, await self._store.read_stream(name))
+
+    async def _attempt(self, cell: Cell, request: Request[Answer | Reading[object]]) -> Answer:
+        """Decide once. Raises `WrongExpectedVersion` when the picture was old."""
+        is_fresh = not cell.is_warm
+        if is_fresh:
+            await self.activate(cell)
+        state, version, position = cell.state, cell.version, cell.position
+        assert version is not None
+        try:
+            decision = cell.decider.decide(request.command, state, self._clock.now())
+        except Rejected:
+            if not is_fresh:
+                await self._verify(cell, version)
+            raise
+        if not decision:
+            if not is_fresh:
+                await self._verify(cell, version)
+            return Answer(position, version, decision, state)
+        if request.metadata is None:
+            request.metadata = metadata_of(request.context, self._ids)
+        plan = self._entities.plan(cell.address, state, version, decision, request.metadata)
+        appended = await self._append(cell, plan)
+        return self._committed(cell, plan, appended, decision)
+
+    async def _verify(self, cell: Cell, version: int) -> None:
+        """Check that the stream is still at the version that was decided on."""
+        if not self._limits.verify_unchanged:
+            return
+        self.counters.verifications += 1
+        try:
+            await self._store.append([Claim(cell.address.stream_id, version)])
+        except WrongExpectedVersion as lost:
+            cell.heard_of(lost.actual)
+            raise
+
+    async def _append(self, cell: Cell, plan: Plan) -> Appended:
+        tries = 0
+        try:
+            while True:
+                tries += 1
+                try:
+                    return await self._store.append(plan.claims)
+                except StoreTimeout:
+                    if tries >= APPEND_TRIES:
+                        raise
+        except WrongExpectedVersion as lost:
+            self._lost(cell, plan, lost)
+            raise
+        except StoreUnavailable:
+            if tries > 1:  # the try before this one may have been committed
+                self._doubt(cell, plan)
+            raise
+        except Exception:
+            self._doubt(cell, plan)
+            raise
+
+    def _lost(self, cell: Cell, plan: Plan, lost: WrongExpectedVersion) -> None:
+        """Forget what proved old. Raises `GuardLost` when it is a stream that the append does not write."""
+        address = Address.of_stream(lost.stream_id)
+        known = cell if lost.stream_id == cell.address.stream_id else self._cells.find(address)
+        if known is not None:
+            known.heard_of(lost.actual)
+            if known.is_stale and not known.is_busy:
+                known.forget()
+        if known is cell or any(outcome.address == address for outcome in plan.outcomes):
+            return
+        self.counters.guards_lost += 1
+        raise GuardLost(lost.stream_id, lost.expected, lost.actual) from lost
+
+    def _doubt(self, cell: Cell, plan: Plan) -> None:
+        """Nobody knows whether the append was committed: fold again, so that no intent of it is lost."""
+        cell.forget()
+        for outcome in plan.outcomes:
+            self._recovery.look_again(outcome.address)
+
+    def _committed(self, cell: Cell, plan: Plan, appended: Appended, decision: Decision) -> Answer:
+        answer = None
+        for outcome, position in plan.last_positions(appended):
+            self.counters.events += outcome.events
+            is_own = outcome.address == cell.address
+            target = cell if is_own else self._cells.use(outcome.address)
+            target.take(outcome.version, outcome.state, position)
+            self._intend(outcome.address, outcome.version, outcome.intents)
+            if is_own:
+                answer = Answer(appended.position, outcome.version, decision, outcome.state)
+        if answer is None:  # only new streams were written; the own one was a guard
+            assert cell.version is not None
+            answer = Answer(appended.position, cell.version, decision, cell.state)
+        return answer
+
+    def _intend(self, address: Address, version: int, intents: frozenset[Intent]) -> None:
+        if not self._intentions.want(address, version, intents):
+            self._recovery.wake()

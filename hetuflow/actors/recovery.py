@@ -1,0 +1,70 @@
+"""What could not be finished in its turn, finished later: level-triggered, slow, until nothing is left.
+
+Two lists: actors whose last append has an unknown outcome or that another server changed (to be folded again, so that
+their intents are performed), and effects that raised (to be repeated; `intentions` keeps them).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+import trio
+
+from hetuflow.actors.intentions import Intentions
+from hetuflow.actors.limits import Limits
+from hetuflow.domain.decider import Address
+
+log = logging.getLogger(__name__)
+
+Refold = Callable[[Sequence[Address]], Awaitable[Sequence[Address]]]
+"""Fold these actors and perform their intents; returns those that could not be folded now."""
+
+
+class Recovery:
+    def __init__(self, intentions: Intentions, limits: Limits) -> None:
+        self._intentions, self._limits = intentions, limits
+        self._unsettled: dict[Address, None] = {}
+        self._wake = trio.Event()
+
+    def __len__(self) -> int:
+        """Actors that are still to be folded again, and effects to be repeated."""
+        return len(self._unsettled) + self._intentions.doubts
+
+    def look_again(self, address: Address) -> None:
+        """Fold this actor again soon."""
+        self._unsettled[address] = None
+        self._wake.set()
+
+    def wake(self) -> None:
+        """An effect is in doubt."""
+        self._wake.set()
+
+    async def run(self, refold: Refold) -> None:
+        """Until cancelled. `refold` may raise errors of the store: they are waited out."""
+        while True:
+            await self._wake.wait()
+            pause_seconds = self._limits.retry_seconds
+            repeat_deadline = trio.current_time() + pause_seconds
+            await self._fold_again(refold)
+            while len(self):
+                with trio.move_on_at(repeat_deadline):
+                    await self._wake.wait()  # something new to fold does not wait for what failed
+                if trio.current_time() >= repeat_deadline:
+                    self._intentions.repeat()
+                    pause_seconds = min(2 * pause_seconds, self._limits.retry_seconds_max)
+                    repeat_deadline = trio.current_time() + pause_seconds
+                await self._fold_again(refold)
+
+    async def _fold_again(self, refold: Refold) -> None:
+        self._wake = trio.Event()
+        addresses, self._unsettled = list(self._unsettled), {}
+        if not addresses:
+            return
+        try:
+            failed = await refold(addresses)
+        except Exception as exc:
+            log.warning("%d actors cannot be folded now: %s", len(addresses), exc)
+            failed = addresses
+        for address in failed:
+            self._unsettled.setdefault(address)
