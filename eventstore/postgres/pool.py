@@ -1,0 +1,164 @@
+"""The pool, and `Database` over it.
+
+Our own few lines instead of asyncpg's pool: no reset query after each use, no shielded release that can hang, and a
+rule that is easy to check: a connection goes back only when it is open and outside a transaction, else it is ended.
+A connection that died while idle is dropped when it is taken: the pool heals by being used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from eventstore.errors import SqlError, StoreClosed, StoreTimeout, StoreUnavailable
+from eventstore.postgres.bridge import Bridge
+from eventstore.postgres.connection import (
+    TranslatedConnection,
+    connect,
+    milliseconds,
+    silence_limit,
+    uncancelled,
+)
+from eventstore.postgres.database import Connection
+from eventstore.postgres.errors import translated
+from eventstore.postgres.settings import PostgresSettings
+
+T = TypeVar("T")
+
+
+class _Pooled:
+    """An open connection and the statement timeout it has now."""
+
+    __slots__ = ("connection", "statement_seconds")
+
+    def __init__(self, connection: Any, statement_seconds: float) -> None:
+        self.connection, self.statement_seconds = connection, statement_seconds
+
+
+class Pool:
+    """Connections for short work, at most `settings.pool_size`. Lives in the database thread."""
+
+    def __init__(self, url: str, settings: PostgresSettings) -> None:
+        self._url, self._settings = url, settings
+        self._idle: list[_Pooled] = []
+        self._busy: list[_Pooled] = []
+        self._places: asyncio.Semaphore | None = None  # made in the thread, whose loop it belongs to
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<Pool {len(self._busy)} busy, {len(self._idle)} idle of {self._settings.pool_size}>"
+
+    async def use(self, work: Callable[[Any], Awaitable[T]], seconds: float, *, local: bool = False) -> T:
+        """Run `work(asyncpg connection)` with that statement timeout.
+
+        With `local` the work sets the timeout of its own transaction.
+        """
+        if self._places is None:
+            self._places = asyncio.Semaphore(self._settings.pool_size)
+        async with self._places:
+            pooled = await self._take()
+            self._busy.append(pooled)
+            try:
+                with translated(), silence_limit(pooled.connection, seconds):
+                    return await uncancelled(pooled.connection, self._run(pooled, work, None if local else seconds))
+            finally:
+                self._busy.remove(pooled)
+                self._give_back(pooled)
+
+    async def close(self) -> None:
+        """End every connection: what is still running fails with `StoreUnavailable`."""
+        self._closed = True
+        for pooled in (*self._idle, *self._busy):
+            pooled.connection.terminate()
+        self._idle.clear()
+
+    async def _run(self, pooled: _Pooled, work: Callable[[Any], Awaitable[T]], seconds: float | None) -> T:
+        if seconds is not None and seconds != pooled.statement_seconds:
+            await pooled.connection.execute(f"set statement_timeout = {milliseconds(seconds)}")
+            pooled.statement_seconds = seconds
+        return await work(pooled.connection)
+
+    async def _take(self) -> _Pooled:
+        if self._closed:
+            raise StoreClosed
+        while self._idle:
+            pooled = self._idle.pop()
+            if not pooled.connection.is_closed():
+                return pooled
+        connection = await connect(self._url, self._settings, "pool", role=self._settings.role)
+        return _Pooled(connection, self._settings.statement_seconds_max)
+
+    def _give_back(self, pooled: _Pooled) -> None:
+        if pooled.connection.is_closed():
+            return
+        if self._closed or pooled.connection.is_in_transaction():
+            pooled.connection.terminate()
+        else:
+            self._idle.append(pooled)
+
+
+class PooledDatabase:
+    """`Database` for trio: each call is one crossing of the bridge."""
+
+    def __init__(self, bridge: Bridge, url: str, settings: PostgresSettings) -> None:
+        self._bridge, self._url, self._settings = bridge, url, settings
+        self.pool = Pool(url, settings)
+
+    async def fetch(self, sql: str, *args: Any, timeout_seconds: float = 10.0) -> Sequence[Any]:
+        rows: Sequence[Any] = await self._bridge.call(
+            self.pool.use, lambda connection: connection.fetch(sql, *args), timeout_seconds
+        )
+        return rows
+
+    async def read(self, work: Callable[[Any], Awaitable[T]], *, timeout_seconds: float | None = None) -> T:
+        """Run a read-only `work(asyncpg connection)`; once more on a new connection when the first was lost."""
+        seconds = self._settings.statement_seconds_max if timeout_seconds is None else timeout_seconds
+        try:
+            return await self._bridge.call(self.pool.use, work, seconds)
+        except StoreUnavailable:
+            return await self._bridge.call(self.pool.use, work, seconds)
+
+    async def transact(self, work: Callable[[Connection], Awaitable[T]], *, timeout_seconds: float = 30.0) -> T:
+        return await self._bridge.call(
+            partial(self.pool.use, local=True), partial(_transaction, work, timeout_seconds), timeout_seconds
+        )
+
+    async def run(self, work: Callable[[Connection], Awaitable[T]], *, timeout_seconds: float = 3600.0) -> T:
+        return await self._bridge.call(self._dedicated, work, timeout_seconds)
+
+    async def close(self) -> None:
+        await self._bridge.call(self.pool.close)
+
+    async def _dedicated(self, work: Callable[[Connection], Awaitable[T]], seconds: float) -> T:
+        connection = await connect(
+            self._url, self._settings, "maintenance", statement_seconds_max=seconds, role=self._settings.role
+        )
+        try:
+            with translated(), silence_limit(connection, seconds):
+                return await uncancelled(connection, _awaited(work, connection))
+        finally:
+            connection.terminate()
+
+
+async def _awaited(work: Callable[[Connection], Awaitable[T]], connection: Any) -> T:
+    return await work(TranslatedConnection(connection))
+
+
+async def _transaction(work: Callable[[Connection], Awaitable[T]], seconds: float, connection: Any) -> T:
+    await connection.execute(f"begin; set local statement_timeout = {milliseconds(seconds)}")
+    try:
+        result = await work(TranslatedConnection(connection))
+    except BaseException:
+        if not connection.is_closed():
+            await connection.execute("rollback")
+        raise
+    try:
+        with translated():
+            status = await connection.execute("commit")
+    except StoreUnavailable as exc:
+        raise StoreTimeout(f"the connection was lost during COMMIT, the outcome is unknown: {exc}") from exc
+    if status != "COMMIT":
+        raise SqlError("25P02", "the transaction was rolled back: an error inside it was swallowed")
+    return result

@@ -1,0 +1,31 @@
+"""What can be set about the connection to PostgreSQL. Defaults are for one server of hetuflow."""
+
+from __future__ import annotations
+
+from attrs import field, frozen
+from attrs.validators import ge, gt
+
+
+@frozen(slots=True, kw_only=True)
+class PostgresSettings:
+    """Durations in seconds."""
+
+    application_name: str = "hetuflow"
+    role: str | None = None
+    """Become this role on every connection (`hetuflow_server`, where `migrate` could make it)."""
+    pool_size: int = field(default=6, validator=ge(1))
+    """Connections for reads and projections, opened when needed; the writer and LISTEN have their own."""
+    statement_cache_size: int = field(default=100, validator=ge(0))
+    """Prepared statements kept per connection; 0 behind pgbouncer in transaction mode."""
+    connect_seconds_max: float = field(default=5.0, validator=gt(0))
+    statement_seconds_max: float = field(default=10.0, validator=gt(0))
+    lock_seconds_max: float = field(default=5.0, validator=gt(0))
+    append_seconds_max: float = field(default=15.0, validator=gt(0))
+    """How long an append waits for a database that is away, from its call."""
+    append_queue_max: int = field(default=2_000, validator=ge(1))
+    """Appends waiting for the writer; beyond it callers wait: a slow disk becomes back-pressure."""
+    poll_seconds: float = field(default=2.0, validator=gt(0))
+    """Covers a lost hint and finds a dead connection: the only query of an idle store."""
+    partition_positions: int = field(default=10_000_000, validator=ge(1))
+    close_seconds_max: float = field(default=10.0, validator=gt(0))
+    """For flushing what is queued at the stop."""

@@ -1,0 +1,1 @@
+select position from events order by position desc limit 1

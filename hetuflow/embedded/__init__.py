@@ -1,0 +1,1 @@
+"""The PostgreSQL that comes along: real, durable, on loopback, for `hetuflow dev`, the demo and the tests."""
