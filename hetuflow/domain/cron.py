@@ -29,6 +29,7 @@ __all__ = [
     "CronExpression",
     "UnknownTimeZone",
     "count_between",
+    "first_between",
     "next_after",
     "note",
     "occurrences",
@@ -72,6 +73,12 @@ def next_after(expression: CronExpression, instant: datetime) -> datetime | None
     None when there is none within 50 years, or the year field is exhausted.
     """
     found = _next(expression, _floor(instant))
+    return None if found is None else _EPOCH + timedelta(seconds=found)
+
+
+def first_between(expression: CronExpression, after: datetime, until: datetime) -> datetime | None:
+    """Return the first fire in (`after`, `until`], in UTC, or None. Never looks beyond `until`."""
+    found = _first_fire(expression, max(_floor(after), -1), min(_floor(until), _INSTANT_MAX) + 1)
     return None if found is None else _EPOCH + timedelta(seconds=found)
 
 
@@ -129,7 +136,7 @@ def _first_fire(expression: CronExpression, instant: int, end: int) -> int | Non
     local = instant + 1 + offset
     while True:
         found = first_local(expression, max(local, seen), end + offset)
-        candidate = end if found is None else found - offset
+        candidate = end - 1 if found is None else found - offset
         transition = first_transition(zone, instant, candidate)
         if transition is None:
             return candidate if found is not None else None

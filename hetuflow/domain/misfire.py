@@ -23,7 +23,7 @@ from datetime import datetime, timedelta
 from attrs import frozen
 
 from hetuflow.domain.enums import MisfirePolicy
-from hetuflow.domain.trigger import Trigger, count_between, last_at_or_before, next_after, occurrences_between
+from hetuflow.domain.trigger import Trigger, count_between, last_at_or_before, next_after
 
 FIRE_COUNT_MAX = 100
 """Fires of one plan: one fire is two appended streams, and a batch of the store should stay far below its limits."""
@@ -106,10 +106,13 @@ def decide_fires(
             skipped = (_range(trigger, after, last),)
             covered = last
     limit = fire_count_max if fires_left is None else min(fire_count_max, fires_left)
-    fires = occurrences_between(trigger, covered, now, limit)
-    covered = fires[-1] if fires else covered
+    fires: list[datetime] = []
+    nominal_at = next_after(trigger, covered)
+    while nominal_at is not None and nominal_at <= now and len(fires) < limit:
+        fires.append(nominal_at)
+        nominal_at = next_after(trigger, nominal_at)
     is_over = fires_left is not None and len(fires) == fires_left
-    return FirePlan(skipped, fires, None if is_over else next_after(trigger, covered))
+    return FirePlan(skipped, tuple(fires), None if is_over else nominal_at)
 
 
 def _last_skipped(trigger: Trigger, after: datetime, on_time_from: datetime, policy: MisfirePolicy) -> datetime | None:
@@ -122,8 +125,7 @@ def _last_skipped(trigger: Trigger, after: datetime, on_time_from: datetime, pol
 
 def _last_before(trigger: Trigger, after: datetime, instant: datetime) -> datetime | None:
     """The newest nominal time in (after, instant)."""
-    found = last_at_or_before(trigger, instant - timedelta(microseconds=1))
-    return found if found is not None and found > after else None
+    return last_at_or_before(trigger, instant - timedelta(microseconds=1), after=after)
 
 
 def _range(trigger: Trigger, after: datetime, last: datetime) -> SkippedRange:

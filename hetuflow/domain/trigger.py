@@ -129,16 +129,19 @@ def occurrences_between(trigger: Trigger, after: datetime, until: datetime, limi
     return tuple(found)
 
 
-def last_at_or_before(trigger: Trigger, instant: datetime) -> datetime | None:
-    """Return the newest nominal time at or before `instant`, in UTC; None when there is none."""
+def last_at_or_before(trigger: Trigger, instant: datetime, *, after: datetime | None = None) -> datetime | None:
+    """Return the newest nominal time at or before `instant`, in UTC; None when there is none, or none after `after`."""
+    if after is not None and instant <= after:
+        return None
     match trigger:
         case IntervalTrigger():
             count = _interval_count(trigger, _earlier(instant, trigger.end_at))
-            return _interval_at(trigger, count - 1) if count else None
+            newest = _interval_at(trigger, count - 1) if count else None
         case CronTrigger():
-            return _last_cron(trigger, _earlier(instant, trigger.end_at))
+            newest = _last_cron(trigger, after or _EARLIEST - _RESOLUTION, _earlier(instant, trigger.end_at))
         case OnceTrigger():
-            return trigger.at.astimezone(UTC) if trigger.at <= instant else None
+            newest = trigger.at.astimezone(UTC) if trigger.at <= instant else None
+    return newest if newest is None or after is None or newest > after else None
 
 
 def count_between(trigger: Trigger, after: datetime, until: datetime) -> int:
@@ -170,30 +173,27 @@ def _interval_at(trigger: IntervalTrigger, k: int) -> datetime | None:
         return None
 
 
-def _last_cron(trigger: CronTrigger, instant: datetime) -> datetime | None:
-    """The newest fire at or before `instant`: look back in doubling windows, then halve the one that has a fire."""
-    after = _opened(trigger, _EARLIEST - _RESOLUTION)
+def _last_cron(trigger: CronTrigger, after: datetime, instant: datetime) -> datetime | None:
+    """The newest fire in (after, instant]: look back in doubling windows, then halve the one that has a fire."""
+    after = _opened(trigger, after)
     window = timedelta(minutes=2)
     low, newest = instant, None
     while newest is None and low > after:
-        low = max(low - window, after) if low - after > window else after
-        newest = _fire_up_to(trigger, low, instant)
+        high = low
+        low = low - window if low - after > window else after
+        newest = cron.first_between(trigger.parsed, low, high)
         window *= 2
     if newest is None:
         return None
     low, high = newest, instant
     while high - low >= timedelta(seconds=1):  # fires are whole seconds
         middle = low + (high - low) / 2
-        later = _fire_up_to(trigger, middle, high)
+        later = cron.first_between(trigger.parsed, middle, high)
         if later is None:
             high = middle
         else:
             low = newest = later
     return newest
-
-
-def _fire_up_to(trigger: CronTrigger, after: datetime, until: datetime) -> datetime | None:
-    return _up_to(cron.next_after(trigger.parsed, after), until)
 
 
 def _opened(trigger: CronTrigger, instant: datetime) -> datetime:

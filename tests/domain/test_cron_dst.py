@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hetuflow.domain import cron_zone
-from hetuflow.domain.cron import count_between, next_after, note, occurrences, parse_cron
+from hetuflow.domain.cron import count_between, first_between, next_after, note, occurrences, parse_cron
 
 BERLIN = "Europe/Berlin"
 
@@ -72,6 +72,12 @@ RULE = [
 def test_rule_across_a_change(text: str, zone: str, after: str, until: str, expected: list[str]) -> None:
     assert local_fires(text, zone, after, until) == expected
     assert count_between(parse_cron(text, zone), instant(after), instant(until)) == len(expected)
+
+
+def test_search_that_ends_one_second_before_the_gap_closes_finds_nothing() -> None:
+    expression, before = parse_cron("30 2 * * *", BERLIN), instant("2026-03-29T00:30+01:00")
+    assert first_between(expression, before, instant("2026-03-29T01:59:59+01:00")) is None
+    assert first_between(expression, before, instant("2026-03-29T03:00+02:00")) == instant("2026-03-29T03:00+02:00")
 
 
 def test_note_tells_gap_and_repeated_times() -> None:

@@ -10,7 +10,15 @@ from cronsim import CronSim
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hetuflow.domain.cron import CronError, CronExpression, count_between, next_after, occurrences, parse_cron
+from hetuflow.domain.cron import (
+    CronError,
+    CronExpression,
+    count_between,
+    first_between,
+    next_after,
+    occurrences,
+    parse_cron,
+)
 
 MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
 WEEKDAYS = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"]
@@ -153,6 +161,8 @@ def test_fires_strictly_increase_and_no_search_in_between_sees_another(
     middle = start + (first - start) / 2
     assert next_after(expression, middle) == first
     assert next_after(expression, first - timedelta(microseconds=1)) == first
+    assert first_between(expression, start, first) == first
+    assert first_between(expression, start, first - timedelta(microseconds=1)) is None
     second = next_after(expression, first)
     assert second is None or second > first
 
