@@ -6,8 +6,11 @@ batch it travels in, and the innocent with it.
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 
 import msgspec
 
@@ -23,10 +26,14 @@ APPEND_BYTES_MAX = 16 * 1024 * 1024
 TYPE_LENGTH_MAX = 100
 """Longest event type, in characters."""
 
+NUMBER_DIGITS_MAX = 4_000
+"""Most digits of an integer: Python refuses to read more than 4300."""
+
 _VERSION_MAX = 2**31 - 1
 _SCHEMA_MAX = 2**15 - 1
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|[^u])")
+_LARGE_NUMBER = re.compile(r"[0-9][eE][+-]?[0-9]{3}|[0-9]{300}")
 _json = msgspec.json.Decoder(msgspec.Raw)
 
 
@@ -95,7 +102,26 @@ def _check_json(kind: str, text: str) -> int:
         raise InvalidEvent(f"event {kind} is not JSON: {exc}") from None
     if "\\u" in text:
         check_escapes(kind, text)
+    if _LARGE_NUMBER.search(text):
+        _check_numbers(kind, text)
     return len(raw)
+
+
+def _check_numbers(kind: str, text: str) -> None:
+    """Refuse what a double cannot hold, although JSON could write it: readers would see infinity, or fail."""
+
+    def finite(number: str) -> float:
+        value = float(number)
+        if not math.isfinite(value) or Decimal(number).adjusted() < -NUMBER_DIGITS_MAX:
+            raise InvalidEvent(f"event {kind} holds the number {number[:40]}, which no double can hold")
+        return value
+
+    def short(number: str) -> int:
+        if len(number) > NUMBER_DIGITS_MAX:
+            raise InvalidEvent(f"event {kind} holds a number of {len(number)} digits")
+        return 0
+
+    json.loads(text, parse_float=finite, parse_int=short)
 
 
 def check_escapes(kind: str, text: str) -> None:

@@ -122,6 +122,6 @@ def page_query(
     if where.recorded_until is not None:
         add("recorded_at <= {}::timestamptz", where.recorded_until)
     args.append(limit)
-    columns = statement("read_all").partition("\n from")[0]
+    columns = statement("read_all").partition("\n  from")[0]
     order = " desc" if descending else ""
     return f"{columns} from events where {' and '.join(conditions)} order by position{order} limit ${len(args)}", args

@@ -1,0 +1,120 @@
+"""PostgreSQL for the tests: one server per session (and per xdist worker), a fresh migrated database per test.
+
+The server is the embedded one (`fsync` off: a test may kill the server, but not the machine), or the one named by
+HETUFLOW_TEST_DATABASE_URL, whose user must be allowed to create databases.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import trio
+
+from eventstore.postgres import EVENTSTORE, Source, migrate
+from hetuflow.embedded.postgres import EmbeddedPostgres
+
+T = TypeVar("T")
+
+OUTSIDE_URL = "HETUFLOW_TEST_DATABASE_URL"
+SYSTEM_BINARIES = Path("/usr/lib/postgresql/15/bin")
+SETTINGS = {"fsync": "off", "full_page_writes": "off", "max_connections": "200"}
+
+_PROJECTIONS = Path(__file__).parents[2] / "projections" / "migrations"
+SOURCES: Sequence[Source] = (EVENTSTORE, *([("projections", _PROJECTIONS)] if _PROJECTIONS.is_dir() else []))
+
+
+class Server:
+    """A PostgreSQL server for tests; databases are copies of one migrated template."""
+
+    def __init__(self, url: str, process: EmbeddedPostgres | None = None) -> None:
+        self.url = url
+        self.process = process
+        self._numbers = itertools.count(1)
+        self._prefix = f"hetuflow_test_{os.getpid()}"
+        self._template: str | None = None
+
+    def url_of(self, database: str) -> str:
+        return urlunsplit(urlsplit(self.url)._replace(path=f"/{database}"))
+
+    def empty_database(self) -> str:
+        """The URL of a new database without any schema."""
+        name = f"{self._prefix}_{next(self._numbers)}"
+        self.execute(f"create database {name}")
+        return self.url_of(name)
+
+    def fresh_database(self) -> str:
+        """The URL of a new migrated database."""
+        if self._template is None:
+            url = self.empty_database()
+            trio.run(lambda: migrate(url, SOURCES))
+            self._template = urlsplit(url).path.lstrip("/")
+        name = f"{self._prefix}_{next(self._numbers)}"
+        self.execute(f"create database {name} template {self._template}")
+        return self.url_of(name)
+
+    def drop(self, url: str) -> None:
+        self.execute(f"drop database if exists {urlsplit(url).path.lstrip('/')} with (force)")
+
+    def execute(self, sql: str, *args: Any) -> None:
+        run_sql(self.url, sql, *args)
+
+
+def run_sql(url: str, sql: str, *args: Any) -> list[Any]:
+    """Rows of one statement, on a connection of its own; for tests outside trio."""
+    return run_asyncio(query(url, sql, *args))
+
+
+async def query(url: str, sql: str, *args: Any) -> list[Any]:
+    connection = await asyncpg.connect(url)
+    try:
+        if args:
+            return list(await connection.fetch(sql, *args))
+        if sql.lstrip().lower().startswith(("select", "with", "table", "show")):
+            return list(await connection.fetch(sql))
+        await connection.execute(sql)
+        return []
+    finally:
+        await connection.close()
+
+
+def run_asyncio(work: Coroutine[Any, Any, T]) -> T:
+    """asyncio.run, also where a trio loop runs in this thread."""
+    with asyncio.Runner() as runner:
+        return runner.run(work)
+
+
+@contextmanager
+def running_server(binaries: Path | None = None) -> Iterator[Server]:
+    """An embedded server in a temporary directory, with the wheel's binaries or others."""
+    directory = Path(tempfile.mkdtemp(prefix="hetuflow-test-"))
+    process = EmbeddedPostgres(directory / "pg", binaries=binaries, settings=SETTINGS)
+    try:
+        process.start()
+        yield Server(process.url, process)
+    finally:
+        process.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def test_server() -> Iterator[Server]:
+    """The server of the session."""
+    outside = os.environ.get(OUTSIDE_URL)
+    if outside:
+        yield Server(outside)
+        return
+    with running_server() as server:
+        yield server
+
+
+test_server.__test__ = False  # type: ignore[attr-defined]
