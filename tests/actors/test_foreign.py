@@ -1,0 +1,100 @@
+"""Events of other servers: a warm actor follows, another is forgotten, standing effects are brought up to date."""
+
+from __future__ import annotations
+
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from hetuflow.actors import Limits
+from tests.actors.tally import Add, Deliver, Fill, Gate, Order, World, a_world, running, tally
+
+
+def two_worlds(limits: Limits | None = None) -> tuple[World, World]:
+    log = a_world().log
+    return a_world(log=log, limits=limits), a_world(log=log, seed=1)
+
+
+async def test_a_warm_actor_one_version_behind_follows_with_its_effects(autojump_clock: object) -> None:
+    here, there = two_worlds()
+    async with running(here, there):
+        await here.system.ask(tally("a"), Order(1))
+        await there.system.ask(tally("a"), Fill(1))
+        await there.system.ask(tally("a"), Order(2))
+        for event in here.log.events:  # the own ones as well, as a subscription gives them
+            here.system.apply_foreign(event)
+        assert here.ledger.standing[tally("a")] == {Deliver(2)}
+        assert (await here.system.read(tally("a"))).version == 3
+        assert (await here.system.ask(tally("a"), Add())).version == 4
+        statistics = here.system.statistics()
+        assert (statistics.activations, statistics.conflicts) == (1, 0)
+
+
+async def test_a_warm_actor_that_missed_an_event_is_folded_again(autojump_clock: object) -> None:
+    here, there = two_worlds()
+    async with running(here, there):
+        await here.system.ask(tally("a"), Order(1))
+        await there.system.ask(tally("a"), Fill(1))
+        await there.system.ask(tally("a"), Order(2))
+        here.system.apply_foreign(here.log.events[-1])
+        await wait_all_tasks_blocked()
+        assert here.ledger.standing[tally("a")] == {Deliver(2)}
+        assert (await here.system.read(tally("a"))).position == 3
+
+
+async def test_effects_of_a_forgotten_actor_follow_too(autojump_clock: object) -> None:
+    here, there = two_worlds(Limits(warm_cells=1))
+    async with running(here, there):
+        await here.system.ask(tally("a"), Order(1))
+        await here.system.ask(tally("b"), Add())
+        await there.system.ask(tally("a"), Fill(1))
+        here.system.apply_foreign(here.log.events[-1])
+        await wait_all_tasks_blocked()
+        assert here.ledger.standing[tally("a")] == set()
+        assert here.system.statistics().to_recover == 0
+
+
+async def test_an_actor_in_the_middle_of_a_command_finds_out_by_itself(autojump_clock: object) -> None:
+    here, there = two_worlds()
+    gate = Gate()
+    async with running(here, there), trio.open_nursery() as nursery:
+        await here.system.ask(tally("a"), Order(1))
+        here.store.hooks = gate
+        nursery.start_soon(here.system.ask, tally("a"), Add(5))
+        await gate.reached.wait()
+        await there.system.ask(tally("a"), Fill(1))
+        here.system.apply_foreign(here.log.events[-1])
+        gate.opened.set()
+        await wait_all_tasks_blocked()
+        reading = await here.system.read(tally("a"))
+        assert (reading.version, reading.state.total) == (3, 5)
+        assert here.ledger.standing[tally("a")] == set()
+
+
+async def test_the_own_event_may_arrive_before_the_own_append_has_returned(autojump_clock: object) -> None:
+    world = a_world()
+
+    class Hasty(Gate):
+        async def before_commit(self, claims: object) -> None: ...  # type: ignore[override]
+
+        async def after_commit(self, claims: object, appended: object) -> None:  # type: ignore[override]
+            for event in world.log.events:
+                world.system.apply_foreign(event)
+            await trio.sleep(1)
+
+    world.store.hooks = Hasty()
+    async with running(world):
+        assert (await world.system.ask(tally("a"), Order(1))).version == 1
+        assert (await world.system.ask(tally("a"), Order(2))).version == 2
+        statistics = world.system.statistics()
+        assert (statistics.activations, statistics.to_recover) == (1, 0)
+    assert world.ledger.calls == [(tally("a"), (Deliver(1),), ()), (tally("a"), (Deliver(2),), ())]
+
+
+async def test_an_event_of_an_unknown_actor_is_nobodys(autojump_clock: object) -> None:
+    here, there = two_worlds()
+    async with running(here, there):
+        await there.system.ask(tally("a"), Order(1))
+        here.system.apply_foreign(here.log.events[-1])
+        await wait_all_tasks_blocked()
+        assert here.system.statistics().cells == 0
+        assert here.ledger.calls == []
