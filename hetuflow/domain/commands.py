@@ -263,9 +263,11 @@ class RetryTask:
     pass
 
 
-@frozen(slots=True)
+@frozen(slots=True, kw_only=True)
 class DeleteTask:
-    pass
+    """`cascade`: cancel it first. A live instance is stopped, and the task deleted in the append that ends it."""
+
+    cascade: bool = False
 
 
 # --- agent ---------------------------------------------------------------------------------------------------------

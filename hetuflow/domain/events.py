@@ -368,13 +368,18 @@ class TaskReopened(TaskEvent):
 
 @frozen(slots=True, kw_only=True)
 class TaskCancelRequested(TaskEvent):
-    """A cancel of a dispatched or running task is under way."""
+    """A cancel of a dispatched or running task is under way. `cause` as in `TaskCancelled`, which follows.
+
+    `then_delete`: the task is deleted in the append that ends it.
+    """
 
     task_id: str
     requested_at: datetime
     reason: str | None
     by: str
     updated_by: int = 1
+    cause: str = "user"
+    then_delete: bool = False
 
 
 @frozen(slots=True, kw_only=True)

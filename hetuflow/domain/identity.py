@@ -1,0 +1,41 @@
+"""Ids that are derived, not drawn: whoever decides twice names the same thing, and the store refuses the second.
+
+Shaped as UUID version 7, so that they sort by time among the drawn ones: 48 bits of milliseconds, the rest from
+SHA-256 with version and variant set. Source of the layout: RFC 9562, section 5.7.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_VARIANT = "89ab" * 4
+"""Hex digit -> the digit with its two upper bits replaced by the variant 0b10."""
+
+
+def task_id_of(schedule_id: str, nominal_at: datetime) -> str:
+    """Return the id of the task that this schedule makes for this nominal time.
+
+    Args:
+      nominal_at: aware; equal instants in different zones give the same id.
+    """
+    microseconds = (nominal_at - _EPOCH) // _MICROSECOND
+    milliseconds = microseconds // 1000 & 0xFFFF_FFFF_FFFF
+    return _shaped(f"{milliseconds:012x}", f"task|{schedule_id}|{microseconds}")
+
+
+def instance_id_of(task_id: str, attempt: int) -> str:
+    """Return the id of the task's instance number `attempt`, which sorts beside its task.
+
+    Args:
+      task_id: UUID as text, lower-case and hyphenated.
+      attempt: >= 1.
+    """
+    return _shaped(task_id[:8] + task_id[9:13], f"instance|{task_id}|{attempt}")
+
+
+def _shaped(time_digits: str, name: str) -> str:
+    h = sha256(name.encode()).hexdigest()
+    return f"{time_digits[:8]}-{time_digits[8:]}-7{h[:3]}-{_VARIANT[int(h[3], 16)]}{h[4:7]}-{h[7:19]}"

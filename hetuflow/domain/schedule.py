@@ -1,0 +1,219 @@
+"""The schedule: every nominal time becomes exactly one decision, fired or skipped, with its reason.
+
+Here are the commands of users; the fire is in schedule_fires.py, the fold in schedule_fold.py. An edit, a disabling or a
+deletion that finds nominal times not yet covered skips them first, with its own reason: none of them fires afterwards,
+and none disappears without a trace.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from attrs import evolve as changed
+
+from hetuflow.domain import schedule_fold as fold
+from hetuflow.domain.commands import (
+    CreateSchedule,
+    DeleteSchedule,
+    DisableSchedule,
+    EnableSchedule,
+    FireSchedule,
+    SuspendSchedule,
+    UpdateSchedule,
+)
+from hetuflow.domain.decider import NOTHING, Decision, Due, Intent
+from hetuflow.domain.enums import MisfirePolicy, OverlapPolicy, ScheduleStatus
+from hetuflow.domain.events import (
+    ScheduleCreated,
+    ScheduleDeleted,
+    ScheduleDisabled,
+    ScheduleEnabled,
+    ScheduleEvent,
+    ScheduleSuspended,
+    ScheduleUpdated,
+)
+from hetuflow.domain.rejection import Rejected
+from hetuflow.domain.schedule_fires import fire
+from hetuflow.domain.schedule_state import EDITABLE, ScheduleState, checked_trigger_of, is_once, trigger_of
+from hetuflow.domain.schedule_times import covered, expiry, next_run_after
+from hetuflow.domain.table_decider import NO_INTENTS, TableDecider
+from hetuflow.domain.transition import changed_members
+from hetuflow.domain.trigger import INTERVAL_SECONDS_MAX, next_after
+
+__all__ = ["INITIAL", "SCHEDULE", "ScheduleState", "checked_trigger_of", "intents", "opening", "trigger_of"]
+
+INITIAL = ScheduleState()
+
+_MOVES_ANCHOR = frozenset({"schedule_kind", "interval_secs", "start_time"})
+
+
+# --- creation ------------------------------------------------------------------------------------------------------
+
+
+def opening(command: CreateSchedule, now: datetime) -> list[ScheduleEvent]:
+    """Return the first events of the schedule's stream; the second is its end, when nothing will ever fire.
+
+    Raises:
+      Rejected: `invalid`, naming the member.
+    """
+    _check_supported(command)
+    trigger = checked_trigger_of(command, now)
+    status = _status(command.status)
+    next_run_at = None
+    if status is ScheduleStatus.ENABLED:
+        next_run_at = command.start_time if is_once(command) else next_after(trigger, now)
+    created = ScheduleCreated(
+        schedule_id=command.schedule_id,
+        job_id=command.job_id,
+        status=status,
+        anchor_at=now,
+        next_run_at=next_run_at,
+        created_at=now,
+        **{name: getattr(command, name) for name in EDITABLE},
+    )
+    return [created, *expiry(fold.created(INITIAL, created))]
+
+
+def _check_supported(members: Any) -> None:
+    """Refuse what no server of this version obeys: of a create command, or of a state after an edit."""
+    if members.overlap_policy != OverlapPolicy.ALLOW:
+        raise _unsupported("overlap_policy")
+    if members.jitter_seconds:
+        raise _unsupported("jitter_seconds")
+    if members.misfire_policy not in frozenset(MisfirePolicy):
+        raise Rejected("invalid", f"misfire_policy {members.misfire_policy!r} is not known", {"path": "misfire_policy"})
+    for name, least in (("misfire_grace_seconds", 0), ("max_count", 1)):
+        value = getattr(members, name)
+        if value is not None and not least <= value <= INTERVAL_SECONDS_MAX:
+            raise Rejected("invalid", f"{name} must be {least}-{INTERVAL_SECONDS_MAX}", {"path": name})
+
+
+def _unsupported(name: str) -> Rejected:
+    return Rejected("invalid", f"{name}: not supported by this version", {"path": name})
+
+
+def _status(code: int) -> ScheduleStatus:
+    try:
+        return ScheduleStatus(code)
+    except ValueError:
+        raise Rejected("invalid", f"{code} is not a schedule status", {"path": "status"}) from None
+
+
+# --- commands of users ---------------------------------------------------------------------------------------------
+
+
+def _create(command: CreateSchedule, state: ScheduleState, now: datetime) -> Decision:
+    if state.status is not None:
+        id_ = command.schedule_id
+        raise Rejected("already_exists", f"schedule {id_} exists", {"kind": "schedule", "id": id_})
+    return Decision(opening(command, now), guards=tuple(command.guards))
+
+
+def _update(command: UpdateSchedule, state: ScheduleState, now: datetime) -> Decision:
+    _existing(state)
+    wanted = dict(command.changes)
+    status = wanted.pop("status", None)
+    names = changed_members(state, wanted, EDITABLE)
+    events: list[ScheduleEvent] = []
+    if names:
+        events += covered(state, now, "edited")
+        updated = _edit(state, {name: wanted[name] for name in names}, names, now)
+        events.append(updated)
+        state = fold.updated(state, updated)
+        events += expiry(state)
+    if status is not None:
+        events += _switched(state, _status(status), now)
+    return Decision(events) if events else NOTHING
+
+
+def _edit(state: ScheduleState, wanted: dict[str, Any], names: tuple[str, ...], now: datetime) -> ScheduleUpdated:
+    anchor_at = now if _MOVES_ANCHOR.intersection(names) else state.anchor_at
+    after = changed(state, anchor_at=anchor_at, **wanted)
+    _check_supported(after)
+    checked_trigger_of(after, anchor_at)
+    return ScheduleUpdated(
+        schedule_id=state.schedule_id,
+        job_id=state.job_id,
+        anchor_at=anchor_at,
+        next_run_at=next_run_after(after, now) if state.is_enabled else None,
+        updated_at=now,
+        changed=names,
+        **{name: getattr(after, name) for name in EDITABLE},
+    )
+
+
+def _enable(command: EnableSchedule, state: ScheduleState, now: datetime) -> Decision:
+    return _switch(state, ScheduleStatus.ENABLED, now)
+
+
+def _disable(command: DisableSchedule, state: ScheduleState, now: datetime) -> Decision:
+    return _switch(state, ScheduleStatus.DISABLED, now)
+
+
+def _switch(state: ScheduleState, status: ScheduleStatus, now: datetime) -> Decision:
+    _existing(state)
+    events = _switched(state, status, now)
+    return Decision(events) if events else NOTHING
+
+
+def _switched(state: ScheduleState, status: ScheduleStatus, now: datetime) -> list[ScheduleEvent]:
+    if status is state.status:
+        return []
+    schedule_id, job_id = state.schedule_id, state.job_id
+    if status is not ScheduleStatus.ENABLED:
+        return [
+            *covered(state, now, "disabled"),
+            ScheduleDisabled(schedule_id=schedule_id, job_id=job_id, status=status),
+        ]
+    enabled = ScheduleEnabled(
+        schedule_id=schedule_id, job_id=job_id, enabled_at=now, next_run_at=next_run_after(state, now)
+    )
+    return [enabled, *expiry(fold.enabled(state, enabled))]
+
+
+def _delete(command: DeleteSchedule, state: ScheduleState, now: datetime) -> Decision:
+    _existing(state)
+    return Decision([*covered(state, now, "deleted"), _deletion(state, command.reason)])
+
+
+def _deletion(state: ScheduleState, reason: str) -> ScheduleDeleted:
+    return ScheduleDeleted(schedule_id=state.schedule_id, job_id=state.job_id, reason=reason)
+
+
+def _existing(state: ScheduleState) -> None:
+    if not state.exists:
+        raise Rejected("not_found", "there is no such schedule", {"kind": "schedule", "id": state.schedule_id or None})
+
+
+def _suspend(command: SuspendSchedule, state: ScheduleState, now: datetime) -> Decision:
+    if not state.is_enabled:
+        return NOTHING
+    return Decision([ScheduleSuspended(schedule_id=state.schedule_id, job_id=state.job_id, error=command.error)])
+
+
+# --- intents -------------------------------------------------------------------------------------------------------
+
+
+def intents(state: ScheduleState) -> frozenset[Intent]:
+    """To be asked at the next nominal time, while it is enabled."""
+    if state.next_run_at is None or not state.is_enabled:
+        return NO_INTENTS
+    return frozenset((Due(state.next_run_at),))
+
+
+SCHEDULE: TableDecider[ScheduleState] = TableDecider(
+    "schedule",
+    INITIAL,
+    {
+        CreateSchedule: _create,
+        UpdateSchedule: _update,
+        EnableSchedule: _enable,
+        DisableSchedule: _disable,
+        DeleteSchedule: _delete,
+        FireSchedule: fire,
+        SuspendSchedule: _suspend,
+    },
+    fold.FOLDS,
+    intents,
+)

@@ -1,0 +1,139 @@
+"""The fire: each nominal time up to now becomes a task, or is skipped with its reason, once.
+
+A fire opens the task's stream in the same append as `ScheduleFired`, under the job's version and the slot's lease as
+guards; the task's id is derived from schedule and nominal time, so that the store refuses a second one, whichever
+server tries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from attrs import evolve as changed
+
+from hetuflow.domain import schedule_fold as fold
+from hetuflow.domain.commands import CreateTask, FireSchedule
+from hetuflow.domain.decider import NOTHING, Address, Decision, Guard
+from hetuflow.domain.enums import JobStatus, TaskTrigger
+from hetuflow.domain.events import (
+    Event,
+    ScheduleDeleted,
+    ScheduleEvent,
+    ScheduleFired,
+    ScheduleSkipped,
+    ScheduleUpdated,
+)
+from hetuflow.domain.identity import task_id_of
+from hetuflow.domain.misfire import FirePlan, decide_fires
+from hetuflow.domain.rejection import Rejected
+from hetuflow.domain.schedule_state import EDITABLE, ScheduleState, trigger_of
+from hetuflow.domain.schedule_times import covered, expiry, next_run_after
+from hetuflow.domain.task import opening as task_opening
+
+
+def fire(command: FireSchedule, state: ScheduleState, now: datetime) -> Decision:
+    """Cover every nominal time up to now, at most `misfire.FIRE_COUNT_MAX` fires; the rest stays due.
+
+    Nothing when it is not due: a clock that stepped back, a schedule that was edited meanwhile.
+    """
+    if state.status is None:
+        raise Rejected("not_found", "there is no such schedule", {"kind": "schedule"})
+    if state.is_deleted:
+        return NOTHING
+    guards = (command.job.guard, *command.guards)
+    if command.job.deleted:
+        return Decision(
+            [ScheduleDeleted(schedule_id=state.schedule_id, job_id=state.job_id, reason="job_deleted")], guards=guards
+        )
+    if not state.is_enabled or state.next_run_at is None or state.next_run_at > now:
+        return NOTHING
+    asleep_until = now
+    if command.job.status == JobStatus.ENABLED:
+        asleep_until = min(command.job.enabled_at or state.cursor_at, now)
+    skipped = covered(state, asleep_until, "job_disabled")
+    for event in skipped:
+        state = fold.skipped(state, event)
+    if asleep_until == now or state.next_run_at is None or state.next_run_at > now:
+        events: list[ScheduleEvent] = [*skipped, *expiry(state)]
+        return Decision(events or [_restated(state, now)], guards=guards)
+    return _fired_by_plan(command, state, now, skipped)
+
+
+def _fired_by_plan(
+    command: FireSchedule, state: ScheduleState, now: datetime, skipped: Sequence[ScheduleSkipped]
+) -> Decision:
+    plan = decide_fires(
+        trigger_of(state, state.anchor_at),
+        state.cursor_at,
+        now,
+        state.misfire_policy,
+        state.misfire_grace_seconds,
+        fires_left=state.fires_left,
+    )
+    events: list[ScheduleEvent] = [*skipped, *_misfires(state, plan)]
+    opened: dict[Address, Sequence[Event]] = {}
+    guards: list[Guard] = [command.job.guard, *command.guards]
+    placements = iter(command.placements)
+    for count, (nominal_at, next_run_at) in enumerate(plan.fires_with_next(), state.fire_count + 1):
+        task = CreateTask(
+            task_id=task_id_of(state.schedule_id, nominal_at),
+            job=command.job,
+            trigger=TaskTrigger.SCHEDULE,
+            priority=state.priority,
+            schedule_id=state.schedule_id,
+            schedule_kind=state.schedule_kind,
+            nominal_at=nominal_at,
+            scheduled_at=nominal_at,
+            parameters=state.parameters or {},
+            placement=next(placements, None),
+        )
+        task_events, task_guards = task_opening(task, now)
+        opened[Address("task", task.task_id)] = task_events
+        guards += task_guards
+        events.append(
+            ScheduleFired(
+                schedule_id=state.schedule_id,
+                job_id=state.job_id,
+                nominal_at=nominal_at,
+                fired_at=now,
+                task_id=task.task_id,
+                fire_count=count,
+                next_run_at=next_run_at,
+            )
+        )
+    if plan.next_run_at is None:
+        fired = changed(state, fire_count=state.fire_count + len(plan.fires), next_run_at=None)
+        events += expiry(fired)
+    return Decision(events or [_restated(state, now)], opened, tuple(dict.fromkeys(guards)))
+
+
+def _misfires(state: ScheduleState, plan: FirePlan) -> list[ScheduleSkipped]:
+    return [
+        ScheduleSkipped(
+            schedule_id=state.schedule_id,
+            job_id=state.job_id,
+            first_nominal_at=skipped.first_nominal_at,
+            last_nominal_at=skipped.last_nominal_at,
+            count=skipped.count,
+            reason=skipped.reason,
+            next_run_at=next_run_at,
+        )
+        for skipped, next_run_at in plan.skipped_with_next()
+    ]
+
+
+def _restated(state: ScheduleState, now: datetime) -> ScheduleUpdated:
+    """The same schedule with `next_run_at` computed anew, when the stored one turned out to be no nominal time.
+
+    It was computed under other time zone rules. Without an event it would be due for ever, and asked again and again.
+    """
+    return ScheduleUpdated(
+        schedule_id=state.schedule_id,
+        job_id=state.job_id,
+        anchor_at=state.anchor_at,
+        next_run_at=next_run_after(state, now),
+        updated_at=now,
+        changed=(),
+        **{name: getattr(state, name) for name in EDITABLE},
+    )

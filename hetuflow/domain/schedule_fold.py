@@ -1,0 +1,133 @@
+"""The fold of a schedule's stream. What cannot follow is refused here, whoever decided it.
+
+A nominal time is covered once, and they only grow: that is the promise of the log, not only of `decide`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from attrs import evolve as changed
+
+from hetuflow.domain.enums import ScheduleStatus
+from hetuflow.domain.events import (
+    Event,
+    ScheduleCreated,
+    ScheduleDeleted,
+    ScheduleDisabled,
+    ScheduleEnabled,
+    ScheduleEvent,
+    ScheduleExpired,
+    ScheduleFired,
+    ScheduleSkipped,
+    ScheduleSuspended,
+    ScheduleUpdated,
+)
+from hetuflow.domain.schedule_state import EDITABLE, JUST_BEFORE, ScheduleState
+from hetuflow.domain.transition import IllegalTransition
+
+
+def created(state: ScheduleState, event: ScheduleCreated) -> ScheduleState:
+    if state.status is not None:
+        raise IllegalTransition("schedule", state.status, ScheduleCreated)
+    cursor_at = event.created_at
+    if event.next_run_at is not None and event.next_run_at <= cursor_at:  # `once`, created late
+        cursor_at = event.next_run_at - JUST_BEFORE
+    return ScheduleState(
+        schedule_id=event.schedule_id,
+        job_id=event.job_id,
+        status=ScheduleStatus(event.status),
+        anchor_at=event.anchor_at,
+        next_run_at=event.next_run_at,
+        cursor_at=cursor_at,
+        **{name: getattr(event, name) for name in EDITABLE},
+    )
+
+
+def updated(state: ScheduleState, event: ScheduleUpdated) -> ScheduleState:
+    _check(state, event)
+    return changed(
+        state,
+        anchor_at=event.anchor_at,
+        next_run_at=event.next_run_at,
+        cursor_at=max(state.cursor_at, event.updated_at),
+        **{name: getattr(event, name) for name in EDITABLE},
+    )
+
+
+def enabled(state: ScheduleState, event: ScheduleEnabled) -> ScheduleState:
+    _check(state, event)
+    return changed(
+        state,
+        status=ScheduleStatus.ENABLED,
+        next_run_at=event.next_run_at,
+        cursor_at=max(state.cursor_at, event.enabled_at),
+    )
+
+
+def disabled(state: ScheduleState, event: ScheduleDisabled) -> ScheduleState:
+    _check(state, event)
+    return changed(state, status=ScheduleStatus(event.status), next_run_at=None)
+
+
+def suspended(state: ScheduleState, event: ScheduleSuspended) -> ScheduleState:
+    _check_enabled(state, event)
+    return changed(state, status=ScheduleStatus.DISABLED, next_run_at=None)
+
+
+def expired(state: ScheduleState, event: ScheduleExpired) -> ScheduleState:
+    _check_enabled(state, event)
+    return changed(state, status=ScheduleStatus.EXPIRED, next_run_at=None)
+
+
+def deleted(state: ScheduleState, event: ScheduleDeleted) -> ScheduleState:
+    _check(state, event)
+    return changed(state, is_deleted=True, next_run_at=None)
+
+
+def fired(state: ScheduleState, event: ScheduleFired) -> ScheduleState:
+    _check_increasing(state, event, event.nominal_at)
+    return changed(
+        state,
+        cursor_at=event.nominal_at,
+        last_run_at=event.nominal_at,
+        fire_count=event.fire_count,
+        next_run_at=event.next_run_at,
+    )
+
+
+def skipped(state: ScheduleState, event: ScheduleSkipped) -> ScheduleState:
+    _check_increasing(state, event, event.first_nominal_at)
+    return changed(state, cursor_at=event.last_nominal_at, next_run_at=event.next_run_at)
+
+
+def _check(state: ScheduleState, event: ScheduleEvent) -> None:
+    if not state.exists:
+        raise IllegalTransition("schedule", "DELETED" if state.is_deleted else None, type(event))
+
+
+def _check_enabled(state: ScheduleState, event: ScheduleEvent) -> None:
+    if not state.is_enabled:
+        raise IllegalTransition("schedule", "DELETED" if state.is_deleted else state.status, type(event))
+
+
+def _check_increasing(state: ScheduleState, event: ScheduleEvent, nominal_at: datetime) -> None:
+    _check_enabled(state, event)
+    if nominal_at <= state.cursor_at:
+        why = f"{nominal_at.isoformat()} is not after {state.cursor_at.isoformat()}"
+        raise IllegalTransition("schedule", state.status, type(event), why)
+
+
+FOLDS: Mapping[type[Event], Callable[[ScheduleState, Any], ScheduleState]] = {
+    ScheduleCreated: created,
+    ScheduleUpdated: updated,
+    ScheduleEnabled: enabled,
+    ScheduleDisabled: disabled,
+    ScheduleDeleted: deleted,
+    ScheduleExpired: expired,
+    ScheduleSuspended: suspended,
+    ScheduleFired: fired,
+    ScheduleSkipped: skipped,
+}

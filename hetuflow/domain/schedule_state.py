@@ -1,0 +1,192 @@
+"""What is known of a schedule, and the trigger that its members amount to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+from attrs import frozen
+
+from hetuflow.domain.cron import CronError, UnknownTimeZone
+from hetuflow.domain.enums import ScheduleKind, ScheduleStatus
+from hetuflow.domain.rejection import Rejected
+from hetuflow.domain.trigger import CronTrigger, IntervalTrigger, OnceTrigger, Trigger
+
+JSON = Mapping[str, Any]
+
+JUST_BEFORE = timedelta(microseconds=1)
+"""The resolution of time: nothing lies between an instant and the one this much earlier."""
+
+BEGINNING = datetime.min.replace(tzinfo=UTC)
+
+
+EDITABLE = (
+    "name",
+    "description",
+    "schedule_kind",
+    "cron_expression",
+    "interval_secs",
+    "max_count",
+    "timezone",
+    "start_time",
+    "end_time",
+    "event_type",
+    "event_filter",
+    "misfire_policy",
+    "misfire_grace_seconds",
+    "overlap_policy",
+    "jitter_seconds",
+    "parameters",
+    "priority",
+)
+
+
+@frozen(slots=True)
+class ScheduleState:
+    """A schedule. `status` None: there is no such schedule.
+
+    `cursor_at`: every nominal time at or before it is covered, or is not this schedule's to cover (it was created,
+    edited or enabled later). `last_run_at`: the newest nominal time that fired.
+    """
+
+    schedule_id: str = ""
+    job_id: str = ""
+    name: str | None = None
+    description: str | None = None
+    schedule_kind: int = 0
+    cron_expression: str | None = None
+    interval_secs: int | None = None
+    max_count: int | None = None
+    timezone: str = "UTC"
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    event_type: str | None = None
+    event_filter: JSON | None = None
+    misfire_policy: str = "fire_once"
+    misfire_grace_seconds: int = 60
+    overlap_policy: str = "allow"
+    jitter_seconds: int = 0
+    parameters: JSON | None = None
+    priority: int = 0
+    anchor_at: datetime = BEGINNING
+    status: ScheduleStatus | None = None
+    next_run_at: datetime | None = None
+    cursor_at: datetime = BEGINNING
+    fire_count: int = 0
+    last_run_at: datetime | None = None
+    is_deleted: bool = False
+
+    @property
+    def exists(self) -> bool:
+        return self.status is not None and not self.is_deleted
+
+    @property
+    def is_enabled(self) -> bool:
+        return self.status is ScheduleStatus.ENABLED and not self.is_deleted
+
+    @property
+    def is_once(self) -> bool:
+        return is_once(self)
+
+    @property
+    def fires_left(self) -> int | None:
+        """Until `max_count`; None = unlimited."""
+        return None if self.max_count is None else max(self.max_count - self.fire_count, 0)
+
+
+class Timing(Protocol):
+    """The members that say when: of a state, of a create command, or of an event."""
+
+    @property
+    def schedule_kind(self) -> int: ...
+    @property
+    def cron_expression(self) -> str | None: ...
+    @property
+    def interval_secs(self) -> int | None: ...
+    @property
+    def max_count(self) -> int | None: ...
+    @property
+    def timezone(self) -> str: ...
+    @property
+    def start_time(self) -> datetime | None: ...
+    @property
+    def end_time(self) -> datetime | None: ...
+
+
+def is_once(timing: Timing) -> bool:
+    """Whether it has one nominal time, `start_time`: Interval with `max_count` 1 and a start."""
+    return timing.schedule_kind == ScheduleKind.INTERVAL and timing.max_count == 1 and timing.start_time is not None
+
+
+def trigger_of(timing: Timing, anchor_at: datetime) -> Trigger:
+    """Return the rule of times.
+
+    Args:
+      anchor_at: where an interval without `start_time` counts from.
+    Raises:
+      ValueError: there is none: a wrong expression, zone, interval or window, or a kind without fixed times.
+    """
+    build = _TRIGGERS.get(timing.schedule_kind)
+    if build is None:
+        raise ValueError(f"schedule kind {timing.schedule_kind} is not supported by this version")
+    return build(timing, anchor_at)
+
+
+def checked_trigger_of(timing: Timing, anchor_at: datetime) -> Trigger:
+    """As `trigger_of`, for what a user has written.
+
+    Raises:
+      Rejected: `invalid`, naming the member.
+    """
+    if timing.schedule_kind not in _TRIGGERS:
+        raise _invalid("schedule_kind", "this kind is not supported by this version")
+    for name in _REQUIRED[timing.schedule_kind](timing):
+        raise _invalid(name, "is required for this kind")
+    start, end = timing.start_time, timing.end_time
+    if start is not None and end is not None and end < start:
+        raise _invalid("end_time", "must not be before start_time")
+    try:
+        return trigger_of(timing, anchor_at)
+    except UnknownTimeZone as wrong:
+        raise _invalid("timezone", str(wrong)) from wrong
+    except CronError as wrong:
+        raise _invalid("cron_expression", str(wrong), position=wrong.position) from wrong
+    except ValueError as wrong:
+        raise _invalid("interval_secs", str(wrong)) from wrong
+
+
+def _invalid(path: str, message: str, **more: Any) -> Rejected:
+    return Rejected("invalid", f"{path}: {message}", {"path": path, **more})
+
+
+def _cron(timing: Timing, anchor_at: datetime) -> Trigger:
+    return CronTrigger(timing.cron_expression or "", timing.timezone, timing.start_time, timing.end_time)
+
+
+def _interval(timing: Timing, anchor_at: datetime) -> Trigger:
+    if is_once(timing) and timing.start_time is not None:
+        return OnceTrigger(timing.start_time)
+    return IntervalTrigger(anchor_at, timing.interval_secs or 0, timing.start_time, timing.end_time)
+
+
+_TRIGGERS: Mapping[int, Callable[[Timing, datetime], Trigger]] = {
+    ScheduleKind.CRON: _cron,
+    ScheduleKind.INTERVAL: _interval,
+}
+
+
+def _cron_needs(timing: Timing) -> tuple[str, ...]:
+    return () if timing.cron_expression else ("cron_expression",)
+
+
+def _interval_needs(timing: Timing) -> tuple[str, ...]:
+    if timing.interval_secs is not None or is_once(timing):
+        return ()
+    return ("start_time",) if timing.max_count == 1 else ("interval_secs",)
+
+
+_REQUIRED: Mapping[int, Callable[[Timing], tuple[str, ...]]] = {
+    ScheduleKind.CRON: _cron_needs,
+    ScheduleKind.INTERVAL: _interval_needs,
+}

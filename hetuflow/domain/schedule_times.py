@@ -1,0 +1,49 @@
+"""Which nominal times a schedule still owes a decision, and when it is over."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from hetuflow.domain.events import ScheduleExpired, ScheduleSkipped
+from hetuflow.domain.schedule_state import ScheduleState, is_once, trigger_of
+from hetuflow.domain.trigger import count_between, last_at_or_before, next_after
+
+
+def next_run_after(state: ScheduleState, now: datetime) -> datetime | None:
+    """The first nominal time after both now and the cursor; None when none is left."""
+    if state.fires_left == 0:
+        return None
+    return next_after(trigger_of(state, state.anchor_at), max(now, state.cursor_at))
+
+
+def covered(state: ScheduleState, until: datetime, reason: str) -> list[ScheduleSkipped]:
+    """The nominal times up to `until` that no decision has covered, as skipped: one range, or none."""
+    if not state.is_enabled or state.next_run_at is None or state.next_run_at > until:
+        return []
+    trigger = trigger_of(state, state.anchor_at)
+    first = next_after(trigger, state.cursor_at)
+    last = last_at_or_before(trigger, until)
+    if first is None or last is None or last < first:
+        return []
+    return [
+        ScheduleSkipped(
+            schedule_id=state.schedule_id,
+            job_id=state.job_id,
+            first_nominal_at=first,
+            last_nominal_at=last,
+            count=count_between(trigger, state.cursor_at, until),
+            reason=reason,
+            next_run_at=next_after(trigger, last),
+        )
+    ]
+
+
+def expiry(state: ScheduleState) -> list[ScheduleExpired]:
+    """The end of an enabled schedule that will not fire any more."""
+    if not state.is_enabled or state.next_run_at is not None:
+        return []
+    if state.fires_left == 0:
+        reason = "max_count"
+    else:
+        reason = "no_further_fire" if state.end_time is None or is_once(state) else "end_time"
+    return [ScheduleExpired(schedule_id=state.schedule_id, job_id=state.job_id, reason=reason)]

@@ -1,0 +1,377 @@
+"""The task: one due moment of a job, and its instances, each try of it on an agent.
+
+What may follow what is in task_transitions.py; what follows from an agent's word is in task_reports.py. Here are the
+commands of users and of the dispatcher, and what should be so outside because of a task's state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from attrs import evolve as changed
+
+from hetuflow.domain import task_outcomes, task_reports, task_transitions
+from hetuflow.domain.commands import (
+    CancelTask,
+    CreateTask,
+    DeleteTask,
+    DispatchTask,
+    LoseInstance,
+    Report,
+    ReportEnded,
+    ReportStarted,
+    RequeueInstance,
+    RetryTask,
+    UpdateTask,
+)
+from hetuflow.domain.config import checked, effective, required_labels
+from hetuflow.domain.decider import NOTHING, Decision, Guard, Intent, Occupy, Offer, Placement, Send, Stop
+from hetuflow.domain.enums import InstanceStatus, TaskStatus
+from hetuflow.domain.environment import dispatch_order, merged
+from hetuflow.domain.events import (
+    TaskCancelRequested,
+    TaskCreated,
+    TaskDeleted,
+    TaskDispatched,
+    TaskEvent,
+    TaskLocked,
+    TaskReopened,
+    TaskUpdated,
+)
+from hetuflow.domain.identity import instance_id_of
+from hetuflow.domain.rejection import Rejected
+from hetuflow.domain.table_decider import NO_INTENTS, TableDecider
+from hetuflow.domain.task_state import Instance, TaskState
+from hetuflow.domain.task_transitions import TASK_TRANSITIONS
+from hetuflow.domain.transition import changed_members
+
+__all__ = ["INITIAL", "TASK", "TASK_TRANSITIONS", "TaskState", "intents", "opening"]
+
+INITIAL = TaskState()
+
+EDITABLE = (
+    "name",
+    "description",
+    "namespace_id",
+    "priority",
+    "scheduled_at",
+    "environment",
+    "parameters",
+    "config",
+    "dependencies",
+)
+WITHOUT_EFFECT_ONCE_STARTED = ("scheduled_at", "environment", "parameters", "config", "dependencies")
+"""Members that only an instance not yet dispatched can still follow."""
+
+_WAITING = frozenset({TaskStatus.PENDING, TaskStatus.WAITING_RETRY})
+_OFFERED = frozenset({TaskStatus.PENDING, TaskStatus.LOCKED, TaskStatus.WAITING_RETRY})
+_REOPENABLE = frozenset({TaskStatus.FAILED, TaskStatus.CANCELLED})
+
+
+# --- creation ------------------------------------------------------------------------------------------------------
+
+
+def opening(command: CreateTask, now: datetime) -> tuple[list[TaskEvent], tuple[Guard, ...]]:
+    """Return the first events of the task's stream, and the guards they were decided under.
+
+    With a placement, and due by now, it is claimed and dispatched in the same append; the placement's guards are
+    returned only when it was used. That the agent suits the task is the caller's word.
+
+    Raises:
+      Rejected: `not_found`, the job is deleted; `invalid`, naming the member.
+    """
+    job = command.job
+    if job.deleted:
+        raise Rejected("not_found", f"job {job.job_id} is deleted", {"kind": "job", "id": job.job_id, "path": "job_id"})
+    created = _created(command, now)
+    placement = command.placement
+    if placement is None or created.scheduled_at > now:
+        return [created], (job.guard,)
+    instance = Instance(created.instance_id, created.attempt)
+    return [created, *_dispatch(created, instance, placement, 1, now)], (job.guard, *placement.guards)
+
+
+def _created(command: CreateTask, now: datetime) -> TaskCreated:
+    job, overrides = command.job, command.config
+    if overrides:
+        checked(overrides)
+    if command.retry_count < 0:
+        raise Rejected("invalid", "retry_count must be ≥ 0", {"path": "retry_count"})
+    _refuse_dependencies(command.dependencies)
+    environment = merged(
+        job.environment,
+        job.config.get("environment"),
+        command.environment,
+        overrides.get("environment") if overrides else None,
+    )
+    return TaskCreated(
+        task_id=command.task_id,
+        job_id=job.job_id,
+        job_version=job.version,
+        namespace_id=job.namespace_id if command.namespace_id is None else command.namespace_id,
+        name=job.name if command.name is None else command.name,
+        description=command.description,
+        priority=command.priority,
+        schedule_id=command.schedule_id,
+        schedule_kind=command.schedule_kind,
+        nominal_at=command.nominal_at,
+        scheduled_at=command.scheduled_at or command.nominal_at or now,
+        environment=environment,
+        parameters=command.parameters,
+        config=effective(job.config, overrides),
+        agent_id=job.agent_id or None,
+        retry_count=command.retry_count,
+        dependencies=command.dependencies,
+        trigger=command.trigger,
+        instance_id=instance_id_of(command.task_id, 1),
+        attempt=1,
+        created_at=now,
+    )
+
+
+def _refuse_dependencies(dependencies: Mapping[str, Any] | None) -> None:
+    """Running a task before what it waits for would be worse than saying no."""
+    if dependencies and dependencies.get("task_ids"):
+        raise Rejected("invalid", "dependencies are not supported by this version", {"path": "dependencies"})
+
+
+def _dispatch(
+    spec: TaskCreated, instance: Instance, placement: Placement, epoch: int, now: datetime
+) -> tuple[TaskLocked, TaskDispatched]:
+    return (
+        TaskLocked(task_id=spec.task_id, server_id=placement.server_id, locked_at=now),
+        TaskDispatched(
+            task_id=spec.task_id,
+            job_id=spec.job_id,
+            instance_id=instance.instance_id,
+            agent_id=placement.agent_id,
+            session=placement.session,
+            epoch=epoch,
+            attempt=instance.attempt,
+            dispatched_at=now,
+        ),
+    )
+
+
+# --- commands ------------------------------------------------------------------------------------------------------
+
+
+def _create(command: CreateTask, state: TaskState, now: datetime) -> Decision:
+    if state.status is not None:
+        raise Rejected("already_exists", f"task {command.task_id} exists", {"kind": "task", "id": command.task_id})
+    events, guards = opening(command, now)
+    return Decision(events, guards=guards)
+
+
+def _update(command: UpdateTask, state: TaskState, now: datetime) -> Decision:
+    spec = _existing(state)
+    if command.lock_version is not None and command.lock_version != state.lock_version:
+        raise Rejected(
+            "version_conflict",
+            f"lock_version is {state.lock_version}, not {command.lock_version}",
+            {"expected": command.lock_version, "actual": state.lock_version},
+        )
+    wanted = _complete(command.changes, spec)
+    names = changed_members(spec, wanted, EDITABLE)
+    if not names:
+        return NOTHING
+    if state.status not in _WAITING:
+        for name in names:
+            if name in WITHOUT_EFFECT_ONCE_STARTED:
+                raise Rejected("already_started", f"{name} has no effect any more", {"member": name})
+    after = changed(spec, **{name: wanted[name] for name in names})
+    return Decision([TaskUpdated(task_id=spec.task_id, changed=names, **{n: getattr(after, n) for n in EDITABLE})])
+
+
+def _complete(changes: Mapping[str, Any], spec: TaskCreated) -> Mapping[str, Any]:
+    """The changes with a partial `config` laid over the stored one, and its variables over the task's."""
+    wanted = dict(changes)
+    _refuse_dependencies(wanted.get("dependencies"))
+    if wanted.get("config") is not None:
+        config = effective(spec.config, checked(wanted["config"]))
+        wanted["config"] = config
+        if config["environment"] != spec.config["environment"]:
+            wanted["environment"] = merged(wanted.get("environment", spec.environment), config["environment"])
+    return wanted
+
+
+def _dispatch_task(command: DispatchTask, state: TaskState, now: datetime) -> Decision:
+    """Claim and dispatch in one append.
+
+    Raises:
+      Rejected: `not_found`; `not_offered`, that instance does not wait for a slot; `not_due`, not yet.
+    """
+    spec, instance = _existing(state), state.instance
+    placement = command.placement
+    assert instance is not None
+    if instance.instance_id != command.instance_id or state.status not in _OFFERED:
+        if instance.instance_id == command.instance_id and _is_dispatched_to(instance, placement):
+            return NOTHING
+        raise Rejected("not_offered", f"instance {command.instance_id} does not wait for a slot")
+    if state.not_before_at > now:
+        raise Rejected("not_due", "it is not due yet", {"not_before_at": state.not_before_at})
+    locked, dispatched = _dispatch(spec, instance, placement, state.epoch + 1, now)
+    events = (dispatched,) if state.status is TaskStatus.LOCKED else (locked, dispatched)
+    return Decision(events, guards=placement.guards)
+
+
+def _is_dispatched_to(instance: Instance, placement: Placement) -> bool:
+    return (instance.status, instance.agent_id, instance.session) == (
+        InstanceStatus.DISPATCHED,
+        placement.agent_id,
+        placement.session,
+    )
+
+
+def _cancel(command: CancelTask, state: TaskState, now: datetime) -> Decision:
+    _existing(state)
+    if state.is_terminal:
+        raise _terminal(state)
+    if state.live_instance is None:
+        return Decision(task_outcomes.cancelled(state, now, command.cause, command.reason))
+    if state.cancel is not None:
+        return NOTHING
+    return Decision([_cancel_requested(state, now, command.cause, command.reason, command.by)])
+
+
+def _cancel_requested(
+    state: TaskState, now: datetime, cause: str, reason: str | None, by: str, then_delete: bool = False
+) -> TaskCancelRequested:
+    return TaskCancelRequested(
+        task_id=_existing(state).task_id,
+        requested_at=now,
+        reason=reason,
+        by=by,
+        cause=cause,
+        then_delete=then_delete,
+    )
+
+
+def _retry(command: RetryTask, state: TaskState, now: datetime) -> Decision:
+    """An operator's retry: a new instance after Failed and Cancelled; the waiting one, due now, from WaitingRetry."""
+    spec, instance = _existing(state), state.instance
+    assert instance is not None and state.status is not None
+    if state.status is TaskStatus.WAITING_RETRY:
+        instance_id, attempt, retry_count = instance.instance_id, instance.attempt, state.retry_count
+    elif state.status in _REOPENABLE:
+        attempt, retry_count = instance.attempt + 1, 0
+        instance_id = instance_id_of(spec.task_id, attempt)
+    else:
+        raise Rejected("not_retryable", f"a task in {state.status.name} is not retried", {"status": int(state.status)})
+    return Decision(
+        [
+            TaskReopened(
+                task_id=spec.task_id,
+                job_id=spec.job_id,
+                instance_id=instance_id,
+                attempt=attempt,
+                retry_count=retry_count,
+                scheduled_at=now,
+            )
+        ]
+    )
+
+
+def _delete(command: DeleteTask, state: TaskState, now: datetime) -> Decision:
+    """Delete what has ended; with `cascade`, end it first, however long its process takes."""
+    spec = _existing(state)
+    deleted = TaskDeleted(task_id=spec.task_id, job_id=spec.job_id)
+    if state.is_terminal:
+        return Decision([deleted])
+    if not command.cascade:
+        raise Rejected("has_open_instances", "the task has not ended; use ?cascade=cancel", {"count": 1})
+    if state.live_instance is None:
+        return Decision([*task_outcomes.cancelled(state, now, "cascade", None), deleted])
+    if state.cancel is None:
+        return Decision([_cancel_requested(state, now, "cascade", None, "user", then_delete=True)])
+    if state.cancel.then_delete:
+        return NOTHING
+    asked = state.cancel
+    return Decision(
+        [_cancel_requested(state, asked.requested_at, asked.cause, asked.reason, asked.by, then_delete=True)]
+    )
+
+
+def _existing(state: TaskState) -> TaskCreated:
+    if state.spec is None or state.is_deleted:
+        raise Rejected("not_found", "there is no such task", {"kind": "task"})
+    return state.spec
+
+
+def _terminal(state: TaskState) -> Rejected:
+    assert state.status is not None
+    return Rejected("already_terminal", f"the task is {state.status.name}", {"status": int(state.status)})
+
+
+DECIDING: Mapping[type, Callable[[Any, TaskState, datetime], Decision]] = {
+    CreateTask: _create,
+    UpdateTask: _update,
+    DispatchTask: _dispatch_task,
+    RequeueInstance: task_reports.requeue,
+    LoseInstance: task_reports.lose,
+    Report: task_reports.report,
+    ReportStarted: task_reports.report_one,
+    ReportEnded: task_reports.report_one,
+    CancelTask: _cancel,
+    RetryTask: _retry,
+    DeleteTask: _delete,
+}
+
+
+# --- intents -------------------------------------------------------------------------------------------------------
+
+
+def intents(state: TaskState) -> frozenset[Intent]:
+    """A slot while it waits; the slot, the dispatch and perhaps a stop while an agent holds it; then nothing."""
+    instance, spec = state.instance, state.spec
+    if instance is None or spec is None or instance.is_final:
+        return NO_INTENTS
+    if instance.is_live:
+        return frozenset(_wanted_of_agent(state, spec, instance))
+    return frozenset((_offer(state, spec, instance),))
+
+
+def _offer(state: TaskState, spec: TaskCreated, instance: Instance) -> Offer:
+    return Offer(
+        task_id=spec.task_id,
+        job_id=spec.job_id,
+        priority=spec.priority,
+        not_before_at=state.not_before_at,
+        labels=required_labels(spec.config),
+        agent_id=spec.agent_id,
+        instance_id=instance.instance_id,
+    )
+
+
+def _wanted_of_agent(state: TaskState, spec: TaskCreated, instance: Instance) -> Sequence[Intent]:
+    agent_id, session = instance.agent_id, instance.session
+    assert agent_id is not None and session is not None
+    wanted: list[Intent] = [Occupy(agent_id, instance.instance_id, instance.epoch, spec.task_id, spec.job_id)]
+    if instance.status is InstanceStatus.DISPATCHED:
+        order = dispatch_order(
+            task_id=spec.task_id,
+            job_id=spec.job_id,
+            instance_id=instance.instance_id,
+            epoch=instance.epoch,
+            attempt=instance.attempt,
+            config=spec.config,
+            environment=spec.environment,
+            parameters=spec.parameters,
+            scheduled_at=spec.nominal_at or spec.scheduled_at,
+        )
+        wanted.append(Send(agent_id, session, instance.instance_id, instance.epoch, order))
+    if state.cancel is not None:
+        reason = state.cancel.reason or state.cancel.cause
+        wanted.append(Stop(agent_id, instance.instance_id, instance.epoch, spec.task_id, reason))
+    return wanted
+
+
+TASK: TableDecider[TaskState] = TableDecider(
+    "task",
+    INITIAL,
+    DECIDING,
+    dict.fromkeys(task_transitions.FOLDS, task_transitions.evolve),
+    intents,
+)

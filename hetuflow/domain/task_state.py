@@ -1,0 +1,104 @@
+"""What is known of a task: its definition, its newest instance, and what is needed to recognise a repeated report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from attrs import frozen
+
+from hetuflow.domain.enums import InstanceStatus, TaskStatus
+from hetuflow.domain.events import TaskCreated
+
+JSON = Mapping[str, Any]
+
+REMEMBERED_MAX = 16
+"""Ended instances and refused reports kept, to tell a repeat from news. An agent resends what was not acknowledged
+within one session, so a handful is enough; what is forgotten is refused once more, never obeyed."""
+
+
+@frozen(slots=True)
+class Instance:
+    """One try of the task. `epoch` and `agent_id` are those of its last dispatch: 0 and None before the first."""
+
+    instance_id: str
+    attempt: int
+    status: InstanceStatus = InstanceStatus.PENDING
+    agent_id: str | None = None
+    session: str | None = None
+    epoch: int = 0
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    reason: str | None = None
+
+    @property
+    def is_live(self) -> bool:
+        """An agent holds it: it occupies a slot."""
+        return self.status is InstanceStatus.DISPATCHED or self.status is InstanceStatus.RUNNING
+
+    @property
+    def is_final(self) -> bool:
+        return self.status.is_final
+
+
+@frozen(slots=True)
+class CancelRequest:
+    """A cancel of a live instance is under way. `then_delete`: the task is deleted when it has ended."""
+
+    requested_at: datetime
+    cause: str
+    reason: str | None
+    by: str
+    then_delete: bool
+
+
+@frozen(slots=True)
+class TaskState:
+    """A task and its instances. `status` None: there is no such task.
+
+    `spec` is the task as created, later edits applied. `version` counts the events of the stream; `lock_version` is the
+    version of the last one that changed the task, as clients see it. `past` are ended instances before the newest,
+    `refused` the digests of refused reports, the last `REMEMBERED_MAX` of each.
+    """
+
+    spec: TaskCreated | None = None
+    status: TaskStatus | None = None
+    instance: Instance | None = None
+    epoch: int = 0
+    retry_count: int = 0
+    retry_at: datetime | None = None
+    cancel: CancelRequest | None = None
+    completed_at: datetime | None = None
+    is_deleted: bool = False
+    past: tuple[Instance, ...] = ()
+    refused: tuple[str, ...] = ()
+    version: int = 0
+    lock_version: int = 0
+
+    @property
+    def exists(self) -> bool:
+        return self.status is not None and not self.is_deleted
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.status is not None and self.status.is_terminal
+
+    @property
+    def open_instance(self) -> Instance | None:
+        """The one instance that is not final; None when the task is terminal or absent."""
+        return self.instance if self.instance is not None and not self.instance.is_final else None
+
+    @property
+    def live_instance(self) -> Instance | None:
+        """The instance that an agent holds, None when there is none."""
+        return self.instance if self.instance is not None and self.instance.is_live else None
+
+    @property
+    def not_before_at(self) -> datetime:
+        """The open instance is not started before this."""
+        assert self.spec is not None
+        scheduled_at = self.spec.scheduled_at
+        return scheduled_at if self.retry_at is None else max(self.retry_at, scheduled_at)

@@ -1,0 +1,345 @@
+"""The lifecycle of a task and of its instances, as two tables, and the fold over them.
+
+All transitions live here: the check, the documentation's diagram and the exhaustive tests read these tables. An
+`Instance…` outcome never changes the task's status: the same append ends with the event that does. A retry or an
+operator's reopening makes a *new* instance; the only way back within one instance is `TaskRequeued`, a run that
+provably never started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from attrs import evolve as changed
+
+from hetuflow.domain.copies import copier
+from hetuflow.domain.enums import InstanceStatus, TaskStatus
+from hetuflow.domain.events import (
+    InstanceCancelled,
+    InstanceFailed,
+    InstanceReportRefused,
+    InstanceStarted,
+    InstanceSucceeded,
+    TaskCancelled,
+    TaskCancelRequested,
+    TaskCreated,
+    TaskDeleted,
+    TaskDispatched,
+    TaskEvent,
+    TaskFailed,
+    TaskLocked,
+    TaskReopened,
+    TaskRequeued,
+    TaskRetryScheduled,
+    TaskSucceeded,
+    TaskUpdated,
+)
+from hetuflow.domain.report_digest import digest_of
+from hetuflow.domain.task_state import REMEMBERED_MAX, CancelRequest, Instance, TaskState
+from hetuflow.domain.transition import IllegalTransition
+
+PENDING = TaskStatus.PENDING
+LOCKED = TaskStatus.LOCKED
+DISPATCHED = TaskStatus.DISPATCHED
+RUNNING = TaskStatus.RUNNING
+WAITING_RETRY = TaskStatus.WAITING_RETRY
+FAILED = TaskStatus.FAILED
+CANCELLED = TaskStatus.CANCELLED
+SUCCEEDED = TaskStatus.SUCCEEDED
+
+TASK_TRANSITIONS: Mapping[TaskStatus | None, Mapping[type[TaskEvent], TaskStatus]] = {
+    None: {TaskCreated: PENDING},
+    PENDING: {
+        TaskUpdated: PENDING,
+        TaskLocked: LOCKED,
+        InstanceCancelled: PENDING,
+        TaskCancelled: CANCELLED,
+        InstanceReportRefused: PENDING,
+    },
+    LOCKED: {
+        TaskUpdated: LOCKED,
+        TaskDispatched: DISPATCHED,
+        InstanceCancelled: LOCKED,
+        TaskCancelled: CANCELLED,
+        InstanceReportRefused: LOCKED,
+    },
+    DISPATCHED: {
+        TaskUpdated: DISPATCHED,
+        TaskCancelRequested: DISPATCHED,
+        InstanceStarted: RUNNING,
+        TaskRequeued: PENDING,
+        InstanceFailed: DISPATCHED,
+        InstanceCancelled: DISPATCHED,
+        TaskRetryScheduled: WAITING_RETRY,
+        TaskFailed: FAILED,
+        TaskCancelled: CANCELLED,
+        InstanceReportRefused: DISPATCHED,
+    },
+    RUNNING: {
+        TaskUpdated: RUNNING,
+        TaskCancelRequested: RUNNING,
+        InstanceSucceeded: RUNNING,
+        InstanceFailed: RUNNING,
+        InstanceCancelled: RUNNING,
+        TaskSucceeded: SUCCEEDED,
+        TaskRetryScheduled: WAITING_RETRY,
+        TaskFailed: FAILED,
+        TaskCancelled: CANCELLED,
+        InstanceReportRefused: RUNNING,
+    },
+    WAITING_RETRY: {
+        TaskUpdated: WAITING_RETRY,
+        TaskLocked: LOCKED,
+        TaskReopened: PENDING,
+        InstanceCancelled: WAITING_RETRY,
+        TaskCancelled: CANCELLED,
+        InstanceReportRefused: WAITING_RETRY,
+    },
+    FAILED: {TaskUpdated: FAILED, TaskReopened: PENDING, TaskDeleted: FAILED, InstanceReportRefused: FAILED},
+    CANCELLED: {
+        TaskUpdated: CANCELLED,
+        TaskReopened: PENDING,
+        TaskDeleted: CANCELLED,
+        InstanceReportRefused: CANCELLED,
+    },
+    SUCCEEDED: {TaskUpdated: SUCCEEDED, TaskDeleted: SUCCEEDED, InstanceReportRefused: SUCCEEDED},
+}
+"""Status -> event -> status. None: the stream is empty."""
+
+INSTANCE_TRANSITIONS: Mapping[InstanceStatus | None, Mapping[type[TaskEvent], tuple[InstanceStatus, ...]]] = {
+    None: {
+        TaskCreated: (InstanceStatus.PENDING,),
+        TaskRetryScheduled: (InstanceStatus.PENDING,),
+        TaskReopened: (InstanceStatus.PENDING,),
+    },
+    InstanceStatus.PENDING: {
+        TaskDispatched: (InstanceStatus.DISPATCHED,),
+        TaskReopened: (InstanceStatus.PENDING,),
+        InstanceCancelled: (InstanceStatus.CANCELLED,),
+    },
+    InstanceStatus.DISPATCHED: {
+        InstanceStarted: (InstanceStatus.RUNNING,),
+        TaskRequeued: (InstanceStatus.PENDING,),
+        InstanceFailed: (InstanceStatus.FAILED,),
+        InstanceCancelled: (InstanceStatus.CANCELLED,),
+    },
+    InstanceStatus.RUNNING: {
+        InstanceSucceeded: (InstanceStatus.SUCCEEDED,),
+        InstanceFailed: (InstanceStatus.FAILED, InstanceStatus.TIMEOUT),
+        InstanceCancelled: (InstanceStatus.CANCELLED,),
+    },
+    InstanceStatus.TIMEOUT: {},
+    InstanceStatus.FAILED: {},
+    InstanceStatus.CANCELLED: {},
+    InstanceStatus.SUCCEEDED: {},
+}
+"""Status of one instance -> event -> statuses that may follow. None: the instance is made by this event."""
+
+OUTCOME_NEEDS: Mapping[type[TaskEvent], tuple[InstanceStatus, ...]] = {
+    TaskSucceeded: (InstanceStatus.SUCCEEDED,),
+    TaskFailed: (InstanceStatus.FAILED, InstanceStatus.TIMEOUT),
+    TaskRetryScheduled: (InstanceStatus.FAILED, InstanceStatus.TIMEOUT),
+    TaskCancelled: (InstanceStatus.CANCELLED,),
+}
+"""How the newest instance must have ended before the task may take this event."""
+
+_NO_CHANGE = frozenset({InstanceReportRefused})
+
+_copy_state = copier(TaskState)
+_copy_instance = copier(Instance)
+
+Fold: TypeAlias = Callable[[TaskState, Any, TaskStatus], TaskState]
+
+
+def evolve(state: TaskState, event: TaskEvent) -> TaskState:
+    """Return the state after the event.
+
+    Raises:
+      IllegalTransition: it cannot follow: by the tables, by another instance than the newest, by an epoch that does not
+        grow, or because the task is deleted.
+    """
+    kind = type(event)
+    status = TASK_TRANSITIONS[state.status].get(kind)
+    if status is None:
+        raise IllegalTransition("task", state.status, kind)
+    if state.is_deleted and kind not in _NO_CHANGE:
+        raise IllegalTransition("task", state.status, kind, "it is deleted")
+    needed = OUTCOME_NEEDS.get(kind)
+    if needed is not None and (state.instance is None or state.instance.status not in needed):
+        raise IllegalTransition("task", state.status, kind, "its instance has not ended so")
+    return FOLDS[kind](state, event, status)
+
+
+def _advanced(state: TaskState, status: TaskStatus, **changes: Any) -> TaskState:
+    version = state.version + 1
+    return _copy_state(state, status=status, version=version, lock_version=version, **changes)
+
+
+def _moved(state: TaskState, event: Any, *, to: InstanceStatus | None = None, **changes: Any) -> Instance:
+    """The newest instance after an event that is about it."""
+    instance, kind = state.instance, type(event)
+    if instance is None or instance.instance_id != event.instance_id:
+        raise IllegalTransition("task", state.status, kind, f"{event.instance_id} is not its newest instance")
+    following = INSTANCE_TRANSITIONS[instance.status].get(kind)
+    if following is None or (to is not None and to not in following):
+        raise IllegalTransition("instance", instance.status, kind)
+    return _copy_instance(instance, status=following[0] if to is None else to, **changes)
+
+
+def _successor(state: TaskState, event: TaskRetryScheduled | TaskReopened) -> Instance:
+    """The instance that a retry makes, after the newest one."""
+    if state.instance is None or event.attempt != state.instance.attempt + 1:
+        raise IllegalTransition("task", state.status, type(event), f"attempt {event.attempt} is not the next")
+    return Instance(event.instance_id, event.attempt)
+
+
+def _remembered(state: TaskState) -> tuple[Instance, ...]:
+    assert state.instance is not None
+    return (*state.past, state.instance)[-REMEMBERED_MAX:]
+
+
+def _created(state: TaskState, event: TaskCreated, status: TaskStatus) -> TaskState:
+    instance = Instance(event.instance_id, event.attempt)
+    return TaskState(
+        spec=event, status=status, instance=instance, retry_count=event.retry_count, version=1, lock_version=1
+    )
+
+
+def _updated(state: TaskState, event: TaskUpdated, status: TaskStatus) -> TaskState:
+    assert state.spec is not None
+    spec = changed(
+        state.spec,
+        name=event.name,
+        description=event.description,
+        namespace_id=event.namespace_id,
+        priority=event.priority,
+        scheduled_at=event.scheduled_at,
+        environment=event.environment,
+        parameters=event.parameters,
+        config=event.config,
+        dependencies=event.dependencies,
+    )
+    return _advanced(state, status, spec=spec)
+
+
+def _locked(state: TaskState, event: TaskLocked, status: TaskStatus) -> TaskState:
+    return _advanced(state, status)
+
+
+def _dispatched(state: TaskState, event: TaskDispatched, status: TaskStatus) -> TaskState:
+    if event.epoch <= state.epoch:
+        raise IllegalTransition("task", state.status, TaskDispatched, f"epoch {event.epoch} is not above {state.epoch}")
+    instance = _moved(state, event, agent_id=event.agent_id, session=event.session, epoch=event.epoch)
+    return _advanced(state, status, instance=instance, epoch=event.epoch, retry_at=None)
+
+
+def _requeued(state: TaskState, event: TaskRequeued, status: TaskStatus) -> TaskState:
+    return _advanced(state, status, instance=_moved(state, event, agent_id=None, session=None))
+
+
+def _started(state: TaskState, event: InstanceStarted, status: TaskStatus) -> TaskState:
+    return _advanced(state, status, instance=_moved(state, event, started_at=event.started_at))
+
+
+def _succeeded(state: TaskState, event: InstanceSucceeded, status: TaskStatus) -> TaskState:
+    instance = _moved(state, event, completed_at=event.completed_at, exit_code=event.exit_code)
+    return _advanced(state, status, instance=instance)
+
+
+def _failed(state: TaskState, event: InstanceFailed, status: TaskStatus) -> TaskState:
+    instance = _moved(
+        state,
+        event,
+        to=InstanceStatus(event.status),
+        completed_at=event.completed_at,
+        exit_code=event.exit_code,
+        signal=event.signal,
+        reason=event.reason,
+    )
+    return _advanced(state, status, instance=instance)
+
+
+def _instance_cancelled(state: TaskState, event: InstanceCancelled, status: TaskStatus) -> TaskState:
+    instance = _moved(
+        state,
+        event,
+        completed_at=event.completed_at,
+        exit_code=event.exit_code,
+        signal=event.signal,
+        reason="cancelled",
+    )
+    return _advanced(state, status, instance=instance)
+
+
+def _retry_scheduled(state: TaskState, event: TaskRetryScheduled, status: TaskStatus) -> TaskState:
+    return _advanced(
+        state,
+        status,
+        past=_remembered(state),
+        instance=_successor(state, event),
+        retry_count=event.retry_count,
+        retry_at=event.retry_at,
+    )
+
+
+def _reopened(state: TaskState, event: TaskReopened, status: TaskStatus) -> TaskState:
+    assert state.spec is not None
+    if state.status is WAITING_RETRY:
+        past, instance = state.past, _moved(state, event)
+    else:
+        past, instance = _remembered(state), _successor(state, event)
+    return _advanced(
+        state,
+        status,
+        spec=changed(state.spec, scheduled_at=event.scheduled_at),
+        past=past,
+        instance=instance,
+        retry_count=event.retry_count,
+        retry_at=None,
+        cancel=None,
+        completed_at=None,
+    )
+
+
+def _cancel_requested(state: TaskState, event: TaskCancelRequested, status: TaskStatus) -> TaskState:
+    cancel = CancelRequest(event.requested_at, event.cause, event.reason, event.by, event.then_delete)
+    return _advanced(state, status, cancel=cancel)
+
+
+def _cancelled(state: TaskState, event: TaskCancelled, status: TaskStatus) -> TaskState:
+    return _advanced(state, status, completed_at=event.cancelled_at, retry_at=None)
+
+
+def _completed(state: TaskState, event: TaskSucceeded | TaskFailed, status: TaskStatus) -> TaskState:
+    return _advanced(state, status, completed_at=event.completed_at)
+
+
+def _deleted(state: TaskState, event: TaskDeleted, status: TaskStatus) -> TaskState:
+    return _advanced(state, status, is_deleted=True)
+
+
+def _report_refused(state: TaskState, event: InstanceReportRefused, status: TaskStatus) -> TaskState:
+    digest = digest_of(event.instance_id, event.agent_id, event.epoch, event.report)
+    return _copy_state(state, version=state.version + 1, refused=(*state.refused, digest)[-REMEMBERED_MAX:])
+
+
+FOLDS: Mapping[type[TaskEvent], Fold] = {
+    TaskCreated: _created,
+    TaskUpdated: _updated,
+    TaskLocked: _locked,
+    TaskDispatched: _dispatched,
+    TaskRequeued: _requeued,
+    TaskRetryScheduled: _retry_scheduled,
+    TaskReopened: _reopened,
+    TaskCancelRequested: _cancel_requested,
+    TaskCancelled: _cancelled,
+    TaskSucceeded: _completed,
+    TaskFailed: _completed,
+    TaskDeleted: _deleted,
+    InstanceStarted: _started,
+    InstanceSucceeded: _succeeded,
+    InstanceFailed: _failed,
+    InstanceCancelled: _instance_cancelled,
+    InstanceReportRefused: _report_refused,
+}
