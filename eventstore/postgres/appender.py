@@ -58,16 +58,22 @@ class Appender:
 
     async def append(self, claims: Sequence[Claim]) -> Appended:
         """See `EventStore.append`."""
-        deadline = trio.current_time() + self._settings.append_seconds_max
-        pending = PendingAppend(claims, deadline)
-        with trio.move_on_at(deadline) as patience:
+        pending = PendingAppend(claims, trio.current_time() + self._settings.append_seconds_max)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        try:
             try:
-                await self._send.send(pending)
-            except (trio.ClosedResourceError, trio.BrokenResourceError):
-                raise StoreClosed from None
+                self._send.send_nowait(pending)
+            except trio.WouldBlock:
+                await self._queue(pending)
+        except (trio.ClosedResourceError, trio.BrokenResourceError):
+            raise StoreClosed from None
+        return await pending.answer()
+
+    async def _queue(self, pending: PendingAppend) -> None:
+        with trio.move_on_at(pending.deadline) as patience:
+            await self._send.send(pending)
         if patience.cancelled_caught:
             raise StoreUnavailable("the queue of appends did not move in time: nothing was written; try again")
-        return await pending.answer()
 
     async def run(self) -> None:
         """Write until `close` and everything queued is written. Cancelling it fails what is left with StoreClosed."""
