@@ -1,0 +1,275 @@
+"""The published language between agent and server.
+
+Compatibility: a new field always has a default; a tag is never reused; a receiver ignores fields and tags it does not
+know. Times are RFC 3339 text in UTC, durations seconds, sizes bytes, ids text.
+
+Agent -> server *reports* (`Started`, `Ended`) are events: journaled on the agent's disk before they are sent, sent again
+until acknowledged, acknowledged only after the server's commit, told apart by `event_id`. Server -> agent messages are
+commands. The rest keeps the connection honest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from attrs import Factory, frozen
+
+PROTOCOL_VERSION = 1
+
+
+class Message:
+    """Base of all messages, for typing only."""
+
+    __slots__ = ()
+
+
+class KnownState(StrEnum):
+    """How far an instance has come on its agent."""
+
+    ACCEPTED = "accepted"
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+@frozen(slots=True, kw_only=True)
+class Known:
+    """An instance that the agent holds: accepted, running, or ended with a report not yet acknowledged."""
+
+    task_id: str
+    instance_id: str
+    epoch: int
+    state: str
+
+
+# --- agent -> server -----------------------------------------------------------------------------------------------
+
+
+@frozen(slots=True, kw_only=True)
+class Hello(Message):
+    """The first message of a connection. `known` is complete: what it lacks, the agent does not have.
+
+    `incarnation` grows at every start of the agent; of two agents with one id the higher wins. `last_acked` is the
+    highest sequence for which the agent has an acknowledgement.
+    """
+
+    agent_id: str
+    name: str
+    boot_id: str
+    incarnation: int
+    version: str
+    host: str
+    slots: int
+    protocol: int = PROTOCOL_VERSION
+    labels: Mapping[str, str] = Factory(dict)
+    metadata: Mapping[str, str] = Factory(dict)
+    lost_after_seconds: float = 120.0
+    """The lease that the agent is configured for; the server's welcome decides."""
+    last_acked: int = 0
+    known: tuple[Known, ...] = ()
+    known_complete: bool = True
+    """False on the wire when `KnownPage`s follow; a `Session` joins them, its users never see it."""
+
+
+@frozen(slots=True, kw_only=True)
+class KnownPage(Message):
+    """More of a hello's `known`, when one frame cannot hold it. Made and joined by `Session`."""
+
+    known: tuple[Known, ...]
+    last: bool
+
+
+@frozen(slots=True, kw_only=True)
+class Heartbeat(Message):
+    """Proof that the agent's work loop turns. `known`: every `check_interval` also all that the agent holds."""
+
+    sequence: int
+    metrics: Mapping[str, float] = Factory(dict)
+    known: tuple[Known, ...] | None = None
+
+
+@frozen(slots=True, kw_only=True)
+class Started(Message):
+    """Report: the process of the instance runs. `isolation`: how it is kept apart ("session")."""
+
+    event_id: str
+    sequence: int
+    task_id: str
+    instance_id: str
+    epoch: int
+    started_at: str
+    pid: int | None = None
+    isolation: str | None = None
+
+
+@frozen(slots=True, kw_only=True)
+class Ended(Message):
+    """Report: the instance is over on the agent and its process tree gone. `reason` None = exit code 0.
+
+    `reason` is one of exit_code, signal, timeout, output, lost, start_error, cancelled, rejected. "rejected" and
+    "start_error" mean that nothing ran; after "rejected" the same instance may be dispatched again with a new epoch.
+    `signal` n comes with `exit_code` 128 + n. `metrics`: cpu_time (s), memory_peak, disk_read, disk_write, network_in,
+    network_out (bytes; 0 = not measured). `output`: per stream (`stdout`, `stderr`) `bytes` written by the process,
+    `kept` of them, `shipped` bytes in `Output` chunks (kept and marker), `sha256` of all that was written; and
+    `dropped` bytes in total.
+    """
+
+    event_id: str
+    sequence: int
+    task_id: str
+    instance_id: str
+    epoch: int
+    completed_at: str
+    reason: str | None = None
+    started_at: str | None = None
+    duration_seconds: float | None = None
+    error_message: str | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    metrics: Mapping[str, float] | None = None
+    output: Mapping[str, Any] | None = None
+
+
+@frozen(slots=True, kw_only=True)
+class Output(Message):
+    """Captured bytes. At least once; idempotent by (instance, stream, offset). `seq` orders the chunks of both streams.
+
+    What is sent again has the same offset, length and `seq`, also when a later life of the agent sends it.
+    """
+
+    instance_id: str
+    task_id: str
+    epoch: int
+    stream: str
+    offset: int
+    seq: int
+    at: str
+    data: bytes
+
+
+# --- server -> agent -----------------------------------------------------------------------------------------------
+
+
+@frozen(slots=True, kw_only=True)
+class Welcome(Message):
+    """The agent is connected. `store_id` names the event store and its restore generation."""
+
+    session: str
+    server_id: str
+    lease_seconds: float
+    heartbeat_interval: float
+    check_interval: float
+    server_time: str
+    store_id: str = ""
+
+
+@frozen(slots=True, kw_only=True)
+class Refused(Message):
+    """No, or no longer. The server closes the connection with this code and reason."""
+
+    code: int
+    reason: str
+
+
+@frozen(slots=True, kw_only=True)
+class HeartbeatAck(Message):
+    sequence: int
+
+
+@frozen(slots=True, kw_only=True)
+class Dispatch(Message):
+    """Run one instance. Valid only on the connection it came by. `environment` is final.
+
+    `timeout_seconds` 0 = no limit; `output_bytes_max` bounds stdout and stderr together.
+    """
+
+    task_id: str
+    job_id: str
+    instance_id: str
+    epoch: int
+    attempt: int
+    cmd: str
+    args: tuple[str, ...] = ()
+    environment: Mapping[str, str] = Factory(dict)
+    timeout_seconds: float = 0
+    capture_output: bool = True
+    output_bytes_max: int = 10 * 1024 * 1024
+    scheduled_at: str = ""
+
+
+@frozen(slots=True, kw_only=True)
+class Stop(Message):
+    """End the process tree of the instance: SIGTERM, `grace_seconds`, SIGKILL. No effect when it is not held."""
+
+    instance_id: str
+    epoch: int
+    reason: str = ""
+    grace_seconds: float = 10.0
+
+
+@frozen(slots=True, kw_only=True)
+class Forget(Message):
+    """The server knows these instances ended: no report is wanted; what still runs of them is ended in silence."""
+
+    instance_ids: tuple[str, ...]
+
+
+@frozen(slots=True, kw_only=True)
+class Ack(Message):
+    """These reports are committed (or known to be)."""
+
+    sequences: tuple[int, ...]
+
+
+@frozen(slots=True, kw_only=True)
+class OutputAck(Message):
+    """All bytes of the stream before `offset_end` are stored."""
+
+    instance_id: str
+    stream: str
+    offset_end: int
+
+
+# --- both ways -----------------------------------------------------------------------------------------------------
+
+
+@frozen(slots=True, kw_only=True)
+class Ping(Message):
+    token: str
+
+
+@frozen(slots=True, kw_only=True)
+class Pong(Message):
+    token: str
+
+
+@frozen(slots=True, kw_only=True)
+class Shutdown(Message):
+    """The sender is stopping: no dispatch any more; reports, output and acknowledgements still flow."""
+
+    reason: str
+
+
+Report = Started | Ended
+
+TAGS: Mapping[int, type[Message]] = {
+    1: Hello,
+    2: KnownPage,
+    3: Heartbeat,
+    4: Started,
+    5: Ended,
+    6: Output,
+    20: Welcome,
+    21: Refused,
+    22: HeartbeatAck,
+    23: Dispatch,
+    24: Stop,
+    25: Forget,
+    26: Ack,
+    27: OutputAck,
+    40: Ping,
+    41: Pong,
+    42: Shutdown,
+}
+"""Number on the wire -> message. Never reused; 1-19 agent, 20-39 server, 40-59 both."""
