@@ -92,6 +92,7 @@ async def _run(seed: int, errors: Mapping[str, Callable[[], Exception]]) -> Resu
             for i in range(24):
                 clients.start_soon(_client, worlds[i % 2], i, faults, acknowledged)
         faults.on = False
+        await trio.sleep(10)  # commands whose askers were cancelled are still carried out
         for world in worlds:  # what the other one wrote last
             for event in log.events:
                 world.system.apply_foreign(event)

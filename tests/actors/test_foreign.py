@@ -98,3 +98,26 @@ async def test_an_event_of_an_unknown_actor_is_nobodys(autojump_clock: object) -
         await wait_all_tasks_blocked()
         assert here.system.statistics().cells == 0
         assert here.ledger.calls == []
+
+
+async def test_an_own_append_that_was_overtaken_before_it_returned_does_not_bring_back_the_older_state(
+    autojump_clock: object,
+) -> None:
+    here, there = two_worlds()
+
+    class Overtaken(Gate):
+        async def before_commit(self, claims: object) -> None: ...  # type: ignore[override]
+
+        async def after_commit(self, claims: object, appended: object) -> None:  # type: ignore[override]
+            here.store.hooks = Gate()
+            await there.system.ask(tally("a"), Fill(1))
+            here.system.apply_foreign(here.log.events[-1])
+
+    async with running(here, there):
+        await here.system.ask(tally("a"), Add())
+        here.store.hooks = Overtaken()
+        answer = await here.system.ask(tally("a"), Order(1))
+        assert (answer.version, answer.state.open) == (2, {1})
+        reading = await here.system.read(tally("a"))
+        assert (reading.version, reading.state.open) == (3, frozenset())
+        assert here.ledger.standing[tally("a")] == set()
