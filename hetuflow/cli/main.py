@@ -11,11 +11,6 @@ import click
 from hetuflow.cli import agents, events, jobs, projections, schedules, tasks
 from hetuflow.cli.options import Group, json_option
 
-SERVER_OPTIONS = (
-    click.option("--config", "config_file", type=click.Path(path_type=Path), help="config.toml; see `hetuflow config show`."),
-    click.option("--database-url", metavar="URL", help="PostgreSQL 13 or later [env: DATABASE_URL]."),
-)
-
 
 @click.group(
     cls=Group,
@@ -97,9 +92,9 @@ def server(
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def agent(arguments: Sequence[str]) -> None:
     """Run an agent: the daemon that runs tasks on this machine (see `hetuflow agent --help`)."""
-    from agent.__main__ import main as agent_main
+    from hetuflow.cli import processes
 
-    agent_main(list(arguments), prog_name="hetuflow agent")
+    processes.run_agent(arguments)
 
 
 @main.command(name="migrate")
