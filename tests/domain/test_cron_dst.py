@@ -18,6 +18,7 @@ from hetuflow.domain import cron_zone
 from hetuflow.domain.cron import count_between, first_between, next_after, note, occurrences, parse_cron
 
 BERLIN = "Europe/Berlin"
+SECOND = timedelta(seconds=1)
 
 
 def instant(text: str) -> datetime:
@@ -124,18 +125,19 @@ class Fields:
         return all(values is None or value in values for values, value in pairs)
 
 
-def scan(fields: Fields, locals_: list[datetime]) -> Iterator[datetime]:
-    """The fires among consecutive seconds, given as local times; the first only gives the context."""
+def scan(fields: Fields, locals_: list[datetime], step: timedelta = SECOND) -> Iterator[datetime]:
+    """The fires among consecutive seconds, given as local times; the first only gives the context.
+
+    With a step of a minute, for expressions that fire at second 0 only.
+    """
     for previous, local in pairwise(locals_):
         if not fields.is_fixed:
             if fields.matches(local):
                 yield local.astimezone(UTC)
             continue
-        naive, before = local.replace(tzinfo=None), previous.replace(tzinfo=None) + timedelta(seconds=1)
-        skipped = range(int((naive - before).total_seconds()))
-        if (fields.matches(local) and local.fold == 0) or any(
-            fields.matches(before + timedelta(seconds=second)) for second in skipped
-        ):
+        naive, before = local.replace(tzinfo=None), previous.replace(tzinfo=None) + step
+        skipped = range((naive - before) // step)
+        if (fields.matches(local) and local.fold == 0) or any(fields.matches(before + n * step) for n in skipped):
             yield local.astimezone(UTC)
 
 

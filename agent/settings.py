@@ -1,0 +1,149 @@
+"""The agent's settings: declared once, as data, and read into typed values.
+
+`load_agent_settings` is the only entrance; what it needs from the outside world (the file, the environment) is handed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import platformdirs
+from attrs import field, frozen
+
+from hetuflow.configuration import (
+    LOGGING_SETTINGS,
+    Configuration,
+    ConfigurationError,
+    Kind,
+    LoggingSettings,
+    NotAllowed,
+    Problem,
+    Schema,
+    Setting,
+    read_configuration_file,
+    resolve,
+)
+
+AGENT_FILE = "agent.toml"
+DEFAULT_WORK_DIR = Path("/tmp/hetuflow")
+
+_WEBSOCKET_SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
+
+
+@frozen(slots=True)
+class ConnectionSettings:
+    """The table `[agent]`. Intervals and `lost_after_seconds` are seconds; `max_concurrent_tasks` are the slots.
+
+    `id` None = generated once and kept in `state_dir`; `name` None = the id.
+    """
+
+    id: str | None
+    name: str | None
+    server_url: str
+    heartbeat_interval: float
+    task_check_interval: float
+    max_concurrent_tasks: int
+    state_dir: Path
+    lost_after_seconds: float
+
+    @property
+    def websocket_url(self) -> str:
+        """`server_url` as a WebSocket base address, without a slash at its end: an HTTP base URL is accepted too."""
+        scheme, _, rest = self.server_url.partition("://")
+        return f"{_WEBSOCKET_SCHEMES[scheme.lower()]}://{rest.rstrip('/')}"
+
+
+@frozen(slots=True)
+class ExecutorSettings:
+    """Where instances work; `cleanup_interval` in seconds."""
+
+    work_dir: Path
+    cleanup_enabled: bool
+    cleanup_interval: float
+
+
+@frozen(slots=True)
+class AgentSettings:
+    """Everything the agent can be told; `configuration` also knows where each value came from."""
+
+    logging: LoggingSettings
+    agent: ConnectionSettings
+    executor: ExecutorSettings
+    labels: Mapping[str, str] = field(hash=False)
+    metadata: Mapping[str, str] = field(hash=False)
+    configuration: Configuration = field(eq=False, repr=False)
+
+
+def agent_schema() -> Schema:
+    """Return what the agent can be told. The default directories are those of the user who asks."""
+    state_dir = platformdirs.user_state_path("hetuflow") / "agent"
+    connection = (
+        Setting("agent", "id", Kind.IDENTITY, None, "id of this agent; generated and kept when not given"),
+        Setting("agent", "name", Kind.TEXT, None, "name of this agent; its id when not given"),
+        Setting("agent", "server_url", Kind.TEXT, "ws://127.0.0.1:8081", "base address of the server",
+                aliases=("SERVER_URL",), check=_check_server_url),
+        Setting("agent", "heartbeat_interval", Kind.DURATION, 30.0, "the server may shorten it", low=0.1, high=3600),
+        Setting("agent", "task_check_interval", Kind.DURATION, 10.0, "between comparisons of what runs with the server",
+                low=0.1, high=86_400),
+        Setting("agent", "max_concurrent_tasks", Kind.INTEGER, 5, "slots: tasks at once", low=1, high=100_000),
+        Setting("agent", "state_dir", Kind.PATH, state_dir, "identity and journal; readable by their owner only"),
+        Setting("agent", "lost_after_seconds", Kind.DURATION, 120.0, "silence after which the agent counts as lost",
+                low=1, high=86_400),
+    )  # fmt: skip
+    executor = (
+        Setting("executor", "work_dir", Kind.PATH, DEFAULT_WORK_DIR, "working directories of instances"),
+        Setting("executor", "cleanup_enabled", Kind.BOOLEAN, True, "remove old working directories"),
+        Setting("executor", "cleanup_interval", Kind.DURATION, 3600.0, "between two removals", low=1),
+    )
+    return Schema(
+        settings=LOGGING_SETTINGS + connection + executor,
+        free_tables=("labels", "metadata"),
+        foreign_tables=dict.fromkeys(("server", "database", "scheduler"), "config.toml"),
+        unused_environment=("REDIS_URL",),
+    )
+
+
+def load_agent_settings(
+    file: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any], *, read_text: Callable[[Path], str]
+) -> AgentSettings:
+    """Return the settings: defaults < file < environment < flags.
+
+    Args:
+      file: `agent.toml`; None = the one in the user's configuration directory, if there is one.
+      flags: `table.key` -> value; None = not given.
+      read_text: returns a file's content, raises `OSError` (or `UnicodeDecodeError`) as `Path.read_text` does.
+    Raises:
+      ConfigurationError: with every mistake.
+    """
+    path, text = read_configuration_file(file, platformdirs.user_config_path("hetuflow") / AGENT_FILE, read_text)
+    configuration = resolve(agent_schema(), file=path, text=text, environ=environ, flags=flags)
+    _check_intervals(configuration)
+    return AgentSettings(
+        logging=configuration.group(LoggingSettings, "logging"),
+        agent=configuration.group(ConnectionSettings, "agent"),
+        executor=configuration.group(ExecutorSettings, "executor"),
+        labels=configuration.entries("labels"),
+        metadata=configuration.entries("metadata"),
+        configuration=configuration,
+    )
+
+
+def _check_intervals(configuration: Configuration) -> None:
+    heartbeat = configuration.values["agent.heartbeat_interval"]
+    lease = configuration.values["agent.lost_after_seconds"]
+    if heartbeat.value >= lease.value:
+        message = f"{heartbeat.value:g} s is not allowed, use less than agent.lost_after_seconds ({lease.text})"
+        raise ConfigurationError([Problem("agent.heartbeat_interval", heartbeat.source, message)])
+
+
+def _check_server_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in _WEBSOCKET_SCHEMES and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:  # a port that is no number, a broken IPv6 address
+        is_address = False
+    if not is_address or parts.query or parts.fragment:
+        raise NotAllowed("an address like ws://127.0.0.1:8081 or https://scheduler.example.org")
