@@ -104,6 +104,7 @@ class Agenda:
         self._waiting = Waiting()
         self._available: dict[str, Available] = {}
         self._sessions: dict[str, str] = {}
+        self._suspended: set[str] = set()
         self._slots = Slots()
         self._occupied: dict[str, dict[str, Occupy]] = {}
         self._occupied_total = 0
@@ -197,7 +198,22 @@ class Agenda:
             self._refresh(agent_id)
 
     def session_of(self, agent_id: str) -> str | None:
+        """The session on which the agent may be sent work."""
         return self._sessions.get(agent_id)
+
+    def available_session(self, agent_id: str) -> str | None:
+        """The session that the agent has according to the log."""
+        agent = self._available.get(agent_id)
+        return None if agent is None else agent.session
+
+    def suspend(self, agent_id: str) -> None:
+        """Give the agent nothing new until `resume`: it has just refused work."""
+        self._suspended.add(agent_id)
+        self._refresh(agent_id)
+
+    def resume(self, agent_id: str) -> None:
+        self._suspended.discard(agent_id)
+        self._refresh(agent_id)
 
     # --- schedules -------------------------------------------------------------------------------------------------
 
@@ -205,6 +221,7 @@ class Agenda:
         return self._due_instants.first_at()
 
     def due_at(self, schedule_id: str) -> datetime | None:
+        """The moment that the schedule wants to be asked at."""
         return self._due.get(schedule_id)
 
     def take_due(self, now: datetime, most: int) -> list[str]:
@@ -230,6 +247,15 @@ class Agenda:
         """Move the tasks whose time has come to those that wait for a slot."""
         for task_id in self._later.take(now, len(self._later)):
             self._waiting.push(self._offers[task_id])
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether a task whose time has come waits for a slot."""
+        return len(self._waiting) > 0
+
+    def wants(self, task_id: str) -> bool:
+        """Whether the task still wants a slot, now or later."""
+        return task_id in self._offers
 
     @property
     def room(self) -> int:
@@ -299,6 +325,7 @@ class Agenda:
             and agent.server_id == self._server_id
             and agent.session == self._sessions.get(agent_id)
             and not agent.draining
+            and agent_id not in self._suspended
             and agent.slots > 0
         )
         if agent is None or not usable:

@@ -1,0 +1,249 @@
+"""One session of one agent, after its welcome: what it says is handed on, what it is to be told goes out.
+
+The reading task only reads, decodes and hands on; commits, output and sends are tasks of their own. Anything that goes
+wrong here ends this connection with a code and a reason, and no other.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import trio
+
+from hetuflow.actors import ActorSystem
+from hetuflow.domain.commands import Report, ReportEnded
+from hetuflow.domain.decider import Address, DispatchOrder
+from hetuflow.domain.enums import InstanceReason
+from hetuflow.domain.rejection import Rejected
+from hetuflow.gateway.hooks import SchedulerHooks
+from hetuflow.gateway.outbox import Outbox, OutboxFull
+from hetuflow.gateway.output import OutputIntake, OutputSink
+from hetuflow.gateway.reports import ReportIntake
+from hetuflow.gateway.settings import GatewaySettings
+from hetuflow.gateway.translate import dispatch_of, metrics_of
+from hetuflow.ports.clock import Clock
+from hetuflow.ports.network import MessageStream
+from hetuflow.protocol.errors import CloseCode, LocalProtocolError, ProtocolError
+from hetuflow.protocol.messages import (
+    Dispatch,
+    Ended,
+    Heartbeat,
+    HeartbeatAck,
+    Known,
+    KnownState,
+    Message,
+    Output,
+    Ping,
+    Pong,
+    Refused,
+    Shutdown,
+    Started,
+    Stop,
+)
+from hetuflow.protocol.session import Session
+
+log = logging.getLogger(__name__)
+
+NOT_YOURS = "the server does not count it as this agent's any more"
+STRIKES = 2
+"""Comparisons in a row that must miss an instance: an order may have been under way during the first."""
+
+
+class Connection:
+    def __init__(
+        self,
+        *,
+        agent_id: str,
+        session: str,
+        incarnation: int,
+        stream: MessageStream,
+        protocol: Session,
+        system: ActorSystem,
+        scheduler: SchedulerHooks,
+        sink: OutputSink,
+        clock: Clock,
+        settings: GatewaySettings,
+    ) -> None:
+        self.agent_id = agent_id
+        self.session = session
+        self.incarnation = incarnation
+        self.address = stream.peer
+        self.connected_at = self.last_message_at = self.last_heard_at = clock.now()
+        self.metrics: dict[str, float] = {}
+        self.received = 1
+        self.ended = trio.Event()
+        self.end_code, self.end_reason = CloseCode.NORMAL, "the connection was lost"
+        self._stream = stream
+        self._protocol = protocol
+        self._system = system
+        self._scheduler = scheduler
+        self._clock = clock
+        self._settings = settings
+        self._scope = trio.CancelScope()
+        self._pongs: dict[str, trio.Event] = {}
+        self._missing: dict[tuple[str, int], int] = {}
+        self._outbox = Outbox(settings.outbox_messages_max, self._not_sent)
+        self._reports = ReportIntake(system, agent_id, self._outbox.acknowledge, reports_max=settings.reports_max)
+        self._output = OutputIntake(sink, self.tell, bytes_max=settings.output_bytes_max)
+        self._nursery: trio.Nursery | None = None
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.agent_id} {self.session} from {self.address}>"
+
+    @property
+    def sent(self) -> int:
+        return self._outbox.sent
+
+    async def run(self) -> None:
+        """Until the connection ends, for whatever reason: `end_code` and `end_reason` then say why."""
+        with self._scope:
+            async with trio.open_nursery() as self._nursery:
+                await self._nursery.start(self._reports.run)
+                self._nursery.start_soon(self._output.run)
+                self._nursery.start_soon(self._outbox.run, self._protocol, self._stream, self._settings.send_seconds)
+                await self._read()
+
+    # --- to the agent ------------------------------------------------------------------------------------------------
+
+    def tell(self, message: Message) -> None:
+        """Send this; a peer that does not take what it is sent loses its connection."""
+        try:
+            self._outbox.put(message)
+        except OutboxFull:
+            self.end(CloseCode.OVERLOADED, "too much is waiting to be sent")
+
+    def deliver(self, order: DispatchOrder) -> None:
+        self.tell(dispatch_of(order))
+
+    def stop(self, instance_id: str, epoch: int, reason: str) -> None:
+        self.tell(Stop(instance_id=instance_id, epoch=epoch, reason=reason))
+
+    def end(self, code: CloseCode, reason: str) -> None:
+        """End this connection, nothing more is sent. Returns at once; `ended` says when it is over."""
+        if not self._scope.cancel_called:
+            self.end_code, self.end_reason = code, reason
+            self._scope.cancel()
+
+    async def dismiss(self, code: CloseCode, reason: str) -> None:
+        """Say why and end: what was put before is sent first, within the send deadline."""
+        self.tell(Refused(code=code, reason=reason))
+        with trio.move_on_after(self._settings.close_seconds):
+            await self._outbox.drained()
+        self.end(code, reason)
+
+    def shut_down(self, reason: str) -> None:
+        """Tell the agent to expect nothing new; reports, output and acknowledgements still flow."""
+        self.end_reason = reason
+        self.tell(Shutdown(reason=reason))
+
+    async def answers_ping(self, token: str) -> bool:
+        """Whether the agent still answers on this connection."""
+        answered = self._pongs[token] = trio.Event()
+        self.tell(Ping(token=token))
+        try:
+            with trio.move_on_after(self._settings.ping_seconds):
+                await answered.wait()
+            return answered.is_set() and not self._scope.cancel_called
+        finally:
+            del self._pongs[token]
+
+    def _not_sent(self, message: Message, why: LocalProtocolError) -> None:
+        """An order that no frame can hold will never start: say so in the agent's place."""
+        if isinstance(message, Dispatch) and why.code is not CloseCode.UNEXPECTED and self._nursery is not None:
+            self._nursery.start_soon(self._start_failed, message, why.reason)
+
+    async def _start_failed(self, message: Dispatch, why: str) -> None:
+        now = self._clock.now()
+        ended = ReportEnded(
+            instance_id=message.instance_id,
+            agent_id=self.agent_id,
+            epoch=message.epoch,
+            reason=InstanceReason.START_ERROR,
+            started_at=None,
+            completed_at=now,
+            duration_seconds=0.0,
+            error_message=f"the order cannot be sent: {why}",
+        )
+        try:
+            await self._system.ask(Address("task", message.task_id), Report(reports=(ended,)))
+        except Rejected as no:
+            log.info("instance %s: %s", message.instance_id, no)
+
+    # --- from the agent ----------------------------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        while True:
+            messages = self._protocol.receive(await self._stream.receive())
+            self.received += len(messages)
+            self.last_message_at = self._clock.now()
+            for message in messages:
+                await self._heard(message)
+
+    async def _heard(self, message: Message) -> None:
+        match message:
+            case Started() | Ended():
+                self._alive()
+                self._took(message)
+                await self._reports.put(message)
+            case Output():
+                await self._output.put(message)
+            case Heartbeat():
+                self._alive()
+                self.metrics = metrics_of(message.metrics)
+                self.tell(HeartbeatAck(sequence=message.sequence))
+                if message.known is not None:
+                    self._compare(message.known)
+            case Pong(token=token):
+                if token in self._pongs:
+                    self._pongs[token].set()
+            case Ping(token=token):
+                self.tell(Pong(token=token))
+            case Shutdown():
+                self._scheduler.close_session(self.agent_id, self.session)
+
+    def _alive(self) -> None:
+        self.last_heard_at = self.last_message_at
+        self._scheduler.heard_from(self.agent_id)
+
+    def _took(self, message: Started | Ended) -> None:
+        if isinstance(message, Started):
+            self._scheduler.accepted_by(self.agent_id)
+        elif message.reason == InstanceReason.REJECTED:
+            self._scheduler.refused_by(self.agent_id)
+
+    def _compare(self, known: Sequence[Known]) -> None:
+        """What runs there against what should: strays are stopped; what is missing for good needs a new hello.
+
+        An order may be under way while the agent looks, and is valid on this connection only: so nothing is requeued
+        here. Ending the connection makes the next hello's word final.
+        """
+        self.stop_strays(known)
+        held = {(each.instance_id, each.epoch) for each in known}
+        missing = [
+            (occupy.instance_id, occupy.epoch)
+            for occupy in self._scheduler.occupants(self.agent_id).values()
+            if (occupy.instance_id, occupy.epoch) not in held
+        ]
+        self._missing = {key: self._missing.get(key, 0) + 1 for key in missing}
+        if any(strikes > STRIKES for strikes in self._missing.values()):
+            self.end(CloseCode.UNEXPECTED, "the agent does not have what it was sent: connect again")
+
+    def stop_strays(self, known: Sequence[Known]) -> None:
+        """Have the agent end what it holds and is not counted as its own; its word on it is kept as evidence."""
+        occupants = self._scheduler.occupants(self.agent_id)
+        for each in known:
+            occupy = occupants.get(each.instance_id)
+            is_own = occupy is not None and occupy.epoch == each.epoch
+            if not is_own and each.state != KnownState.ENDED:
+                log.warning("agent %s holds instance %s: %s", self.agent_id, each.instance_id, NOT_YOURS)
+                self.stop(each.instance_id, each.epoch, NOT_YOURS)
+
+
+def end_of(exc: BaseException) -> tuple[CloseCode, str]:
+    """The close code and reason of what ended a connection."""
+    if isinstance(exc, BaseExceptionGroup):
+        return end_of(exc.exceptions[0])
+    if isinstance(exc, ProtocolError):
+        return exc.code, exc.close_reason
+    return CloseCode.GOING_AWAY, "the server failed on this connection"

@@ -1,0 +1,336 @@
+"""All agents' connections: admits them, keeps one session per agent, and is the scheduler's way out to them."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from urllib.parse import parse_qs
+
+import trio
+from attrs import frozen
+
+from hetuflow.actors import ActorSystem
+from hetuflow.actors.patience import PASSING, STOPPING
+from hetuflow.domain.commands import DisconnectAgent
+from hetuflow.domain.decider import Address, DispatchOrder
+from hetuflow.domain.environment import rfc3339
+from hetuflow.domain.rejection import Rejected
+from hetuflow.gateway.connection import Connection, end_of
+from hetuflow.gateway.greeting import Greeting, Unwelcome, check, missing_in, settlement
+from hetuflow.gateway.hooks import SchedulerHooks
+from hetuflow.gateway.output import OutputSink
+from hetuflow.gateway.settings import GatewaySettings
+from hetuflow.ports.clock import Clock
+from hetuflow.ports.ids import Ids
+from hetuflow.ports.network import ConnectionLost, MessageStream
+from hetuflow.protocol.errors import CloseCode, ProtocolError
+from hetuflow.protocol.messages import Hello, Refused, Welcome
+from hetuflow.protocol.session import Role, Session
+
+log = logging.getLogger(__name__)
+
+METRICS_REMEMBERED_MAX = 10_000
+"""Agents whose last heartbeat is remembered after their connection ended."""
+
+
+@frozen(slots=True)
+class ConnectionStatus:
+    agent_id: str
+    address: str
+    connected_at: datetime
+    last_message_at: datetime
+
+
+@frozen(slots=True, kw_only=True)
+class GatewayStatus:
+    """Counts are since the start; `online_agents` are those connected to this server now."""
+
+    total_connections: int
+    active_connections: int
+    total_messages_sent: int
+    total_messages_received: int
+    online_agents: int
+    timestamp: datetime
+    connections: Sequence[ConnectionStatus]
+
+
+@frozen(slots=True)
+class LastSeen:
+    heard_at: datetime
+    metrics: Mapping[str, float]
+
+
+class Gateway:
+    """Implements the scheduler's `Deliveries`. `serve_connection` is the handler of each connection."""
+
+    def __init__(
+        self,
+        system: ActorSystem,
+        scheduler: SchedulerHooks,
+        sink: OutputSink,
+        clock: Clock,
+        ids: Ids,
+        settings: GatewaySettings,
+    ) -> None:
+        self._system = system
+        self._scheduler = scheduler
+        self._sink = sink
+        self._clock = clock
+        self._ids = ids
+        self._settings = settings
+        self._greeting = Greeting(system, scheduler, settings)
+        self._admissions = trio.CapacityLimiter(settings.admissions_max)
+        self._connections: dict[str, Connection] = {}
+        self._turns: dict[str, deque[trio.Event]] = {}
+        self._seen: dict[str, LastSeen] = {}
+        self._open = self._opened = self._sent = self._received = 0
+        self._is_stopping = False
+
+    def __repr__(self) -> str:
+        return f"<Gateway: {len(self._connections)} agents, {self._open} connections>"
+
+    # --- for the API -------------------------------------------------------------------------------------------------
+
+    def status(self) -> GatewayStatus:
+        connections = list(self._connections.values())
+        return GatewayStatus(
+            total_connections=self._opened,
+            active_connections=self._open,
+            total_messages_sent=self._sent + sum(each.sent for each in connections),
+            total_messages_received=self._received + sum(each.received for each in connections),
+            online_agents=len(connections),
+            timestamp=self._clock.now(),
+            connections=[
+                ConnectionStatus(each.agent_id, each.address, each.connected_at, each.last_message_at)
+                for each in connections
+            ],
+        )
+
+    def metrics(self, agent_id: str) -> Mapping[str, float] | None:
+        """Those of the agent's last heartbeat here; None when there was none."""
+        seen = self._last_seen(agent_id)
+        return seen.metrics or None if seen is not None else None
+
+    def last_heard_at(self, agent_id: str) -> datetime | None:
+        """When this server last heard the agent's work loop; None when it never did."""
+        seen = self._last_seen(agent_id)
+        return None if seen is None else seen.heard_at
+
+    def _last_seen(self, agent_id: str) -> LastSeen | None:
+        connection = self._connections.get(agent_id)
+        if connection is None:
+            return self._seen.get(agent_id)
+        return LastSeen(connection.last_heard_at, connection.metrics)
+
+    # --- for the scheduler -------------------------------------------------------------------------------------------
+
+    def deliver(self, agent_id: str, session: str, order: DispatchOrder) -> None:
+        connection = self._connections.get(agent_id)
+        if connection is not None and connection.session == session:
+            connection.deliver(order)
+
+    def stop(self, agent_id: str, instance_id: str, epoch: int, reason: str) -> None:
+        connection = self._connections.get(agent_id)
+        if connection is not None:
+            connection.stop(instance_id, epoch, reason)
+
+    def close(self, agent_id: str, session: str, reason: str) -> None:
+        connection = self._connections.get(agent_id)
+        if connection is not None and connection.session == session:
+            connection.end(CloseCode.REFUSED, reason)
+
+    # --- stopping ----------------------------------------------------------------------------------------------------
+
+    async def stop_accepting(self) -> None:
+        """No new connections, and nothing new on the present ones; reports and acknowledgements still flow."""
+        self._is_stopping = True
+        for connection in list(self._connections.values()):
+            self._scheduler.close_session(connection.agent_id, connection.session)
+            connection.shut_down("the server is stopping")
+
+    # --- a connection ------------------------------------------------------------------------------------------------
+
+    async def serve_connection(self, stream: MessageStream) -> None:
+        """Serve one connection to its end. Whatever goes wrong ends it, and nothing is raised but cancellation."""
+        protocol = Session(Role.SERVER)
+        self._opened += 1
+        self._open += 1
+        code, reason = CloseCode.GOING_AWAY, "the server is stopping"
+        try:
+            code, reason = await self._serve(stream, protocol)
+        except ConnectionLost:
+            code, reason = CloseCode.NORMAL, ""
+        except Unwelcome as no:
+            code, reason = no.code, no.reason
+            log.info("an agent at %s is not admitted: %s", stream.peer, reason)
+            await self._say(stream, protocol, Refused(code=code, reason=reason))
+        except Exception as exc:
+            code, reason = end_of(exc)
+            log.log(
+                logging.WARNING if isinstance(exc, ProtocolError) else logging.ERROR,
+                "the connection from %s ended: %s",
+                stream.peer,
+                exc,
+                exc_info=None if isinstance(exc, ProtocolError) else exc,
+            )
+        finally:
+            self._open -= 1
+            with trio.move_on_after(self._settings.close_seconds, shield=True):
+                await stream.aclose(code, reason)
+
+    async def _serve(self, stream: MessageStream, protocol: Session) -> tuple[CloseCode, str]:
+        if self._is_stopping:
+            raise Unwelcome(CloseCode.GOING_AWAY, "the server is stopping")
+        if self._settings.connections_max and self._open > self._settings.connections_max:
+            raise Unwelcome(CloseCode.OVERLOADED, f"{self._settings.connections_max} agents are connected already")
+        agent_id = agent_id_of(stream.query)
+        if agent_id is None:
+            raise Unwelcome(CloseCode.REFUSED, "the address must name the agent: ?agent_id=...")
+        with trio.move_on_after(self._settings.hello_seconds) as scope:
+            hello = await _hello(stream, protocol)
+        if scope.cancelled_caught:
+            raise Unwelcome(CloseCode.SILENT, "no hello came")
+        check(hello, agent_id)
+        async with self._turn(agent_id):
+            connection = await self._admit(hello, stream, protocol)
+        try:
+            await connection.run()
+        except Exception as exc:
+            connection.end_code, connection.end_reason = _lost_or(exc)
+        finally:
+            await self._farewell(connection)
+        return connection.end_code, connection.end_reason
+
+    async def _admit(self, hello: Hello, stream: MessageStream, protocol: Session) -> Connection:
+        """Greet, and in one step without an await at the end: reconcile what remains, welcome, open for work."""
+        session = self._ids.token()
+        async with self._admissions:
+            await self._end_older(hello)
+            await self._greeting.greet(hello, session, stream.peer)
+        connection = Connection(
+            agent_id=hello.agent_id,
+            session=session,
+            incarnation=hello.incarnation,
+            stream=stream,
+            protocol=protocol,
+            system=self._system,
+            scheduler=self._scheduler,
+            sink=self._sink,
+            clock=self._clock,
+            settings=self._settings,
+        )
+        self._connections[hello.agent_id] = connection
+        for occupy in missing_in(hello, self._scheduler.occupants(hello.agent_id)):
+            self._scheduler.settle(occupy, settlement(occupy, is_same_life=True))
+        connection.tell(self._welcome(session))
+        connection.stop_strays(hello.known)
+        for stop in self._scheduler.stops(hello.agent_id):
+            connection.stop(stop.instance_id, stop.epoch, stop.reason)
+        self._scheduler.heard_from(hello.agent_id)
+        self._scheduler.open_session(hello.agent_id, session)
+        log.info("agent %s is connected from %s (session %s)", hello.agent_id, stream.peer, session)
+        return connection
+
+    async def _end_older(self, hello: Hello) -> None:
+        """End the agent's present connection here. Raises `Unwelcome` when that one is in its right."""
+        older = self._connections.get(hello.agent_id)
+        if older is None:
+            return
+        if hello.incarnation < older.incarnation:
+            raise Unwelcome(CloseCode.SUPERSEDED, "the agent has been started again since")
+        if hello.incarnation == older.incarnation and await older.answers_ping(self._ids.token()):
+            raise Unwelcome(CloseCode.REFUSED, "the agent has a connection that is alive: is its identity used twice?")
+        await older.dismiss(CloseCode.SUPERSEDED, "another connection of this agent took over")
+        await older.ended.wait()
+
+    def _welcome(self, session: str) -> Welcome:
+        return Welcome(
+            session=session,
+            server_id=self._settings.server_id,
+            lease_seconds=self._settings.lease_seconds,
+            heartbeat_interval=self._settings.heartbeat_interval(len(self._connections)),
+            check_interval=self._settings.check_seconds,
+            server_time=rfc3339(self._clock.now()),
+            store_id=self._settings.store_id,
+        )
+
+    async def _farewell(self, connection: Connection) -> None:
+        """The session is over, here at once and in the log within a deadline; else the next hello or the lease says so."""
+        agent_id, session = connection.agent_id, connection.session
+        self._scheduler.close_session(agent_id, session)
+        if self._connections.get(agent_id) is connection:
+            del self._connections[agent_id]
+        self._sent += connection.sent
+        self._received += connection.received
+        self._seen[agent_id] = LastSeen(connection.last_heard_at, connection.metrics)
+        if len(self._seen) > METRICS_REMEMBERED_MAX:
+            del self._seen[next(iter(self._seen))]
+        connection.ended.set()
+        log.info("agent %s is disconnected (session %s): %s", agent_id, session, connection.end_reason)
+        with trio.move_on_after(self._settings.close_seconds, shield=True):
+            try:
+                await self._system.ask(
+                    Address("agent", agent_id), DisconnectAgent(session=session, reason=connection.end_reason)
+                )
+            except (Rejected, *PASSING, *STOPPING) as problem:
+                log.info("the end of session %s is not recorded: %s", session, problem)
+
+    async def _say(self, stream: MessageStream, protocol: Session, message: Refused) -> None:
+        try:
+            with trio.move_on_after(self._settings.close_seconds):
+                for frame in protocol.send([message]):
+                    await stream.send(frame)
+        except (ProtocolError, ConnectionLost):
+            pass  # the close frame says it too
+
+    @asynccontextmanager
+    async def _turn(self, agent_id: str) -> AsyncIterator[None]:
+        """One greeting per agent at a time, in the order of their hellos."""
+        queue = self._turns.setdefault(agent_id, deque())
+        mine = trio.Event()
+        queue.append(mine)
+        if queue[0] is mine:
+            mine.set()
+        try:
+            await mine.wait()
+            yield
+        finally:
+            queue.remove(mine)
+            if queue:
+                queue[0].set()
+            else:
+                del self._turns[agent_id]
+
+
+def agent_id_of(query: str) -> str | None:
+    """The `agent_id` of a connection's query string."""
+    values = parse_qs(query).get("agent_id", [])
+    return values[0] if values and values[0] else None
+
+
+async def _hello(stream: MessageStream, protocol: Session) -> Hello:
+    while True:
+        for message in protocol.receive(await stream.receive()):
+            assert isinstance(message, Hello)  # the session lets an agent say nothing else first
+            return message
+
+
+def _lost_or(exc: Exception) -> tuple[CloseCode, str]:
+    """How a connection that ended by an exception is closed; what is nobody's fault is not an error."""
+    if isinstance(exc, ExceptionGroup):
+        _, other = exc.split(ConnectionLost)
+        if other is None:
+            return CloseCode.NORMAL, "the connection was lost"
+        return _lost_or(other.exceptions[0])
+    if isinstance(exc, ConnectionLost):
+        return CloseCode.NORMAL, "the connection was lost"
+    log.log(
+        logging.WARNING if isinstance(exc, ProtocolError) else logging.ERROR,
+        "a connection ended: %s",
+        exc,
+        exc_info=None if isinstance(exc, ProtocolError) else exc,
+    )
+    return end_of(exc)

@@ -1,0 +1,132 @@
+"""From hello to welcome: who it is, what became of what it was given, and only then its session.
+
+Order is the point, for a crash may come between any two steps and the next hello must find the same truth:
+
+1. An older session of the agent is ended, here and in the log, so that nothing new is committed for it. One that still
+   answers wins over a second connection of the same incarnation.
+2. Instances that the log gives to the agent and the hello lacks are settled: the same incarnation never started them
+   (requeued), an earlier one did perhaps (lost). The log still holds the *previous* incarnation then, whatever crashes.
+3. `AgentConnected` records incarnation and session.
+4. In one step without an await: what was committed for the old session meanwhile is requeued (nobody was sent it), the
+   welcome and everything that the agent should end goes out, and the session is opened for work.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import trio
+
+from hetuflow.actors import ActorSystem
+from hetuflow.domain.agent import AgentState
+from hetuflow.domain.commands import ConnectAgent, DisconnectAgent, LoseInstance, RequeueInstance
+from hetuflow.domain.decider import Address, Occupy
+from hetuflow.domain.rejection import Rejected
+from hetuflow.gateway.hooks import SchedulerHooks
+from hetuflow.gateway.settings import GatewaySettings
+from hetuflow.gateway.translate import connect_agent
+from hetuflow.protocol.errors import CloseCode
+from hetuflow.protocol.messages import PROTOCOL_VERSION, Hello, KnownState
+
+log = logging.getLogger(__name__)
+
+NEVER_STARTED = "the agent does not have it: it was never started"
+RESTARTED = "the agent restarted and does not have it"
+SETTLING_MAX = 32
+"""Instances settled at once in one greeting."""
+
+
+class Unwelcome(Exception):
+    """The agent is not let in: `code` and `reason` are told to it."""
+
+    def __init__(self, code: CloseCode, reason: str) -> None:
+        self.code, self.reason = code, reason
+        super().__init__(reason)
+
+
+def check(hello: Hello, agent_id: str) -> None:
+    """Raises `Unwelcome` for a hello that does not fit its connection."""
+    if hello.protocol != PROTOCOL_VERSION:
+        raise Unwelcome(
+            CloseCode.INCOMPATIBLE,
+            f"this server speaks protocol {PROTOCOL_VERSION}, the agent {hello.protocol}: upgrade the older",
+        )
+    if hello.agent_id != agent_id:
+        raise Unwelcome(CloseCode.REFUSED, "the hello names another agent than the connection's address")
+    if hello.incarnation < 1 or hello.slots < 0:
+        raise Unwelcome(CloseCode.REFUSED, "incarnation must be at least 1, slots at least 0")
+
+
+class Greeting:
+    def __init__(self, system: ActorSystem, scheduler: SchedulerHooks, settings: GatewaySettings) -> None:
+        self._system = system
+        self._scheduler = scheduler
+        self._settings = settings
+
+    async def greet(self, hello: Hello, session: str, address: str) -> None:
+        """Steps 1 to 3 for the log; the caller has ended the agent's older connection here.
+
+        Raises `Unwelcome`, and what `ActorSystem.ask` raises: nothing is half done then that the next hello would not
+        find as it was.
+        """
+        agent = Address("agent", hello.agent_id)
+        state: AgentState = (await self._system.read(agent)).state
+        if hello.incarnation < state.incarnation:
+            raise Unwelcome(CloseCode.SUPERSEDED, "the agent has been started again since")
+        self._scheduler.heard_from(hello.agent_id)
+        if state.is_connected and state.session is not None:
+            await self._system.ask(agent, DisconnectAgent(session=state.session, reason="replaced"))
+        await self._look_at(hello)
+        await self._settle(hello, is_same_life=hello.incarnation == state.incarnation)
+        try:
+            await self._system.ask(agent, self._connect(hello, session, address))
+        except Rejected as no:
+            raise Unwelcome(
+                CloseCode.SUPERSEDED if no.code == "incarnation_old" else CloseCode.REFUSED, no.message
+            ) from no
+
+    async def _look_at(self, hello: Hello) -> None:
+        """Make sure that what the log gives to the agent is in the agenda, also what another server committed."""
+        occupants = self._scheduler.occupants(hello.agent_id)
+        unknown = [
+            Address("task", each.task_id)
+            for each in hello.known
+            if each.instance_id not in occupants and each.state != KnownState.ENDED
+        ]
+        if unknown:
+            await self._system.read_many(unknown)
+
+    async def _settle(self, hello: Hello, *, is_same_life: bool) -> None:
+        missing = missing_in(hello, self._scheduler.occupants(hello.agent_id))
+        limiter = trio.CapacityLimiter(SETTLING_MAX)
+
+        async def settle(occupy: Occupy) -> None:
+            async with limiter:
+                await self._scheduler.settle_now(occupy, settlement(occupy, is_same_life=is_same_life))
+
+        async with trio.open_nursery() as nursery:
+            for occupy in missing:
+                log.info("agent %s lacks instance %s", hello.agent_id, occupy.instance_id)
+                nursery.start_soon(settle, occupy)
+
+    def _connect(self, hello: Hello, session: str, address: str) -> ConnectAgent:
+        return connect_agent(
+            hello,
+            server_id=self._settings.server_id,
+            session=session,
+            address=address,
+            lease_seconds=self._settings.lease_seconds,
+        )
+
+
+def missing_in(hello: Hello, occupants: Mapping[str, Occupy]) -> list[Occupy]:
+    """The instances that hold a slot of the agent according to the log, and that the agent does not have."""
+    held = {(each.instance_id, each.epoch) for each in hello.known}
+    return [occupy for occupy in occupants.values() if (occupy.instance_id, occupy.epoch) not in held]
+
+
+def settlement(occupy: Occupy, *, is_same_life: bool) -> RequeueInstance | LoseInstance:
+    if is_same_life:
+        return RequeueInstance(instance_id=occupy.instance_id, epoch=occupy.epoch, reason=NEVER_STARTED)
+    return LoseInstance(instance_id=occupy.instance_id, epoch=occupy.epoch, message=RESTARTED)

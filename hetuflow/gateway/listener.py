@@ -1,0 +1,168 @@
+"""The network port over WebSocket, listening side. Everything that trio-websocket leaves open is set here.
+
+Each connection has a nursery of its own, and nothing that happens in it reaches the accepting loop: with the library's
+own server, one handler's exception ends all. Requests that are not for agents are answered in HTTP and closed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import trio
+from trio_websocket import (
+    ConnectionClosed,
+    DisconnectionTimeout,
+    WebSocketConnection,
+    WebSocketRequest,
+    wrap_server_stream,
+)
+
+from hetuflow.gateway.gateway import agent_id_of
+from hetuflow.ports.network import ConnectionLost, MessageStream
+from hetuflow.protocol.codec import FRAME_BYTES_MAX
+
+log = logging.getLogger(__name__)
+
+PATH = "/api/v1/gateway/ws"
+HANDSHAKE_SECONDS_MAX = 5.0
+CLOSE_SECONDS_MAX = 2.0
+RECEIVE_BYTES = 64 * 1024
+"""The library's 4 KiB would wake us sixty times for one full frame."""
+QUEUED_MESSAGES_MAX = 16
+"""Beyond it the library stops reading, and answers no ping: our own queues must be the ones that fill first."""
+BACKLOG = 1024
+
+Handler = Callable[[MessageStream], Awaitable[None]]
+
+
+class ListenError(Exception):
+    """The port cannot be listened on; the message says what to do."""
+
+
+class WebSocketStream:
+    """See `MessageStream`."""
+
+    def __init__(self, connection: WebSocketConnection, query: str) -> None:
+        self._connection = connection
+        self._query = query
+
+    @property
+    def peer(self) -> str:
+        remote = self._connection.remote
+        return remote if isinstance(remote, str) else f"{remote.address}:{remote.port}"
+
+    @property
+    def query(self) -> str:
+        return self._query
+
+    async def send(self, frame: bytes) -> None:
+        try:
+            await self._connection.send_message(frame)
+        except ConnectionClosed as exc:
+            raise _lost(exc) from None
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+            raise ConnectionLost(None, repr(exc)) from exc
+
+    async def receive(self) -> bytes:
+        try:
+            message = await self._connection.get_message()
+        except ConnectionClosed as exc:
+            raise _lost(exc) from None
+        return message if isinstance(message, bytes) else message.encode()
+
+    async def aclose(self, code: int = 1000, reason: str = "") -> None:
+        gone = contextlib.suppress(ConnectionClosed, DisconnectionTimeout, trio.BrokenResourceError, OSError)
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_SECONDS_MAX), gone:
+            await self._connection.aclose(code, reason.encode()[:120].decode(errors="ignore"))
+
+
+class WebSocketListener:
+    """Listens on one address. See `Listener`; `port` 0 = any free one."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._host, self._port = host, port
+        self._listeners: list[trio.SocketListener] = []
+
+    async def open(self) -> int:
+        """Bind and listen; return the port. Raises `ListenError`."""
+        try:
+            self._listeners = await trio.open_tcp_listeners(self._port, host=self._host, backlog=BACKLOG)
+        except OSError as exc:
+            raise ListenError(_problem(exc, self._host, self._port)) from exc
+        self._port = int(self._listeners[0].socket.getsockname()[1])
+        return self._port
+
+    async def serve(self, handler: Handler, *, task_status: trio.TaskStatus[Any] = trio.TASK_STATUS_IGNORED) -> None:
+        if not self._listeners:
+            await self.open()
+
+        async def accepted(stream: trio.SocketStream) -> None:
+            await _serve_one(stream, handler)
+
+        async with trio.open_nursery() as nursery:
+            await nursery.start(trio.serve_listeners, accepted, self._listeners)
+            task_status.started(self._port)
+
+
+async def _serve_one(stream: trio.SocketStream, handler: Handler) -> None:
+    """One connection, from its first byte to its last. Raises nothing but cancellation."""
+    try:
+        async with trio.open_nursery() as nursery:
+            await _answer(nursery, stream, handler)
+            nursery.cancel_scope.cancel()
+    except Exception as exc:
+        log.warning("a connection failed: %r", exc)
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
+async def _answer(nursery: trio.Nursery, stream: trio.SocketStream, handler: Handler) -> None:
+    with trio.move_on_after(HANDSHAKE_SECONDS_MAX) as scope:
+        request = await wrap_server_stream(
+            nursery,
+            stream,
+            message_queue_size=QUEUED_MESSAGES_MAX,
+            max_message_size=FRAME_BYTES_MAX,
+            receive_buffer_size=RECEIVE_BYTES,
+        )
+        target = urlsplit(request.path)
+        if target.path != PATH:
+            return await _reject(request, 404, f"agents connect to {PATH}")
+        if agent_id_of(target.query) is None:
+            return await _reject(request, 400, "the address must name the agent: ?agent_id=...")
+        connection = await request.accept()
+    if scope.cancelled_caught:
+        return None
+    websocket = WebSocketStream(connection, target.query)
+    try:
+        await handler(websocket)
+    finally:
+        await websocket.aclose()
+    return None
+
+
+async def _reject(request: WebSocketRequest, status: int, why: str) -> None:
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+    await request.reject(status, extra_headers=headers, body=f"{why}\n".encode())
+
+
+def _lost(exc: ConnectionClosed) -> ConnectionLost:
+    if exc.reason is None:
+        return ConnectionLost()
+    return ConnectionLost(int(exc.reason.code), exc.reason.reason or exc.reason.name)
+
+
+def _problem(exc: OSError, host: str, port: int) -> str:
+    """One line that says what to do. Binding several addresses wraps what each of them said."""
+    errors = [exc, *(each for each in getattr(exc.__cause__, "exceptions", ()) if isinstance(each, OSError))]
+    numbers = {each.errno for each in errors}
+    if errno.EADDRINUSE in numbers:
+        return f"port {port} on {host} is in use: stop the program that has it, or choose another server.websocket_port"
+    if errno.EACCES in numbers:
+        return f"port {port} on {host} needs root: choose a server.websocket_port above 1023"
+    return f"cannot listen on {host}:{port}: {exc}"

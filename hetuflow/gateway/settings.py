@@ -1,0 +1,40 @@
+"""The gateway's bounds and deadlines, as one value."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+HEARTBEATS_PER_SECOND_MAX = 200
+"""Of all agents together: about 2 % of a core. Beyond it the interval grows with the number of agents."""
+
+HEARTBEATS_PER_LEASE = 4
+"""Three may be lost without an agent being declared lost."""
+
+
+@frozen(slots=True, kw_only=True)
+class GatewaySettings:
+    """`*_seconds` are monotonic seconds; 0 connections = no limit."""
+
+    server_id: str
+    store_id: str = ""
+    lease_seconds: float = 120.0
+    heartbeat_seconds: float = 30.0
+    check_seconds: float = 10.0
+    connections_max: int = 1000
+    admissions_max: int = 32
+    """Greetings under way at once: a storm of reconnections is served a batch at a time, not all at the same time."""
+    hello_seconds: float = 10.0
+    ping_seconds: float = 2.0
+    send_seconds: float = 10.0
+    close_seconds: float = 2.0
+    """For what a closing connection still has to say to the log."""
+    outbox_messages_max: int = 10_000
+    reports_max: int = 10_000
+    """Reports of one connection waiting for their commit; its socket is not read beyond it."""
+    output_bytes_max: int = 8 * 1024 * 1024
+    """Output of one connection waiting to be stored; its socket is not read beyond it."""
+
+    def heartbeat_interval(self, connections: int) -> float:
+        """Seconds between an agent's heartbeats when so many are connected."""
+        wanted = min(self.heartbeat_seconds, self.lease_seconds / HEARTBEATS_PER_LEASE)
+        return max(wanted, connections / HEARTBEATS_PER_SECOND_MAX)

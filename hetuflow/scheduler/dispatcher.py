@@ -1,0 +1,115 @@
+"""Gives waiting tasks their slots: a pure match, then one append per task, then the order goes out.
+
+Nothing is sent before its dispatch is committed: the order itself is an intent of the task's actor. Slots that a fire or
+a user's run may use at once (`reserve`) are held here too, so that creation and dispatch are one append.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import trio
+
+from hetuflow.actors import ActorSystem, Crashed, GuardLost
+from hetuflow.actors.patience import PASSING, STOPPING, Patience
+from hetuflow.domain.commands import DispatchTask
+from hetuflow.domain.decider import Address, Available, Guard, Placement
+from hetuflow.domain.placement import Labels
+from hetuflow.domain.rejection import Rejected
+from hetuflow.ports.clock import Clock
+from hetuflow.scheduler.agenda import Agenda, Match, later
+from hetuflow.scheduler.alarm import Alarm
+from hetuflow.scheduler.leases import Leases
+
+log = logging.getLogger(__name__)
+
+ASKING_MAX = 512
+"""Dispatches under way at once: two full batches of the writer (500 events), so that it never waits for us."""
+
+
+class Dispatcher:
+    """`tick_seconds`: longest time without a look at the wall clock."""
+
+    def __init__(
+        self, system: ActorSystem, agenda: Agenda, leases: Leases, clock: Clock, *, tick_seconds: float
+    ) -> None:
+        self._system = system
+        self._agenda = agenda
+        self._leases = leases
+        self._clock = clock
+        self._tick_seconds = tick_seconds
+        self._asking = 0
+        self._patience = Patience()
+        self.alarm = Alarm()
+        self.dispatched = 0
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        async with trio.open_nursery() as nursery:
+            task_status.started()
+            while True:
+                for match in self._agenda.take_placements(self._clock.now(), ASKING_MAX - self._asking):
+                    self._asking += 1
+                    nursery.start_soon(self._dispatch, match)
+                await self.alarm.wait(self._seconds_until_next())
+
+    def reserve(self, labels: Labels, agent_id: str | None, job_id: str) -> Placement | None:
+        """Hold a slot for a task of that job that is about to be made; None when it has to wait its turn.
+
+        Give it back with `release` once the command that carried it has been answered, whether it was used or not.
+        """
+        guard = self._leases.guard(job_id)
+        if guard is None:
+            return None
+        agent = self._agenda.reserve(labels, agent_id, self._clock.now())
+        return None if agent is None else _placement(agent, guard)
+
+    def release(self, placement: Placement) -> None:
+        self._agenda.release(placement.agent_id)
+        if self._agenda.has_waiting:
+            self.alarm.ring()
+
+    def _seconds_until_next(self) -> float:
+        at = self._agenda.next_offer_at()
+        if at is None:
+            return self._tick_seconds
+        return min((at - self._clock.now()).total_seconds(), self._tick_seconds)
+
+    async def _dispatch(self, match: Match) -> None:
+        offer = match.offer
+        guard = self._leases.guard(offer.job_id)
+        try:
+            if guard is not None:
+                await self._ask(match, guard)
+        finally:
+            self._asking -= 1
+            self._agenda.release(match.agent.agent_id)
+            self.alarm.ring()
+        if guard is None or self._leases.guard(offer.job_id) is None:
+            return  # another server decides for this job: the task stays in hand, out of our way
+        if self._agenda.wants(offer.task_id):
+            self._agenda.settle_offer(offer.task_id, later(self._clock.now(), self._patience.failed(offer.task_id)))
+        else:
+            self._patience.worked(offer.task_id)
+            self._agenda.settle_offer(offer.task_id)
+
+    async def _ask(self, match: Match, guard: Guard) -> None:
+        """Commit the dispatch. Whatever goes wrong, the task's own intent says whether it still waits."""
+        offer = match.offer
+        command = DispatchTask(instance_id=offer.instance_id, placement=_placement(match.agent, guard))
+        try:
+            await self._system.ask(Address("task", offer.task_id), command)
+        except STOPPING:
+            pass
+        except Rejected as no:
+            log.info("task %s is not dispatched: %s", offer.task_id, no)
+        except GuardLost as lost:
+            if not self._leases.lost(lost.stream_id):
+                log.warning("task %s: %s", offer.task_id, lost)
+        except (*PASSING, Crashed) as problem:
+            log.warning("task %s cannot be dispatched yet: %s", offer.task_id, problem)
+        else:
+            self.dispatched += 1
+
+
+def _placement(agent: Available, guard: Guard) -> Placement:
+    return Placement(agent_id=agent.agent_id, session=agent.session, server_id=agent.server_id, guards=(guard,))

@@ -1,0 +1,115 @@
+"""Declares agents lost whose lease ran out, and their instances with them.
+
+A lease is renewed by hearing from the agent and runs on this server's monotonic clock: a connection that dropped, or a
+wall clock that stepped, is no reason. The agent ends its own work a grace earlier, counted from the *sending* of what
+we acknowledged, so that an instance is never declared lost while it may still run. A server that has just started has
+heard from nobody: it waits one full lease for every agent that the log does not say is lost.
+
+Two rules, both driven by what is wanted now, so that a crash between their steps changes nothing: an agent that is
+watched and silent is lost; an instance that holds a slot of an agent nobody watches is lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+
+import trio
+
+from hetuflow.actors import ActorSystem, Crashed
+from hetuflow.actors.patience import PASSING, STOPPING, Patience
+from hetuflow.domain.commands import LoseAgent
+from hetuflow.domain.decider import Address, Watch
+from hetuflow.domain.rejection import Rejected
+from hetuflow.scheduler.agenda import Agenda
+from hetuflow.scheduler.alarm import Alarm
+from hetuflow.scheduler.settling import Settling, lose
+
+log = logging.getLogger(__name__)
+
+MARGIN_SECONDS = 2.0
+"""Beyond the lease: for the difference in rate of two clocks over a lease (100 ppm of 120 s is 12 ms) and a slow loop."""
+
+LOST = "the agent was not heard from within its lease"
+UNWATCHED = "its agent had been declared lost"
+
+
+class Reaper:
+    def __init__(self, system: ActorSystem, agenda: Agenda, settling: Settling) -> None:
+        self._system = system
+        self._agenda = agenda
+        self._settling = settling
+        self._heard: dict[str, float] = {}
+        self._started = -math.inf
+        self._losing: set[str] = set()
+        self._suspects: dict[str, None] = {}
+        self._patience = Patience()
+        self.alarm = Alarm()
+        self.agents_lost = 0
+
+    def heard_from(self, agent_id: str) -> None:
+        """The agent's work loop lives."""
+        self._heard[agent_id] = trio.current_time()
+
+    def suspect(self, agent_id: str) -> None:
+        """Look whether instances hold slots of the agent though nobody watches it."""
+        self._suspects[agent_id] = None
+        self.alarm.ring()
+
+    def last_heard(self, agent_id: str) -> float | None:
+        """Monotonic seconds; None when this server has not heard from the agent."""
+        return self._heard.get(agent_id)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Start when everything open has been loaded: what is missing from the agenda counts as not watched."""
+        self._started = trio.current_time()
+        self._suspects.update(dict.fromkeys(self._agenda.occupied_agents()))
+        async with trio.open_nursery() as nursery:
+            task_status.started()
+            while True:
+                now, next_deadline = trio.current_time(), math.inf
+                for watch in self._agenda.watched():
+                    if watch.agent_id in self._losing:
+                        continue
+                    deadline = self._deadline(watch)
+                    if deadline <= now:
+                        self._losing.add(watch.agent_id)
+                        nursery.start_soon(self._lose, watch)
+                    else:
+                        next_deadline = min(next_deadline, deadline)
+                self._settle_suspects()
+                await self.alarm.wait(next_deadline - now)
+
+    def _deadline(self, watch: Watch) -> float:
+        heard = max(self._heard.get(watch.agent_id, -math.inf), self._started)
+        return heard + watch.lease_seconds + MARGIN_SECONDS
+
+    def _settle_suspects(self) -> None:
+        suspects, self._suspects = self._suspects, {}
+        for agent_id in suspects:
+            if self._agenda.watch_of(agent_id) is None:
+                for occupy in self._agenda.occupants(agent_id).values():
+                    self._settling.put(occupy, lose(occupy, LOST if agent_id in self._heard else UNWATCHED))
+                self._heard.pop(agent_id, None)
+
+    async def _lose(self, watch: Watch) -> None:
+        """Ask until the agent is lost, or has been heard from after all."""
+        try:
+            while self._deadline(watch) <= trio.current_time() and self._agenda.watch_of(watch.agent_id) == watch:
+                try:
+                    log.warning("agent %s was silent for its lease: it is lost", watch.agent_id)
+                    await self._system.ask(Address("agent", watch.agent_id), LoseAgent(session=watch.session))
+                except STOPPING:
+                    return
+                except Rejected as no:
+                    log.info("agent %s is not declared lost: %s", watch.agent_id, no)
+                except (*PASSING, Crashed) as problem:
+                    log.warning("agent %s cannot be declared lost yet: %s", watch.agent_id, problem)
+                if self._agenda.watch_of(watch.agent_id) == watch:
+                    await trio.sleep(self._patience.failed(watch.agent_id))
+                else:
+                    self.agents_lost += 1
+            self._patience.worked(watch.agent_id)
+        finally:
+            self._losing.discard(watch.agent_id)
+            self.alarm.ring()

@@ -1,0 +1,210 @@
+"""Asks schedules to fire, at the instant and not before: sleeps until the earliest due moment, never polls for it.
+
+The question is put to the schedule's actor, with what the decision needs from elsewhere: the job as it is now, a slot
+that may be used at once, and the lease. The actor covers every nominal time up to now; what is then due next comes back
+as an intent. Many that are due at once are taken in chunks, so that ten thousand cost two reads each chunk, not two each.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import trio
+
+from eventstore.errors import WrongExpectedVersion
+from hetuflow.actors import ActorSystem, Crashed, GuardLost
+from hetuflow.actors.patience import PASSING, STOPPING, Patience
+from hetuflow.domain.commands import DeleteSchedule, FireSchedule, JobSnapshot, SuspendSchedule
+from hetuflow.domain.config import required_labels
+from hetuflow.domain.decider import Address, Guard
+from hetuflow.domain.enums import JobStatus
+from hetuflow.domain.job import snapshot
+from hetuflow.domain.rejection import Rejected
+from hetuflow.ports.clock import Clock
+from hetuflow.scheduler.agenda import Agenda, later
+from hetuflow.scheduler.alarm import Alarm
+from hetuflow.scheduler.dispatcher import Dispatcher
+from hetuflow.scheduler.leases import Leases
+
+log = logging.getLogger(__name__)
+
+CHUNK = 200
+"""Schedules per read of the store, as many as the kernel folds with one statement."""
+
+CHUNKS_MAX = 4
+"""Chunks under way at once: what one decides while another waits for its commit fills the writer's batches."""
+
+FAILURES_MAX = 5
+"""A schedule that failed this often in a row (its decider crashed, its task's id is taken, its job changes at every try)
+is suspended: visible, never in silence. With the pauses between, about 2 s."""
+
+GUARD_ATTEMPTS = 5
+"""How often the job is read anew within one question."""
+
+LATENESS_SAMPLES = 1000
+
+
+class Ticker:
+    """`tick_seconds`: longest sleep without a look at the wall clock, so that a clock that steps is noticed."""
+
+    def __init__(
+        self,
+        system: ActorSystem,
+        agenda: Agenda,
+        leases: Leases,
+        dispatcher: Dispatcher,
+        clock: Clock,
+        *,
+        tick_seconds: float,
+    ) -> None:
+        self._system = system
+        self._agenda = agenda
+        self._leases = leases
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._tick_seconds = tick_seconds
+        self._chunks = 0
+        self._patience = Patience()
+        self._jobs_of: dict[str, str] = {}
+        self.alarm = Alarm()
+        self.asked = 0
+        self.lateness_seconds: deque[float] = deque(maxlen=LATENESS_SAMPLES)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        async with trio.open_nursery() as nursery:
+            task_status.started()
+            while True:
+                now = self._clock.now()
+                if self._chunks < CHUNKS_MAX and (due := self._agenda.take_due(now, CHUNK)):
+                    self._chunks += 1
+                    nursery.start_soon(self._fire_chunk, due)
+                else:
+                    await self.alarm.wait(self._seconds_until_due(now))
+
+    def _seconds_until_due(self, now: datetime) -> float:
+        at = self._agenda.next_due_at()
+        if at is None or self._chunks >= CHUNKS_MAX:
+            return self._tick_seconds
+        return min((at - now).total_seconds(), self._tick_seconds)
+
+    # --- a chunk -----------------------------------------------------------------------------------------------------
+
+    async def _fire_chunk(self, schedule_ids: Sequence[str]) -> None:
+        try:
+            jobs = await self._jobs(schedule_ids)
+            if len(schedule_ids) == 1:
+                await self._fire(schedule_ids[0], jobs)
+                return
+            async with trio.open_nursery() as nursery:
+                for schedule_id in schedule_ids:
+                    nursery.start_soon(self._fire, schedule_id, jobs)
+        except STOPPING:
+            pass
+        except PASSING as problem:
+            log.warning("%d schedules cannot be asked yet: %s", len(schedule_ids), problem)
+            for schedule_id in schedule_ids:
+                self._settle(schedule_id)
+        finally:
+            self._chunks -= 1
+            self.alarm.ring()
+
+    async def _jobs(self, schedule_ids: Sequence[str]) -> Mapping[str, JobSnapshot | None]:
+        """The job of each schedule as it is now; None when it is deleted. Absent: one of the two cannot be read."""
+        unknown = [schedule_id for schedule_id in schedule_ids if schedule_id not in self._jobs_of]
+        if unknown:
+            found = await self._system.read_many([Address("schedule", schedule_id) for schedule_id in unknown])
+            for address, reading in found.items():
+                if reading.version:
+                    self._jobs_of[address.id] = reading.state.job_id
+        job_ids = {each: self._jobs_of[each] for each in schedule_ids if each in self._jobs_of}
+        addresses = [Address("job", job_id) for job_id in dict.fromkeys(job_ids.values())]
+        jobs = {
+            address.id: snapshot(reading.state, reading.version) if reading.state.exists else None
+            for address, reading in (await self._system.read_many(addresses)).items()
+        }
+        return {schedule_id: jobs[job_id] for schedule_id, job_id in job_ids.items() if job_id in jobs}
+
+    # --- one schedule ----------------------------------------------------------------------------------------------
+
+    async def _fire(self, schedule_id: str, jobs: Mapping[str, JobSnapshot | None]) -> None:
+        """Ask, and put the schedule back: at once when it was answered, after a pause when it was not."""
+        due_at = self._agenda.due_at(schedule_id)
+        try:
+            if due_at is not None:
+                await self._ask(schedule_id, jobs)
+        except STOPPING:
+            return
+        except Rejected as no:
+            log.info("schedule %s does not fire: %s", schedule_id, no)
+        except (WrongExpectedVersion, GuardLost, Crashed) as problem:
+            await self._failed(schedule_id, problem)
+        except PASSING as problem:
+            log.warning("schedule %s cannot be asked yet: %s", schedule_id, problem)
+        else:
+            if due_at is not None and self._agenda.due_at(schedule_id) != due_at:
+                self.asked += 1
+                self.lateness_seconds.append((self._clock.now() - due_at).total_seconds())
+        job_id = self._jobs_of.get(schedule_id)
+        if job_id is None or self._leases.guard(job_id) is not None:
+            self._settle(schedule_id, due_at)  # else another server decides for it: it stays in hand, out of our way
+
+    async def _ask(self, schedule_id: str, jobs: Mapping[str, JobSnapshot | None]) -> None:
+        """Put the question, again when the job has changed since it was read. Raises what `ActorSystem.ask` raises."""
+        for attempt in range(1, GUARD_ATTEMPTS + 1):
+            if schedule_id not in jobs:
+                return  # it or its job cannot be folded: the kernel has said so, and looks again later
+            job = jobs[schedule_id]
+            if job is None:
+                await self._system.ask(Address("schedule", schedule_id), DeleteSchedule(reason="job_deleted"))
+                return
+            guard = self._leases.guard(job.job_id)
+            if guard is None:
+                return
+            try:
+                await self._ask_with_slot(Address("schedule", schedule_id), job, guard)
+                return
+            except GuardLost as lost:
+                if self._leases.lost(lost.stream_id):
+                    return
+                if attempt == GUARD_ATTEMPTS:
+                    raise
+            jobs = await self._jobs([schedule_id])
+
+    async def _ask_with_slot(self, address: Address, job: JobSnapshot, guard: Guard) -> None:
+        """Fire, with a slot in hand where there is one: creation and dispatch are then one append."""
+        placement = None
+        if job.status == JobStatus.ENABLED:
+            placement = self._dispatcher.reserve(required_labels(job.config), job.agent_id, job.job_id)
+        try:
+            placements = () if placement is None else (placement,)
+            await self._system.ask(address, FireSchedule(job=job, placements=placements, guards=(guard,)))
+        finally:
+            if placement is not None:
+                self._dispatcher.release(placement)
+
+    async def _failed(self, schedule_id: str, problem: Exception) -> None:
+        """Nothing that passes by itself: tried again a few times, then the schedule is suspended."""
+        log.error("schedule %s failed: %s", schedule_id, problem)
+        if self._patience.failures(schedule_id) + 1 < FAILURES_MAX:
+            return
+        cause = problem.__cause__ if isinstance(problem, Crashed) else problem
+        error = f"{type(cause).__name__}: {cause}"
+        log.error("schedule %s is suspended: %s", schedule_id, error)
+        try:
+            await self._system.ask(Address("schedule", schedule_id), SuspendSchedule(error=error))
+        except (Rejected, Crashed, GuardLost, *PASSING, *STOPPING) as also:
+            log.error("schedule %s cannot be suspended: %s", schedule_id, also)
+
+    def _settle(self, schedule_id: str, asked_at: datetime | None = None) -> None:
+        """Put the schedule back; one that still wants the very moment it was asked for is left alone for a while."""
+        wanted_at = self._agenda.due_at(schedule_id)
+        if wanted_at is None:
+            self._jobs_of.pop(schedule_id, None)
+        if wanted_at is None or (asked_at is not None and wanted_at != asked_at):
+            self._patience.worked(schedule_id)
+            self._agenda.settle_due(schedule_id)
+        else:
+            self._agenda.settle_due(schedule_id, later(self._clock.now(), self._patience.failed(schedule_id)))
