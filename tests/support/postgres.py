@@ -6,24 +6,22 @@ HETUFLOW_TEST_DATABASE_URL, whose user must be allowed to create databases.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import trio
 
 from eventstore.postgres import EVENTSTORE, Source, migrate
+from eventstore.postgres.bridge import Bridge
 from hetuflow.embedded.postgres import EmbeddedPostgres
-
-T = TypeVar("T")
 
 OUTSIDE_URL = "HETUFLOW_TEST_DATABASE_URL"
 SYSTEM_BINARIES = Path("/usr/lib/postgresql/15/bin")
@@ -63,34 +61,32 @@ class Server:
         return self.url_of(name)
 
     def drop(self, url: str) -> None:
-        self.execute(f"drop database if exists {urlsplit(url).path.lstrip('/')} with (force)")
+        """On a server that stays. Ours is removed as a whole: dropping costs a checkpoint each."""
+        if self.process is None:
+            self.execute(f"drop database if exists {urlsplit(url).path.lstrip('/')} with (force)")
 
     def execute(self, sql: str, *args: Any) -> None:
         run_sql(self.url, sql, *args)
 
 
 def run_sql(url: str, sql: str, *args: Any) -> list[Any]:
-    """Rows of one statement, on a connection of its own; for tests outside trio."""
-    return run_asyncio(query(url, sql, *args))
+    """As `query`, for code outside trio (fixtures)."""
+    rows: list[Any] = trio.run(lambda: query(url, sql, *args))
+    return rows
 
 
 async def query(url: str, sql: str, *args: Any) -> list[Any]:
-    connection = await asyncpg.connect(url)
-    try:
-        if args:
+    """Rows of one statement, or of none when it gives none, on a connection of its own."""
+
+    async def work() -> list[Any]:
+        connection = await asyncpg.connect(url)
+        try:
             return list(await connection.fetch(sql, *args))
-        if sql.lstrip().lower().startswith(("select", "with", "table", "show")):
-            return list(await connection.fetch(sql))
-        await connection.execute(sql)
-        return []
-    finally:
-        await connection.close()
+        finally:
+            await connection.close()
 
-
-def run_asyncio(work: Coroutine[Any, Any, T]) -> T:
-    """asyncio.run, also where a trio loop runs in this thread."""
-    with asyncio.Runner() as runner:
-        return runner.run(work)
+    async with Bridge() as bridge:
+        return await bridge.call(work)
 
 
 @contextmanager
