@@ -1,0 +1,24 @@
+"""Every endpoint there is, in the order of the contract's §3."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from hetuflow.api import agents, docs, events, gateway, jobs, schedules, servers, system, task_instances, tasks
+from hetuflow.api.routing import Endpoint
+
+ENDPOINTS: Final[tuple[Endpoint, ...]] = (
+    *jobs.ENDPOINTS,
+    *schedules.ENDPOINTS,
+    *tasks.ENDPOINTS,
+    *task_instances.ENDPOINTS,
+    *agents.ENDPOINTS,
+    *servers.ENDPOINTS,
+    *events.ENDPOINTS,
+    *system.ENDPOINTS,
+    *gateway.ENDPOINTS,
+    *docs.ENDPOINTS,
+)
+
+ROUTES: Final[tuple[Endpoint, ...]] = (*ENDPOINTS, *docs.ASSETS)
+"""Also what the documentation page needs."""

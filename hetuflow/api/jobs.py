@@ -1,0 +1,269 @@
+"""J1-J8: jobs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hetuflow.actors import Context
+from hetuflow.api import rendering
+from hetuflow.api.call import Call, Reply
+from hetuflow.api.collections import JOBS
+from hetuflow.api.errors import conflict
+from hetuflow.api.idempotency import once
+from hetuflow.api.kinds import Word
+from hetuflow.api.problems import Problems
+from hetuflow.api.reads import (
+    NewId,
+    Nothing,
+    OneOf,
+    PageOf,
+    by,
+    count_where,
+    page_of,
+    require_exists,
+    row_of,
+    rows_where,
+)
+from hetuflow.api.routing import NO_BODY, Endpoint, Parameter, PathId
+from hetuflow.api.runs import OPEN_TASKS, Cascade, cancel_open_tasks, make_task
+from hetuflow.api.schemas.job import JOB, check_job_update
+from hetuflow.api.schemas.schedule import check_expression
+from hetuflow.api.schemas.task import RUN
+from hetuflow.domain.commands import (
+    CreateJob,
+    CreateSchedule,
+    DeleteJob,
+    DeleteSchedule,
+    DisableJob,
+    EnableJob,
+    UpdateJob,
+    UpdateSchedule,
+)
+from hetuflow.domain.decider import Address, Guard
+from hetuflow.domain.enums import ScheduleKind
+
+CRON_NAME = "cron"
+"""The name of the schedule that `cron_expr` stands for."""
+
+CASCADE = Parameter(name="cascade", kind=Word(Cascade), doc="`cancel`: cancel what is open first")
+
+
+async def page(call: Call) -> Reply:
+    return await page_of(call, JOBS, by(rendering.job))
+
+
+async def show(call: Call) -> Reply:
+    row, position = await row_of(call, JOBS, "job")
+    return Reply(rendering.job(row), position)
+
+
+async def create(call: Call) -> Reply:
+    problems = Problems()
+    given = call.read(JOB.create, problems)
+    members = given.members
+    cron_expr = members.pop("cron_expr", None)
+    zone = call.rooms.identity.timezone
+    if cron_expr is not None:
+        check_expression(cron_expr, zone, "cron_expr", problems)
+    call.refuse(problems)
+    chosen = members.pop("id", None)
+
+    async def perform(job_id: str, context: Context) -> int:
+        schedule = None if cron_expr is None else _cron_schedule(call, job_id, cron_expr)
+        command = CreateJob(**{"config": {}, **members}, job_id=job_id, schedule=schedule)
+        return (await call.ask("job", job_id, command, context)).position
+
+    return await once(call, "job", chosen, perform)
+
+
+def _cron_schedule(call: Call, job_id: str, expression: str, guards: tuple[Guard, ...] = ()) -> CreateSchedule:
+    return CreateSchedule(
+        schedule_id=str(call.rooms.ids.uuid7()),
+        job_id=job_id,
+        name=CRON_NAME,
+        schedule_kind=int(ScheduleKind.CRON),
+        cron_expression=expression,
+        timezone=call.rooms.identity.timezone,
+        guards=guards,
+    )
+
+
+async def update(call: Call) -> Reply:
+    reading = await call.rooms.system.read(Address("job", call.id))
+    state = reading.state
+    require_exists(state.exists, "job", call.id)
+    problems = Problems()
+    given = call.update(JOB.update, {**_stored(state), "id": call.id}, problems)
+    check_job_update(given, problems)
+    changes = given.members
+    cron_expr = changes.pop("cron_expr", None)
+    if cron_expr is not None:
+        check_expression(cron_expr, call.rooms.identity.timezone, "cron_expr", problems)
+    call.refuse(problems)
+    if (command := changes.pop("command", None)) is not None:
+        changes["config"] = {**state.config, "cmd": command}
+    answer = await call.ask("job", call.id, UpdateJob(changes=changes))
+    position = answer.position
+    if cron_expr is not None:
+        position = max(position, await _set_cron(call, cron_expr))
+    return call.written(position)
+
+
+async def _set_cron(call: Call, expression: str) -> int:
+    """Give the job's schedule named `cron` this expression, or add it."""
+    async for row in rows_where(call, "schedules", job_id=call.id, name=CRON_NAME):
+        if row["schedule_kind"] == ScheduleKind.CRON:
+            command = UpdateSchedule(changes={"cron_expression": expression})
+            return (await call.ask("schedule", str(row["id"]), command)).position
+    reading = await call.rooms.system.read(Address("job", call.id))
+    created = _cron_schedule(call, call.id, expression, (Guard(f"job-{call.id}", reading.version),))
+    return (await call.ask("schedule", created.schedule_id, created)).position
+
+
+def _stored(state: Any) -> dict[str, Any]:
+    names = ("namespace_id", "name", "description", "environment", "config", "agent_id")
+    return {**{name: getattr(state, name) for name in names}, "status": int(state.status)}
+
+
+async def delete(call: Call) -> Reply:
+    reading = await call.rooms.system.read(Address("job", call.id))
+    require_exists(reading.state.exists, "job", call.id)
+    if "cascade" not in call.query:
+        count = await count_where(call, "tasks", job_id=call.id, status=OPEN_TASKS)
+        if count:
+            message = f"the job has {count} tasks that have not ended; ?cascade=cancel cancels them"
+            raise conflict("has_open_tasks", message, count=count)
+    position = (await call.ask("job", call.id, DeleteJob())).position
+    async for row in rows_where(call, "schedules", job_id=call.id):
+        position = max(position, await _gone(call, "schedule", str(row["id"]), DeleteSchedule(reason="job_deleted")))
+    if "cascade" in call.query:
+        position = max(position, await cancel_open_tasks(call, job_id=call.id))
+    return call.written(position)
+
+
+async def _gone(call: Call, category: str, entity_id: str, command: object) -> int:
+    """Ask for a deletion that somebody else may have done already."""
+    return await call.ask_unless(("not_found",), category, entity_id, command)
+
+
+async def enable(call: Call) -> Reply:
+    call.given(NO_BODY)
+    return call.written((await call.ask("job", call.id, EnableJob())).position)
+
+
+async def disable(call: Call) -> Reply:
+    call.given(NO_BODY)
+    return call.written((await call.ask("job", call.id, DisableJob())).position)
+
+
+async def run(call: Call) -> Reply:
+    members = call.given(RUN).members
+    chosen = members.pop("id", None)
+
+    async def perform(task_id: str, context: Context) -> int:
+        return await make_task(call, context, task_id, call.id, None, {"trigger": "run", **members})
+
+    return await once(call, "task", chosen, perform)
+
+
+_ITEM = "/api/v1/jobs/item/{id}"
+_CONFIG = {"cmd": "bash", "args": ["-c", "echo $MESSAGE"], "timeout": 300, "max_retries": 2, "retry_interval": 30}
+
+ENDPOINTS = (
+    Endpoint(
+        number="J1",
+        method="POST",
+        path="/api/v1/jobs/page",
+        aliases=(("POST", "/api/v1/jobs/query"),),
+        handler=page,
+        body=JOBS,
+        reply=PageOf(JOB),
+        summary="Find jobs",
+        tag="jobs",
+        example={"filter": {"name": {"$contains": "hello"}}, "page": {"limit": 20}},
+    ),
+    Endpoint(
+        number="J2",
+        method="POST",
+        path="/api/v1/jobs/item",
+        handler=create,
+        body=JOB.create,
+        reply=NewId(),
+        summary="Create a job",
+        tag="jobs",
+        also=(409,),
+        is_keyed=True,
+        example={"name": "hello-world", "environment": {"MESSAGE": "Hello"}, "config": _CONFIG},
+    ),
+    Endpoint(
+        number="J3",
+        method="GET",
+        path=_ITEM,
+        path_id=PathId.UUID,
+        handler=show,
+        reply=OneOf(JOB),
+        summary="Show a job",
+        tag="jobs",
+    ),
+    Endpoint(
+        number="J4",
+        method="PUT",
+        path=_ITEM,
+        path_id=PathId.UUID,
+        handler=update,
+        body=JOB.update,
+        reply=Nothing(),
+        summary="Change a job",
+        tag="jobs",
+        also=(409,),
+        example={"description": "says hello"},
+    ),
+    Endpoint(
+        number="J5",
+        method="DELETE",
+        path=_ITEM,
+        path_id=PathId.UUID,
+        handler=delete,
+        parameters=(CASCADE,),
+        reply=Nothing(),
+        summary="Delete a job, and its schedules",
+        tag="jobs",
+        also=(409,),
+    ),
+    Endpoint(
+        number="J6",
+        method="POST",
+        path=f"{_ITEM}/enable",
+        path_id=PathId.UUID,
+        handler=enable,
+        body=NO_BODY,
+        reply=Nothing(),
+        summary="Enable a job",
+        tag="jobs",
+    ),
+    Endpoint(
+        number="J7",
+        method="POST",
+        path=f"{_ITEM}/disable",
+        path_id=PathId.UUID,
+        handler=disable,
+        body=NO_BODY,
+        reply=Nothing(),
+        summary="Disable a job",
+        tag="jobs",
+    ),
+    Endpoint(
+        number="J8",
+        method="POST",
+        path=f"{_ITEM}/run",
+        path_id=PathId.UUID,
+        handler=run,
+        body=RUN,
+        reply=NewId(),
+        summary="Run a job now",
+        tag="jobs",
+        also=(409,),
+        is_keyed=True,
+        example={"parameters": {"who": "world"}},
+    ),
+)

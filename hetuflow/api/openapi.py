@@ -1,0 +1,272 @@
+"""The OpenAPI 3.1 document, generated from the table of endpoints and the tables of members that requests are read by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from hetuflow.api.errors import CODES
+from hetuflow.api.filters import Collection
+from hetuflow.api.kinds import Array, Kind, Schema, Supported
+from hetuflow.api.reads import OneOf, PageOf
+from hetuflow.api.routing import NO_BODY, Endpoint, PathId
+from hetuflow.api.shapes import ABSENT, Entity, Member, Shape
+
+HEADERS: Mapping[str, Schema] = {
+    "X-Request-Id": {"schema": {"type": "string"}, "description": "also in the log and in the metadata of events"},
+    "X-Hetuflow-Position": {
+        "schema": {"type": "integer"},
+        "description": "of a write: position of its last event; of a read: position the answer reflects",
+    },
+}
+
+TAGS: Mapping[str, str] = {
+    "jobs": "What to run and how.",
+    "schedules": "When a job runs.",
+    "tasks": "One due moment, or one run by hand.",
+    "task instances": "One try of a task on an agent, and its output.",
+    "agents": "The machines that run things.",
+    "servers": "The servers of this cluster.",
+    "events": "The log of everything that happened.",
+    "system": "How the server does.",
+    "gateway": "Connections of agents.",
+    "authentication": "Comes later.",
+    "documentation": "This page.",
+}
+
+
+def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
+    """The whole document."""
+    components = Components()
+    paths: dict[str, dict[str, Any]] = {}
+    for endpoint in endpoints:
+        for index, (method, path) in enumerate(((endpoint.method, endpoint.path), *endpoint.aliases)):
+            operation = _operation(endpoint, path, components, is_alias=index > 0)
+            paths.setdefault(path, {})[method.lower()] = operation
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "hetuflow",
+            "version": version,
+            "summary": "A distributed task scheduler whose every state transition is an event",
+            "description": (
+                "Every answer outside 2xx has the shape `Error`. Unknown members and query parameters are refused. "
+                "A read that starts after a write was acknowledged shows it."
+            ),
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
+        "paths": paths,
+        "components": {"schemas": {"Error": _ERROR, "Problem": _PROBLEM, **components.schemas}},
+    }
+
+
+class Components:
+    """Schemas by name, collected while operations refer to them."""
+
+    def __init__(self) -> None:
+        self.schemas: dict[str, Schema] = {}
+
+    def request(self, shape: Shape | Collection) -> Schema:
+        if isinstance(shape, Collection):
+            self.schemas.setdefault(shape.title, shape.schema())
+            return {"$ref": f"#/components/schemas/{shape.title}"}
+        return self._shape(shape, is_request=True)
+
+    def reply(self, kind: Kind) -> Schema:
+        if isinstance(kind, OneOf):
+            self._entity(kind.entity)
+            if isinstance(kind, PageOf):
+                self._page(kind.entity)
+        else:
+            self._walk(kind, is_request=False)
+        return kind.schema()
+
+    def _walk(self, kind: Kind, is_request: bool) -> None:
+        """Add the schemas that this kind's schema refers to."""
+        if isinstance(kind, Shape):
+            self._shape(kind, is_request)
+        elif isinstance(kind, Array):
+            self._walk(kind.of, is_request)
+        elif isinstance(kind, Supported):
+            self._walk(kind.kind, is_request)
+
+    def _shape(self, shape: Shape, is_request: bool) -> Schema:
+        if shape.title not in self.schemas:
+            self.schemas[shape.title] = {}
+            members = [member for member in shape.members if is_request or member.is_returned]
+            self.schemas[shape.title] = self._object(members, is_request, shape.is_open, shape.requires)
+        return {"$ref": f"#/components/schemas/{shape.title}"}
+
+    def _entity(self, entity: Entity) -> None:
+        if entity.title not in self.schemas:
+            self.schemas[entity.title] = {}
+            members = [member for member in entity.members if member.is_returned]
+            self.schemas[entity.title] = self._object(members, False, False, True)
+
+    def _page(self, entity: Entity) -> None:
+        page = {
+            "type": "object",
+            "properties": {
+                "total": {"type": ["integer", "null"], "description": "null when `after` was given"},
+                "has_more": {"type": "boolean"},
+                "next": {"type": ["string", "null"], "description": "cursor of the following rows"},
+            },
+            "required": ["total", "has_more", "next"],
+        }
+        rows = {"type": "array", "items": {"$ref": f"#/components/schemas/{entity.title}"}}
+        self.schemas.setdefault(
+            f"PageOf{entity.title}",
+            {"type": "object", "properties": {"page": page, "result": rows}, "required": ["page", "result"]},
+        )
+
+    def _object(self, members: Sequence[Member], is_request: bool, is_open: bool, requires: bool) -> Schema:
+        properties: dict[str, Schema] = {}
+        required: list[str] = []
+        for member in members:
+            kind = member.kind if is_request else member.out or member.kind
+            self._walk(kind, is_request)
+            properties[member.name] = _described(kind.schema(), member, is_request)
+            for alias in member.aliases:
+                if is_request:
+                    properties[alias.name] = {
+                        "anyOf": [(alias.kind or kind).schema(), {"type": "null"}],
+                        "description": f"another name of `{member.name}`",
+                    }
+                elif alias.shown is not None:
+                    shown = _described(alias.shown.schema(), member, False)
+                    properties[alias.name] = {**shown, "description": f"`{member.name}` in another form"}
+            if not is_request:
+                required += [member.name, *(alias.name for alias in member.aliases if alias.shown is not None)]
+            elif member.is_required and requires and not member.aliases:
+                required.append(member.name)
+        schema: Schema = {"type": "object", "properties": properties}
+        if required:
+            schema["required"] = required
+        if is_request and not requires:
+            properties["update_mask"] = _MASK
+        if is_request:
+            schema["additionalProperties"] = is_open or not requires
+        return schema
+
+
+def _described(schema: Schema, member: Member, is_request: bool) -> Schema:
+    if is_request or member.nullable:
+        schema = {"anyOf": [schema, {"type": "null"}]}
+    notes = [member.doc] if member.doc else []
+    if member.default is not ABSENT and is_request:
+        schema = {**schema, "default": member.default}
+    if notes:
+        own = schema.get("description")
+        schema = {**schema, "description": "; ".join([*notes, *([own] if own else [])])}
+    return schema
+
+
+_MASK: Schema = {
+    "description": "exactly these members are written; one that is absent or null is cleared",
+    "anyOf": [
+        {"type": "array", "items": {"type": "string"}},
+        {"type": "object", "properties": {"paths": {"type": "array", "items": {"type": "string"}}}},
+        {"type": "object", "additionalProperties": {"type": "boolean"}},
+        {"type": "null"},
+    ],
+}
+
+
+def _operation(endpoint: Endpoint, path: str, components: Components, is_alias: bool) -> dict[str, Any]:
+    suffix = f"_{path.strip('/').replace('/', '_').replace('{id}', 'id')}" if is_alias else ""
+    operation: dict[str, Any] = {
+        "operationId": f"{endpoint.number}{suffix}",
+        "summary": endpoint.summary + (" (alias)" if is_alias else ""),
+        "tags": [endpoint.tag],
+        "parameters": list(_parameters(endpoint)),
+        "responses": _responses(endpoint, components),
+    }
+    if endpoint.body is not None and endpoint.method in ("POST", "PUT"):
+        schema = {"type": "null"} if endpoint.body is NO_BODY else components.request(endpoint.body)
+        content: dict[str, Any] = {"schema": {"anyOf": [schema, {"type": "object", "maxProperties": 0}]}}
+        if endpoint.body is not NO_BODY:
+            content = {"schema": schema}
+        if endpoint.example is not None:
+            content["example"] = endpoint.example
+        required = isinstance(endpoint.body, Shape) and any(m.is_required for m in endpoint.body.members)
+        operation["requestBody"] = {"required": required, "content": {"application/json": content}}
+    return operation
+
+
+def _parameters(endpoint: Endpoint) -> Iterable[dict[str, Any]]:
+    if endpoint.path_id is not None:
+        name: Schema = {"type": "string", "minLength": 1, "maxLength": 64}
+        uuid: Schema = {"type": "string", "format": "uuid"}
+        kind = uuid if endpoint.path_id is PathId.UUID else name
+        yield {"name": "id", "in": "path", "required": True, "schema": kind}
+    for parameter in endpoint.parameters:
+        schema = parameter.kind.schema()
+        if parameter.is_repeatable:
+            schema = {"type": "array", "items": schema}
+        yield {"name": parameter.name, "in": "query", "schema": schema, "description": parameter.doc}
+    if endpoint.is_keyed:
+        yield {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+            "description": "the same request again under the same key has no second effect",
+        }
+    if endpoint.method == "GET" or isinstance(endpoint.body, Collection):
+        yield {
+            "name": "X-Hetuflow-Min-Position",
+            "in": "header",
+            "schema": {"type": "integer", "minimum": 0},
+            "description": "wait until this position is visible",
+        }
+
+
+def _responses(endpoint: Endpoint, components: Components) -> dict[str, Any]:
+    media = "text/html" if endpoint.number == "D1" else "application/json"
+    responses: dict[str, Any] = {}
+    if 501 not in endpoint.also:
+        schema = components.reply(endpoint.reply)
+        responses["200"] = {"description": "done", "headers": HEADERS, "content": {media: {"schema": schema}}}
+    usual = [400, 403, 500, 503, 504]
+    if endpoint.body is not None:
+        usual += [413, 415, 422]
+    if endpoint.path_id is not None:
+        usual.append(404)
+    for status in sorted({*usual, *endpoint.also}):
+        responses[str(status)] = {
+            "description": CODES[status],
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+        }
+    return responses
+
+
+_PROBLEM: Schema = {
+    "type": "object",
+    "properties": {
+        "path": {"type": "string"},
+        "message": {"type": "string"},
+        "suggestion": {"type": ["string", "null"]},
+    },
+    "required": ["path", "message", "suggestion"],
+}
+_DETAIL: Schema = {
+    "anyOf": [
+        {"type": "array", "items": {"$ref": "#/components/schemas/Problem"}},
+        {"type": "object"},
+        {"type": "null"},
+    ]
+}
+_ERROR: Schema = {
+    "type": "object",
+    "properties": {
+        "err_code": {"type": "integer", "description": "the HTTP status"},
+        "err_msg": {"type": "string"},
+        "message": {"type": "string"},
+        "code": {"type": "string", "enum": [*dict.fromkeys(CODES.values()), "PROJECTION_BEHIND"]},
+        "detail": _DETAIL,
+        "details": _DETAIL,
+        "request_id": {"type": "string"},
+    },
+    "required": ["err_code", "err_msg", "message", "code", "detail", "details", "request_id"],
+}

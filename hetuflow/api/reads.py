@@ -1,0 +1,153 @@
+"""Reading the tables: one page by a client's filter, one row by its id, all rows of a small condition."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from hetuflow.api.call import Call, Reply
+from hetuflow.api.collections import COLLECTIONS
+from hetuflow.api.errors import ApiError, invalid, not_found
+from hetuflow.api.filters import LIMIT_MAX, Collection, Comparison, PageRequest
+from hetuflow.api.kinds import INVALID, Schema
+from hetuflow.api.problems import Problem, Problems
+from hetuflow.api.rooms import BadCursor, Row
+from hetuflow.api.shapes import Entity
+
+Render = Callable[[Row], Mapping[str, Any]]
+RenderAll = Callable[[Sequence[Row]], Awaitable[Sequence[Mapping[str, Any]]]]
+
+
+def by(render: Render) -> RenderAll:
+    async def render_all(rows: Sequence[Row]) -> Sequence[Mapping[str, Any]]:
+        return [render(row) for row in rows]
+
+    return render_all
+
+
+async def page_of(call: Call, collection: Collection, render: RenderAll) -> Reply:
+    """The page that the body asks for."""
+    problems = Problems()
+    request = collection.read(call.members, problems)
+    call.refuse(problems)
+    position = await call.visible()
+    try:
+        page = await call.rooms.rows.page(collection.name, request)
+    except BadCursor as error:
+        raise invalid([Problem("page.after", str(error) or "is not a cursor of this query", status=400)]) from None
+    value = {
+        "page": {"total": page.total, "has_more": page.has_more, "next": page.next},
+        "result": await render(page.rows),
+    }
+    return Reply(value, position)
+
+
+async def row_of(call: Call, collection: Collection, kind: str) -> tuple[Row, int]:
+    """The row that the path names, and the position it reflects.
+
+    Raises:
+      ApiError: 404.
+    """
+    position = await call.visible()
+    row = await call.rooms.rows.get(collection.name, call.id)
+    if row is None:
+        raise not_found(kind, call.id)
+    return row, position
+
+
+async def rows_where(call: Call, collection: str, **conditions: Any) -> AsyncIterator[Row]:
+    """Every row whose fields equal these values (a list: are among them), as of now: the tables are first brought to
+    the head of the log."""
+    await call.visible(await call.rooms.store.head())
+    request = where(COLLECTIONS[collection], limit=LIMIT_MAX, **conditions)
+    while True:
+        page = await call.rooms.rows.page(collection, request)
+        for row in page.rows:
+            yield row
+        if page.next is None:
+            return
+        request = PageRequest(alternatives=request.alternatives, orders=(), limit=LIMIT_MAX, after=page.next)
+
+
+async def count_where(call: Call, collection: str, **conditions: Any) -> int:
+    """How many rows there are, as of now."""
+    await call.visible(await call.rooms.store.head())
+    page = await call.rooms.rows.page(collection, where(COLLECTIONS[collection], limit=1, **conditions))
+    assert page.total is not None
+    return page.total
+
+
+def where(collection: Collection, limit: int, **conditions: Any) -> PageRequest:
+    comparisons = [
+        Comparison(collection.names[name], "in" if isinstance(value, list) else "eq", value)
+        for name, value in conditions.items()
+    ]
+    return PageRequest(alternatives=[comparisons], orders=(), limit=limit)
+
+
+# --- what replies look like -------------------------------------------------------------------------------------------
+
+
+class _Reply:
+    """Base of the kinds that only describe answers."""
+
+    phrase = "an answer"
+
+    def parse(self, value: Any, path: str, problems: Problems) -> Any:
+        return INVALID
+
+
+class Nothing(_Reply):
+    """`null`."""
+
+    def schema(self) -> Schema:
+        return {"type": "null"}
+
+
+class NewId(_Reply):
+    def schema(self) -> Schema:
+        return {
+            "type": "object",
+            "properties": {"id": {"type": "string"}},
+            "required": ["id"],
+            "additionalProperties": False,
+        }
+
+
+class OneOf(_Reply):
+    """An entity."""
+
+    def __init__(self, entity: Entity) -> None:
+        self.entity = entity
+
+    def schema(self) -> Schema:
+        return {"$ref": f"#/components/schemas/{self.entity.title}"}
+
+
+class PageOf(OneOf):
+    def schema(self) -> Schema:
+        return {"$ref": f"#/components/schemas/PageOf{self.entity.title}"}
+
+
+class AllOf(OneOf):
+    def schema(self) -> Schema:
+        return {"type": "array", "items": {"$ref": f"#/components/schemas/{self.entity.title}"}}
+
+
+class Html(_Reply):
+    def schema(self) -> Schema:
+        return {"type": "string", "contentMediaType": "text/html"}
+
+
+class AnyDocument(_Reply):
+    def schema(self) -> Schema:
+        return {"type": "object"}
+
+
+def require_exists(exists: bool, kind: str, entity_id: str, path: str | None = None) -> None:
+    if not exists:
+        raise not_found(kind, entity_id, path)
+
+
+def bad_request(path: str, message: str) -> ApiError:
+    return invalid([Problem(path, message, status=400)])

@@ -1,0 +1,91 @@
+"""Rows of the tables as the shapes of the contract's §4: every member, computed ones included, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from hetuflow.api.rooms import Agents, Row, Tail
+from hetuflow.api.schemas.agent import AGENT, AGENT_METRICS, STATISTICS
+from hetuflow.api.schemas.instance import INSTANCE
+from hetuflow.api.schemas.job import JOB
+from hetuflow.api.schemas.schedule import SCHEDULE
+from hetuflow.api.schemas.server import SERVER
+from hetuflow.api.schemas.task import TASK, with_mirror
+from hetuflow.api.shapes import Entity
+from hetuflow.domain.enums import ScheduleKind, ScheduleStatus
+
+JSON = dict[str, Any]
+
+
+def _names(entity: Entity, *computed: str) -> tuple[str, ...]:
+    """The members that a row has itself."""
+    return tuple(m.name for m in entity.members if m.is_returned and m.name not in computed)
+
+
+_JOB = _names(JOB)
+_SCHEDULE = _names(SCHEDULE)
+_TASK = tuple(name for name in _names(TASK, "config", "max_retries", "lock_version"))
+_INSTANCE = _names(INSTANCE, "output", "output_truncated")
+_AGENT = _names(AGENT, "metrics", "last_heartbeat_at", "statistics")
+_SERVER = _names(SERVER)
+_STATISTICS = tuple(member.name for member in STATISTICS.members)
+_METRICS = tuple(member.name for member in AGENT_METRICS.members)
+
+
+def job(row: Row) -> JSON:
+    return {name: row[name] for name in _JOB}
+
+
+def schedule(row: Row) -> JSON:
+    shown = {name: row[name] for name in _SCHEDULE}
+    shown["kind"] = ScheduleKind(row["schedule_kind"]).name.lower()
+    shown["interval_seconds"] = row["interval_secs"]
+    shown["enabled"] = row["status"] == ScheduleStatus.ENABLED
+    return shown
+
+
+def task(row: Row) -> JSON:
+    shown = {name: row[name] for name in _TASK}
+    shown["config"] = with_mirror(row["config"], row["retry_count"])
+    shown["max_retries"] = row["config"]["max_retries"]
+    shown["lock_version"] = row["version"]
+    return shown
+
+
+def instance(row: Row, tail: Tail | None) -> JSON:
+    """`tail`: the end of its output; None when there is none."""
+    shown = {name: row[name] for name in _INSTANCE}
+    shown["output"] = None if tail is None else tail_text(tail.data)
+    shown["output_truncated"] = tail is not None and not tail.is_whole
+    return shown
+
+
+def agent(row: Row, agents: Agents) -> JSON:
+    agent_id = row["id"]
+    shown = {name: row[name] for name in _AGENT}
+    shown["statistics"] = {name: row["statistics"][name] for name in _STATISTICS}
+    shown["metrics"] = metrics(agents.metrics(agent_id))
+    shown["last_heartbeat_at"] = _latest(row["last_heartbeat_at"], agents.last_heard_at(agent_id))
+    return shown
+
+
+def metrics(heartbeat: Mapping[str, Any] | None) -> JSON | None:
+    return None if heartbeat is None else {name: heartbeat.get(name, 0) for name in _METRICS}
+
+
+def server(row: Row) -> JSON:
+    return {name: row[name] for name in _SERVER}
+
+
+def _latest(recorded: datetime, heard: datetime | None) -> datetime:
+    return recorded if heard is None else max(recorded, heard)
+
+
+def tail_text(data: bytes) -> str:
+    """The bytes as text; a character cut at the beginning is left out, other invalid bytes are replaced."""
+    for cut in range(min(3, len(data))):
+        if data[cut] & 0xC0 != 0x80:  # not the continuation of a character
+            return data[cut:].decode("utf-8", "replace")
+    return data.decode("utf-8", "replace")

@@ -1,0 +1,146 @@
+"""What the API needs of the rest of the server, as one frozen value that the composition root fills.
+
+Protocols say how little that is. `rows.py` implements `Rows` over the projections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from attrs import frozen
+
+from eventstore.store import EventStore
+from hetuflow.actors import ActorSystem
+from hetuflow.api.filters import PageRequest
+from hetuflow.domain.decider import Placement
+from hetuflow.gateway.gateway import GatewayStatus
+from hetuflow.ports.clock import Clock
+from hetuflow.ports.ids import Ids
+from hetuflow.scheduler.scheduler import SchedulerStatus
+
+Row = Mapping[str, Any]
+
+
+@frozen(slots=True, kw_only=True)
+class RowPage:
+    """Rows of one page. `total` counts all matches, None when a cursor was given; `next` is the cursor, None at the end."""
+
+    rows: Sequence[Row]
+    total: int | None
+    has_more: bool
+    next: str | None
+
+
+class BadCursor(Exception):
+    """The cursor of a page is malformed, or of another filter or order."""
+
+
+class Rows(Protocol):
+    """The tables: rows of the six collections by column name, and how far they are."""
+
+    async def reached(self, position: int, seconds: float) -> int:
+        """Wait until the tables show `position`, at most so long; return the position they show."""
+        ...
+
+    async def page(self, collection: str, request: PageRequest) -> RowPage:
+        """Raises `BadCursor`."""
+        ...
+
+    async def get(self, collection: str, key: str) -> Row | None: ...
+
+    async def tally(self, collection: str, column: str) -> Mapping[Any, int]:
+        """How many rows have each value of that column."""
+        ...
+
+
+class Scheduling(Protocol):
+    """The scheduler: slots held for tasks that are due now, and how it does."""
+
+    def reserve(self, labels: tuple[tuple[str, str], ...], agent_id: str | None, job_id: str) -> Placement | None: ...
+
+    def release(self, placement: Placement) -> None: ...
+
+    def status(self) -> SchedulerStatus: ...
+
+
+@frozen(slots=True, kw_only=True)
+class Chunk:
+    """A piece of one output stream: `data` are the bytes from `offset` on, `seq` its place in the order of arrival."""
+
+    stream: str
+    offset: int
+    seq: int
+    at: datetime
+    data: bytes
+
+
+@frozen(slots=True, kw_only=True)
+class Tail:
+    """The end of what an instance printed, both streams in order of arrival."""
+
+    data: bytes
+    is_whole: bool
+
+
+class Output(Protocol):
+    """The captured output of instances."""
+
+    async def tails(self, instance_ids: Sequence[str], bytes_max: int) -> Mapping[str, Tail]:
+        """The last bytes of each; an instance without output is absent."""
+        ...
+
+    async def totals(self, instance_id: str) -> Mapping[str, int]:
+        """Bytes kept per stream."""
+        ...
+
+    async def chunks(
+        self, instance_id: str, *, stream: str | None, offset: int, after_seq: int | None, bytes_max: int
+    ) -> Sequence[Chunk]:
+        """Chunks in order: of one stream from a byte offset on, or of both after a sequence number."""
+        ...
+
+
+class Agents(Protocol):
+    """What only the gateway knows of connected agents."""
+
+    def status(self) -> GatewayStatus: ...
+
+    def metrics(self, agent_id: str) -> Mapping[str, Any] | None:
+        """Of the last heartbeat."""
+        ...
+
+    def last_heard_at(self, agent_id: str) -> datetime | None: ...
+
+
+@frozen(slots=True, kw_only=True)
+class Identity:
+    """Who this server is and whom it answers. `started` is `trio.current_time()` at the start."""
+
+    server_id: str
+    server_name: str
+    version: str
+    started_at: datetime
+    started: float
+    http_port: int
+    websocket_port: int
+    timezone: str = "UTC"
+    database_version: str | None = None
+    pool_size: int = 0
+    allowed_hosts: Sequence[str] = ()
+    allowed_origins: Sequence[str] = ()
+    static_dir: str | None = None
+
+
+@frozen(slots=True, kw_only=True)
+class Rooms:
+    identity: Identity
+    system: ActorSystem
+    store: EventStore
+    rows: Rows
+    scheduler: Scheduling
+    output: Output
+    agents: Agents
+    clock: Clock
+    ids: Ids

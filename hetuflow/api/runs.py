@@ -1,0 +1,94 @@
+"""Tasks made by hand: from a job's newest version, with a slot at once when one is free; and their cancelling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from hetuflow.actors import Answer, Context, GuardLost, Reading
+from hetuflow.api.call import RACES_MAX, Call, lost_for_good
+from hetuflow.api.errors import not_found
+from hetuflow.api.reads import rows_where
+from hetuflow.domain.commands import CancelTask, CreateTask, JobSnapshot
+from hetuflow.domain.config import effective, required_labels
+from hetuflow.domain.decider import Address, Placement
+from hetuflow.domain.enums import TaskStatus
+
+OPEN_TASKS = [int(status) for status in TaskStatus if not status.is_terminal]
+
+
+class Cascade(StrEnum):
+    CANCEL = "cancel"
+
+
+def snapshot(job_id: str, reading: Reading[Any]) -> JobSnapshot:
+    state = reading.state
+    return JobSnapshot(
+        job_id=job_id,
+        version=reading.version,
+        namespace_id=state.namespace_id,
+        name=state.name,
+        environment=state.environment,
+        config=state.config,
+        agent_id=state.agent_id,
+        status=int(state.status),
+        enabled_at=state.enabled_at,
+        deleted=state.is_deleted,
+    )
+
+
+async def make_task(
+    call: Call, context: Context, task_id: str, job_id: str, job_path: str | None, members: Mapping[str, Any]
+) -> int:
+    """Create the task from the job as it is now; return the position of its last event.
+
+    A job that changes meanwhile is read again, at most `RACES_MAX` times.
+
+    Raises:
+      ApiError: 404, there is no such job; 409 `version_conflict`.
+      Rejected: `already_exists`.
+    """
+    for attempt in range(1, RACES_MAX + 1):
+        reading = await call.rooms.system.read(Address("job", job_id))
+        if not reading.state.exists:
+            raise not_found("job", job_id, job_path)
+        job = snapshot(job_id, reading)
+        try:
+            answer = await _create(call, context, task_id, job, members)
+        except GuardLost as error:
+            if attempt == RACES_MAX:
+                raise lost_for_good(error) from error
+            continue
+        return answer.position
+    raise AssertionError("the loop returns or raises")
+
+
+async def _create(call: Call, context: Context, task_id: str, job: JobSnapshot, members: Mapping[str, Any]) -> Answer:
+    """One try, with a slot held when the task is due now and an agent has one free."""
+    placement = _slot(call, job, members)
+    try:
+        command = CreateTask(task_id=task_id, job=job, placement=placement, **members)
+        return await call.ask("task", task_id, command, context)
+    finally:
+        if placement is not None:
+            call.rooms.scheduler.release(placement)
+
+
+def _slot(call: Call, job: JobSnapshot, members: Mapping[str, Any]) -> Placement | None:
+    scheduled_at: datetime | None = members.get("scheduled_at")
+    if scheduled_at is not None and scheduled_at > call.rooms.clock.now():
+        return None
+    labels = required_labels(effective(job.config, members.get("config")))
+    return call.rooms.scheduler.reserve(labels, job.agent_id, job.job_id)
+
+
+async def cancel_open_tasks(call: Call, **conditions: Any) -> int:
+    """Cancel every open task that meets the conditions; return the position of the last event."""
+    position = 0
+    async for row in rows_where(call, "tasks", status=OPEN_TASKS, **conditions):
+        command = CancelTask(cause="cascade")
+        refusals = ("already_terminal", "not_found")
+        position = max(position, await call.ask_unless(refusals, "task", str(row["id"]), command))
+    return position

@@ -1,0 +1,227 @@
+"""C1-C9: schedules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hetuflow.actors import Context, GuardLost
+from hetuflow.api import rendering
+from hetuflow.api.call import RACES_MAX, Call, Reply, lost_for_good
+from hetuflow.api.collections import SCHEDULES
+from hetuflow.api.idempotency import once
+from hetuflow.api.jobs import CASCADE
+from hetuflow.api.problems import Problems
+from hetuflow.api.reads import AllOf, NewId, Nothing, OneOf, PageOf, by, page_of, require_exists, row_of, where
+from hetuflow.api.routing import NO_BODY, Endpoint, PathId
+from hetuflow.api.runs import cancel_open_tasks, make_task
+from hetuflow.api.schemas.schedule import SCHEDULE, check_schedule
+from hetuflow.api.schemas.task import RUN
+from hetuflow.domain.commands import (
+    CreateSchedule,
+    DeleteSchedule,
+    DisableSchedule,
+    EnableSchedule,
+    UpdateSchedule,
+)
+from hetuflow.domain.decider import Address, Guard
+from hetuflow.domain.enums import ScheduleKind, ScheduleStatus
+
+SCHEDULABLE_MAX = 5000
+
+
+async def page(call: Call) -> Reply:
+    return await page_of(call, SCHEDULES, by(rendering.schedule))
+
+
+async def show(call: Call) -> Reply:
+    row, position = await row_of(call, SCHEDULES, "schedule")
+    return Reply(rendering.schedule(row), position)
+
+
+async def schedulable(call: Call) -> Reply:
+    position = await call.visible()
+    kinds = [int(ScheduleKind.CRON), int(ScheduleKind.INTERVAL)]
+    request = where(SCHEDULES, limit=SCHEDULABLE_MAX, schedule_kind=kinds, status=int(ScheduleStatus.ENABLED))
+    found = await call.rooms.rows.page(SCHEDULES.name, request)
+    return Reply([rendering.schedule(row) for row in found.rows], position)
+
+
+async def create(call: Call) -> Reply:
+    problems = Problems()
+    given = call.read(SCHEDULE.create, problems)
+    members = given.members
+    members.setdefault("timezone", call.rooms.identity.timezone)
+    check_schedule(given, problems, {}, call.rooms.identity.timezone)
+    call.refuse(problems)
+    chosen = members.pop("id", None)
+
+    async def perform(schedule_id: str, context: Context) -> int:
+        for _ in range(RACES_MAX):
+            job = await call.rooms.system.read(Address("job", members["job_id"]))
+            require_exists(job.state.exists, "job", members["job_id"], "job_id")
+            guard = Guard(f"job-{members['job_id']}", job.version)
+            command = CreateSchedule(schedule_id=schedule_id, guards=(guard,), **members)
+            try:
+                return (await call.ask("schedule", schedule_id, command, context)).position
+            except GuardLost as error:
+                lost = error
+        raise lost_for_good(lost)
+
+    return await once(call, "schedule", chosen, perform)
+
+
+async def update(call: Call) -> Reply:
+    state = (await call.rooms.system.read(Address("schedule", call.id))).state
+    require_exists(state.exists, "schedule", call.id)
+    stored = {member.name: getattr(state, member.name) for member in SCHEDULE.update.members}
+    problems = Problems()
+    given = call.update(SCHEDULE.update, {**stored, "id": call.id, "job_id": state.job_id}, problems)
+    check_schedule(given, problems, stored, call.rooms.identity.timezone)
+    call.refuse(problems)
+    return call.written((await call.ask("schedule", call.id, UpdateSchedule(changes=given.members))).position)
+
+
+async def delete(call: Call) -> Reply:
+    position = (await call.ask("schedule", call.id, DeleteSchedule())).position
+    if "cascade" in call.query:
+        position = max(position, await cancel_open_tasks(call, schedule_id=call.id))
+    return call.written(position)
+
+
+async def enable(call: Call) -> Reply:
+    call.given(NO_BODY)
+    return call.written((await call.ask("schedule", call.id, EnableSchedule())).position)
+
+
+async def disable(call: Call) -> Reply:
+    call.given(NO_BODY)
+    return call.written((await call.ask("schedule", call.id, DisableSchedule())).position)
+
+
+async def execute(call: Call) -> Reply:
+    given = call.given(RUN).members
+    chosen = given.pop("id", None)
+
+    async def perform(task_id: str, context: Context) -> int:
+        state = (await call.rooms.system.read(Address("schedule", call.id))).state
+        require_exists(state.exists, "schedule", call.id)
+        members: dict[str, Any] = {
+            "trigger": "execute",
+            "schedule_id": call.id,
+            "schedule_kind": state.schedule_kind,
+            "priority": state.priority,
+            **given,
+            "parameters": {**(state.parameters or {}), **given.get("parameters", {})},
+        }
+        return await make_task(call, context, task_id, state.job_id, None, members)
+
+    return await once(call, "task", chosen, perform)
+
+
+_ITEM = "/api/v1/schedules/item/{id}"
+
+ENDPOINTS = (
+    Endpoint(
+        number="C1",
+        method="POST",
+        path="/api/v1/schedules/page",
+        aliases=(("POST", "/api/v1/schedules/query"),),
+        handler=page,
+        body=SCHEDULES,
+        reply=PageOf(SCHEDULE),
+        summary="Find schedules",
+        tag="schedules",
+        example={"filter": {"enabled": {"$eq": True}}},
+    ),
+    Endpoint(
+        number="C2",
+        method="POST",
+        path="/api/v1/schedules/item",
+        handler=create,
+        body=SCHEDULE.create,
+        reply=NewId(),
+        summary="Create a schedule",
+        tag="schedules",
+        also=(404, 409),
+        is_keyed=True,
+        example={"job_id": "550e8400-e29b-41d4-a716-446655440000", "kind": "interval", "interval_seconds": 60},
+    ),
+    Endpoint(
+        number="C3",
+        method="GET",
+        path=_ITEM,
+        path_id=PathId.UUID,
+        handler=show,
+        reply=OneOf(SCHEDULE),
+        summary="Show a schedule",
+        tag="schedules",
+    ),
+    Endpoint(
+        number="C4",
+        method="PUT",
+        path=_ITEM,
+        path_id=PathId.UUID,
+        handler=update,
+        body=SCHEDULE.update,
+        reply=Nothing(),
+        summary="Change a schedule",
+        tag="schedules",
+        also=(409,),
+        example={"interval_seconds": 120},
+    ),
+    Endpoint(
+        number="C5",
+        method="DELETE",
+        path=_ITEM,
+        path_id=PathId.UUID,
+        handler=delete,
+        parameters=(CASCADE,),
+        reply=Nothing(),
+        summary="Delete a schedule",
+        tag="schedules",
+    ),
+    Endpoint(
+        number="C6",
+        method="GET",
+        path="/api/v1/schedules/schedulable",
+        handler=schedulable,
+        reply=AllOf(SCHEDULE),
+        summary="All enabled Cron and Interval schedules",
+        tag="schedules",
+    ),
+    Endpoint(
+        number="C7",
+        method="POST",
+        path=f"{_ITEM}/enable",
+        path_id=PathId.UUID,
+        handler=enable,
+        body=NO_BODY,
+        reply=Nothing(),
+        summary="Enable a schedule",
+        tag="schedules",
+    ),
+    Endpoint(
+        number="C8",
+        method="POST",
+        path=f"{_ITEM}/disable",
+        path_id=PathId.UUID,
+        handler=disable,
+        body=NO_BODY,
+        reply=Nothing(),
+        summary="Disable a schedule",
+        tag="schedules",
+    ),
+    Endpoint(
+        number="C9",
+        method="POST",
+        path=f"{_ITEM}/execute",
+        path_id=PathId.UUID,
+        handler=execute,
+        body=RUN,
+        reply=NewId(),
+        summary="Run a schedule's job now",
+        tag="schedules",
+        also=(409,),
+        is_keyed=True,
+    ),
+)

@@ -1,0 +1,111 @@
+"""TaskConfig: what to run and how. Open: unknown members are kept, unless they resemble a known one."""
+
+from __future__ import annotations
+
+from attrs import evolve
+
+from hetuflow.api.kinds import INT32_MAX, Array, Boolean, Integer, NotBuilt, Text
+from hetuflow.api.objects import StringTable, Variables
+from hetuflow.api.shapes import Member, Shape
+from hetuflow.domain.config import CMD_LENGTH_MAX, DEFAULTS, MAX_RETRIES_MAX, RESERVED
+
+LIMITS = Shape(
+    title="ResourceLimits",
+    members=[
+        Member(name="max_memory_mb", kind=NotBuilt(), nullable=True, doc="MiB of the process tree"),
+        Member(name="max_cpu_percent", kind=NotBuilt(), nullable=True, doc="share of one core; 2.0 = two cores"),
+        Member(
+            name="max_execution_time_secs",
+            kind=Integer(),
+            nullable=True,
+            doc="seconds; the smaller of this and `timeout` holds",
+        ),
+        Member(
+            name="max_output_size_bytes",
+            kind=Integer(),
+            nullable=True,
+            doc="bytes; the smaller of this and `max_output_size` holds",
+        ),
+    ],
+)
+
+MAX_RETRIES = Integer(0, MAX_RETRIES_MAX)
+
+CONFIG = Shape(
+    title="TaskConfig",
+    is_open=True,
+    ignored=frozenset({"retry_count"}),
+    reserved=frozenset(RESERVED),
+    members=[
+        Member(
+            name="timeout",
+            kind=Integer(),
+            default=DEFAULTS["timeout"],
+            doc="seconds from process start; 0 = no limit. Exceeded: the process tree is ended, instance Timeout",
+        ),
+        Member(
+            name="max_retries",
+            kind=MAX_RETRIES,
+            default=DEFAULTS["max_retries"],
+            doc="retries after the first run: 3 = at most four starts",
+        ),
+        Member(
+            name="retry_interval",
+            kind=Integer(),
+            default=DEFAULTS["retry_interval"],
+            doc="seconds from the end of a run to its retry",
+        ),
+        Member(
+            name="cmd",
+            kind=Text(CMD_LENGTH_MAX, 1),
+            default=DEFAULTS["cmd"],
+            doc="program, found on the agent's path, started without a shell",
+        ),
+        Member(
+            name="args",
+            kind=Array(Text()),
+            default=[],
+            doc="argv after the program, passed verbatim",
+        ),
+        Member(
+            name="capture_output",
+            kind=Boolean(),
+            default=DEFAULTS["capture_output"],
+            doc="false: output is discarded",
+        ),
+        Member(
+            name="max_output_size",
+            kind=Integer(),
+            default=DEFAULTS["max_output_size"],
+            doc="bytes kept of stdout and stderr together; the rest is dropped and marked",
+        ),
+        Member(
+            name="environment",
+            kind=Variables(),
+            nullable=True,
+            default=None,
+            doc="merged over the job's environment",
+        ),
+        Member(
+            name="labels",
+            kind=StringTable(),
+            nullable=True,
+            default=None,
+            doc="required agent labels: every pair must equal the agent's",
+        ),
+        Member(name="resource_limits", kind=LIMITS, nullable=True, default=None),
+    ],
+)
+
+CONFIG_OF_TASK = Shape(
+    title="TaskConfigOfTask",
+    is_open=True,
+    members=[
+        *CONFIG.members,
+        Member(name="retry_count", kind=Integer(0, INT32_MAX), doc="retries used"),
+    ],
+)
+"""As a task's answer has it."""
+
+CONFIG_OVERRIDES = evolve(CONFIG, title="TaskConfigOverrides")
+"""In a task's create or update: members sent override one by one, so that nothing has a default of its own."""

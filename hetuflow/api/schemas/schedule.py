@@ -1,0 +1,197 @@
+"""Schedules: when a job runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from attrs import frozen
+
+from hetuflow.api.jsontext import shown
+from hetuflow.api.kinds import (
+    INT32,
+    INVALID,
+    Boolean,
+    Code,
+    CodeOut,
+    Integer,
+    Mapped,
+    Schema,
+    Supported,
+    Text,
+    Time,
+    Uuid,
+    Word,
+    title,
+)
+from hetuflow.api.objects import FreeObject
+from hetuflow.api.problems import Problems
+from hetuflow.api.schemas.job import BY_WHOM, CREATED_UPDATED, CRON_EXPRESSION, DESCRIPTION
+from hetuflow.api.shapes import Alias, Entity, Given, Member
+from hetuflow.domain.cron import CronError, UnknownTimeZone, parse_cron
+from hetuflow.domain.cron_zone import check_zone
+from hetuflow.domain.enums import MisfirePolicy, OverlapPolicy, ScheduleKind, ScheduleStatus
+from hetuflow.domain.trigger import INTERVAL_SECONDS_MAX
+
+
+class _Once(int):
+    """Interval, with the further meaning that `max_count` is 1."""
+
+
+ONCE: Final = _Once(ScheduleKind.INTERVAL)
+
+
+@frozen(slots=True)
+class TimeZone:
+    phrase: str = "an IANA time zone, such as Europe/Berlin"
+
+    def parse(self, value: Any, path: str, problems: Problems) -> Any:
+        text = Text(64, 1).parse(value, path, problems)
+        if text is INVALID:
+            return INVALID
+        try:
+            check_zone(text)
+        except UnknownTimeZone as error:
+            problems.add(path, str(error))
+            return INVALID
+        return text
+
+    def schema(self) -> Schema:
+        return {"type": "string", "description": self.phrase}
+
+
+KIND = Supported(
+    Code(ScheduleKind, {"once": ONCE}),
+    (int(ScheduleKind.CRON), int(ScheduleKind.INTERVAL)),
+    lambda code: title(ScheduleKind(code)),
+)
+ENABLED = Mapped(Boolean(), lambda on: int(ScheduleStatus.ENABLED if on else ScheduleStatus.DISABLED))
+SECONDS = Integer(0, INTERVAL_SECONDS_MAX)
+POSITIVE_SECONDS = Integer(1, INTERVAL_SECONDS_MAX)
+
+SCHEDULE = Entity(
+    title="SchedSchedule",
+    members=[
+        Member(name="id", kind=Uuid(chosen=True), write="C", doc="default: a new UUID v7"),
+        Member(name="job_id", kind=Uuid(), write="C!", doc="cannot change"),
+        Member(name="name", kind=Text(255), write="CU", nullable=True, default=None),
+        Member(name="description", kind=DESCRIPTION, write="CU", nullable=True, default=None),
+        Member(
+            name="schedule_kind",
+            kind=KIND,
+            write="C!U",
+            out=CodeOut(ScheduleKind),
+            aliases=[Alias("kind", shown=Text())],
+            doc="code or name; the name `once` means Interval with `max_count` 1",
+        ),
+        Member(
+            name="cron_expression",
+            kind=CRON_EXPRESSION,
+            write="CU",
+            nullable=True,
+            default=None,
+            doc="Cron: required. Five fields are Vixie cron, six or seven Quartz",
+        ),
+        Member(
+            name="interval_secs",
+            kind=POSITIVE_SECONDS,
+            write="CU",
+            nullable=True,
+            default=None,
+            aliases=[Alias("interval_seconds", shown=POSITIVE_SECONDS)],
+            doc="Interval: required unless `max_count` is 1",
+        ),
+        Member(
+            name="max_count",
+            kind=Integer(1, INTERVAL_SECONDS_MAX),
+            write="CU",
+            nullable=True,
+            default=None,
+            doc="number of fires, then Expired; null = unlimited",
+        ),
+        Member(name="timezone", kind=TimeZone(), write="CU", doc="default: the server's `scheduler.timezone`"),
+        Member(name="start_time", kind=Time(), write="CU", nullable=True, default=None),
+        Member(name="end_time", kind=Time(), write="CU", nullable=True, default=None, doc="included"),
+        Member(name="event_type", kind=Text(128), write="CU", nullable=True, default=None),
+        Member(name="event_filter", kind=FreeObject(), write="CU", nullable=True, default=None),
+        Member(
+            name="status",
+            kind=Code(ScheduleStatus),
+            write="CU",
+            default=int(ScheduleStatus.ENABLED),
+            out=CodeOut(ScheduleStatus),
+            aliases=[Alias("enabled", ENABLED, shown=Boolean())],
+        ),
+        Member(
+            name="misfire_policy",
+            kind=Word(MisfirePolicy),
+            write="CU",
+            default=str(MisfirePolicy.FIRE_ONCE),
+            doc="for fires found later than the grace: none / one for the newest / each",
+        ),
+        Member(name="misfire_grace_seconds", kind=SECONDS, write="CU", default=60),
+        Member(
+            name="overlap_policy",
+            kind=Supported(Word(OverlapPolicy), (str(OverlapPolicy.ALLOW),)),
+            write="CU",
+            default=str(OverlapPolicy.ALLOW),
+            out=Word(OverlapPolicy),
+        ),
+        Member(name="jitter_seconds", kind=Supported(Integer(), (0,)), write="CU", default=0, out=Integer()),
+        Member(
+            name="parameters",
+            kind=FreeObject(),
+            write="CU",
+            default={},
+            doc="start value of each task's `parameters`",
+        ),
+        Member(name="priority", kind=INT32, write="CU", default=0, doc="of its tasks"),
+        Member(name="next_run_at", kind=Time(), nullable=True),
+        Member(name="last_run_at", kind=Time(), nullable=True),
+        Member(name="fire_count", kind=Integer()),
+        *BY_WHOM,
+        *CREATED_UPDATED,
+    ],
+)
+
+
+def check_schedule(given: Given, problems: Problems, stored: Mapping[str, Any], zone: str) -> None:
+    """The rules between members, on what will be stored: what was given, over what is stored."""
+    members = given.members
+    if type(members.get("schedule_kind")) is _Once:
+        members["schedule_kind"] = int(ScheduleKind.INTERVAL)
+        if members.setdefault("max_count", 1) != 1:
+            problems.add(given.path("max_count"), f"must be 1 for kind once, got {shown(members['max_count'])}")
+    merged = {**stored, **members}
+    kind = merged.get("schedule_kind")
+    start: datetime | None = merged.get("start_time")
+    end: datetime | None = merged.get("end_time")
+    if kind == ScheduleKind.CRON and merged.get("cron_expression") is None:
+        _require("cron_expression", "a schedule of kind Cron", given, problems)
+    if kind == ScheduleKind.INTERVAL and merged.get("interval_secs") is None:
+        if merged.get("max_count") != 1:
+            _require("interval_secs", "a schedule of kind Interval (unless max_count is 1)", given, problems)
+        elif start is None:
+            _require("start_time", "a schedule that fires once and has no interval", given, problems)
+    if start is not None and end is not None and end < start:
+        name = "end_time" if "end_time" in members else "start_time"
+        problems.add(given.path(name), "end_time must not be before start_time")
+    if {"cron_expression", "timezone"} & members.keys() and merged.get("cron_expression") is not None:
+        check_expression(
+            merged["cron_expression"], merged.get("timezone") or zone, given.path("cron_expression"), problems
+        )
+
+
+def check_expression(text: str, zone: str, path: str, problems: Problems) -> None:
+    try:
+        parse_cron(text, zone)
+    except CronError as error:
+        problems.add(path, f"at position {error.position}: {error.message}")
+    except UnknownTimeZone:
+        pass  # reported at `timezone`
+
+
+def _require(name: str, what: str, given: Given, problems: Problems) -> None:
+    if not any(problem.path == given.path(name) for problem in problems):
+        problems.add(name, f"is required for {what}")

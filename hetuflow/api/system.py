@@ -1,0 +1,221 @@
+"""Y1-Y3: how the server does; and what answers 501."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from enum import IntEnum
+from typing import Any
+
+import trio
+from attrs import frozen
+
+from eventstore.errors import EventStoreError
+from hetuflow.api.call import Call, Reply
+from hetuflow.api.errors import ApiError
+from hetuflow.api.gateway import agent_counts, gateway_status
+from hetuflow.api.reads import AnyDocument, count_where
+from hetuflow.api.routing import Endpoint
+from hetuflow.api.schemas.system import HEALTH, INFO, METRICS
+from hetuflow.domain.enums import InstanceStatus, ScheduleStatus, TaskStatus
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+DATABASE_SECONDS_MAX = 1.0
+"""Health must answer within two seconds also when the store is down."""
+
+LATE_MS = 1000.0
+"""A scheduler this late (p99) is worth a warning."""
+
+LAG_EVENTS = 10_000
+
+
+def _epoch_ms(at: datetime) -> int:
+    return (at - _EPOCH) // timedelta(milliseconds=1)
+
+
+def _uptime(call: Call) -> int:
+    return int(trio.current_time() - call.rooms.identity.started)
+
+
+@frozen(slots=True)
+class _Look:
+    """What the store and the tables answered, within the time allowed; None = they did not."""
+
+    head: int | None
+    latency_ms: float
+    reached: int | None
+    agents: Mapping[str, int] | None
+
+
+async def _look(call: Call) -> _Look:
+    started = trio.current_time()
+    head = reached = agents = None
+    latency = DATABASE_SECONDS_MAX * 1000
+    with trio.move_on_after(DATABASE_SECONDS_MAX):
+        try:
+            head = await call.rooms.store.head()
+            latency = (trio.current_time() - started) * 1000
+            reached = await call.rooms.rows.reached(0, 0.0)
+            agents = await agent_counts(call)
+        except EventStoreError:
+            pass
+    return _Look(head, latency, reached, agents)
+
+
+async def health(call: Call) -> Reply:
+    look = await _look(call)
+    scheduler = call.rooms.scheduler.status()
+    lateness_ms = scheduler.lateness_seconds_p99 * 1000
+    lag = max(0, look.head - look.reached) if look.head is not None and look.reached is not None else 0
+    connected = look.head is not None
+    agents = look.agents or {"total": 0, "online": 0, "offline": 0}
+    checks: dict[str, dict[str, Any]] = {
+        "database": {"status": "ok" if connected else "failed", "latency_ms": round(look.latency_ms, 3)},
+        "scheduler": {
+            "status": "failed" if not scheduler.is_whole else "warning" if lateness_ms > LATE_MS else "ok",
+            "lateness_ms": round(lateness_ms, 3),
+        },
+        "projections": {
+            "status": "failed" if look.reached is None else "warning" if lag > LAG_EVENTS else "ok",
+            "lag_events": lag,
+        },
+        "agents": {"status": "ok" if agents["online"] else "warning", "online": agents["online"]},
+    }
+    failed = any(check["status"] == "failed" for check in checks.values())
+    identity = call.rooms.identity
+    return Reply(
+        {
+            "status": "unhealthy" if failed else "healthy",
+            "checks": checks,
+            "timestamp": _epoch_ms(call.rooms.clock.now()),
+            "version": identity.version,
+            "uptime": _uptime(call),
+            "db_conn_size": identity.pool_size,
+            "agent_size": agents["online"],
+            "database": {"status": "connected" if connected else "disconnected", "pool_size": identity.pool_size},
+            "agents": dict(agents),
+        },
+        look.reached,
+    )
+
+
+async def info(call: Call) -> Reply:
+    identity = call.rooms.identity
+    head = await call.log_head()
+    return Reply(
+        {
+            "name": "hetuflow",
+            "version": identity.version,
+            "api_version": "v1",
+            "server_id": identity.server_id,
+            "server_name": identity.server_name,
+            "start_time": identity.started_at,
+            "uptime": _uptime(call),
+            "http_port": identity.http_port,
+            "websocket_port": identity.websocket_port,
+            "timezone": identity.timezone,
+            "python_version": platform.python_version(),
+            "database_version": identity.database_version,
+            "position": head,
+        },
+        head,
+    )
+
+
+async def metrics(call: Call) -> Reply:
+    position = await call.visible()
+    rooms = call.rooms
+    head = await rooms.store.head()
+    scheduler, actors = rooms.scheduler.status(), rooms.system.statistics()
+    lag = {"position": position, "lag_events": max(0, head - position)}
+    fires = call.memory.fires
+    await fires.advance(rooms.store, rooms.identity.server_id)
+    return Reply(
+        {
+            "ok": True,
+            "timestamp": _epoch_ms(rooms.clock.now()),
+            "uptime": _uptime(call),
+            "events": {"position": head, "appended_total": actors.events},
+            "tasks": _by_name(TaskStatus, await rooms.rows.tally("tasks", "status")),
+            "task_instances": _by_name(InstanceStatus, await rooms.rows.tally("task_instances", "status")),
+            "agents": {
+                **await agent_counts(call),
+                "slots": scheduler.agenda.slots_total,
+                "slots_free": scheduler.agenda.slots_free,
+            },
+            "schedules": {
+                "enabled": await count_where(call, "schedules", status=int(ScheduleStatus.ENABLED)),
+                "fired_total": fires.fired,
+                "skipped_total": fires.skipped,
+                "lateness_ms": {
+                    "p50": round(scheduler.lateness_seconds_p50 * 1000, 3),
+                    "p95": round(scheduler.lateness_seconds_p95 * 1000, 3),
+                    "p99": round(scheduler.lateness_seconds_p99 * 1000, 3),
+                },
+            },
+            "projections": dict.fromkeys(PROJECTIONS, lag),
+            "gateway": await gateway_status(call),
+            "http": {"requests_total": call.memory.requests, "errors_total": call.memory.errors},
+        },
+        position,
+    )
+
+
+PROJECTIONS = ("jobs", "schedules", "tasks", "task_instances", "agents", "servers")
+
+
+def _by_name(enum: type[IntEnum], counts: Mapping[Any, int]) -> dict[str, int]:
+    """Counts by status name in snake_case, every status present."""
+    return {member.name.lower(): counts.get(int(member), 0) for member in enum}
+
+
+async def later(call: Call) -> Reply:
+    raise ApiError(501, "there is no authentication in this version: no request needs a token")
+
+
+def _not_implemented(number: str, path: str) -> Endpoint:
+    return Endpoint(
+        number=number,
+        method="POST",
+        path=path,
+        handler=later,
+        reply=AnyDocument(),
+        summary="Tokens come with authentication",
+        tag="authentication",
+        also=(501,),
+    )
+
+
+ENDPOINTS = (
+    Endpoint(
+        number="Y1",
+        method="GET",
+        path="/api/v1/system/health",
+        handler=health,
+        reply=HEALTH,
+        summary="Whether the server is well",
+        tag="system",
+    ),
+    Endpoint(
+        number="Y2",
+        method="GET",
+        path="/api/v1/system/metrics",
+        handler=metrics,
+        reply=METRICS,
+        summary="Counts",
+        tag="system",
+    ),
+    Endpoint(
+        number="Y3",
+        method="GET",
+        path="/api/v1/system/info",
+        handler=info,
+        reply=INFO,
+        summary="What this server is",
+        tag="system",
+    ),
+    _not_implemented("U1", "/api/v1/auth/generate-token"),
+    _not_implemented("U2", "/api/v1/admin/agents/token"),
+)
