@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from typing import Final
 
 from eventstore.errors import InvalidEvent, StoreClosed, StoreTimeout, StoreUnavailable, WrongExpectedVersion
-from hetuflow.actors.errors import MailboxFull, Quarantined, SystemStopped
+from hetuflow.actors.errors import Crashed, GuardLost, MailboxFull, Quarantined, SystemStopped
 
 PASSING: Final = (StoreUnavailable, StoreTimeout, WrongExpectedVersion, MailboxFull, Quarantined)
 """Nothing is wrong with the question: ask again later."""
@@ -16,6 +16,9 @@ STOPPING: Final = (SystemStopped, StoreClosed)
 
 UNSTORABLE: Final = (InvalidEvent,)
 """The command carried values that the log cannot hold."""
+
+FAILING: Final = (*PASSING, *UNSTORABLE, Crashed, GuardLost)
+"""All that `ask` raises beside the domain's no (`Rejected`) and the end of the process (`STOPPING`)."""
 
 
 class Patience:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import trio
 
 from hetuflow.actors import ActorSystem
+from hetuflow.actors.patience import FAILING, STOPPING
 from hetuflow.domain.commands import Report, ReportEnded
 from hetuflow.domain.decider import Address, DispatchOrder
 from hetuflow.domain.enums import InstanceReason
@@ -24,7 +25,7 @@ from hetuflow.gateway.settings import GatewaySettings
 from hetuflow.gateway.translate import dispatch_of, metrics_of
 from hetuflow.ports.clock import Clock
 from hetuflow.ports.network import MessageStream
-from hetuflow.protocol.errors import CloseCode, LocalProtocolError, ProtocolError
+from hetuflow.protocol.errors import CloseCode, LocalProtocolError
 from hetuflow.protocol.messages import (
     Dispatch,
     Ended,
@@ -45,6 +46,7 @@ from hetuflow.protocol.session import Session
 
 log = logging.getLogger(__name__)
 
+LOST = "the connection was lost"
 NOT_YOURS = "the server does not count it as this agent's any more"
 STRIKES = 2
 """Comparisons in a row that must miss an instance: an order may have been under way during the first."""
@@ -73,7 +75,7 @@ class Connection:
         self.metrics: dict[str, float] = {}
         self.received = 1
         self.ended = trio.Event()
-        self.end_code, self.end_reason = CloseCode.NORMAL, "the connection was lost"
+        self.end_code, self.end_reason = CloseCode.NORMAL, LOST
         self._stream = stream
         self._protocol = protocol
         self._system = system
@@ -167,7 +169,7 @@ class Connection:
         )
         try:
             await self._system.ask(Address("task", message.task_id), Report(reports=(ended,)))
-        except Rejected as no:
+        except (Rejected, *STOPPING, *FAILING) as no:  # the next hello lacks it: it comes back by then
             log.info("instance %s: %s", message.instance_id, no)
 
     # --- from the agent ----------------------------------------------------------------------------------------------
@@ -238,12 +240,3 @@ class Connection:
             if not is_own and each.state != KnownState.ENDED:
                 log.warning("agent %s holds instance %s: %s", self.agent_id, each.instance_id, NOT_YOURS)
                 self.stop(each.instance_id, each.epoch, NOT_YOURS)
-
-
-def end_of(exc: BaseException) -> tuple[CloseCode, str]:
-    """The close code and reason of what ended a connection."""
-    if isinstance(exc, BaseExceptionGroup):
-        return end_of(exc.exceptions[0])
-    if isinstance(exc, ProtocolError):
-        return exc.code, exc.close_reason
-    return CloseCode.GOING_AWAY, "the server failed on this connection"

@@ -13,12 +13,12 @@ import trio
 from attrs import frozen
 
 from hetuflow.actors import ActorSystem
-from hetuflow.actors.patience import PASSING, STOPPING
+from hetuflow.actors.patience import FAILING, STOPPING
 from hetuflow.domain.commands import DisconnectAgent
 from hetuflow.domain.decider import Address, DispatchOrder
 from hetuflow.domain.environment import rfc3339
 from hetuflow.domain.rejection import Rejected
-from hetuflow.gateway.connection import Connection, end_of
+from hetuflow.gateway.connection import LOST, Connection
 from hetuflow.gateway.greeting import Greeting, Unwelcome, check, missing_in, settlement
 from hetuflow.gateway.hooks import SchedulerHooks
 from hetuflow.gateway.output import OutputSink
@@ -168,14 +168,7 @@ class Gateway:
             log.info("an agent at %s is not admitted: %s", stream.peer, reason)
             await self._say(stream, protocol, Refused(code=code, reason=reason))
         except Exception as exc:
-            code, reason = end_of(exc)
-            log.log(
-                logging.WARNING if isinstance(exc, ProtocolError) else logging.ERROR,
-                "the connection from %s ended: %s",
-                stream.peer,
-                exc,
-                exc_info=None if isinstance(exc, ProtocolError) else exc,
-            )
+            code, reason = _lost_or(exc)
         finally:
             self._open -= 1
             with trio.move_on_after(self._settings.close_seconds, shield=True):
@@ -275,7 +268,7 @@ class Gateway:
                 await self._system.ask(
                     Address("agent", agent_id), DisconnectAgent(session=session, reason=connection.end_reason)
                 )
-            except (Rejected, *PASSING, *STOPPING) as problem:
+            except (Rejected, *FAILING, *STOPPING) as problem:
                 log.info("the end of session %s is not recorded: %s", session, problem)
 
     async def _say(self, stream: MessageStream, protocol: Session, message: Refused) -> None:
@@ -318,19 +311,18 @@ async def _hello(stream: MessageStream, protocol: Session) -> Hello:
             return message
 
 
-def _lost_or(exc: Exception) -> tuple[CloseCode, str]:
-    """How a connection that ended by an exception is closed; what is nobody's fault is not an error."""
-    if isinstance(exc, ExceptionGroup):
+def _lost_or(exc: BaseException) -> tuple[CloseCode, str]:
+    """How a connection that ended by an exception is closed. Only what is our own fault is logged as an error."""
+    if isinstance(exc, BaseExceptionGroup):
         _, other = exc.split(ConnectionLost)
-        if other is None:
-            return CloseCode.NORMAL, "the connection was lost"
-        return _lost_or(other.exceptions[0])
+        return (CloseCode.NORMAL, LOST) if other is None else _lost_or(other.exceptions[0])
     if isinstance(exc, ConnectionLost):
-        return CloseCode.NORMAL, "the connection was lost"
-    log.log(
-        logging.WARNING if isinstance(exc, ProtocolError) else logging.ERROR,
-        "a connection ended: %s",
-        exc,
-        exc_info=None if isinstance(exc, ProtocolError) else exc,
-    )
-    return end_of(exc)
+        return CloseCode.NORMAL, LOST
+    if isinstance(exc, ProtocolError):
+        log.warning("a connection ended: %s", exc)
+        return exc.code, exc.close_reason
+    if isinstance(exc, (*FAILING, *STOPPING)):
+        log.warning("a connection ended: %s", exc)
+        return CloseCode.GOING_AWAY, "the server cannot serve this connection now"
+    log.error("a connection ended: %s", exc, exc_info=exc)
+    return CloseCode.GOING_AWAY, "the server failed on this connection"

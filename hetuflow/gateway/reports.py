@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 
 import trio
 
-from hetuflow.actors import ActorSystem, Crashed, GuardLost
-from hetuflow.actors.patience import PASSING, STOPPING, UNSTORABLE, Patience
+from hetuflow.actors import ActorSystem
+from hetuflow.actors.patience import FAILING, STOPPING, UNSTORABLE, Patience
 from hetuflow.domain.commands import Report, ReportEnded, ReportStarted
 from hetuflow.domain.decider import Address
 from hetuflow.domain.rejection import Rejected
@@ -121,7 +121,7 @@ class ReportIntake:
             log.warning("a report of agent %s on task %s is dropped: %s", self._agent_id, task_id, no)
         except STOPPING:
             await trio.sleep_forever()  # the connection is ended by whoever stops us
-        except (*PASSING, *UNSTORABLE, GuardLost, Crashed) as problem:
+        except FAILING as problem:
             log.warning("reports of agent %s on task %s cannot be committed yet: %s", self._agent_id, task_id, problem)
             return False
         return True

@@ -206,6 +206,10 @@ class Agenda:
         agent = self._available.get(agent_id)
         return None if agent is None else agent.session
 
+    def sessions_here(self) -> list[tuple[str, str]]:
+        """(agent id, session) of every agent that is connected to this server according to the log."""
+        return [(a.agent_id, a.session) for a in self._available.values() if a.server_id == self._server_id]
+
     def suspend(self, agent_id: str) -> None:
         """Give the agent nothing new until `resume`: it has just refused work."""
         self._suspended.add(agent_id)

@@ -10,8 +10,8 @@ import logging
 
 import trio
 
-from hetuflow.actors import ActorSystem, Crashed, GuardLost
-from hetuflow.actors.patience import PASSING, STOPPING, Patience
+from hetuflow.actors import ActorSystem, GuardLost
+from hetuflow.actors.patience import FAILING, STOPPING, Patience
 from hetuflow.domain.commands import DispatchTask
 from hetuflow.domain.decider import Address, Available, Guard, Placement
 from hetuflow.domain.placement import Labels
@@ -105,7 +105,7 @@ class Dispatcher:
         except GuardLost as lost:
             if not self._leases.lost(lost.stream_id):
                 log.warning("task %s: %s", offer.task_id, lost)
-        except (*PASSING, Crashed) as problem:
+        except FAILING as problem:
             log.warning("task %s cannot be dispatched yet: %s", offer.task_id, problem)
         else:
             self.dispatched += 1

@@ -31,6 +31,10 @@ from hetuflow.scheduler.ticker import Ticker
 STALE_SESSION = "committed for a session that had ended: never sent"
 
 
+RECENT_MAX = 20_000
+"""Actors remembered as known: more than are opened while the log's subscription lags; a forgotten one is only read."""
+
+
 class Deliveries(Protocol):
     """The way to connected agents; implemented by the gateway. Never waits; for a session that is not here: nothing."""
 
@@ -62,13 +66,21 @@ class Outside:
 
     def __init__(self, agenda: Agenda) -> None:
         self._agenda = agenda
+        self._recent: dict[Address, None] = {}
         self._duties: tuple[Ticker, Dispatcher, Reaper, Settling] | None = None
         self.deliveries: Deliveries = NoDeliveries()
 
     def bind(self, ticker: Ticker, dispatcher: Dispatcher, reaper: Reaper, settling: Settling) -> None:
         self._duties = (ticker, dispatcher, reaper, settling)
 
+    def knows(self, address: Address) -> bool:
+        """Whether intents of this actor were performed here lately."""
+        return address in self._recent
+
     def reconcile(self, address: Address, added: Sequence[Intent], withdrawn: Sequence[Intent]) -> None:
+        self._recent[address] = None
+        if len(self._recent) > RECENT_MAX:
+            del self._recent[next(iter(self._recent))]
         for intent in withdrawn:
             self._agenda.remove(address, intent)
         for intent in added:

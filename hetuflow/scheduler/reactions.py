@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable, Sequence
 import trio
 
 from eventstore.event import RecordedEvent
-from hetuflow.actors import ActorSystem, Context, Crashed
-from hetuflow.actors.patience import PASSING, STOPPING, Patience
+from hetuflow.actors import ActorSystem, Context
+from hetuflow.actors.patience import FAILING, STOPPING, Patience
 from hetuflow.domain.commands import DeleteSchedule
 from hetuflow.domain.decider import Address
 from hetuflow.domain.events import JobDeleted
@@ -67,7 +67,7 @@ class Reactions:
                     log.debug("schedule %s of the deleted job %s is gone already", schedule_id, job_id)
         except STOPPING:
             return True
-        except (*PASSING, Crashed) as problem:
+        except FAILING as problem:
             log.warning("the schedules of the deleted job %s cannot be deleted yet: %s", job_id, problem)
             return False
         return True

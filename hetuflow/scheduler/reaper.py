@@ -16,8 +16,8 @@ import math
 
 import trio
 
-from hetuflow.actors import ActorSystem, Crashed
-from hetuflow.actors.patience import PASSING, STOPPING, Patience
+from hetuflow.actors import ActorSystem
+from hetuflow.actors.patience import FAILING, STOPPING, Patience
 from hetuflow.domain.commands import LoseAgent
 from hetuflow.domain.decider import Address, Watch
 from hetuflow.domain.rejection import Rejected
@@ -103,7 +103,7 @@ class Reaper:
                     return
                 except Rejected as no:
                     log.info("agent %s is not declared lost: %s", watch.agent_id, no)
-                except (*PASSING, Crashed) as problem:
+                except FAILING as problem:
                     log.warning("agent %s cannot be declared lost yet: %s", watch.agent_id, problem)
                 if self._agenda.watch_of(watch.agent_id) == watch:
                     await trio.sleep(self._patience.failed(watch.agent_id))

@@ -11,8 +11,8 @@ import math
 
 import trio
 
-from hetuflow.actors import ActorSystem, Crashed
-from hetuflow.actors.patience import PASSING, STOPPING, Patience
+from hetuflow.actors import ActorSystem
+from hetuflow.actors.patience import FAILING, STOPPING, Patience
 from hetuflow.domain.commands import LoseInstance, RequeueInstance
 from hetuflow.domain.decider import Address, Occupy
 from hetuflow.domain.rejection import Rejected
@@ -88,7 +88,7 @@ class Settling:
                 await self.settle(occupy, settlement)
         except STOPPING:
             return
-        except (*PASSING, Crashed) as problem:
+        except FAILING as problem:
             log.warning("instance %s cannot be settled yet: %s", instance_id, problem)
         finally:
             self._asking -= 1

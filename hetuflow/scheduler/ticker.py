@@ -16,7 +16,7 @@ import trio
 
 from eventstore.errors import WrongExpectedVersion
 from hetuflow.actors import ActorSystem, Crashed, GuardLost
-from hetuflow.actors.patience import PASSING, STOPPING, Patience
+from hetuflow.actors.patience import PASSING, STOPPING, UNSTORABLE, Patience
 from hetuflow.domain.commands import DeleteSchedule, FireSchedule, JobSnapshot, SuspendSchedule
 from hetuflow.domain.config import required_labels
 from hetuflow.domain.decider import Address, Guard
@@ -37,9 +37,9 @@ CHUNK = 200
 CHUNKS_MAX = 4
 """Chunks under way at once: what one decides while another waits for its commit fills the writer's batches."""
 
-FAILURES_MAX = 5
+DEFECTS_MAX = 3
 """A schedule that failed this often in a row (its decider crashed, its task's id is taken, its job changes at every try)
-is suspended: visible, never in silence. With the pauses between, about 2 s."""
+is suspended: visible, never in silence. No more than the crashes that the kernel allows before it quarantines."""
 
 GUARD_ATTEMPTS = 5
 """How often the job is read anew within one question."""
@@ -68,6 +68,7 @@ class Ticker:
         self._tick_seconds = tick_seconds
         self._chunks = 0
         self._patience = Patience()
+        self._defects: dict[str, tuple[int, str]] = {}
         self._jobs_of: dict[str, str] = {}
         self.alarm = Alarm()
         self.asked = 0
@@ -133,14 +134,18 @@ class Ticker:
         """Ask, and put the schedule back: at once when it was answered, after a pause when it was not."""
         due_at = self._agenda.due_at(schedule_id)
         try:
-            if due_at is not None:
+            defects, error = self._defects.get(schedule_id, (0, ""))
+            if defects >= DEFECTS_MAX:
+                log.error("schedule %s is suspended: %s", schedule_id, error)
+                await self._system.ask(Address("schedule", schedule_id), SuspendSchedule(error=error))
+            elif due_at is not None:
                 await self._ask(schedule_id, jobs)
         except STOPPING:
             return
         except Rejected as no:
             log.info("schedule %s does not fire: %s", schedule_id, no)
-        except (WrongExpectedVersion, GuardLost, Crashed) as problem:
-            await self._failed(schedule_id, problem)
+        except (WrongExpectedVersion, GuardLost, Crashed, *UNSTORABLE) as problem:
+            self._failed(schedule_id, problem)
         except PASSING as problem:
             log.warning("schedule %s cannot be asked yet: %s", schedule_id, problem)
         else:
@@ -185,18 +190,12 @@ class Ticker:
             if placement is not None:
                 self._dispatcher.release(placement)
 
-    async def _failed(self, schedule_id: str, problem: Exception) -> None:
-        """Nothing that passes by itself: tried again a few times, then the schedule is suspended."""
+    def _failed(self, schedule_id: str, problem: Exception) -> None:
+        """Nothing that passes by itself: tried again, and in the end suspended."""
         log.error("schedule %s failed: %s", schedule_id, problem)
-        if self._patience.failures(schedule_id) + 1 < FAILURES_MAX:
-            return
         cause = problem.__cause__ if isinstance(problem, Crashed) else problem
-        error = f"{type(cause).__name__}: {cause}"
-        log.error("schedule %s is suspended: %s", schedule_id, error)
-        try:
-            await self._system.ask(Address("schedule", schedule_id), SuspendSchedule(error=error))
-        except (Rejected, Crashed, GuardLost, *PASSING, *STOPPING) as also:
-            log.error("schedule %s cannot be suspended: %s", schedule_id, also)
+        count, _ = self._defects.get(schedule_id, (0, ""))
+        self._defects[schedule_id] = (count + 1, f"{type(cause).__name__}: {cause}")
 
     def _settle(self, schedule_id: str, asked_at: datetime | None = None) -> None:
         """Put the schedule back; one that still wants the very moment it was asked for is left alone for a while."""
@@ -205,6 +204,7 @@ class Ticker:
             self._jobs_of.pop(schedule_id, None)
         if wanted_at is None or (asked_at is not None and wanted_at != asked_at):
             self._patience.worked(schedule_id)
+            self._defects.pop(schedule_id, None)
             self._agenda.settle_due(schedule_id)
         else:
             self._agenda.settle_due(schedule_id, later(self._clock.now(), self._patience.failed(schedule_id)))

@@ -1,0 +1,205 @@
+"""Actors, scheduler and gateway over any event store: what the server runs and the simulation runs too.
+
+No SQL and no HTTP. What only the tables know comes in as two functions: which streams have open work, and which
+schedules a job has.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TypeVar
+
+import trio
+from attrs import Factory, frozen
+
+from eventstore.codec import EventCodec
+from eventstore.event import RecordedEvent
+from eventstore.store import EventStore
+from hetuflow.actors import ActorSystem, Limits
+from hetuflow.actors.catalogue import event_codec
+from hetuflow.actors.patience import FAILING, PASSING, STOPPING, Patience
+from hetuflow.domain.commands import DisconnectAgent, StartServer, StopServer
+from hetuflow.domain.decider import Address
+from hetuflow.domain.deciders import DECIDERS
+from hetuflow.domain.rejection import Rejected
+from hetuflow.gateway.gateway import Gateway
+from hetuflow.gateway.output import OutputSink
+from hetuflow.gateway.settings import GatewaySettings
+from hetuflow.ports.clock import Clock
+from hetuflow.ports.ids import Ids
+from hetuflow.scheduler.agenda import Agenda
+from hetuflow.scheduler.outside import Outside
+from hetuflow.scheduler.reactions import Reactions, SchedulesOf
+from hetuflow.scheduler.scheduler import Scheduler
+from projections.open_work import OPENS
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+FindOpen = Callable[[int], Awaitable[Sequence[Address]]]
+"""(position) -> the streams with open work, as of at least that position."""
+
+OPENING_TYPES = frozenset(cls.__name__ for cls in OPENS)
+ASKING_MAX = 64
+
+
+@frozen(slots=True, kw_only=True)
+class CoreSettings:
+    """`tasks_max`: instances at once in the whole cluster, 0 = no limit. `address`: where the server is reached."""
+
+    server_name: str
+    version: str
+    address: str
+    gateway: GatewaySettings
+    tick_seconds: float = 1.0
+    tasks_max: int = 0
+    stop_seconds: float = 5.0
+    limits: Limits = Factory(Limits)
+
+    @property
+    def server_id(self) -> str:
+        return self.gateway.server_id
+
+
+@frozen(slots=True)
+class Core:
+    system: ActorSystem
+    scheduler: Scheduler
+    gateway: Gateway
+    reactions: Reactions
+
+
+@asynccontextmanager
+async def open_core(
+    store: EventStore,
+    sink: OutputSink,
+    clock: Clock,
+    ids: Ids,
+    settings: CoreSettings,
+    *,
+    find_open: FindOpen,
+    schedules_of: SchedulesOf,
+    codec: EventCodec | None = None,
+) -> AsyncIterator[Core]:
+    """Start in this order; stop in the reverse order when the block ends.
+
+    1. actors: commands can be asked
+    2. the server says that it lives, and takes every lease: from here on an older server's decisions are refused
+    3. it follows the log, loads everything open, and ends the sessions of its previous life
+    4. the scheduler's duties; then the caller may let agents and clients in
+    """
+    agenda = Agenda(settings.server_id, tasks_max=settings.tasks_max)
+    outside = Outside(agenda)
+    system = ActorSystem(
+        store, event_codec() if codec is None else codec, DECIDERS, outside, clock, ids, settings.limits
+    )
+    scheduler = Scheduler(system, agenda, outside, clock, settings.server_id, tick_seconds=settings.tick_seconds)
+    gateway = Gateway(system, scheduler, sink, clock, ids, settings.gateway)
+    scheduler.connect(gateway)
+    reactions = Reactions(system, schedules_of)
+    core = Core(system, scheduler, gateway, reactions)
+    async with trio.open_nursery() as actors:
+        await actors.start(system.run)
+        await _announce(system, settings)
+        await scheduler.leases.take_all()
+        async with trio.open_nursery() as duties:
+            position = await _until_it_works(store.head)
+            duties.start_soon(_follow, store, core, outside, position)
+            await _recover(core, agenda, await _until_it_works(partial(find_open, position)))
+            await duties.start(reactions.run)
+            await duties.start(scheduler.run)
+            try:
+                yield core
+            finally:
+                duties.cancel_scope.cancel()
+        await _withdraw(core, settings)
+        actors.cancel_scope.cancel()
+
+
+# --- start ---------------------------------------------------------------------------------------------------------
+
+
+async def _announce(system: ActorSystem, settings: CoreSettings) -> None:
+    command = StartServer(
+        server_id=settings.server_id, name=settings.server_name, address=settings.address, version=settings.version
+    )
+    await _until_it_works(lambda: system.ask(Address("server", settings.server_id), command))
+
+
+async def _recover(core: Core, agenda: Agenda, addresses: Sequence[Address]) -> None:
+    """Load everything open, and end in the log the sessions that ended with this server's previous life."""
+    failed = await _until_it_works(lambda: core.system.activate(addresses))
+    for address in failed:
+        log.error("%s cannot be loaded: what it wants does not happen until it can", address.stream_id)
+    sessions = agenda.sessions_here()
+    limiter = trio.CapacityLimiter(ASKING_MAX)
+
+    async def disconnect(agent_id: str, session: str) -> None:
+        async with limiter:
+            try:
+                await _until_it_works(
+                    lambda: core.system.ask(
+                        Address("agent", agent_id), DisconnectAgent(session=session, reason="server restarted")
+                    )
+                )
+            except Rejected as no:
+                log.info("agent %s: %s", agent_id, no)
+
+    async with trio.open_nursery() as nursery:
+        for agent_id, session in sessions:
+            nursery.start_soon(disconnect, agent_id, session)
+    log.info("loaded %d streams with open work; %d sessions of the previous life", len(addresses), len(sessions))
+
+
+async def _until_it_works(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask until the store can be reached."""
+    patience = Patience(most_seconds=5.0)
+    while True:
+        try:
+            return await ask()
+        except PASSING as problem:
+            pause = patience.failed(None)
+            log.warning("%s; again in %.1f s", problem, pause)
+            await trio.sleep(pause)
+
+
+# --- the log -------------------------------------------------------------------------------------------------------
+
+
+async def _follow(store: EventStore, core: Core, outside: Outside, position: int) -> None:
+    """What others append concerns us too: their events, leases taken, reactions, and work that they open."""
+    try:
+        async with store.subscribe(after=position) as batches:
+            async for batch in batches:
+                for event in batch:
+                    core.system.apply_foreign(event)
+                    core.scheduler.leases.heard(event)
+                    await core.reactions.heard(event)
+                opened = _opened_elsewhere(batch, outside)
+                if opened:
+                    await _until_it_works(partial(core.system.activate, opened))
+    except STOPPING:
+        pass  # the store was closed under us: the server is stopping
+
+
+def _opened_elsewhere(batch: Sequence[RecordedEvent], outside: Outside) -> list[Address]:
+    """Streams with new work that no actor of this process has performed intents of lately."""
+    addresses = (Address.of_stream(event.stream_id) for event in batch if event.type in OPENING_TYPES)
+    return [address for address in dict.fromkeys(addresses) if not outside.knows(address)]
+
+
+# --- stop ----------------------------------------------------------------------------------------------------------
+
+
+async def _withdraw(core: Core, settings: CoreSettings) -> None:
+    """Give the leases up and say goodbye, within a deadline: the next start copes without."""
+    with trio.move_on_after(settings.stop_seconds):
+        try:
+            await core.scheduler.leases.release_all()
+            await core.system.ask(Address("server", settings.server_id), StopServer())
+        except (Rejected, *FAILING, *STOPPING) as problem:
+            log.warning("the end of this server is not recorded: %s", problem)

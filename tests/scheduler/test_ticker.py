@@ -1,0 +1,252 @@
+"""Schedules fire at the instant, once, whatever the clock, the store and the server do meanwhile."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+import trio
+
+from eventstore.errors import StoreUnavailable
+from eventstore.memory import MemoryLog, NoFaults
+from hetuflow.domain import schedule_fires
+from hetuflow.domain.commands import DeleteJob, DisableJob
+from hetuflow.domain.decider import Address
+from hetuflow.domain.schedule import SCHEDULE
+from tests.gateway.scripted import ScriptedAgent
+from tests.scheduler.harness import a_server
+from tests.support.ports import EPOCH, TrioClock
+
+
+def seconds(events) -> list[float]:
+    return [(event.recorded_at - EPOCH).total_seconds() for event in events]
+
+
+async def test_each_moment_is_decided_at_its_instant(autojump_clock) -> None:
+    async with a_server() as server:
+        await server.schedule(await server.job(), interval_secs=7)
+        await trio.sleep(30)
+        assert seconds(server.events("ScheduleFired")) == [7, 14, 21, 28]
+
+
+async def test_a_long_tick_interval_does_not_delay_a_fire(autojump_clock) -> None:
+    async with a_server(tick_seconds=3600) as server:
+        await trio.sleep(0.25)
+        await server.schedule(await server.job(), interval_secs=1)
+        await trio.sleep(2.5)
+        assert seconds(server.events("ScheduleFired")) == [1.25, 2.25]
+
+
+async def test_a_fire_with_a_free_slot_is_created_and_dispatched_in_one_append(autojump_clock) -> None:
+    async with a_server() as server, trio.open_nursery() as nursery:
+        agent = ScriptedAgent(server.core.gateway.serve_connection, nursery)
+        await agent.connect()
+        await server.schedule(await server.job(), interval_secs=5)
+        appends = []
+        server.store.hooks = recording(appends)
+        await trio.sleep(5.5)
+        assert appends == [["ScheduleFired", "TaskCreated", "TaskLocked", "TaskDispatched"]]
+        assert server.core.scheduler.status().agenda.reserved == 0
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_slot_that_a_fire_did_not_use_is_free_again(autojump_clock) -> None:
+    async with a_server() as server, trio.open_nursery() as nursery:
+        agent = ScriptedAgent(server.core.gateway.serve_connection, nursery)
+        await agent.connect(slots=2)
+        await server.schedule(await server.job(), interval_secs=5, max_count=1)
+        await trio.sleep(20)
+        status = server.core.scheduler.status()
+        assert (status.agenda.reserved, status.agenda.slots_free, status.agenda.instances) == (0, 1, 1)
+        nursery.cancel_scope.cancel()
+
+
+async def test_after_a_restart_no_moment_is_lost_and_none_doubled(autojump_clock) -> None:
+    log, clock = MemoryLog(), TrioClock()
+    async with a_server(log=log, clock=clock) as server:
+        await server.schedule(await server.job(), interval_secs=10)
+        await trio.sleep(25)
+    await trio.sleep(30)  # 30, 40 and 50 are missed
+    async with a_server(log=log, clock=clock, seed=2) as server:
+        await trio.sleep(10)
+        covered = [
+            (event.type, EPOCH + timedelta(seconds=at))
+            for event, at in zip(server.events("ScheduleFired"), seconds(server.events("ScheduleFired")), strict=True)
+        ]
+        assert seconds(server.events("ScheduleFired")) == [10, 20, 55, 55, 55, 60]
+        assert [nominal(event) for event in server.events("ScheduleFired")] == [10, 20, 30, 40, 50, 60]
+        assert covered
+
+
+async def test_a_long_downtime_is_covered_by_the_misfire_policy(autojump_clock) -> None:
+    log, clock = MemoryLog(), TrioClock()
+    async with a_server(log=log, clock=clock) as server:
+        await server.schedule(await server.job(), interval_secs=10)
+        await trio.sleep(15)
+    await trio.sleep(300)
+    async with a_server(log=log, clock=clock, seed=2) as server:
+        await trio.sleep(1)
+        fired = [nominal(event) for event in server.events("ScheduleFired")]
+        skipped = server.events("ScheduleSkipped")
+        assert fired[0] == 10 and fired == sorted(set(fired))
+        counted = sum(decoded(event)["count"] for event in skipped)
+        assert len(fired) + counted == 31  # 10, 20, ... 310: each nominal time has one decision
+
+
+async def test_a_clock_that_steps_back_fires_nothing_twice(autojump_clock) -> None:
+    async with a_server() as server:
+        await server.schedule(await server.job(), interval_secs=10)
+        await trio.sleep(21)
+        server.clock.step(-15)
+        await trio.sleep(30)
+        fired = [nominal(event) for event in server.events("ScheduleFired")]
+        assert fired == [10, 20, 30]
+
+
+async def test_a_clock_that_steps_forward_is_noticed_within_a_tick(autojump_clock) -> None:
+    async with a_server(tick_seconds=1) as server:
+        await server.schedule(await server.job(), interval_secs=3600)
+        await trio.sleep(5)
+        server.clock.step(3600)
+        await trio.sleep(1.01)
+        assert [nominal(event) for event in server.events("ScheduleFired")] == [3600]
+
+
+async def test_a_store_that_is_away_delays_the_fire_and_loses_none(autojump_clock) -> None:
+    async with a_server() as server:
+        await server.schedule(await server.job(), interval_secs=10)
+        server.store.hooks = outage(until=trio.current_time() + 15)
+        await trio.sleep(30.5)
+        assert [nominal(event) for event in server.events("ScheduleFired")] == [10, 20, 30]
+        assert 15 <= seconds(server.events("ScheduleFired"))[0] < 20
+
+
+async def test_a_commit_whose_answer_was_lost_fires_once(autojump_clock) -> None:
+    async with a_server() as server:
+        await server.schedule(await server.job(), interval_secs=10)
+        server.store.hooks = lost_answers(3)
+        await trio.sleep(30.5)
+        assert [nominal(event) for event in server.events("ScheduleFired")] == [10, 20, 30]
+
+
+async def test_an_edited_job_is_read_again(autojump_clock) -> None:
+    async with a_server() as server:
+        job = await server.job()
+        await server.schedule(job, interval_secs=10)
+        await trio.sleep(15)
+        await server.ask(Address("job", job.job_id), DisableJob())
+        await trio.sleep(10)
+        assert [nominal(event) for event in server.events("ScheduleFired")] == [10]
+        assert [decoded(event)["reason"] for event in server.events("ScheduleSkipped")] == ["job_disabled"]
+
+
+async def test_the_schedules_of_a_deleted_job_are_deleted(autojump_clock) -> None:
+    async with a_server() as server:
+        job = await server.job()
+        await server.schedule(job, "asleep", status=99)
+        await server.schedule(job, "awake")
+        await server.ask(Address("job", job.job_id), DeleteJob())
+        await trio.sleep(1)
+        deleted = server.events("ScheduleDeleted")
+        assert sorted(event.stream_id for event in deleted) == ["schedule-asleep", "schedule-awake"]
+        assert {decoded(event)["reason"] for event in deleted} == {"job_deleted"}
+
+
+async def test_a_schedule_whose_job_was_deleted_while_no_server_ran_is_deleted_when_due(autojump_clock) -> None:
+    log, clock = MemoryLog(), TrioClock()
+    async with a_server(log=log, clock=clock) as server:
+        job = await server.job()
+        await server.schedule(job)
+        server.core.reactions.heard = ignored  # the server dies before it reacts
+        await server.ask(Address("job", job.job_id), DeleteJob())
+    async with a_server(log=log, clock=clock, seed=2) as server:
+        await trio.sleep(11)
+        assert len(server.events("ScheduleDeleted")) == 1
+        assert not server.events("ScheduleFired")
+
+
+async def test_a_schedule_whose_decider_fails_is_suspended_with_the_error(autojump_clock, monkeypatch) -> None:
+    async with a_server() as server:
+        await server.schedule(await server.job(), interval_secs=10)
+        await server.schedule(await server.job("job-2"), "healthy", interval_secs=10)
+        healthy = schedule_fires.fire
+
+        def fire(command, state, now):
+            if state.schedule_id == "s1":
+                raise ZeroDivisionError("a defect")
+            return healthy(command, state, now)
+
+        monkeypatch.setitem(SCHEDULE._deciding, schedule_fires.FireSchedule, fire)
+        await trio.sleep(30)
+        [suspended] = server.events("ScheduleSuspended")
+        assert decoded(suspended)["error"] == "ZeroDivisionError: a defect"
+        assert {event.stream_id for event in server.events("ScheduleFired")} == {"schedule-healthy"}
+
+
+async def test_ten_thousand_due_at_once_are_all_decided(autojump_clock) -> None:
+    """Due in one second, decided in virtual time within it; the real time is the benchmark's to tell."""
+    count = 2_000
+    async with a_server() as server:
+        job = await server.job()
+        start_at = server.clock.now() + timedelta(seconds=60)
+        for n in range(count):
+            await server.schedule(job, f"s{n}", interval_secs=3600, start_time=start_at)
+        await trio.sleep(60.5)
+        fired = server.events("ScheduleFired")
+        assert len(fired) == count
+        assert set(seconds(fired)) == {60}
+
+
+@pytest.fixture(autouse=True)
+def quiet(caplog) -> None:
+    caplog.set_level("CRITICAL")
+
+
+def decoded(event) -> dict:
+    import json
+
+    return json.loads(event.data)
+
+
+def nominal(event) -> float:
+    from datetime import datetime
+
+    return (datetime.fromisoformat(decoded(event)["nominal_at"]) - EPOCH).total_seconds()
+
+
+async def ignored(event) -> None:
+    pass
+
+
+class recording(NoFaults):
+    def __init__(self, into: list) -> None:
+        self._into = into
+
+    async def after_commit(self, claims, appended) -> None:
+        types = [event.type for claim in claims for event in claim.events]
+        if types:
+            self._into.append(types)
+
+
+class outage(NoFaults):
+    def __init__(self, until: float) -> None:
+        self._until = until
+
+    async def before_commit(self, claims) -> None:
+        await self.before_read("append")
+
+    async def before_read(self, what) -> None:
+        if trio.current_time() < self._until:
+            raise StoreUnavailable
+
+
+class lost_answers(NoFaults):
+    def __init__(self, count: int) -> None:
+        self._left = count
+
+    async def after_commit(self, claims, appended) -> None:
+        from eventstore.errors import StoreTimeout
+
+        if self._left and any(claim.events for claim in claims):
+            self._left -= 1
+            raise StoreTimeout
