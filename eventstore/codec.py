@@ -27,6 +27,9 @@ from eventstore.upcaster import Upcaster, upcast
 from eventstore.version import check_escapes
 
 
+_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
+
+
 @frozen(slots=True)
 class EventType:
     """An attrs class and its history: `upcasters[n - 1]` lifts the data of schema n to n + 1, up to `schema`."""
@@ -104,7 +107,7 @@ class EventCodec:
                     f"schema {recorded.schema} of {recorded.type} at position {recorded.position} is not known, "
                     f"only 1 to {kind.schema}"
                 )
-            data = upcast(msgspec.json.decode(recorded.data), kind.upcasters, recorded.schema)
+            data = upcast(_decode_object(recorded.data), kind.upcasters, recorded.schema)
             return msgspec.convert(data, kind.cls)
         except (msgspec.MsgspecError, TypeError, ValueError) as exc:
             raise UnknownEventType(
@@ -134,8 +137,7 @@ class EventCodec:
 
 def decode_metadata(recorded: RecordedEvent) -> dict[str, Any]:
     """The metadata of an event as a dict."""
-    metadata: dict[str, Any] = msgspec.json.decode(recorded.metadata)
-    return metadata
+    return _decode_object(recorded.metadata)
 
 
 _SCALARS = frozenset({str, int, bool, type(None), UUID, datetime, date, timedelta})
