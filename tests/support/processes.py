@@ -1,0 +1,196 @@
+"""Machines on which simulated programs run: they outlive the agent that started them, as processes do.
+
+A program is described by its arguments: `seconds=2.5`, `exit=1`, `ignore_term`, `output=300` (bytes per stream),
+`exit_below_epoch=3` (fails while the epoch is smaller). Everything that ran is kept in `Machine.history`: what the
+checkers judge by, for it does not come from the system under test.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+
+import trio
+from attrs import define, field
+
+from hetuflow.ports.processes import Exit, ProcessSpec, StartError
+from tests.support.disk import Life
+
+FOREVER = float("inf")
+SPAWN_SECONDS = (0.001, 0.005)
+
+
+@define(slots=True, eq=False)
+class Running:
+    """One process, from start to end (monotonic seconds)."""
+
+    machine: str
+    pid: int
+    task_id: str
+    instance_id: str
+    epoch: int
+    arguments: dict[str, str]
+    started: float
+    ended: float | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    written: dict[int, bytes] = field(factory=lambda: {1: b"", 2: b""})
+    terminated_at: float | None = None
+    _pieces: deque[tuple[int, bytes]] = field(factory=deque)
+    _changed: trio.Event = field(factory=trio.Event)
+    _scope: trio.CancelScope = field(factory=trio.CancelScope)
+
+    async def live(self) -> None:
+        seconds = float(self.arguments.get("seconds", "0"))
+        with self._scope:
+            self._write(int(self.arguments.get("output", "0")) // 2)
+            await trio.sleep(seconds)
+            self._write(int(self.arguments.get("output", "0")) // 2)
+            self.exit_code = int(self.arguments.get("exit", "0"))
+            if self.epoch < int(self.arguments.get("exit_below_epoch", "0")):
+                self.exit_code = 1
+        self.ended = trio.current_time()
+        self._wake()
+
+    def end_by(self, signal: int) -> None:
+        if signal == 15:
+            self.terminated_at = self.terminated_at or trio.current_time()
+            if "ignore_term" in self.arguments:
+                return
+        if self.ended is None and not self._scope.cancel_called:
+            self.signal = signal
+            self._scope.cancel()
+
+    def _write(self, size: int) -> None:
+        for stream in (1, 2):
+            data = (f"{self.instance_id}.{self.epoch}.{stream} " * (size // 8 + 1)).encode()[:size]
+            if data:
+                self.written[stream] += data
+                self._pieces.append((stream, data))
+        self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def next_piece(self) -> tuple[int, bytes] | None:
+        await trio.lowlevel.checkpoint()
+        while not self._pieces:
+            if self.ended is not None:
+                return None
+            await self._changed.wait()
+        return self._pieces.popleft()
+
+    async def until_ended(self) -> None:
+        await trio.lowlevel.checkpoint()
+        while self.ended is None:
+            await self._changed.wait()
+
+
+class Machine:
+    """A host with processes. `run` owns them; `power_off` ends all of them."""
+
+    def __init__(self, name: str, rng: random.Random) -> None:
+        self.name, self._random = name, rng
+        self.history: list[Running] = []
+        self.most_at_once = 0
+        self._nursery: trio.Nursery | None = None
+        self._pids = 100
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        async with trio.open_nursery() as self._nursery:
+            task_status.started()
+            await trio.sleep_forever()
+
+    def living(self) -> list[Running]:
+        return [process for process in self.history if process.ended is None]
+
+    def power_off(self) -> None:
+        for process in self.living():
+            process.end_by(9)
+
+    def runner(self, life: Life) -> MortalRunner:
+        return MortalRunner(self, life)
+
+    async def spawn(self, spec: ProcessSpec, life: Life) -> Running:
+        """The process exists before anybody is told: whoever dies in between leaves it behind."""
+        if spec.argv[0] != "program":
+            raise StartError(f"{spec.argv[0]}: no such program")
+        assert self._nursery is not None
+        self._pids += 1
+        process = Running(
+            machine=self.name,
+            pid=self._pids,
+            task_id=spec.environment["HETUFLOW_TASK_ID"],
+            instance_id=spec.environment["HETUFLOW_INSTANCE_ID"],
+            epoch=int(spec.environment["HETUFLOW_EPOCH"]),
+            arguments={name: value for name, _, value in (argument.partition("=") for argument in spec.argv[1:])},
+            started=trio.current_time(),
+        )
+        self.history.append(process)
+        self.most_at_once = max(self.most_at_once, len(self.living()))
+        self._nursery.start_soon(process.live)
+        try:
+            await trio.sleep(self._random.uniform(*SPAWN_SECONDS))
+        except trio.Cancelled:
+            if not life.is_dead:
+                process.end_by(9)
+            raise
+        return process
+
+    # --- what a later life of the agent finds ------------------------------------------------------------------------
+
+    def identity(self, pid: int) -> str | None:
+        return f"{self.name}/{pid}"
+
+    def of(self, instance_id: str, pid: int | None, identity: str | None) -> list[int]:
+        return [process.pid for process in self.living() if process.instance_id == instance_id]
+
+    def kill(self, pids: list[int], *, forcefully: bool) -> None:
+        for process in self.living():
+            if process.pid in pids:
+                process.end_by(9 if forcefully else 15)
+
+
+class MortalRunner:
+    """The machine as one life of the agent uses it."""
+
+    def __init__(self, machine: Machine, life: Life) -> None:
+        self._machine, self._life = machine, life
+
+    async def start(self, spec: ProcessSpec) -> Handle:
+        if self._life.is_dead:
+            await trio.sleep_forever()
+        return Handle(await self._machine.spawn(spec, self._life), self._life)
+
+
+class Handle:
+    def __init__(self, process: Running, life: Life) -> None:
+        self._process, self._life = process, life
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def receive_output(self) -> tuple[int, bytes] | None:
+        return await self._process.next_piece()
+
+    async def wait(self) -> Exit:
+        await self._process.until_ended()
+        return Exit(
+            exit_code=self._process.exit_code,
+            signal=self._process.signal,
+            cpu_seconds=0.01,
+            memory_peak_bytes=1 << 20,
+        )
+
+    def terminate_tree(self) -> None:
+        if not self._life.is_dead:
+            self._process.end_by(15)
+
+    def kill_tree(self) -> None:
+        if not self._life.is_dead:
+            self._process.end_by(9)
+
+    def tree_is_alive(self) -> bool:
+        return self._process.ended is None
