@@ -1,8 +1,8 @@
 """Every change of clocks of every zone, 2000-2037, minute by minute for two days: `python -m tests.domain.scan_all_zones`.
 
 Takes some minutes, so it is no part of the suite; run it after a change of cron*.py or of tzdata. The first argument is
-the number of expressions per change (4), the second a seed. A full run before the first commit: 277 distinct zones, 39 956
-cases, 14.7 million fires, no difference.
+the number of expressions per change (4), the second a seed. Last run (`1 7`): 159 different zones, 5 967 changes, 2.3
+million fires, no difference.
 """
 
 import random
