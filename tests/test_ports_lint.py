@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PORTS = {
     "hetuflow/ports/real.py": "the real ports",
+    "agent/processes.py": "the real port of processes",
     "hetuflow/cli": "the command line is a client: it is not simulated",
     "hetuflow/embedded": "starts PostgreSQL; not simulated",
     "eventstore/postgres": "the real store; the simulation has the memory store",
