@@ -1,0 +1,21 @@
+"""`hetuflow-agent`, and `python -m agent`."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the agent in a process of its own.
+
+    structlog imports rich where it is installed, for tracebacks in colour: 5 MB that an agent has no use for. It is told
+    that there is none, which nothing else in this process minds.
+    """
+    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+    from agent.command import command
+
+    command()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""The command line of `hetuflow-agent`: runs what a hetuflow server tells it to run on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import structlog
+import trio
+
+from agent import host, state_lock
+from agent.daemon import Agent, Ports
+from agent.directories import RecycledDirectories
+from agent.identity import kept_agent_id
+from agent.logs import configure_logging
+from agent.processes import open_processes
+from agent.profile import Profile
+from agent.settings import AgentSettings, load_agent_settings
+from agent.websocket import open_dialer
+from hetuflow.configuration import ConfigurationError
+from hetuflow.ports.disk import DiskError
+from hetuflow.ports.real import SystemClock, SystemDisk, SystemIds, SystemRandom
+
+USAGE_ERROR: Final = 2
+
+
+@click.command("hetuflow-agent", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="Configuration file.  [default: agent.toml in the user's configuration directory]",
+)
+@click.option(
+    "--server-url", metavar="URL", help="Base address of the server, such as ws://10.0.0.5:8081. Also SERVER_URL."
+)
+@click.option("--id", "agent_id", metavar="ID", help="Id of this agent.  [default: generated once and kept]")
+@click.option("--name", help="Name of this agent.  [default: the id]")
+@click.option(
+    "--label", "labels", metavar="KEY=VALUE", multiple=True, help="A label that jobs can ask for; may be repeated."
+)
+@click.option("--slots", metavar="N", help="Tasks at once.  [default: 5]")
+@click.option("--state-dir", metavar="DIR", help="Identity and journal; one agent each.")
+@click.option("--work-dir", metavar="DIR", help="Working directories of tasks.  [default: /tmp/hetuflow]")
+@click.option("--log-level", metavar="LEVEL", help="debug, info, warn or error.  [default: info]")
+@click.option("--log-format", metavar="FORMAT", help="text or json.  [default: text]")
+def command(config: Path | None, labels: tuple[str, ...], **given: str | None) -> None:
+    """Run tasks of a hetuflow server on this machine.
+
+    The agent dials out to the server and listens on nothing. Stop it with Ctrl-C or SIGTERM: running tasks are ended
+    (SIGTERM, 10 s, SIGKILL) and run again elsewhere. Settings come from defaults, the configuration file, environment
+    variables (HETUFLOW_AGENT__SERVER_URL and so on) and these options; later ones win.
+    """
+    own_labels = _labels(labels)
+    try:
+        settings = _settings(config, given)
+    except ConfigurationError as exc:
+        _fail(*str(exc).splitlines())
+    configure_logging(settings.logging.level, settings.logging.format)
+    state_dir = os.path.abspath(settings.agent.state_dir)
+    try:
+        SystemDisk().make_private_dir(state_dir)
+        with state_lock.hold(state_dir):
+            trio.run(_run, settings, state_dir, own_labels)
+    except (DiskError, state_lock.StateInUse) as exc:
+        _fail(str(exc))
+    except OSError as exc:
+        _fail(f"cannot use {state_dir}: {exc.strerror}")
+
+
+async def _run(settings: AgentSettings, state_dir: str, labels: Mapping[str, str]) -> None:
+    disk, ids = SystemDisk(), SystemIds()
+    agent_id = settings.agent.id or kept_agent_id(disk, ids, state_dir)
+    profile = _profile(settings, state_dir, agent_id, {**settings.labels, **labels})
+    async with open_processes() as runner, open_dialer() as dialer, trio.open_nursery() as nursery:
+        agent = Agent(
+            profile,
+            Ports(
+                clock=SystemClock(),
+                ids=ids,
+                random=SystemRandom(),
+                disk=disk,
+                dialer=dialer,
+                runner=runner,
+                directories=RecycledDirectories(disk),
+                leftovers=host.SystemLeftovers(),
+                gauges=host.SystemGauges(profile.work_dir),
+                base_environment=host.base_environment(),
+            ),
+        )
+        await nursery.start(_stop_on_signal, agent)
+        await agent.run()
+        nursery.cancel_scope.cancel()
+
+
+async def _stop_on_signal(agent: Agent, *, task_status: trio.TaskStatus[None]) -> None:
+    log = structlog.get_logger()
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+        task_status.started()
+        async for number in received:
+            log.info("stop requested", signal=signal.Signals(number).name)
+            agent.request_stop()
+
+
+def _settings(config: Path | None, given: dict[str, str | None]) -> AgentSettings:
+    flags: dict[str, Any] = {
+        "agent.server_url": given["server_url"],
+        "agent.id": given["agent_id"],
+        "agent.name": given["name"],
+        "agent.max_concurrent_tasks": given["slots"],
+        "agent.state_dir": given["state_dir"],
+        "executor.work_dir": given["work_dir"],
+        "logging.level": given["log_level"],
+        "logging.format": given["log_format"],
+    }
+    return load_agent_settings(config, os.environ, flags, read_text=_read_text)
+
+
+def _profile(settings: AgentSettings, state_dir: str, agent_id: str, labels: Mapping[str, str]) -> Profile:
+    agent, executor = settings.agent, settings.executor
+    return Profile(
+        agent_id=agent_id,
+        name=agent.name or agent_id,
+        boot_id=host.boot_id(SystemDisk()),
+        host=host.hostname(),
+        version=_version(),
+        server_url=agent.websocket_url,
+        state_dir=state_dir,
+        work_dir=os.path.abspath(executor.work_dir),
+        slots=agent.max_concurrent_tasks,
+        labels=labels,
+        metadata=settings.metadata,
+        heartbeat_interval=agent.heartbeat_interval,
+        check_interval=agent.task_check_interval,
+        lost_after_seconds=agent.lost_after_seconds,
+        cleanup_interval=executor.cleanup_interval,
+        cleanup_enabled=executor.cleanup_enabled,
+    )
+
+
+def _labels(given: tuple[str, ...]) -> dict[str, str]:
+    labels = {}
+    for label in given:
+        name, separator, value = label.partition("=")
+        if not separator or not name:
+            raise click.BadParameter(f"{label!r} is not KEY=VALUE", param_hint="--label")
+        labels[name] = value
+    return labels
+
+
+def _version() -> str:
+    try:
+        return version("hetuflow")
+    except PackageNotFoundError:
+        return "0"
+
+
+def _read_text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def _fail(*lines: str) -> None:
+    for line in lines:
+        click.echo(f"hetuflow-agent: {line}", err=True)
+    sys.exit(USAGE_ERROR)

@@ -1,0 +1,349 @@
+"""The agent's side of the wire: dial, greet, work, and dial again, for as long as the agent lives.
+
+One task, the *work loop*, does everything that matters: it takes frames from the inbox, gives orders to the executor,
+sends reports and output, and beats. So a heartbeat proves that the loop turns; an agent that hangs stops beating. A second
+task only moves frames from the connection into the bounded inbox. When the inbox is full it waits, and so does the peer.
+
+Every send has a deadline. A heartbeat that is not answered in time ends the connection. Reconnection waits
+uniform(0, min(30 s, 0.2 s * 2^n)), "full jitter", so that a server that comes back is not met by all agents at once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import structlog
+import trio
+
+from agent.executor import Executor, StopOrder
+from agent.limits import NO_LEASE, Lease
+from agent.output import Shipping
+from agent.profile import Gauges, Profile
+from agent.reports import Reports
+from agent.wakeup import Wakeup
+from hetuflow.ports.network import ConnectionLost, Dialer, DialError, MessageStream
+from hetuflow.ports.randomness import Random
+from hetuflow.protocol.errors import CloseCode, ProtocolError
+from hetuflow.protocol.messages import (
+    Ack,
+    Dispatch,
+    Forget,
+    Heartbeat,
+    HeartbeatAck,
+    Hello,
+    Known,
+    Message,
+    OutputAck,
+    Ping,
+    Pong,
+    Refused,
+    Shutdown,
+    Stop,
+    Welcome,
+)
+from hetuflow.protocol.session import Role, Session, State
+
+log = structlog.get_logger()
+
+BACKOFF_SECONDS_FIRST: Final = 0.2
+BACKOFF_SECONDS_MAX: Final = 30.0
+STEADY_SECONDS: Final = 5.0
+"""A connection that lasted this long was a good one: the next failure counts as the first again."""
+DIAL_SECONDS_MAX: Final = 10.0
+GREET_SECONDS_MAX: Final = 15.0
+"""The server paces admissions; it has this long to answer a hello."""
+SEND_SECONDS_MAX: Final = 10.0
+ACK_SECONDS_MIN: Final = 10.0
+"""A heartbeat unanswered for this long, or for the heartbeat interval if that is longer, ends the connection."""
+INBOX_FRAMES_MAX: Final = 64
+OUTPUT_BYTES_PER_TURN: Final = 192 * 1024
+
+
+class Silent(Exception):
+    """The server does not answer, or does not take what we send."""
+
+
+class Work:
+    """What a connection moves: made once per agent, outlives connections."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        incarnation: int,
+        executor: Executor,
+        reports: Reports,
+        shipping: Shipping,
+        gauges: Gauges,
+    ) -> None:
+        self.profile, self.incarnation = profile, incarnation
+        self.executor, self.reports, self.shipping, self.gauges = executor, reports, shipping, gauges
+        self.lease: Lease = NO_LEASE
+        self.lease_changed = Wakeup()
+        self.stopping: str | None = None
+
+    def known(self) -> tuple[Known, ...]:
+        return (*self.executor.known(), *self.reports.known_ended())
+
+    def renew_lease(self, sent: float, seconds: float) -> None:
+        self.lease = Lease(sent, seconds)
+        self.lease_changed.set()
+
+    def metrics(self) -> Mapping[str, float]:
+        return {**self.gauges.read(), **self.executor.metrics()}
+
+
+class Connection:
+    """Keeps one connection to the server. `run` until cancelled."""
+
+    def __init__(self, work: Work, dialer: Dialer, random: Random, ready: Wakeup) -> None:
+        self._work, self._dialer, self._random, self._ready = work, dialer, random, ready
+        self._link: Link | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._link is not None and self._link.is_open
+
+    async def run(self) -> None:
+        failures = 0
+        while True:
+            began = trio.current_time()
+            problem = await self._connect_once()
+            failures = 0 if trio.current_time() - began >= STEADY_SECONDS else failures
+            delay = self._random.uniform(0, min(BACKOFF_SECONDS_MAX, BACKOFF_SECONDS_FIRST * 2 ** min(failures, 20)))
+            log.warning("no connection to the server", problem=problem, retry_seconds=round(delay, 3))
+            failures += 1
+            await trio.sleep(delay)
+
+    async def watch_lease(self) -> None:
+        """End the work when the lease runs out: the server will give it to others. Until cancelled."""
+        while True:
+            await self._work.lease_changed.wait(until=self._work.lease.deadline)
+            lease = self._work.lease
+            if trio.current_time() < lease.deadline:
+                continue
+            if self._work.executor.active_count:
+                message = f"the server could not be reached for the length of the lease ({lease.seconds:g} s)"
+                log.error("the lease has run out; running work is ended", instances=self._work.executor.active_count)
+                self._work.executor.stop_all(StopOrder("lost", message, lease.grace_seconds))
+            self._work.lease = NO_LEASE
+
+    async def _connect_once(self) -> str:
+        """One connection, from dial to loss; why there is none any more."""
+        try:
+            with trio.fail_after(DIAL_SECONDS_MAX):
+                stream = await self._dialer.dial(self._work.profile.gateway_url)
+        except DialError as exc:
+            return str(exc)
+        except trio.TooSlowError:
+            return f"no connection within {DIAL_SECONDS_MAX:g} s"
+        self._link = Link(self._work, stream, self._ready)
+        code, reason, problem = CloseCode.NORMAL, "", "closed"
+        try:
+            problem = await self._link.run()
+        except ConnectionLost as exc:
+            problem = str(exc)
+        except ProtocolError as exc:
+            code, reason, problem = exc.code, exc.close_reason, str(exc)
+        except Silent as exc:
+            code, reason, problem = CloseCode.SILENT, str(exc), str(exc)
+        finally:
+            self._link.session.close()
+            await stream.aclose(code, reason)
+        return problem
+
+
+class Link:
+    """One connection's life."""
+
+    def __init__(self, work: Work, stream: MessageStream, ready: Wakeup) -> None:
+        self._work, self._stream, self._ready = work, stream, ready
+        self.session = Session(Role.AGENT)
+        self._inbox: deque[bytes] = deque()
+        self._inbox_freed = Wakeup()
+        self._lost: ConnectionLost | None = None
+        self._replies: list[Message] = []
+        self._end: str | None = None
+        self._lease_seconds = 0.0
+        self._beats: dict[int, float] = {}
+        """Sequence of a heartbeat -> when it was sent: those not acknowledged yet."""
+        self._beat_sequence = 0
+        self._beat_interval = work.profile.heartbeat_interval
+        self._next_beat = self._next_check = float("inf")
+        self._check_interval = work.profile.check_interval
+        self._greet_deadline = float("inf")
+        self._handlers: dict[type[Message], Callable[[Any], None]] = {
+            Welcome: self._welcomed,
+            Refused: self._refused,
+            HeartbeatAck: self._beat_acked,
+            Dispatch: work.executor.dispatch,
+            Stop: self._stop,
+            Forget: self._forget,
+            Ack: lambda message: work.reports.acked(message.sequences),
+            OutputAck: self._output_acked,
+            Ping: lambda message: self._replies.append(Pong(token=message.token)),
+            Pong: lambda message: None,
+            Shutdown: self._shutdown,
+        }
+
+    @property
+    def is_open(self) -> bool:
+        return self.session.state in (State.OPEN, State.STOPPING)
+
+    async def run(self) -> str:
+        """Until the conversation is over; why. Raises `ConnectionLost`, `ProtocolError`, `Silent`."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._receive)
+            try:
+                await self._greet()
+                while self._end is None:
+                    await self._turn()
+            except (ConnectionLost, ProtocolError, Silent) as exc:
+                problem: Exception | None = exc
+            else:
+                problem = None
+            nursery.cancel_scope.cancel()
+        if problem is not None:
+            raise problem
+        return self._end or "closed"
+
+    async def _receive(self) -> None:
+        """Only drain; think nothing."""
+        while True:
+            try:
+                frame = await self._stream.receive()
+            except ConnectionLost as exc:
+                self._lost = exc
+                self._ready.set()
+                return
+            while len(self._inbox) >= INBOX_FRAMES_MAX:
+                await self._inbox_freed.wait()
+            self._inbox.append(frame)
+            self._ready.set()
+
+    async def _greet(self) -> None:
+        profile = self._work.profile
+        hello = Hello(
+            agent_id=profile.agent_id,
+            name=profile.name,
+            boot_id=profile.boot_id,
+            incarnation=self._work.incarnation,
+            version=profile.version,
+            host=profile.host,
+            slots=profile.slots,
+            labels=profile.labels,
+            metadata=profile.metadata,
+            lost_after_seconds=profile.lost_after_seconds,
+            last_acked=self._work.reports.last_acked,
+            known=self._work.known(),
+        )
+        self._hello_sent = trio.current_time()
+        self._greet_deadline = self._hello_sent + GREET_SECONDS_MAX
+        await self._send([hello])
+
+    async def _turn(self) -> None:
+        """Wait for something to do, and do all of it: hear, decide, say, beat."""
+        await self._ready.wait(until=self._next_deadline())
+        while self._inbox and self._end is None:
+            frame = self._inbox.popleft()
+            self._inbox_freed.set()
+            for message in self.session.receive(frame):
+                self._handlers[type(message)](message)
+        if self._lost is not None and not self._inbox:
+            raise self._lost
+        if self.is_open:
+            messages = self._collect(trio.current_time())
+            if messages:
+                await self._send(messages)
+        self._check_silence(trio.current_time())
+
+    def _next_deadline(self) -> float:
+        if not self.is_open:
+            return self._greet_deadline
+        oldest = next(iter(self._beats.values()), float("inf"))
+        return min(self._next_beat, self._work.reports.next_deadline, oldest + self._ack_seconds)
+
+    @property
+    def _ack_seconds(self) -> float:
+        return max(ACK_SECONDS_MIN, self._beat_interval)
+
+    def _check_silence(self, now: float) -> None:
+        if not self.is_open and self._end is None and now >= self._greet_deadline:
+            raise Silent(f"the server did not answer the hello within {GREET_SECONDS_MAX:g} s")
+        oldest = next(iter(self._beats.values()), float("inf"))
+        if now >= oldest + self._ack_seconds:
+            raise Silent(f"a heartbeat was not answered within {self._ack_seconds:g} s")
+
+    def _collect(self, now: float) -> list[Message]:
+        """What is to be said now: replies, the output that precedes an end, reports, the heartbeat."""
+        messages, self._replies = self._replies, []
+        if self._work.stopping is not None and self.session.state is State.OPEN:
+            messages.append(Shutdown(reason=self._work.stopping))
+        messages.extend(self._work.shipping.take(OUTPUT_BYTES_PER_TURN))
+        messages.extend(self._work.reports.take())
+        if self._work.shipping.has_more:
+            self._ready.set()
+        if now >= self._next_beat:
+            messages.append(self._heartbeat(now))
+        return messages
+
+    def _heartbeat(self, now: float) -> Heartbeat:
+        self._beat_sequence += 1
+        self._beats[self._beat_sequence] = now
+        self._next_beat = now + self._beat_interval
+        known = None
+        if now >= self._next_check:
+            known = self._work.known()
+            self._next_check = now + self._check_interval
+        return Heartbeat(sequence=self._beat_sequence, metrics=self._work.metrics(), known=known)
+
+    async def _send(self, messages: list[Message]) -> None:
+        for frame in self.session.send(messages):
+            with trio.move_on_after(SEND_SECONDS_MAX) as patience:
+                await self._stream.send(frame)
+            if patience.cancelled_caught:
+                raise Silent(f"the server did not take a message within {SEND_SECONDS_MAX:g} s")
+
+    # --- what the server says --------------------------------------------------------------------------------------
+
+    def _welcomed(self, message: Welcome) -> None:
+        now = trio.current_time()
+        self._beat_interval = min(self._beat_interval, message.heartbeat_interval)
+        self._check_interval = min(self._check_interval, message.check_interval)
+        self._next_beat, self._next_check = now, now + self._check_interval
+        self._lease_seconds = message.lease_seconds
+        self._work.renew_lease(self._hello_sent, message.lease_seconds)
+        self._work.reports.restart()
+        self._work.shipping.restart()
+        self._ready.set()
+        log.info("connected", server=message.server_id, session=message.session, peer=self._stream.peer)
+
+    def _refused(self, message: Refused) -> None:
+        self._end = f"refused by the server ({message.code}: {message.reason})"
+
+    def _beat_acked(self, message: HeartbeatAck) -> None:
+        sent = self._beats.get(message.sequence)
+        if sent is None:
+            return
+        self._beats = {number: at for number, at in self._beats.items() if number > message.sequence}
+        self._work.renew_lease(sent, self._lease_seconds)
+
+    def _stop(self, message: Stop) -> None:
+        reason = message.reason or "cancelled"
+        order = StopOrder("cancelled", f"ended on request: {reason}", max(0.0, message.grace_seconds))
+        self._work.executor.stop(message.instance_id, message.epoch, order)
+
+    def _forget(self, message: Forget) -> None:
+        for instance_id in message.instance_ids:
+            self._work.executor.forget(instance_id)
+            self._work.shipping.forget(instance_id)
+        self._work.reports.forget(message.instance_ids)
+
+    def _output_acked(self, message: OutputAck) -> None:
+        self._work.shipping.acked(message.instance_id, message.stream, message.offset_end)
+        if self._work.shipping.has_more:
+            self._ready.set()
+
+    def _shutdown(self, message: Shutdown) -> None:
+        log.info("the server is stopping", reason=message.reason)

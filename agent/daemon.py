@@ -1,0 +1,146 @@
+"""Composes the agent out of its parts and the seven ports; the order of start and stop is the order of lines here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import structlog
+import trio
+from attrs import Factory, field, frozen
+
+from agent.connection import Connection, Work
+from agent.directories import Directories, PlainDirectories
+from agent.executor import Executor, Leftovers, NoLeftovers, StopOrder, Workplace
+from agent.journal import Journal
+from agent.limits import KILL_GRACE_SECONDS
+from agent.output import Shipping
+from agent.profile import Gauges, NoGauges, Profile
+from agent.recovery import clean_up, end_leftovers, next_incarnation, recover_output, report_lost
+from agent.reports import Reports
+from agent.wakeup import Wakeup
+from hetuflow.ports.clock import Clock
+from hetuflow.ports.disk import Disk
+from hetuflow.ports.ids import Ids
+from hetuflow.ports.network import Dialer
+from hetuflow.ports.processes import ProcessRunner
+from hetuflow.ports.randomness import Random
+
+log = structlog.get_logger()
+
+FLUSH_SECONDS_MAX: Final = 5.0
+"""How long a stopping agent waits for the acknowledgement of its last reports; the journal keeps what is left."""
+STOPPED: Final = "the agent was stopped"
+
+
+@frozen(slots=True, kw_only=True)
+class Ports:
+    """The world, as the agent meets it."""
+
+    clock: Clock
+    ids: Ids
+    random: Random
+    disk: Disk
+    dialer: Dialer
+    runner: ProcessRunner
+    directories: Directories = field()
+    """Made with plain mkdir and rmdir unless given."""
+    leftovers: Leftovers = field(factory=NoLeftovers)
+    gauges: Gauges = field(factory=NoGauges)
+    base_environment: Mapping[str, str] = Factory(dict)
+
+    @directories.default
+    def _plain(self) -> Directories:
+        return PlainDirectories(self.disk)
+
+
+class Agent:
+    """One life of an agent. `run` once; `request_stop` from anywhere in the same trio loop."""
+
+    def __init__(self, profile: Profile, ports: Ports) -> None:
+        self.profile, self._ports = profile, ports
+        self.incarnation = 0
+        self.executor: Executor | None = None
+        self.connection: Connection | None = None
+        self._stop_requested = trio.Event()
+
+    def __repr__(self) -> str:
+        running = self.executor.active_count if self.executor is not None else 0
+        linked = self.connection is not None and self.connection.is_open
+        return f"<Agent {self.profile.agent_id}#{self.incarnation}: {running} running, {'' if linked else 'not '}connected>"
+
+    def request_stop(self) -> None:
+        """End running work, tell the server, and let `run` return."""
+        self._stop_requested.set()
+
+    async def run(self, *, task_status: trio.TaskStatus[Agent] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until stopped or cancelled. Raises `DiskError` when the state directory cannot be used at all.
+
+        Cancelled without a stop, it kills its processes and says nothing to anybody.
+        """
+        ports, profile = self._ports, self.profile
+        ports.disk.make_private_dir(profile.state_dir)
+        self.incarnation = next_incarnation(ports.disk, profile.state_dir)
+        journal = Journal.open(ports.disk, f"{profile.state_dir}/journal")
+        if journal.damage is not None:
+            log.error("the journal was damaged", problem=journal.damage)
+        ready = Wakeup()
+        reports = Reports(journal, ports.ids, ready)
+        shipping = Shipping(lambda problem: log.error("output is lost", error=problem))
+        self.executor = Executor(self._workplace(), reports, shipping, ready)
+        await end_leftovers(journal, ports.leftovers)
+        outputs = recover_output(ports.disk, profile.work_dir, shipping)
+        lost = report_lost(journal, reports, outputs, ports.clock)
+        work = Work(profile, self.incarnation, self.executor, reports, shipping, ports.gauges)
+        self.connection = Connection(work, ports.dialer, ports.random, ready)
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self.executor.run)
+                nursery.start_soon(reports.run)
+                nursery.start_soon(self.connection.watch_lease)
+                nursery.start_soon(self.connection.run)
+                nursery.start_soon(self._clean_up_forever, shipping)
+                log.info("agent started", agent_id=profile.agent_id, incarnation=self.incarnation, lost=lost)
+                task_status.started(self)
+                await self._stop_requested.wait()
+                await self._drain(work, ready)
+                nursery.cancel_scope.cancel()
+        finally:
+            ports.directories.close()
+            journal.close()
+
+    async def _drain(self, work: Work, ready: Wakeup) -> None:
+        """Stop intake, end work, report, with a deadline for each."""
+        log.info("stopping", instances=work.executor.active_count)
+        order = StopOrder("lost", STOPPED, KILL_GRACE_SECONDS)
+        work.stopping = STOPPED
+        work.executor.refuse_from_now(order)
+        ready.set()
+        work.executor.stop_all(order)
+        await work.executor.wait_empty()
+        with trio.move_on_after(FLUSH_SECONDS_MAX) as patience:
+            await work.reports.wait_drained()
+        if patience.cancelled_caught:
+            log.warning("reports will be sent at the next start", reports=work.reports.unacked_count)
+
+    async def _clean_up_forever(self, shipping: Shipping) -> None:
+        profile = self.profile
+        while profile.cleanup_enabled and self.executor is not None:
+            in_use = frozenset([*(known.instance_id for known in self.executor.known()), *shipping.paths()])
+            removed = clean_up(self._ports.disk, profile, in_use)
+            if removed:
+                log.info("old work directories removed", count=removed)
+            await trio.sleep(profile.cleanup_interval)
+
+    def _workplace(self) -> Workplace:
+        ports = self._ports
+        return Workplace(
+            work_dir=self.profile.work_dir,
+            slots=self.profile.slots,
+            base_environment=ports.base_environment,
+            runner=ports.runner,
+            disk=ports.disk,
+            clock=ports.clock,
+            directories=ports.directories,
+            leftovers=ports.leftovers,
+        )

@@ -1,0 +1,55 @@
+"""Who this agent is and what it offers: everything that the rest needs from configuration and from the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+from attrs import Factory, frozen
+
+GATEWAY_PATH: Final = "/api/v1/gateway/ws"
+
+
+@frozen(slots=True, kw_only=True)
+class Profile:
+    """Durations in seconds. `state_dir` and `work_dir` are absolute and the agent's own."""
+
+    agent_id: str
+    name: str
+    boot_id: str
+    host: str
+    version: str
+    server_url: str
+    state_dir: str
+    work_dir: str
+    slots: int = 5
+    labels: Mapping[str, str] = Factory(dict)
+    metadata: Mapping[str, str] = Factory(dict)
+    heartbeat_interval: float = 30.0
+    check_interval: float = 10.0
+    lost_after_seconds: float = 120.0
+    cleanup_interval: float = 3600.0
+    cleanup_enabled: bool = True
+
+    @property
+    def gateway_url(self) -> str:
+        return f"{self.server_url.rstrip('/')}{GATEWAY_PATH}?agent_id={_quoted(self.agent_id)}"
+
+
+class Gauges(Protocol):
+    """What the machine looks like now, in percent: `cpu_usage`, `memory_usage`, `disk_usage`."""
+
+    def read(self) -> Mapping[str, float]: ...
+
+
+class NoGauges:
+    """Measures nothing."""
+
+    def read(self) -> Mapping[str, float]:
+        return {}
+
+
+def _quoted(text: str) -> str:
+    return "".join(
+        c if (c.isalnum() and c.isascii()) or c in "-._~" else "".join(f"%{b:02X}" for b in c.encode()) for c in text
+    )
