@@ -7,7 +7,7 @@ leave the status as it is (edits, requests, an instance's outcome before the tas
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from enum import IntEnum
 
 from hetuflow.domain.events import TaskEvent
@@ -21,8 +21,8 @@ Edge = tuple[IntEnum | None, type[TaskEvent], IntEnum]
 
 def text() -> str:
     """Return both diagrams as Markdown."""
-    task = _mermaid(_task_edges(), (status for status in TASK_TRANSITIONS if not _leads_on(TASK_TRANSITIONS, status)))
-    instance = _mermaid(_instance_edges(), (status for status, after in INSTANCE_TRANSITIONS.items() if not after))
+    task = _mermaid(_task_edges(), (status for status in TASK_TRANSITIONS if status and status.is_terminal))
+    instance = _mermaid(_instance_edges(), (status for status in INSTANCE_TRANSITIONS if status and status.is_final))
     return f"Task:\n\n{task}\n\nTask instance (one try of a task; a retry makes a new one):\n\n{instance}\n"
 
 
@@ -48,11 +48,7 @@ def _instance_edges() -> Iterator[Edge]:
             yield from ((before, event, after) for after in statuses if after is not before)
 
 
-def _leads_on(table: Mapping[IntEnum | None, Mapping[type[TaskEvent], IntEnum]], status: IntEnum | None) -> bool:
-    return any(after is not status for after in table[status].values())
-
-
-def _mermaid(edges: Iterable[Edge], ends: Iterable[IntEnum | None]) -> str:
+def _mermaid(edges: Iterable[Edge], ends: Iterable[IntEnum]) -> str:
     labels: dict[tuple[str, str], list[str]] = {}
     for before, event, after in edges:
         labels.setdefault((_name(before), _name(after)), []).append(event.__name__)

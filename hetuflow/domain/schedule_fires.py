@@ -7,13 +7,13 @@ server tries.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from attrs import evolve as changed
 
 from hetuflow.domain import schedule_fold as fold
-from hetuflow.domain.commands import CreateTask, FireSchedule
+from hetuflow.domain.commands import CreateTask, FireSchedule, JobSnapshot
 from hetuflow.domain.decider import NOTHING, Address, Decision, Guard
 from hetuflow.domain.enums import JobStatus, TaskTrigger
 from hetuflow.domain.events import (
@@ -48,9 +48,7 @@ def fire(command: FireSchedule, state: ScheduleState, now: datetime) -> Decision
         )
     if not state.is_enabled or state.next_run_at is None or state.next_run_at > now:
         return NOTHING
-    asleep_until = now
-    if command.job.status == JobStatus.ENABLED:
-        asleep_until = min(command.job.enabled_at or state.cursor_at, now)
+    asleep_until = _asleep_until(command.job, state, now)
     skipped = covered(state, asleep_until, "job_disabled")
     for event in skipped:
         state = fold.skipped(state, event)
@@ -58,6 +56,19 @@ def fire(command: FireSchedule, state: ScheduleState, now: datetime) -> Decision
         events: list[ScheduleEvent] = [*skipped, *expiry(state)]
         return Decision(events or [_restated(state, now)], guards=guards)
     return _fired_by_plan(command, state, now, skipped)
+
+
+def _asleep_until(job: JobSnapshot, state: ScheduleState, now: datetime) -> datetime:
+    """Nominal times at or before this found the job switched off.
+
+    A `once` that was created late lies before its own creation, and so perhaps before the job's: it was asked for when
+    the job was already enabled.
+    """
+    if job.status != JobStatus.ENABLED:
+        return now
+    if job.enabled_at is None or job.enabled_at <= state.created_at:
+        return state.cursor_at
+    return min(job.enabled_at, now)
 
 
 def _fired_by_plan(
@@ -75,7 +86,7 @@ def _fired_by_plan(
     opened: dict[Address, Sequence[Event]] = {}
     guards: list[Guard] = [command.job.guard, *command.guards]
     placements = iter(command.placements)
-    for count, (nominal_at, next_run_at) in enumerate(plan.fires_with_next(), state.fire_count + 1):
+    for count, (nominal_at, next_run_at) in enumerate(_fires_with_next(plan), state.fire_count + 1):
         task = CreateTask(
             task_id=task_id_of(state.schedule_id, nominal_at),
             job=command.job,
@@ -106,6 +117,10 @@ def _fired_by_plan(
         fired = changed(state, fire_count=state.fire_count + len(plan.fires), next_run_at=None)
         events += expiry(fired)
     return Decision(events or [_restated(state, now)], opened, tuple(dict.fromkeys(guards)))
+
+
+def _fires_with_next(plan: FirePlan) -> Iterator[tuple[datetime, datetime | None]]:
+    return zip(plan.fires, (*plan.fires[1:], plan.next_run_at), strict=False)  # without fires there is only the next
 
 
 def _misfires(state: ScheduleState, plan: FirePlan) -> list[ScheduleSkipped]:

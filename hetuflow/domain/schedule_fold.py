@@ -42,6 +42,7 @@ def created(state: ScheduleState, event: ScheduleCreated) -> ScheduleState:
         anchor_at=event.anchor_at,
         next_run_at=event.next_run_at,
         cursor_at=cursor_at,
+        created_at=event.created_at,
         **{name: getattr(event, name) for name in EDITABLE},
     )
 

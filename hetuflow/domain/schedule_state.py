@@ -75,6 +75,7 @@ class ScheduleState:
     cursor_at: datetime = BEGINNING
     fire_count: int = 0
     last_run_at: datetime | None = None
+    created_at: datetime = BEGINNING
     is_deleted: bool = False
 
     @property
