@@ -49,27 +49,29 @@ def default_data_dir() -> Path:
 
 
 async def _main(layout: Layout) -> int:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with trio.open_nursery() as nursery:
-            stop = trio.Event()
-
-            async def wait_for_signal() -> None:
-                async for number in signals:
-                    if stop.is_set():
-                        click.echo("stopping; please wait for PostgreSQL to close its files", err=True)
-                    else:
-                        click.echo(f"\n{signal.Signals(number).name}: stopping", err=True)
-                    stop.set()
-                    nursery.cancel_scope.cancel()
-
-            nursery.start_soon(wait_for_signal)
-            click.echo(f"starting PostgreSQL, server and {layout.agents} agent(s) in {layout.data_dir} ...", err=True)
+    running = trio.CancelScope()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(_stop_on_signal, running)
+        click.echo(f"starting PostgreSQL, server and {layout.agents} agent(s) in {layout.data_dir} ...", err=True)
+        with running:
             async with open_cluster(layout) as cluster:
                 click.echo(_welcome(layout, cluster.database_url), err=True)
                 await cluster.failed.wait()
                 raise ClusterError(cluster.failure)
+        nursery.cancel_scope.cancel()
     click.echo(f"stopped; the data are in {layout.data_dir}", err=True)
     return 0
+
+
+async def _stop_on_signal(running: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
+        async for number in signals:
+            if running.cancel_called:
+                click.echo("stopping; please wait for PostgreSQL to close its files", err=True)
+            else:
+                click.echo(f"\n{signal.Signals(number).name}: stopping", err=True)
+            running.cancel()
 
 
 def _welcome(layout: Layout, database_url: str) -> str:

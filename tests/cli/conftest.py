@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from attrs import frozen
+
+from tests.support.dev import Dev, running_dev
+
+
+@pytest.fixture(scope="module")
+def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
+    with running_dev(tmp_path_factory.mktemp("cli") / "data") as running:
+        yield running
+
+
+@frozen
+class Shell:
+    """Runs `hetuflow …` against one server."""
+
+    url: str
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "hetuflow.cli.main", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=os.environ | {"HETUFLOW_SERVER": self.url} | environment,
+        )
+
+    def __call__(self, *arguments: str) -> str:
+        done = self.run(*arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self(*arguments, "--json"))
+
+
+@pytest.fixture
+def hetuflow(dev: Dev) -> Shell:
+    return Shell(dev.url)

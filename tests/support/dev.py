@@ -1,0 +1,85 @@
+"""A `hetuflow dev` of its own for tests that use hetuflow from outside, as a person would."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+from attrs import frozen
+
+from hetuflow.cli.cluster import free_port
+
+READY_SECONDS = 90
+
+
+@frozen
+class Dev:
+    """A running `hetuflow dev`."""
+
+    process: subprocess.Popen[bytes]
+    data_dir: Path
+    http_port: int
+    websocket_port: int
+    log: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.http_port}"
+
+    def stop(self) -> int:
+        """Ctrl-C, and the exit status."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(60)
+
+
+@contextmanager
+def running_dev(data_dir: Path, *arguments: str) -> Iterator[Dev]:
+    """Start it, wait until the server is healthy and its agents are online, stop it at the end."""
+    http_port, websocket_port = free_port(), free_port()
+    log = data_dir.parent / f"{data_dir.name}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "hetuflow.cli.main", "dev", "--data-dir", str(data_dir)),
+                *("--http-port", str(http_port), "--websocket-port", str(websocket_port)),
+                *("--database-port", str(free_port()), *arguments),
+            ],
+            stdout=output,
+            stderr=output,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            env=os.environ | {"COLUMNS": "200"},
+        )
+    dev = Dev(process, data_dir, http_port, websocket_port, log)
+    try:
+        _until_ready(dev)
+        yield dev
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _until_ready(dev: Dev) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        if dev.process.poll() is not None:
+            raise AssertionError(f"hetuflow dev ended: {dev.log.read_text(errors='replace')}")
+        try:
+            if httpx.get(f"{dev.url}/api/v1/gateway/status", timeout=5).json().get("online_agents"):
+                return
+        except (httpx.TransportError, ValueError):
+            pass
+        time.sleep(0.05)
+    raise AssertionError(f"hetuflow dev was not ready: {dev.log.read_text(errors='replace')}")
