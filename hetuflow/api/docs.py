@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib.resources import files
 
 from hetuflow.api.call import Call, Reply
@@ -39,9 +40,14 @@ async def style(call: Call) -> Reply:
 
 
 async def openapi(call: Call) -> Reply:
+    return Reply(content=_document(call.rooms.identity.version))
+
+
+@lru_cache(maxsize=1)
+def _document(version: str) -> bytes:
     from hetuflow.api.endpoints import ENDPOINTS as ALL  # the table that this endpoint is a row of
 
-    return Reply(content=write_json(document(ALL, call.rooms.identity.version)))
+    return write_json(document(ALL, version))
 
 
 ENDPOINTS = (

@@ -234,14 +234,18 @@ class Collection:
 
     # --- describing ---------------------------------------------------------------------------------------------
 
-    def schema(self) -> Schema:
-        """The JSON Schema of the request."""
-        one = {
+    def filter_schema(self) -> Schema:
+        """The JSON Schema of one alternative."""
+        return {
             "type": "object",
             "description": "fields are ANDed, operators of one field are ANDed",
             "properties": {name: _field_schema(known) for name, known in self.names.items()},
             "additionalProperties": any(known.type is FieldType.JSON for known in self.fields),
         }
+
+    def schema(self) -> Schema:
+        """The JSON Schema of the request; refers to that of the filter as `<title>Filter`."""
+        one = {"$ref": f"#/components/schemas/{self.title}Filter"}
         return {
             "type": "object",
             "properties": {

@@ -71,6 +71,7 @@ class Components:
     def request(self, shape: Shape | Collection) -> Schema:
         if isinstance(shape, Collection):
             self.schemas.setdefault(shape.title, shape.schema())
+            self.schemas.setdefault(f"{shape.title}Filter", shape.filter_schema())
             return {"$ref": f"#/components/schemas/{shape.title}"}
         return self._shape(shape, is_request=True)
 

@@ -83,14 +83,24 @@ def distance(left: str, right: str) -> int:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name with the fewest edits, the first of equals; None when nothing is known."""
+    """The known name with the fewest edits; None when nothing is known.
+
+    Of equals one that only lacks or adds letters (`lke` is rather `like` than `lte`), then the first.
+    """
     wanted = plain(name)[:64]
-    best: tuple[int, str] | None = None
+    best: tuple[tuple[int, bool], str] | None = None
     for candidate in known:
-        edits = distance(wanted, plain(candidate))
-        if best is None or edits < best[0]:
-            best = (edits, candidate)
+        spelled = plain(candidate)
+        rank = (distance(wanted, spelled), not (_within(wanted, spelled) or _within(spelled, wanted)))
+        if best is None or rank < best[0]:
+            best = (rank, candidate)
     return best[1] if best else None
+
+
+def _within(letters: str, word: str) -> bool:
+    """Whether the letters occur in the word in that order."""
+    rest = iter(word)
+    return all(letter in rest for letter in letters)
 
 
 def resembles(name: str, known: str) -> bool:

@@ -148,7 +148,7 @@ class BodyReader:
             raise self._too_large(bytes_max)
         body = bytearray()
         with trio.move_on_after(seconds) as scope:
-            async for chunk in self._chunks():
+            while (chunk := await self._next()) is not None:
                 body += chunk
                 if len(body) > bytes_max:
                     await self.discard()
@@ -164,19 +164,22 @@ class BodyReader:
             return
         dropped = 0
         with trio.move_on_after(seconds):
-            async for chunk in self._chunks():
+            while (chunk := await self._next()) is not None:
                 dropped += len(chunk)
                 if dropped > DISCARDED_BYTES_MAX:
                     return
 
-    async def _chunks(self) -> Any:
-        while not self._done:
-            message = await self.receive()
-            if message["type"] == "http.disconnect":
-                self._done = True
-                raise Disconnected
-            self._done = not message.get("more_body", False)
-            yield message.get("body", b"")
+    async def _next(self) -> bytes | None:
+        """The next piece; None after the last."""
+        if self._done:
+            return None
+        message = await self.receive()
+        if message["type"] == "http.disconnect":
+            self._done = True
+            raise Disconnected
+        self._done = not message.get("more_body", False)
+        chunk: bytes = message.get("body", b"")
+        return chunk
 
     def _too_large(self, bytes_max: int) -> ApiError:
         return ApiError(413, f"the body is larger than {bytes_max} bytes", {"bytes_max": bytes_max})

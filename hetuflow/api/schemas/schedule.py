@@ -163,6 +163,7 @@ def check_schedule(given: Given, problems: Problems, stored: Mapping[str, Any], 
         members["schedule_kind"] = int(ScheduleKind.INTERVAL)
         if members.setdefault("max_count", 1) != 1:
             problems.add(given.path("max_count"), f"must be 1 for kind once, got {shown(members['max_count'])}")
+            members["max_count"] = 1
     merged = {**stored, **members}
     kind = merged.get("schedule_kind")
     start: datetime | None = merged.get("start_time")

@@ -1,0 +1,146 @@
+"""The API over the memory store with the real actors, scheduler and gateway: what no filter's SQL is needed for.
+
+`FoldedRows` folds the whole log with the projections' own Python interpreter at every read: slow, and never behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import trio
+from attrs import frozen
+
+from eventstore.memory import MemoryStore
+from hetuflow.api import Identity, Rooms, create_app
+from hetuflow.api.filters import Comparison, PageRequest
+from hetuflow.api.rooms import BadCursor, Chunk, Row, RowPage, Tail
+from hetuflow.core import Core, CoreSettings, open_core
+from hetuflow.domain.decider import Address
+from hetuflow.gateway.settings import GatewaySettings
+from hetuflow.ports.real import SystemClock, SystemIds
+from projections.fold import Tables
+from projections.tables import LIVE_TABLES
+
+from tests.api.client import Client
+
+OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "eq": lambda value, wanted: value == wanted,
+    "in": lambda value, wanted: value in wanted,
+}
+
+
+class FoldedRows:
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    async def _tables(self) -> Tables:
+        tables = Tables(LIVE_TABLES)
+        tables.apply(await self._store.read_all(limit=1_000_000))
+        return tables
+
+    async def _rows(self, collection: str) -> list[Row]:
+        tables = await self._tables()
+        return list(tables.folds[collection].rows().values())
+
+    async def reached(self, position: int, seconds: float) -> int:
+        return await self._store.head()
+
+    async def page(self, collection: str, request: PageRequest) -> RowPage:
+        rows = await self._rows(collection)
+        for alternative in request.alternatives:
+            rows = [row for row in rows if all(_holds(row, each) for each in alternative)]
+        rows.sort(key=lambda row: (row["created_at"], str(row["id"])), reverse=True)
+        if request.after is not None:
+            if not request.after.isdigit():
+                raise BadCursor
+            start = int(request.after)
+        else:
+            start = request.offset
+        found = rows[start : start + request.limit]
+        end = start + len(found)
+        has_more = end < len(rows)
+        total = None if request.after is not None else len(rows)
+        return RowPage(rows=found, total=total, has_more=has_more, next=str(end) if has_more else None)
+
+    async def get(self, collection: str, key: str) -> Row | None:
+        return next((row for row in await self._rows(collection) if str(row["id"]) == key), None)
+
+    async def tally(self, collection: str, column: str) -> Mapping[Any, int]:
+        counts: dict[Any, int] = {}
+        for row in await self._rows(collection):
+            counts[row[column]] = counts.get(row[column], 0) + 1
+        return counts
+
+
+def _holds(row: Row, comparison: Comparison) -> bool:
+    if comparison.field.column == "enabled":
+        return (row["status"] == 100) == comparison.value
+    return OPERATORS[comparison.operator](row[comparison.field.column], comparison.value)
+
+
+class NoOutput:
+    """Nothing was printed."""
+
+    async def store(self, chunks: Sequence[Any]) -> None:
+        raise AssertionError("no agent prints here")
+
+    async def tails(self, instance_ids: Sequence[str], bytes_max: int) -> Mapping[str, Tail]:
+        return {}
+
+    async def totals(self, instance_id: str) -> Mapping[str, int]:
+        return {}
+
+    async def chunks(self, instance_id: str, **_: Any) -> Sequence[Chunk]:
+        return []
+
+
+@frozen(slots=True)
+class World:
+    client: Client
+    core: Core
+    store: MemoryStore
+    rooms: Rooms
+
+
+@asynccontextmanager
+async def memory_world(**identity: Any) -> AsyncIterator[World]:
+    clock, ids = SystemClock(), SystemIds()
+    store = MemoryStore(clock.now)
+    rows = FoldedRows(store)
+
+    async def find_open(position: int) -> Sequence[Address]:
+        return []
+
+    async def schedules_of(job_id: str, position: int) -> Sequence[str]:
+        return [str(row["id"]) for row in await rows._rows("schedules") if row["job_id"] == job_id]
+
+    settings = CoreSettings(
+        server_name="test", version="0", address="127.0.0.1:0", gateway=GatewaySettings(server_id="server-1")
+    )
+    async with open_core(
+        store, NoOutput(), clock, ids, settings, find_open=find_open, schedules_of=schedules_of
+    ) as core:
+        rooms = Rooms(
+            identity=Identity(
+                server_id="server-1",
+                server_name="test",
+                version="0.1.0",
+                started_at=datetime.now(UTC),
+                started=trio.current_time(),
+                http_port=8080,
+                websocket_port=8081,
+                **identity,
+            ),
+            system=core.system,
+            store=store,
+            rows=rows,
+            scheduler=core.scheduler,
+            output=NoOutput(),
+            agents=core.gateway,
+            clock=clock,
+            ids=ids,
+        )
+        yield World(Client(create_app(rooms)), core, store, rooms)
