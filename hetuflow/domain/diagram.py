@@ -13,8 +13,8 @@ from enum import IntEnum
 from hetuflow.domain.events import TaskEvent
 from hetuflow.domain.task_transitions import INSTANCE_TRANSITIONS, TASK_TRANSITIONS
 
-BEGIN = "<!-- lifecycle diagrams: begin, written by python -m hetuflow.domain.diagram -->"
-END = "<!-- lifecycle diagrams: end -->"
+BEGIN = "<!-- diagram:begin -->"
+END = "<!-- diagram:end -->"
 
 Edge = tuple[IntEnum | None, type[TaskEvent], IntEnum]
 

@@ -26,7 +26,7 @@ from hetuflow.domain.commands import (
     RetryTask,
     UpdateTask,
 )
-from hetuflow.domain.config import checked, effective, required_labels
+from hetuflow.domain.config import DEFAULTS, checked, effective, required_labels
 from hetuflow.domain.decider import NOTHING, Decision, Guard, Intent, Occupy, Offer, Placement, Send, Stop
 from hetuflow.domain.enums import InstanceStatus, TaskStatus
 from hetuflow.domain.environment import dispatch_order, merged
@@ -120,7 +120,7 @@ def _created(command: CreateTask, now: datetime) -> TaskCreated:
         scheduled_at=command.scheduled_at or command.nominal_at or now,
         environment=environment,
         parameters=command.parameters,
-        config=effective(job.config, overrides),
+        config=_effective(job.config, overrides),
         agent_id=job.agent_id or None,
         retry_count=command.retry_count,
         dependencies=command.dependencies,
@@ -129,6 +129,13 @@ def _created(command: CreateTask, now: datetime) -> TaskCreated:
         attempt=1,
         created_at=now,
     )
+
+
+def _effective(job_config: Mapping[str, Any], overrides: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The job's own, which is effective, unless something is laid over it or a member is newer than the job."""
+    if not overrides and DEFAULTS.keys() <= job_config.keys():
+        return job_config
+    return effective(job_config, overrides)
 
 
 def _refuse_dependencies(dependencies: Mapping[str, Any] | None) -> None:
@@ -281,7 +288,7 @@ def _delete(command: DeleteTask, state: TaskState, now: datetime) -> Decision:
     if state.is_terminal:
         return Decision([deleted])
     if not command.cascade:
-        raise Rejected("has_open_instances", "the task has not ended; use ?cascade=cancel", {"count": 1})
+        raise Rejected("has_open_tasks", "the task has not ended; ?cascade=cancel cancels it first", {"count": 1})
     if state.live_instance is None:
         return Decision([*task_outcomes.cancelled(state, now, "cascade", None), deleted])
     if state.cancel is None:

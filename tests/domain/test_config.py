@@ -30,6 +30,10 @@ def test_a_known_member_that_is_null_is_not_given_and_an_open_one_is() -> None:
     assert (merged["timeout"], merged["cmd"], merged["labels"], merged["open"]) == (3600, "x", None, None)
 
 
+def test_a_whole_config_of_nulls_is_the_defaults() -> None:
+    assert effective(dict.fromkeys(DEFAULTS)) == effective({})
+
+
 def test_the_layers_are_not_changed() -> None:
     job, overrides = {"args": ["a"]}, {"timeout": 1}
     effective(job, overrides)["args"].append("b")

@@ -89,6 +89,12 @@ def test_what_is_sent_overrides_the_job_member_by_member() -> None:
     assert (created.name, created.namespace_id, created.agent_id) == ("mine", "team", "pin")
 
 
+def test_a_member_that_is_newer_than_the_job_gets_its_default() -> None:
+    config = a_job().config
+    old = evolve(a_job(), config={name: value for name, value in config.items() if name != "labels"})
+    assert given(TASK).when(a_create(old)).event(TaskCreated).config == config
+
+
 def test_with_a_placement_a_due_task_is_claimed_and_dispatched_in_the_same_append() -> None:
     outcome = given(TASK).when(a_create(placement=PLACEMENT)).then(TaskCreated, TaskLocked, TaskDispatched)
     assert outcome.decision.guards == (a_job().guard, LEASE)
@@ -499,7 +505,7 @@ def test_what_has_ended_is_deleted_once(status: TaskStatus) -> None:
 
 @pytest.mark.parametrize("status", OPEN)
 def test_what_has_not_ended_is_not_deleted(status: TaskStatus) -> None:
-    a_task(status).when(DeleteTask()).then_rejected("has_open_instances", count=1)
+    a_task(status).when(DeleteTask()).then_rejected("has_open_tasks", count=1)
 
 
 @pytest.mark.parametrize("status", NOT_LIVE)
