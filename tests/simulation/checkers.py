@@ -21,6 +21,7 @@ from hetuflow.actors import Reading
 from hetuflow.actors.catalogue import event_codec
 from hetuflow.domain.decider import Address
 from hetuflow.domain.deciders import DECIDERS
+from projections.fold import Tables
 from tests.support.processes import Running
 
 if TYPE_CHECKING:
@@ -89,6 +90,32 @@ class Verdict:
             reading = readings.get(address)
             if reading is None or reading.version != len(stream) or reading.state != state:
                 self.fail("L3", f"the actor of {name} is not the fold of its stream")
+
+    def check_rows(self, readings: Mapping[Address, Reading[Any]], tables: Tables) -> None:
+        """L3: the tables show what the actors say of themselves."""
+        tasks, instances = tables.folds["tasks"].rows(), tables.folds["task_instances"].rows()
+        schedules = tables.folds["schedules"].rows()
+        for address, reading in readings.items():
+            state = reading.state
+            if address.category == "task" and state.exists:
+                shown = tasks[address.id]
+                self._same(address, "status", int(state.status), shown["status"])
+                self._same(address, "retry_count", state.retry_count, shown["retry_count"])
+                self._same(address, "instance", state.instance.instance_id, str(shown["instance_id"]))
+                for instance in (*state.past, state.instance):
+                    row = instances[instance.instance_id]
+                    self._same(address, "instance status", int(instance.status), row["status"])
+                    self._same(address, "epoch", instance.epoch, row["epoch"])
+            elif address.category == "schedule" and state.exists:
+                shown = schedules[address.id]
+                self._same(address, "status", int(state.status), shown["status"])
+                self._same(address, "fire_count", state.fire_count, shown["fire_count"])
+                self._same(address, "next_run_at", state.next_run_at, shown["next_run_at"])
+
+    def _same(self, address: Address, what: str, state: object, row: object) -> None:
+        self.note("rows compared")
+        if state != row:
+            self.fail("L3", f"{what} of {address.stream_id} is {state!r}, the table says {row!r}")
 
 
 def data_of(event: RecordedEvent) -> dict[str, Any]:
@@ -348,7 +375,7 @@ def check_slots(cluster: Cluster, verdict: Verdict) -> None:
         if host.machine.most_at_once == host.slots:
             verdict.note("machines that were full")
     if cluster.server is not None and is_quiet(cluster):
-        agenda = cluster.server.agenda.status()
+        agenda = cluster.server.core.scheduler.status().agenda
         if agenda.instances or agenda.reserved:
             verdict.fail("T6", "slots are held although nothing runs", agenda)
 

@@ -9,27 +9,25 @@ from __future__ import annotations
 import logging
 import random
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Mapping, Sequence
 
 import trio
 from attrs import define, field
 
 from agent.daemon import Agent, Ports
 from agent.profile import Profile
-from eventstore.errors import EventStoreError, StoreTimeout, StoreUnavailable
+from eventstore.errors import StoreTimeout, StoreUnavailable
 from eventstore.event import Appended, Claim
 from eventstore.memory import MemoryLog, MemoryStore
 from hetuflow.actors import ActorSystem, Limits
-from hetuflow.actors.catalogue import event_codec
-from hetuflow.domain.commands import StartServer
+from hetuflow.core import Core, CoreSettings, open_core
 from hetuflow.domain.decider import Address
-from hetuflow.domain.deciders import DECIDERS
-from hetuflow.gateway.gateway import Gateway
 from hetuflow.gateway.settings import GatewaySettings
 from hetuflow.protocol.messages import Output
-from hetuflow.scheduler.agenda import Agenda
-from hetuflow.scheduler.outside import Outside
-from hetuflow.scheduler.scheduler import Scheduler
+from projections.definition import Table
+from projections.fold import Tables
+from projections.open_work import OPEN_WORK
+from projections.schedules import SCHEDULES
 from tests.simulation.checkers import unfinished_tasks
 from tests.support.disk import Life, MemoryDisk
 from tests.support.network import MemoryNetwork
@@ -100,43 +98,57 @@ class MemoryOutput:
 
 
 class Server:
-    """One life of a server."""
+    """One life of a server: the real composition, over a store of its own on the common log."""
 
     def __init__(self, cluster: Cluster, life_number: int) -> None:
         self.cluster = cluster
-        clock, ids = cluster.clock, SeededIds(f"{cluster.seed} server {life_number}", cluster.clock)
-        self.store = MemoryStore(clock.now, log=cluster.log, hooks=cluster.store_faults)
-        self.agenda = Agenda(SERVER)
-        self.outside = Outside(self.agenda)
-        self.ids = ids
-        limits = Limits(warm_cells=cluster.warm_cells)
-        self.system = ActorSystem(self.store, event_codec(), DECIDERS, self.outside, clock, ids, limits)
-        self.scheduler = Scheduler(self.system, self.agenda, self.outside, clock, SERVER)
-        settings = GatewaySettings(
-            server_id=SERVER,
-            lease_seconds=LEASE_SECONDS,
-            heartbeat_seconds=HEARTBEAT_SECONDS,
-            check_seconds=CHECK_SECONDS,
-        )
-        self.gateway = Gateway(self.system, self.scheduler, cluster.output, clock, ids, settings)
-        self.scheduler.connect(self.gateway)
-        self._scope = trio.CancelScope()
+        self.store = MemoryStore(cluster.clock.now, log=cluster.log, hooks=cluster.store_faults)
         self.ended = trio.Event()
+        self._ids = SeededIds(f"{cluster.seed} server {life_number}", cluster.clock)
+        self._scope = trio.CancelScope()
+        self._core: Core | None = None
+
+    @property
+    def core(self) -> Core:
+        """Raises `LookupError` while the server starts."""
+        if self._core is None:
+            raise LookupError("the server is starting")
+        return self._core
+
+    @property
+    def system(self) -> ActorSystem:
+        return self.core.system
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """As the composition root does: actors, leases, everything open activated, duties, then the agents."""
+        cluster = self.cluster
+        settings = CoreSettings(
+            server_name=SERVER,
+            version="0",
+            address=ADDRESS,
+            gateway=GatewaySettings(
+                server_id=SERVER,
+                lease_seconds=LEASE_SECONDS,
+                heartbeat_seconds=HEARTBEAT_SECONDS,
+                check_seconds=CHECK_SECONDS,
+            ),
+            limits=Limits(warm_cells=cluster.warm_cells),
+        )
         try:
             with self._scope:
-                async with trio.open_nursery() as nursery:
-                    await nursery.start(self.system.run)
-                    await _patiently(lambda: self.system.ask(Address("server", SERVER), self._started()))
-                    await self.scheduler.leases.take_all()
-                    await _patiently(lambda: self.system.activate(self.cluster.addresses()))
-                    await nursery.start(self.scheduler.run)
-                    listener = self.cluster.network.listener(ADDRESS)
-                    await nursery.start(listener.serve, self.gateway.serve_connection)
-                    task_status.started()
-                    await trio.sleep_forever()
+                async with open_core(
+                    self.store,
+                    cluster.output,
+                    cluster.clock,
+                    self._ids,
+                    settings,
+                    find_open=self._find_open,
+                    schedules_of=self._schedules_of,
+                ) as self._core:
+                    listener = cluster.network.listener(ADDRESS)
+                    async with trio.open_nursery() as nursery:
+                        await nursery.start(listener.serve, self._core.gateway.serve_connection)
+                        task_status.started()
+                        await trio.sleep_forever()
         finally:
             self.ended.set()
 
@@ -146,8 +158,16 @@ class Server:
             self.cluster.network.drop(host)
         self._scope.cancel()
 
-    def _started(self) -> StartServer:
-        return StartServer(server_id=SERVER, name=SERVER, address=ADDRESS, version="0")
+    async def _find_open(self, position: int) -> Sequence[Address]:
+        """What the table of open work says: the same definition, folded in Python."""
+        await self.cluster.store_faults.before_read("open work")
+        rows = self.cluster.tables({"open_work": OPEN_WORK}).folds["open_work"].rows()
+        return [Address.of_stream(str(name)) for name in rows]
+
+    async def _schedules_of(self, job_id: str, position: int) -> Sequence[str]:
+        await self.cluster.store_faults.before_read("schedules of a job")
+        rows = self.cluster.tables({"schedules": SCHEDULES}).folds["schedules"].rows()
+        return [str(key) for key, row in rows.items() if row["job_id"] == job_id]
 
 
 class Host:
@@ -246,8 +266,14 @@ class Cluster:
         self.network = MemoryNetwork(self.rng)
 
     def addresses(self) -> list[Address]:
-        """Every actor of the log, as the server's open work would name those that matter."""
+        """Every actor of the log."""
         return [Address.of_stream(name) for name in self.log.streams]
+
+    def tables(self, definitions: Mapping[str, Table]) -> Tables:
+        """The tables as of now."""
+        tables = Tables(definitions)
+        tables.apply(self.log.events)
+        return tables
 
     def unfinished(self) -> list[str]:
         return unfinished_tasks(self.log)
@@ -270,13 +296,3 @@ class Cluster:
         await self.nursery.start(host.machine.run)
         await host.start()
         return host
-
-
-async def _patiently(ask: Callable[[], Awaitable[object]]) -> None:
-    """What a starting server does while the database is not there: wait and ask again."""
-    while True:
-        try:
-            await ask()
-            return
-        except EventStoreError:
-            await trio.sleep(0.5)
