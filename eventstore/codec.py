@@ -26,7 +26,6 @@ from eventstore.event import EVENT_BYTES_MAX, NewEvent, RecordedEvent
 from eventstore.upcaster import Upcaster, upcast
 from eventstore.version import check_escapes
 
-
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 

@@ -307,6 +307,6 @@ def _given_up(pending: PendingAppend, cause: EventStoreError) -> EventStoreError
     """What is known about an append nobody will try again."""
     if pending.maybe_written:
         return StoreTimeout(f"{StoreTimeout.__doc__} ({cause})")
-    if isinstance(cause, StoreTimeout):
+    if isinstance(cause, (StoreTimeout, StartError)):
         return StoreUnavailable(f"{StoreUnavailable.__doc__} ({cause})")
     return cause

@@ -89,6 +89,15 @@ def translated() -> Iterator[None]:
         raise ours from exc
 
 
+def was_refused(exc: EventStoreError) -> bool:
+    """Did the server itself say that it did nothing (read only, out of space)? Else the connection was lost: unknown.
+
+    Not 57P and 58: a backend that is told to end may have committed before.
+    """
+    cause = exc.__cause__
+    return isinstance(cause, asyncpg.PostgresError) and (cause.sqlstate or "")[:2] in ("25", "53")
+
+
 def is_data_error(exc: SqlError) -> bool:
     """Is a value to blame, so that the other half of the batch may go through?"""
     return exc.sqlstate[:2] in ("22", "23")

@@ -49,7 +49,9 @@ class Notifications:
             before = self.connections
             try:
                 await self._bridge.call(self._listen)
-            except EventStoreError as exc:
+            except Exception as exc:  # also a defect: hints are only hints, the poll of the next connection covers them
+                if not isinstance(exc, EventStoreError):
+                    log.exception("notifications failed")
                 if self.connections > before:
                     backoff_seconds, told = BACKOFF_SECONDS_MIN, False
                 if not told:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from eventstore.errors import SqlError, StoreClosed, StoreTimeout, StoreUnavailable
+from eventstore.errors import SqlError, StartError, StoreClosed, StoreTimeout, StoreUnavailable
 from eventstore.postgres.bridge import Bridge
 from eventstore.postgres.connection import (
     TranslatedConnection,
@@ -46,6 +46,7 @@ class Pool:
         self._busy: list[_Pooled] = []
         self._places: asyncio.Semaphore | None = None  # made in the thread, whose loop it belongs to
         self._closed = False
+        self.opened = False  # from then on nothing is a start error any more
 
     def __repr__(self) -> str:
         return f"<Pool {len(self._busy)} busy, {len(self._idle)} idle of {self._settings.pool_size}>"
@@ -87,8 +88,23 @@ class Pool:
             pooled = self._idle.pop()
             if not pooled.connection.is_closed():
                 return pooled
-        connection = await connect(self._url, self._settings, "pool", role=self._settings.role)
+        connection = await self.connect("pool", self._settings.statement_seconds_max)
         return _Pooled(connection, self._settings.statement_seconds_max)
+
+    async def connect(self, purpose: str, statement_seconds_max: float) -> Any:
+        """A new connection; of an open store every failure is `StoreUnavailable`."""
+        try:
+            return await connect(
+                self._url,
+                self._settings,
+                purpose,
+                statement_seconds_max=statement_seconds_max,
+                role=self._settings.role,
+            )
+        except StartError as exc:
+            if self.opened:
+                raise StoreUnavailable(str(exc)) from exc
+            raise
 
     def _give_back(self, pooled: _Pooled) -> None:
         if pooled.connection.is_closed():
@@ -103,7 +119,7 @@ class PooledDatabase:
     """`Database` for trio: each call is one crossing of the bridge."""
 
     def __init__(self, bridge: Bridge, url: str, settings: PostgresSettings) -> None:
-        self._bridge, self._url, self._settings = bridge, url, settings
+        self._bridge, self._settings = bridge, settings
         self.pool = Pool(url, settings)
 
     async def fetch(self, sql: str, *args: Any, timeout_seconds: float = 10.0) -> Sequence[Any]:
@@ -132,9 +148,7 @@ class PooledDatabase:
         await self._bridge.call(self.pool.close)
 
     async def _dedicated(self, work: Callable[[Connection], Awaitable[T]], seconds: float) -> T:
-        connection = await connect(
-            self._url, self._settings, "maintenance", statement_seconds_max=seconds, role=self._settings.role
-        )
+        connection = await self.pool.connect("maintenance", seconds)
         try:
             with translated(), silence_limit(connection, seconds):
                 return await uncancelled(connection, _awaited(work, connection))

@@ -137,6 +137,7 @@ class PostgresStore:
 
         self._origin = await self._database.read(look)
         await self._appender.prepare()
+        self._database.pool.opened = True
 
     async def _run(self, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
         """Write until `_flush`. Shielded: an append survives its caller, only the stop ends the writer, in its order."""

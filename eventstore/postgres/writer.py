@@ -10,7 +10,7 @@ from uuid import UUID
 from eventstore.errors import EventStoreError, StoreTimeout, StoreUnavailable
 from eventstore.postgres.batch import Columns, Verdict
 from eventstore.postgres.connection import Connect, silence_limit, uncancelled
-from eventstore.postgres.errors import translated
+from eventstore.postgres.errors import translated, was_refused
 from eventstore.postgres.statements import statement
 
 T = TypeVar("T")
@@ -38,8 +38,8 @@ class WriterConnection:
             try:
                 with translated():
                     row = await uncancelled(connection, self._append.fetchrow(*columns.arguments(), self._origin()))
-            except StoreUnavailable as exc:  # it was sent
-                raise self._lost(StoreTimeout(f"the answer to an append was lost: {exc}")) from exc
+            except StoreUnavailable as exc:
+                raise self._lost(exc if was_refused(exc) else StoreTimeout(f"the answer was lost: {exc}")) from exc
             except StoreTimeout as exc:  # ended by the server's timeout, and therefore rolled back
                 raise StoreUnavailable(f"the append took too long: {exc}") from exc
         lost = dict(zip(row["lost_claim"] or (), row["lost_actual"] or (), strict=True))

@@ -220,8 +220,8 @@ class EmbeddedPostgres:
         except (OSError, ValueError, IndexError):
             return False
         if not _is_postmaster(pid, self.data_dir):
-            # After a restart of the machine or the container the number may be any process: PostgreSQL would then
-            # refuse to start. We hold the lock, so nobody else can have started one.
+            # After a restart of the machine or the container the number may be any process, and PostgreSQL would
+            # refuse to start. Never removed while a server might run there: that file is what protects the directory.
             pidfile.unlink(missing_ok=True)
             return False
         port = int(lines[3]) if len(lines) > 3 and lines[3].isdigit() else 0
@@ -385,17 +385,22 @@ def _is_free(port: int) -> bool:
 
 
 def _is_postmaster(pid: int, data_dir: Path) -> bool:
-    """Does `pid` run, and is it a server on that directory?"""
+    """Does `pid` run, and may it be a server on that directory? (A postmaster's working directory is its data directory.)"""
+    process = Path(f"/proc/{pid}")
+    if not Path("/proc/self/stat").exists():  # macOS
+        answer = subprocess.run(["ps", "-p", str(pid), "-o", "command="], capture_output=True, text=True, check=False)
+        return "postgres" in answer.stdout
     try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        return state != "Z" and str(data_dir).encode() in command
+        state = (process / "stat").read_text().rpartition(")")[2].split()[0]
+        program = (process / "cmdline").read_bytes().partition(b"\0")[0]
     except OSError:
-        pass
-    if Path("/proc/self/stat").exists():
         return False
-    answer = subprocess.run(["ps", "-p", str(pid), "-o", "command="], capture_output=True, text=True, check=False)
-    return str(data_dir) in answer.stdout
+    if state == "Z" or not program.rpartition(b"/")[2].startswith((b"postgres", b"postmaster")):
+        return False
+    try:
+        return (process / "cwd").samefile(data_dir)
+    except OSError:
+        return True  # somebody else's process: it cannot be ruled out
 
 
 def _reason(log: str) -> str:

@@ -6,9 +6,11 @@ HETUFLOW_TEST_DATABASE_URL, whose user must be allowed to create databases.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -98,6 +100,9 @@ def running_server(binaries: Path | None = None) -> Iterator[Server]:
         process.start()
         yield Server(process.url, process)
     finally:
+        with contextlib.suppress(ProcessLookupError):
+            if process.pid:
+                os.kill(process.pid, signal.SIGQUIT)  # nobody needs what is in it: no checkpoint
         process.stop()
         shutil.rmtree(directory, ignore_errors=True)
 
