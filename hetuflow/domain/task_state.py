@@ -18,9 +18,17 @@ REMEMBERED_MAX = 16
 within one session, so a handful is enough; what is forgotten is refused once more, never obeyed."""
 
 
+REQUEUE_PAUSE_SECONDS_MAX = 60
+"""Longest pause before a run that was taken back again and again is offered once more."""
+
+
 @frozen(slots=True)
 class Instance:
-    """One try of the task. `epoch` and `agent_id` are those of its last dispatch: 0 and None before the first."""
+    """One try of the task. `epoch` and `agent_id` are those of its last dispatch: 0 and None before the first.
+
+    `requeues` counts dispatches that came to nothing; `paused_until_at` is when it may be dispatched again because of
+    them.
+    """
 
     instance_id: str
     attempt: int
@@ -33,6 +41,9 @@ class Instance:
     exit_code: int | None = None
     signal: int | None = None
     reason: str | None = None
+    dispatched_at: datetime | None = None
+    requeues: int = 0
+    paused_until_at: datetime | None = None
 
     @property
     def is_live(self) -> bool:
@@ -100,5 +111,9 @@ class TaskState:
     def not_before_at(self) -> datetime:
         """The open instance is not started before this."""
         assert self.spec is not None
-        scheduled_at = self.spec.scheduled_at
-        return scheduled_at if self.retry_at is None else max(self.retry_at, scheduled_at)
+        at = self.spec.scheduled_at
+        if self.retry_at is not None:
+            at = max(at, self.retry_at)
+        if self.instance is not None and self.instance.paused_until_at is not None:
+            at = max(at, self.instance.paused_until_at)
+        return at

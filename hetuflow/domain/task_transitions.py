@@ -9,6 +9,7 @@ provably never started.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any, TypeAlias
 
 from attrs import evolve as changed
@@ -36,7 +37,7 @@ from hetuflow.domain.events import (
     TaskUpdated,
 )
 from hetuflow.domain.report_digest import digest_of
-from hetuflow.domain.task_state import REMEMBERED_MAX, CancelRequest, Instance, TaskState
+from hetuflow.domain.task_state import REMEMBERED_MAX, REQUEUE_PAUSE_SECONDS_MAX, CancelRequest, Instance, TaskState
 from hetuflow.domain.transition import IllegalTransition
 
 PENDING = TaskStatus.PENDING
@@ -230,12 +231,29 @@ def _locked(state: TaskState, event: TaskLocked, status: TaskStatus) -> TaskStat
 def _dispatched(state: TaskState, event: TaskDispatched, status: TaskStatus) -> TaskState:
     if event.epoch <= state.epoch:
         raise IllegalTransition("task", state.status, TaskDispatched, f"epoch {event.epoch} is not above {state.epoch}")
-    instance = _moved(state, event, agent_id=event.agent_id, session=event.session, epoch=event.epoch)
+    instance = _moved(
+        state,
+        event,
+        agent_id=event.agent_id,
+        session=event.session,
+        epoch=event.epoch,
+        dispatched_at=event.dispatched_at,
+    )
     return _advanced(state, status, instance=instance, epoch=event.epoch, retry_at=None)
 
 
 def _requeued(state: TaskState, event: TaskRequeued, status: TaskStatus) -> TaskState:
-    return _advanced(state, status, instance=_moved(state, event, agent_id=None, session=None))
+    """The first time it is offered again at once; then after a pause that doubles from one second.
+
+    An agent that takes nothing although it looks free would otherwise be asked, and the log written, without end.
+    """
+    assert state.instance is not None
+    at, requeues = state.instance.dispatched_at, state.instance.requeues
+    paused_until_at = None
+    if requeues and at is not None:
+        paused_until_at = at + timedelta(seconds=min(2 ** min(requeues - 1, 10), REQUEUE_PAUSE_SECONDS_MAX))
+    instance = _moved(state, event, agent_id=None, session=None, requeues=requeues + 1, paused_until_at=paused_until_at)
+    return _advanced(state, status, instance=instance)
 
 
 def _started(state: TaskState, event: InstanceStarted, status: TaskStatus) -> TaskState:

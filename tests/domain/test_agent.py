@@ -137,6 +137,16 @@ def test_labels_set_here_replace_the_declared_ones_across_reconnections() -> Non
     assert (cleared.labels_set, cleared.effective_labels) == (None, {"env": "dev"})
 
 
+def test_metadata_set_here_replace_the_declared_ones_too() -> None:
+    assert connected.event(AgentRegistered).effective_metadata == connected.state.metadata == {"rack": "7"}
+    updated = connected.when(UpdateAgent(changes={"metadata": {"floor": "2"}}))
+    event = updated.event(AgentUpdated)
+    assert event.metadata_set == event.effective_metadata == updated.state.metadata == {"floor": "2"}
+    assert (event.labels_set, event.effective_labels, event.changed) == (None, {"env": "prod"}, ("metadata",))
+    again = updated.when(evolve(AGAIN, incarnation=2)).event(AgentRegistered)
+    assert (again.effective_metadata, again.reported_metadata) == ({"floor": "2"}, {"rack": "7"})
+
+
 def test_an_empty_set_of_labels_is_not_the_same_as_none_set() -> None:
     outcome = connected.when(UpdateAgent(changes={"labels": {}}))
     assert outcome.intent(Available).labels == ()

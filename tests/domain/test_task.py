@@ -39,7 +39,7 @@ from hetuflow.domain.events import (
 )
 from hetuflow.domain.identity import instance_id_of
 from hetuflow.domain.task import TASK
-from tests.support.given import NOW, given, later
+from tests.support.given import NOW, Outcome, given, later
 from tests.support.tasks import (
     JOB_ID,
     LEASE,
@@ -312,6 +312,20 @@ def test_a_run_that_never_started_is_requeued_and_uses_no_retry() -> None:
     again = outcome.when(DispatchTask(instance_id=instance_id, placement=OTHER_PLACEMENT))
     assert again.event(TaskDispatched).epoch == 2
     again.when(RequeueInstance(instance_id=instance_id, epoch=1, reason="late")).then_nothing()
+
+
+def test_dispatches_that_come_to_nothing_are_repeated_ever_more_slowly() -> None:
+    """An agent that rejects all it gets would otherwise fill the log."""
+    pauses = []
+    task = a_task(TaskStatus.PENDING)
+    for _ in range(10):
+        now = task.now
+        task = task.when(DispatchTask(instance_id=task.state.instance.instance_id, placement=PLACEMENT))
+        task = task.when(ended(task.state, "rejected"))
+        not_before_at = task.intent(Offer).not_before_at
+        pauses.append(max((not_before_at - now).total_seconds(), 0))
+        task = Outcome(TASK, task.state, max(now, not_before_at), task.decision, None)
+    assert pauses == [0, 1, 2, 4, 8, 16, 32, 60, 60, 60]
 
 
 def test_a_rejected_dispatch_is_requeued_and_its_repeat_is_nothing() -> None:
