@@ -193,6 +193,12 @@ class Gateway:
             await connection.run()
         except Exception as exc:
             connection.end_code, connection.end_reason = _lost_or(exc)
+        except BaseExceptionGroup as group:  # lost and cancelled in the same moment: only the cancellation goes on
+            cancelled, other = group.split(trio.Cancelled)
+            if other is not None:
+                connection.end_code, connection.end_reason = _lost_or(other)
+            if cancelled is not None:
+                raise cancelled from None
         finally:
             await self._farewell(connection)
         return connection.end_code, connection.end_reason
