@@ -20,16 +20,17 @@ from hetuflow.api.reads import (
     PageOf,
     by,
     count_where,
+    for_each,
     page_of,
     require_exists,
     row_of,
-    rows_where,
     where,
 )
 from hetuflow.api.rooms import Row
 from hetuflow.api.routing import Endpoint, PathId
+from hetuflow.api.runs import cancel_task
 from hetuflow.api.schemas.agent import AGENT, check_agent_create, fold_agent
-from hetuflow.domain.commands import CancelTask, CreateAgent, RemoveAgent, UpdateAgent
+from hetuflow.domain.commands import CreateAgent, RemoveAgent, UpdateAgent
 from hetuflow.domain.decider import Address
 from hetuflow.domain.enums import InstanceStatus
 
@@ -94,9 +95,11 @@ async def delete(call: Call) -> Reply:
         if count:
             message = f"the agent has {count} instances that have not ended; ?cascade=cancel cancels them"
             raise conflict("has_open_instances", message, count=count)
-    async for row in rows_where(call, "task_instances", **open_here):
-        refusals = ("already_terminal", "not_found")
-        await call.ask_unless(refusals, "task", str(row["task_id"]), CancelTask(cause="cascade"))
+
+    async def cancel(row: Row) -> int:
+        return await cancel_task(call, str(row["task_id"]))
+
+    await for_each(call, "task_instances", cancel, **open_here)
     position = (await call.ask("agent", call.id, RemoveAgent())).position
     return call.written(position)
 

@@ -19,11 +19,13 @@ from hetuflow.api.reads import (
     PageOf,
     by,
     count_where,
+    first_where,
+    for_each,
     page_of,
     require_exists,
     row_of,
-    rows_where,
 )
+from hetuflow.api.rooms import Row
 from hetuflow.api.routing import NO_BODY, Endpoint, Parameter, PathId
 from hetuflow.api.runs import OPEN_TASKS, Cascade, cancel_open_tasks, make_task
 from hetuflow.api.schemas.job import JOB, check_job_update
@@ -111,10 +113,10 @@ async def update(call: Call) -> Reply:
 
 async def _set_cron(call: Call, expression: str) -> int:
     """Give the job's schedule named `cron` this expression, or add it."""
-    async for row in rows_where(call, "schedules", job_id=call.id, name=CRON_NAME):
-        if row["schedule_kind"] == ScheduleKind.CRON:
-            command = UpdateSchedule(changes={"cron_expression": expression})
-            return (await call.ask("schedule", str(row["id"]), command)).position
+    row = await first_where(call, "schedules", job_id=call.id, name=CRON_NAME, schedule_kind=int(ScheduleKind.CRON))
+    if row is not None:
+        command = UpdateSchedule(changes={"cron_expression": expression})
+        return (await call.ask("schedule", str(row["id"]), command)).position
     reading = await call.rooms.system.read(Address("job", call.id))
     created = _cron_schedule(call, call.id, expression, (Guard(f"job-{call.id}", reading.version),))
     return (await call.ask("schedule", created.schedule_id, created)).position
@@ -126,6 +128,11 @@ def _stored(state: Any) -> dict[str, Any]:
 
 
 async def delete(call: Call) -> Reply:
+    async def delete_schedule(row: Row) -> int:
+        # the scheduler's reaction to the job's deletion may have been faster
+        gone = DeleteSchedule(reason="job_deleted")
+        return await call.ask_unless(("not_found",), "schedule", str(row["id"]), gone)
+
     reading = await call.rooms.system.read(Address("job", call.id))
     require_exists(reading.state.exists, "job", call.id)
     if "cascade" not in call.query:
@@ -134,16 +141,10 @@ async def delete(call: Call) -> Reply:
             message = f"the job has {count} tasks that have not ended; ?cascade=cancel cancels them"
             raise conflict("has_open_tasks", message, count=count)
     position = (await call.ask("job", call.id, DeleteJob())).position
-    async for row in rows_where(call, "schedules", job_id=call.id):
-        position = max(position, await _gone(call, "schedule", str(row["id"]), DeleteSchedule(reason="job_deleted")))
+    position = max(position, await for_each(call, "schedules", delete_schedule, job_id=call.id))
     if "cascade" in call.query:
         position = max(position, await cancel_open_tasks(call, job_id=call.id))
     return call.written(position)
-
-
-async def _gone(call: Call, category: str, entity_id: str, command: object) -> int:
-    """Ask for a deletion that somebody else may have done already."""
-    return await call.ask_unless(("not_found",), category, entity_id, command)
 
 
 async def enable(call: Call) -> Reply:

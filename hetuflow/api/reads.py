@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from hetuflow.api.call import Call, Reply
@@ -55,18 +55,29 @@ async def row_of(call: Call, collection: Collection, kind: str) -> tuple[Row, in
     return row, position
 
 
-async def rows_where(call: Call, collection: str, **conditions: Any) -> AsyncIterator[Row]:
-    """Every row whose fields equal these values (a list: are among them), as of now: the tables are first brought to
-    the head of the log."""
+Act = Callable[[Row], Awaitable[int]]
+"""Does something about a row; returns the position of what was appended, 0 when nothing was."""
+
+
+async def for_each(call: Call, collection: str, act: Act, **conditions: Any) -> int:
+    """Act on every row whose fields equal these values (a list: are among them), as of now: the tables are first
+    brought to the head of the log. Returns the highest position."""
     await call.visible(await call.rooms.store.head())
-    request = where(COLLECTIONS[collection], limit=LIMIT_MAX, **conditions)
+    request, position = where(COLLECTIONS[collection], limit=LIMIT_MAX, **conditions), 0
     while True:
         page = await call.rooms.rows.page(collection, request)
         for row in page.rows:
-            yield row
+            position = max(position, await act(row))
         if page.next is None:
-            return
+            return position
         request = PageRequest(alternatives=request.alternatives, orders=(), limit=LIMIT_MAX, after=page.next)
+
+
+async def first_where(call: Call, collection: str, **conditions: Any) -> Row | None:
+    """The newest such row, as of now."""
+    await call.visible(await call.rooms.store.head())
+    page = await call.rooms.rows.page(collection, where(COLLECTIONS[collection], limit=1, **conditions))
+    return page.rows[0] if page.rows else None
 
 
 async def count_where(call: Call, collection: str, **conditions: Any) -> int:

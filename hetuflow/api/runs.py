@@ -10,7 +10,8 @@ from typing import Any
 from hetuflow.actors import Answer, Context, GuardLost, Reading
 from hetuflow.api.call import RACES_MAX, Call, lost_for_good
 from hetuflow.api.errors import not_found
-from hetuflow.api.reads import rows_where
+from hetuflow.api.reads import for_each
+from hetuflow.api.rooms import Row
 from hetuflow.domain.commands import CancelTask, CreateTask, JobSnapshot
 from hetuflow.domain.config import effective, required_labels
 from hetuflow.domain.decider import Address, Placement
@@ -86,9 +87,13 @@ def _slot(call: Call, job: JobSnapshot, members: Mapping[str, Any]) -> Placement
 
 async def cancel_open_tasks(call: Call, **conditions: Any) -> int:
     """Cancel every open task that meets the conditions; return the position of the last event."""
-    position = 0
-    async for row in rows_where(call, "tasks", status=OPEN_TASKS, **conditions):
-        command = CancelTask(cause="cascade")
-        refusals = ("already_terminal", "not_found")
-        position = max(position, await call.ask_unless(refusals, "task", str(row["id"]), command))
-    return position
+
+    async def cancel(row: Row) -> int:
+        return await cancel_task(call, str(row["id"]))
+
+    return await for_each(call, "tasks", cancel, status=OPEN_TASKS, **conditions)
+
+
+async def cancel_task(call: Call, task_id: str) -> int:
+    """Cancel a task that may have ended by itself meanwhile."""
+    return await call.ask_unless(("already_terminal", "not_found"), "task", task_id, CancelTask(cause="cascade"))

@@ -23,7 +23,6 @@ from hetuflow.gateway.settings import GatewaySettings
 from hetuflow.ports.real import SystemClock, SystemIds
 from projections.fold import Tables
 from projections.tables import LIVE_TABLES
-
 from tests.api.client import Client
 
 OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {

@@ -138,38 +138,37 @@ async def test_paths_are_decoded_once_and_one_trailing_slash_is_accepted() -> No
         assert (await client.send("GET", "/api/v1/jobs/page")).headers["allow"] == "POST"
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("GET", "/jobs/item/{}"),
-        ("PUT", "/jobs/item/{}"),
-        ("DELETE", "/jobs/item/{}"),
-        ("POST", "/jobs/item/{}/enable"),
-        ("POST", "/jobs/item/{}/disable"),
-        ("POST", "/jobs/item/{}/run"),
-        ("GET", "/schedules/item/{}"),
-        ("PUT", "/schedules/item/{}"),
-        ("DELETE", "/schedules/item/{}"),
-        ("POST", "/schedules/item/{}/enable"),
-        ("POST", "/schedules/item/{}/disable"),
-        ("POST", "/schedules/item/{}/execute"),
-        ("GET", "/tasks/{}"),
-        ("PUT", "/tasks/{}"),
-        ("POST", "/tasks/{}/update"),
-        ("DELETE", "/tasks/{}"),
-        ("POST", "/tasks/{}/retry"),
-        ("POST", "/tasks/{}/cancel"),
-        ("GET", "/tasks/{}/history"),
-        ("GET", "/task-instances/item/{}"),
-        ("GET", "/task-instances/item/{}/logs"),
-    ],
+BY_UUID = (
+    ("GET", "/jobs/item/{}"),
+    ("PUT", "/jobs/item/{}"),
+    ("DELETE", "/jobs/item/{}"),
+    ("POST", "/jobs/item/{}/enable"),
+    ("POST", "/jobs/item/{}/disable"),
+    ("POST", "/jobs/item/{}/run"),
+    ("GET", "/schedules/item/{}"),
+    ("PUT", "/schedules/item/{}"),
+    ("DELETE", "/schedules/item/{}"),
+    ("POST", "/schedules/item/{}/enable"),
+    ("POST", "/schedules/item/{}/disable"),
+    ("POST", "/schedules/item/{}/execute"),
+    ("GET", "/tasks/{}"),
+    ("PUT", "/tasks/{}"),
+    ("POST", "/tasks/{}/update"),
+    ("DELETE", "/tasks/{}"),
+    ("POST", "/tasks/{}/retry"),
+    ("POST", "/tasks/{}/cancel"),
+    ("GET", "/tasks/{}/history"),
+    ("GET", "/task-instances/item/{}"),
+    ("GET", "/task-instances/item/{}/logs"),
 )
-async def test_a_malformed_id_is_400_and_an_absent_one_404(method: str, path: str) -> None:
+
+
+async def test_a_malformed_id_is_400_and_an_absent_one_404() -> None:
     async with memory_world() as world:
-        assert (await world.client.call(method, path.format("nope"))).status == 400
-        assert (await world.client.call(method, path.format(ID))).status == 404
-        for query in ("?cascade=cancel", "") if method == "DELETE" else ("",):
-            assert (await world.client.call(method, path.format(ID) + query)).status == 404
+        for method, path in BY_UUID:
+            assert (await world.client.call(method, path.format("nope"))).status == 400, path
+            for query in ("", "?cascade=cancel") if method == "DELETE" else ("",):
+                assert (await world.client.call(method, path.format(ID) + query)).status == 404, path
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,151 @@
+"""C1-C9."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.api.client import Client
+
+ID = "550e8400-e29b-41d4-a716-446655440000"
+OTHER = "550e8400-e29b-41d4-a716-446655440009"
+
+
+@pytest.fixture
+async def job_id(client: Client) -> str:
+    return await client.made("/jobs/item", {"name": "x"})
+
+
+async def show(client: Client, schedule_id: str) -> Any:
+    return (await client.get(f"/schedules/item/{schedule_id}")).json
+
+
+async def test_the_guides_interval(client: Client, job_id: str) -> None:
+    sent = {
+        "job_id": job_id,
+        "name": "every-minute",
+        "kind": "interval",
+        "cron_expression": None,
+        "interval_seconds": 60,
+        "enabled": True,
+        "start_time": None,
+        "end_time": None,
+    }
+    schedule = await show(client, await client.made("/schedules/item", sent))
+    assert (schedule["schedule_kind"], schedule["kind"], schedule["status"], schedule["enabled"]) == (
+        2,
+        "interval",
+        100,
+        True,
+    )
+    assert schedule["interval_secs"] == schedule["interval_seconds"] == 60
+    created, first = (datetime.fromisoformat(schedule[name]) for name in ("created_at", "next_run_at"))
+    assert abs(first - created - timedelta(seconds=60)) < timedelta(seconds=1)
+    assert (schedule["misfire_policy"], schedule["misfire_grace_seconds"], schedule["overlap_policy"]) == (
+        "fire_once",
+        60,
+        "allow",
+    )
+    assert (schedule["parameters"], schedule["priority"], schedule["fire_count"], schedule["created_by"]) == (
+        {},
+        0,
+        0,
+        1,
+    )
+
+
+async def test_the_guides_cron_in_a_zone(client: Client, job_id: str) -> None:
+    sent = {"job_id": job_id, "kind": "cron", "cron_expression": "0 0 12 * * ?", "timezone": "Asia/Shanghai"}
+    schedule = await show(client, await client.made("/schedules/item", sent))
+    assert schedule["next_run_at"].endswith("T04:00:00Z")
+    assert schedule["schedule_kind"] == 1
+
+
+async def test_the_guides_interval_with_a_start(client: Client, job_id: str) -> None:
+    sent = {"job_id": job_id, "kind": "interval", "interval_seconds": 300, "start_time": "2024-01-01T00:00:00Z"}
+    schedule = await show(client, await client.made("/schedules/item", sent))
+    first = datetime.fromisoformat(schedule["next_run_at"])
+    assert first > datetime.fromisoformat(schedule["created_at"])
+    assert (first - datetime.fromisoformat("2024-01-01T00:00:00Z")).total_seconds() % 300 == 0
+
+
+async def test_an_own_id_and_all_values_are_kept(client: Client, job_id: str) -> None:
+    sent = {"id": ID, "job_id": job_id, "schedule_kind": 2, "interval_secs": 60, "max_count": 3, "status": 100}
+    assert await client.made("/schedules/item", sent) == ID
+    schedule = await show(client, ID)
+    assert {name: schedule[name] for name in sent} == sent
+    assert (await client.post("/schedules/item", sent)).reason == "already_exists"
+
+
+async def test_a_schedule_needs_its_job(client: Client) -> None:
+    answer = await client.post("/schedules/item", {"job_id": ID, "kind": "interval", "interval_seconds": 60})
+    assert answer.status == 404
+    assert answer.json["details"] == {"kind": "job", "id": ID, "path": "job_id"}
+
+
+async def test_all_problems_are_listed_together(client: Client) -> None:
+    body = {"kind": "cron", "cron_expression": "0 0 32 * *", "max_count": 0, "job_id": "x", "intervall": 5}
+    answer = await client.post("/schedules/item", body)
+    assert answer.status == 422
+    assert list(answer.problems) == ["cron_expression", "max_count", "job_id", "intervall"]
+    assert "position" in answer.json["details"][0]["message"]
+
+
+async def test_schedulable_are_the_enabled_ones(client: Client, job_id: str) -> None:
+    schedule_id = await client.made("/schedules/item", {"job_id": job_id, "kind": "interval", "interval_seconds": 60})
+
+    async def listed() -> list[str]:
+        return [schedule["id"] for schedule in (await client.get("/schedules/schedulable")).json]
+
+    assert await listed() == [schedule_id]
+    assert (await client.post(f"/schedules/item/{schedule_id}/disable")).json is None
+    assert await listed() == []
+    assert (await show(client, schedule_id))["next_run_at"] is None
+    assert (await client.post(f"/schedules/item/{schedule_id}/enable", {})).json is None
+    assert await listed() == [schedule_id]
+
+
+async def test_a_fetched_schedule_can_be_sent_back(client: Client, job_id: str) -> None:
+    schedule_id = await client.made(
+        "/schedules/item", {"job_id": job_id, "kind": "cron", "cron_expression": "0 12 * * *"}
+    )
+    path = f"/schedules/item/{schedule_id}"
+    fetched = await show(client, schedule_id)
+    assert (await client.put(path, fetched)).status == 200
+    assert (await show(client, schedule_id))["version"] == 1
+    assert (await client.put(path, {**fetched, "status": 99})).status == 200
+    assert (await show(client, schedule_id))["enabled"] is False
+    assert (await client.put(path, {**(await show(client, schedule_id)), "enabled": True})).status == 200
+    assert (await show(client, schedule_id))["status"] == 100
+    assert (await client.put(path, {**fetched, "job_id": OTHER})).status == 422
+    assert (await client.put(path, {**fetched, "kind": "interval"})).problems == {"interval_secs": None}
+    assert (await client.put(path, {"kind": "interval", "interval_seconds": 10})).status == 200
+    changed = await show(client, schedule_id)
+    assert (changed["schedule_kind"], changed["cron_expression"]) == (2, "0 12 * * *")
+    assert (
+        await client.put(path, {"start_time": "2030-01-01T00:00:00Z", "end_time": "2029-01-01T00:00:00Z"})
+    ).status == 422
+
+
+async def test_execute_starts_from_the_schedule(client: Client, job_id: str) -> None:
+    await client.post(f"/jobs/item/{job_id}/disable")
+    sent = {"job_id": job_id, "kind": "interval", "interval_seconds": 60, "parameters": {"a": 1, "b": 1}, "priority": 7}
+    schedule_id = await client.made("/schedules/item", {**sent, "enabled": False})
+    task_id = await client.made(f"/schedules/item/{schedule_id}/execute", {"parameters": {"b": 2}})
+    task = (await client.get(f"/tasks/{task_id}")).json
+    assert (task["schedule_id"], task["job_id"], task["trigger"]) == (schedule_id, job_id, "execute")
+    assert (task["parameters"], task["priority"], task["schedule_kind"], task["status"]) == ({"a": 1, "b": 2}, 7, 2, 1)
+    assert (await client.delete(f"/schedules/item/{schedule_id}")).json is None
+    assert (await client.get(f"/tasks/{task_id}")).json["status"] == 1
+
+
+async def test_delete_may_cancel_the_open_tasks(client: Client, job_id: str) -> None:
+    schedule_id = await client.made("/schedules/item", {"job_id": job_id, "kind": "interval", "interval_seconds": 60})
+    task_id = await client.made(f"/schedules/item/{schedule_id}/execute", {})
+    other_id = await client.made(f"/jobs/item/{job_id}/run", {})
+    assert (await client.delete(f"/schedules/item/{schedule_id}?cascade=cancel")).json is None
+    assert (await client.get(f"/tasks/{task_id}")).json["status"] == 99
+    assert (await client.get(f"/tasks/{other_id}")).json["status"] == 1
+    assert (await client.get(f"/schedules/item/{schedule_id}")).status == 404
