@@ -154,7 +154,7 @@ class Faults:
     def __attrs_post_init__(self) -> None:
         draw = self.cluster.rng
         self.weights = {kind: draw.choice([0, 1, 3]) for kind in self.KINDS}
-        self.weights["cut"] = self.weights["kill agent"] = 1  # always there: a cut and a kill in every run
+        self.weights["drop"] += 1  # so that there is one kind at least
         store = self.cluster.store_faults
         store.before_rate, store.after_rate = draw.choice([0, 0.01, 0.05]), draw.choice([0, 0.01, 0.05])
         store.read_rate, store.slow_rate = draw.choice([0, 0.02]), draw.choice([0, 0, 0.01])
@@ -162,9 +162,12 @@ class Faults:
     async def strike(self) -> None:
         """One fault, with the way to heal it left for later."""
         draw = self.cluster.rng
-        kind = draw.choices(self.KINDS, [self.weights[kind] for kind in self.KINDS])[0]
+        first = [kind for kind in ("cut", "kill agent") if kind not in self.injected]  # these two in every run
+        kind = first[0] if first else draw.choices(self.KINDS, [self.weights[kind] for kind in self.KINDS])[0]
         host = self.cluster.hosts[draw.choice(sorted(self.cluster.hosts))]
         seconds = draw.choice([0.5, 2, 8, 15, 40])
+        if kind == "kill agent" and self._was_killed_lately(host):
+            kind = "power off"
         self.injected[kind] = self.injected.get(kind, 0) + 1
         log.info("fault: %s (%s, %s s)", kind, host.name, seconds)
         network = self.cluster.network
@@ -185,16 +188,16 @@ class Faults:
             await trio.sleep(min(seconds, 15))
             await self.cluster.start_server()
 
-    async def _kill(self, host: Host, kind: str, seconds: float) -> None:
+    def _was_killed_lately(self, host: Host) -> bool:
         """A killed agent leaves its processes running, and nobody ends them before it is started again.
 
         So it is started soon, and not killed twice within a lease: the agent has no keeper yet that would enforce the
         lease in its place, and a process that ignores SIGTERM would outlive it (seed 15 found that).
         """
-        now = trio.current_time()
-        if now - self._killed.get(host.name, -LEASE_SECONDS * 2) < LEASE_SECONDS * 2:
-            kind = "power off"
-        self._killed[host.name] = now
+        return trio.current_time() - self._killed.get(host.name, float("-inf")) < 2 * LEASE_SECONDS
+
+    async def _kill(self, host: Host, kind: str, seconds: float) -> None:
+        self._killed[host.name] = trio.current_time()
         host.kill(with_machine=kind == "power off")
         await host.ended.wait()
         await trio.sleep(seconds if kind == "power off" else min(seconds, LEFTOVERS_SECONDS_MAX))
@@ -276,7 +279,9 @@ async def _work(operators: Operators) -> None:
     picky = await operators.create_job("picky", "seconds=1", labels={"zone": "b"}, retry_interval=1)
     late = await operators.create_job("late", "seconds=30", timeout=4, max_retries=0)
     missing = await operators.create_job("missing", cmd="nowhere", max_retries=1, retry_interval=1)
-    every = await operators.create_schedule(quick, schedule_kind=int(ScheduleKind.INTERVAL), interval_secs=7)
+    every = await operators.create_schedule(
+        quick, schedule_kind=int(ScheduleKind.INTERVAL), interval_secs=7, misfire_grace_seconds=3
+    )
     await operators.create_schedule(
         steady, schedule_kind=int(ScheduleKind.CRON), cron_expression="*/20 * * * * ?", priority=5
     )
