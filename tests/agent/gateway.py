@@ -52,7 +52,7 @@ class Gateway:
     async def handle(self, stream: MessageStream) -> None:
         """Serve one connection until it ends."""
         session = Session(Role.SERVER)
-        with contextlib.suppress(ConnectionLost):
+        try:
             while True:
                 frame = await stream.receive()
                 self.frames += 1
@@ -62,9 +62,12 @@ class Gateway:
                 for reply in session.send(replies):
                     await stream.send(reply)
                 self._notify()
-        if self._stream is stream:
-            self._stream = self._session = None
-        self._notify()
+        except ConnectionLost:
+            pass
+        finally:
+            if self._stream is stream:
+                self._stream = self._session = None
+            self._notify()
 
     def _hear(self, message: Message, stream: MessageStream, session: Session) -> list[Message]:
         self.heard.append(message)

@@ -1,0 +1,339 @@
+"""The wire, in virtual time: greeting, beating, reconnecting, leases, and nothing lost in between."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from hetuflow.protocol.codec import encode_frames
+from hetuflow.protocol.messages import Ended, Heartbeat, HeartbeatAck, Output, Ping, Pong, Refused, Started
+from tests.agent.gateway import Gateway, an_order
+from tests.agent.world import MemoryDisk, Script, fake_world
+
+
+async def test_hello_says_who_and_what(autojump_clock: MockClock) -> None:
+    async with fake_world(labels={"os": "linux"}, slots=3) as world:
+        [hello] = world.gateway.hellos
+        assert (hello.agent_id, hello.incarnation, hello.slots, hello.labels) == ("agent-1", 1, 3, {"os": "linux"})
+        assert hello.known == ()
+
+
+async def test_heartbeats_come_at_the_shorter_of_both_intervals(autojump_clock: MockClock) -> None:
+    async with fake_world(Gateway(heartbeat_interval=5.0)) as world:
+        await trio.sleep(21)
+        beats = [message for message in world.gateway.heard if isinstance(message, Heartbeat)]
+        assert [beat.sequence for beat in beats] == [1, 2, 3, 4, 5]
+        assert beats[0].metrics["active_tasks"] == 0 and beats[0].metrics["uptime"] >= 0
+
+
+async def test_heartbeats_tell_what_is_held_every_check_interval(autojump_clock: MockClock) -> None:
+    async with fake_world(
+        Gateway(heartbeat_interval=5.0), script=lambda spec: Script(seconds=100), check_interval=20.0
+    ) as world:
+        await world.gateway.send(an_order("work", instance_id="i1"))
+        await trio.sleep(42)
+        told = [beat.known for beat in world.gateway.heard if isinstance(beat, Heartbeat) and beat.known is not None]
+        assert [[known.instance_id for known in each] for each in told] == [["i1"]] * len(told)
+        assert len(told) >= 3 and told[0][0].state == "running"
+
+
+async def test_a_stuck_work_loop_stops_beating(autojump_clock: MockClock) -> None:
+    """Beats prove the loop that works, not a timer beside it."""
+    async with fake_world(Gateway(heartbeat_interval=5.0)) as world:
+        await trio.sleep(6)
+        connection = world.agent.connection
+        assert connection is not None and connection._link is not None
+
+        async def stuck(messages: object) -> None:
+            await trio.sleep_forever()
+
+        connection._link._send = stuck  # type: ignore[method-assign, assignment]
+        before = sum(isinstance(message, Heartbeat) for message in world.gateway.heard)
+        await trio.sleep(60)
+        assert sum(isinstance(message, Heartbeat) for message in world.gateway.heard) == before
+
+
+async def test_reports_are_sent_again_until_acknowledged_and_keep_their_ids(autojump_clock: MockClock) -> None:
+    gateway = Gateway()
+    gateway.acks_reports = False
+    async with fake_world(gateway) as world:
+        ended = await gateway.run("work")
+        await gateway.cut()
+        await gateway.until(lambda: len(gateway.hellos) == 2)
+        known = gateway.hellos[1].known
+        assert [(each.instance_id, each.epoch, each.state) for each in known] == [(ended.instance_id, 1, "ended")]
+        gateway.acks_reports = True
+        await gateway.until(lambda: len(gateway.of(Ended, ended.instance_id)) == 2)
+        assert gateway.of(Ended, ended.instance_id) == [ended, ended]
+        assert len(gateway.of(Started, ended.instance_id)) == 2
+        await gateway.cut()
+        await gateway.until(lambda: len(gateway.hellos) == 3)
+        assert gateway.hellos[2].known == () and gateway.hellos[2].last_acked == ended.sequence
+        assert len(gateway.of(Ended, ended.instance_id)) == 2
+        assert world.agent.executor is not None and world.agent.executor.active_count == 0
+
+
+async def test_an_outage_shorter_than_the_lease_disturbs_nothing(autojump_clock: MockClock) -> None:
+    async with fake_world(Gateway(lease_seconds=120), script=lambda spec: Script(seconds=90)) as world:
+        gateway = world.gateway
+        order = an_order("work")
+        await gateway.send(order)
+        await gateway.until_started(order.instance_id)
+        world.dialer.reachable = False
+        await gateway.cut()
+        await trio.sleep(50)
+        world.dialer.reachable = True
+        await gateway.until_connected()
+        assert [each.state for each in gateway.hellos[-1].known] == ["running"]
+        assert (await gateway.until_ended(order.instance_id)).reason is None
+
+
+async def test_work_ends_when_the_lease_runs_out(autojump_clock: MockClock) -> None:
+    """At the sending of the last acknowledged heartbeat + lease - grace: before the server gives it to another agent."""
+    gateway = Gateway(lease_seconds=60, heartbeat_interval=10)
+    async with fake_world(gateway, script=lambda spec: Script(seconds=1000)) as world:
+        order = an_order("work")
+        await gateway.send(order)
+        await gateway.until_started(order.instance_id)
+        await trio.sleep(25)
+        last_beat = max(message.sequence for message in gateway.heard if isinstance(message, Heartbeat))
+        assert last_beat == 3
+        last_beat_at = 20.0
+        world.dialer.reachable = False
+        await gateway.cut()
+        runner = world.ports.runner
+        process = runner.started[0][1]  # type: ignore[attr-defined]
+        await process.wait()
+        assert trio.current_time() == pytest.approx(last_beat_at + 60 - 10, abs=0.5)
+        assert process.signals == ["TERM"]
+        world.dialer.reachable = True
+        ended = await gateway.until_ended(order.instance_id)
+        assert ended.reason == "lost" and "lease (60 s)" in (ended.error_message or "")
+
+
+async def test_a_server_that_stops_answering_is_left(autojump_clock: MockClock) -> None:
+    gateway = Gateway(heartbeat_interval=10)
+    async with fake_world(gateway) as world:
+        await trio.sleep(1)
+        gateway.acks_heartbeats = False
+        await gateway.until(lambda: len(gateway.hellos) == 2)
+        assert world.dialer.streams[0].closed == (4005, "a heartbeat was not answered within 10 s")
+
+
+async def test_a_hello_without_answer_is_given_up(autojump_clock: MockClock) -> None:
+    gateway = Gateway()
+    async with fake_world(gateway) as world:
+        gateway.welcomes = False
+        await gateway.cut()
+        await gateway.until(lambda: len(gateway.hellos) == 3)
+        assert world.dialer.streams[1].closed is not None and world.dialer.streams[1].closed[0] == 4005
+
+
+async def test_reconnecting_waits_longer_and_longer_with_full_jitter_up_to_thirty_seconds(
+    autojump_clock: MockClock,
+) -> None:
+    async with fake_world() as world:
+        await trio.sleep(10)
+        world.dialer.reachable = False
+        await world.gateway.cut()
+        await trio.sleep(600)
+        dialled = world.dialer.dialled[1:]
+        gaps = [b - a for a, b in itertools.pairwise(dialled)]
+        limits = [min(30.0, 0.2 * 2**n) for n in range(1, len(gaps) + 1)]
+        assert all(gap <= limit for gap, limit in zip(gaps, limits, strict=True))
+        assert max(gaps) > 5 and len(set(gaps)) == len(gaps)
+        assert min(gaps[10:]) < 10, "full jitter: from zero on, not around the limit"
+
+
+async def test_a_send_that_the_server_does_not_take_ends_the_connection(autojump_clock: MockClock) -> None:
+    async with fake_world() as world:
+        stream = world.dialer.streams[0]
+
+        async def never(frame: bytes) -> None:
+            await trio.sleep_forever()
+
+        stream.send = never  # type: ignore[method-assign]
+        await world.gateway.send(Ping(token="x"))
+        await world.gateway.until(lambda: len(world.gateway.hellos) == 2)
+        assert stream.closed == (4005, "the server did not take a message within 10 s")
+
+
+async def test_malformed_and_out_of_turn_frames_close_with_code_and_reason(autojump_clock: MockClock) -> None:
+    for frame, code in ((b"\xc1", 4000), (encode_frames([Heartbeat(sequence=1)])[0], 4001), (b"x" * 300_000, 1009)):
+        async with fake_world() as world:
+            assert world.gateway._stream is not None
+            await world.gateway._stream.send(frame)
+            await world.gateway.until(lambda: len(world.gateway.hellos) == 2)
+            assert world.dialer.streams[0].closed is not None and world.dialer.streams[0].closed[0] == code
+
+
+async def test_a_ping_is_answered(autojump_clock: MockClock) -> None:
+    async with fake_world() as world:
+        await world.gateway.send(Ping(token="abc"))
+        await world.gateway.until(lambda: Pong(token="abc") in world.gateway.heard)
+
+
+async def test_a_refusal_is_obeyed_and_tried_again_later(autojump_clock: MockClock) -> None:
+    async with fake_world() as world:
+        await world.gateway.send(Refused(code=4003, reason="another connection of this agent took over"))
+        await world.gateway.until(lambda: len(world.gateway.hellos) == 2)
+
+
+async def test_acknowledgements_of_unknown_heartbeats_do_not_renew_the_lease(autojump_clock: MockClock) -> None:
+    gateway = Gateway(heartbeat_interval=10)
+    async with fake_world(gateway) as world:
+        await trio.sleep(1)
+        connection = world.agent.connection
+        assert connection is not None
+        before = connection._work.lease
+        await trio.sleep(5)
+        await gateway.send(HeartbeatAck(sequence=999), HeartbeatAck(sequence=1))
+        await wait_all_tasks_blocked()
+        assert connection._work.lease == before
+        await trio.sleep(6)
+        assert connection._work.lease.deadline == before.deadline + 10
+
+
+async def test_slots_are_the_agents_own_limit(autojump_clock: MockClock) -> None:
+    async with fake_world(script=lambda spec: Script(seconds=10), slots=2) as world:
+        orders = [an_order("work") for _ in range(3)]
+        await world.gateway.send(*orders)
+        rejected = await world.gateway.until_ended(orders[2].instance_id)
+        assert rejected.reason == "rejected" and rejected.started_at is None
+        assert rejected.error_message == "all 2 slots of the agent are taken"
+        assert (await world.gateway.until_ended(orders[0].instance_id)).reason is None
+        assert (await world.gateway.run("work")).reason is None, "the slot is free again"
+
+
+async def test_a_repeated_dispatch_starts_one_process(autojump_clock: MockClock) -> None:
+    async with fake_world(script=lambda spec: Script(seconds=5)) as world:
+        order = an_order("work")
+        await world.gateway.send(order, order)
+        await world.gateway.until_started(order.instance_id)
+        await world.gateway.send(order)
+        await world.gateway.until_ended(order.instance_id)
+        assert len(world.ports.runner.started) == 1  # type: ignore[attr-defined]
+
+
+async def test_a_newer_epoch_of_what_still_runs_is_rejected(autojump_clock: MockClock) -> None:
+    async with fake_world(script=lambda spec: Script(seconds=5)) as world:
+        await world.gateway.send(an_order("work", instance_id="i", epoch=1))
+        await world.gateway.until_started("i")
+        await world.gateway.send(an_order("work", instance_id="i", epoch=2))
+        await world.gateway.until(lambda: len(world.gateway.of(Ended, "i")) == 2)
+        first, second = world.gateway.of(Ended, "i")
+        assert (first.epoch, first.reason) == (2, "rejected")  # type: ignore[attr-defined]
+        assert (second.epoch, second.reason) == (1, None)  # type: ignore[attr-defined]
+
+
+async def test_a_stop_for_an_older_epoch_has_no_effect(autojump_clock: MockClock) -> None:
+    async with fake_world(script=lambda spec: Script(seconds=5)) as world:
+        await world.gateway.send(an_order("work", instance_id="i", epoch=2))
+        await world.gateway.until_started("i")
+        await world.gateway.stop("i", epoch=1)
+        assert (await world.gateway.until_ended("i")).reason is None
+
+
+async def test_sigterm_grace_sigkill_at_exact_times(autojump_clock: MockClock) -> None:
+    script = Script(seconds=1000, obeys_sigterm=False)
+    async with fake_world(script=lambda spec: script) as world:
+        order = an_order("work")
+        await world.gateway.send(order)
+        await world.gateway.until_started(order.instance_id)
+        began = trio.current_time()
+        await world.gateway.stop(order.instance_id, grace_seconds=7)
+        ended = await world.gateway.until_ended(order.instance_id)
+        assert (ended.reason, ended.exit_code, ended.signal) == ("cancelled", 137, 9)
+        assert trio.current_time() - began == pytest.approx(7, abs=0.3)
+
+
+async def test_time_limit_counts_from_the_start_of_the_process(autojump_clock: MockClock) -> None:
+    async with fake_world(script=lambda spec: Script(seconds=1000)) as world:
+        ended = await world.gateway.run("work", timeout_seconds=30)
+        assert ended.reason == "timeout" and ended.duration_seconds == pytest.approx(30, abs=0.3)
+        assert "30 s" in (ended.error_message or "")
+
+
+async def test_what_the_server_forgets_ends_in_silence(autojump_clock: MockClock) -> None:
+    async with fake_world(script=lambda spec: Script(seconds=1000, output=[(1, b"x")])) as world:
+        order = an_order("work")
+        await world.gateway.send(order)
+        await world.gateway.until_started(order.instance_id)
+        await world.gateway.forget(order.instance_id, "unknown")
+        await trio.sleep(20)
+        assert world.gateway.of(Ended, order.instance_id) == []
+        assert world.agent.executor is not None and world.agent.executor.active_count == 0
+
+
+async def test_outcomes_of_many_are_made_durable_with_few_fsyncs(autojump_clock: MockClock) -> None:
+    disk = MemoryDisk()
+    disk.sync_seconds = 0.01
+    async with fake_world(disk=disk, script=lambda spec: Script(seconds=1), slots=200) as world:
+        orders = [an_order("work") for _ in range(200)]
+        await world.gateway.send(*orders)
+        for order in orders:
+            await world.gateway.until_ended(order.instance_id)
+        assert disk.syncs <= 10
+        assert world.gateway.frames < 30
+
+
+async def test_an_outcome_is_durable_before_it_is_sent(autojump_clock: MockClock) -> None:
+    disk = MemoryDisk()
+    disk.sync_seconds = 0.5
+    async with fake_world(disk=disk) as world:
+        ended = await world.gateway.run("work")
+        disk.crash_of_machine()
+        assert ended.event_id.encode() in disk.files["/agent/state/journal"]
+
+
+async def test_a_start_is_reported_without_waiting_for_a_disk(autojump_clock: MockClock) -> None:
+    disk = MemoryDisk()
+    disk.sync_seconds = 5
+    async with fake_world(disk=disk, script=lambda spec: Script(seconds=60)) as world:
+        order = an_order("work")
+        began = trio.current_time()
+        await world.gateway.send(order)
+        await world.gateway.until_started(order.instance_id)
+        assert trio.current_time() == began
+
+
+async def test_output_keeps_to_its_window_until_it_is_acknowledged(autojump_clock: MockClock) -> None:
+    gateway = Gateway()
+    gateway.acks_output = False
+    pieces = [(1, bytes([n]) * 40_000) for n in range(100)]
+    async with fake_world(gateway, script=lambda spec: Script(seconds=1, output=pieces)) as world:
+        ended = await gateway.run("work")
+        sent = sum(len(m.data) for m in gateway.of(Output, ended.instance_id))  # type: ignore[attr-defined]
+        assert 1024 * 1024 <= sent < 1024 * 1024 + 40_000
+        assert ended.output is not None and ended.output["stdout"]["bytes"] == 4_000_000
+        gateway.acks_output = True
+        await gateway.cut()
+        await gateway.until(lambda: len(gateway.output(ended.instance_id)) == 4_000_000)
+        assert gateway.output(ended.instance_id) == b"".join(data for _, data in pieces)
+        await wait_all_tasks_blocked()
+        assert not [name for name in world.ports.disk.files if name.endswith(".out")]  # type: ignore[attr-defined]
+
+
+async def test_the_end_waits_for_its_output_but_not_for_ever(autojump_clock: MockClock) -> None:
+    gateway = Gateway()
+    gateway.acks_output = False
+    pieces = [(1, b"x" * 40_000)] * 100
+    async with fake_world(gateway, script=lambda spec: Script(seconds=1, output=pieces)):
+        ended = await gateway.run("work")
+        assert gateway.times[f"Ended {ended.instance_id}"] == pytest.approx(6, abs=0.5)
+
+
+async def test_chunks_sent_again_have_the_same_bounds(autojump_clock: MockClock) -> None:
+    gateway = Gateway()
+    gateway.acks_output = False
+    pieces = [(1 + n % 2, b"%d" % n * 30) for n in range(10)]
+    async with fake_world(gateway, script=lambda spec: Script(seconds=1, output=pieces)):
+        ended = await gateway.run("work")
+        await gateway.cut()
+        await gateway.until(lambda: len(gateway.of(Output, ended.instance_id)) == 20)
+        sent = gateway.of(Output, ended.instance_id)
+        assert sent[:10] == sent[10:]
+        assert [data for _, data in gateway.order_of_output(ended.instance_id)] == [data for _, data in pieces]

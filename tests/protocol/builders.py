@@ -1,0 +1,150 @@
+"""Messages of every type: one sample each for the corpus, and strategies for the properties."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import fields
+from hypothesis import strategies as st
+
+from hetuflow.protocol.messages import (
+    TAGS,
+    Ack,
+    Dispatch,
+    Ended,
+    Forget,
+    Heartbeat,
+    HeartbeatAck,
+    Hello,
+    Known,
+    KnownPage,
+    Message,
+    Output,
+    OutputAck,
+    Ping,
+    Pong,
+    Refused,
+    Shutdown,
+    Started,
+    Stop,
+    Welcome,
+)
+
+KNOWN = Known(task_id="task-1", instance_id="instance-1", epoch=3, state="running")
+
+SAMPLES: Mapping[str, Message] = {
+    "hello": Hello(
+        agent_id="agent-1",
+        name="builder",
+        boot_id="boot-1",
+        incarnation=7,
+        version="0.1.0",
+        host="host-1",
+        slots=16,
+        labels={"os": "linux", "größe": "ü"},
+        metadata={"rack": "4"},
+        last_acked=41,
+        known=(KNOWN,),
+    ),
+    "known_page": KnownPage(known=(KNOWN, KNOWN), last=True),
+    "heartbeat": Heartbeat(sequence=9, metrics={"cpu_usage": 12.5, "active_tasks": 3}, known=(KNOWN,)),
+    "started": Started(
+        event_id="0198-1",
+        sequence=42,
+        task_id="task-1",
+        instance_id="instance-1",
+        epoch=3,
+        started_at="2026-01-05T08:00:00.000001Z",
+        pid=4711,
+        isolation="session",
+    ),
+    "ended": Ended(
+        event_id="0198-2",
+        sequence=43,
+        task_id="task-1",
+        instance_id="instance-1",
+        epoch=3,
+        completed_at="2026-01-05T08:00:01.000000Z",
+        reason="signal",
+        started_at="2026-01-05T08:00:00.000001Z",
+        duration_seconds=0.999999,
+        error_message="ended by signal 9",
+        exit_code=137,
+        signal=9,
+        metrics={"cpu_time": 0.25, "memory_peak": 1048576},
+        output={"stdout": {"bytes": 3, "kept": 3, "shipped": 3, "sha256": "ab"}, "dropped": 0},
+    ),
+    "output": Output(
+        instance_id="instance-1",
+        task_id="task-1",
+        epoch=3,
+        stream="stderr",
+        offset=1024,
+        seq=5,
+        at="2026-01-05T08:00:00.500000Z",
+        data=bytes(range(256)),
+    ),
+    "welcome": Welcome(
+        session="0123456789abcdef",
+        server_id="server-1",
+        lease_seconds=120.0,
+        heartbeat_interval=30.0,
+        check_interval=10.0,
+        server_time="2026-01-05T08:00:00Z",
+        store_id="store-1/0",
+    ),
+    "refused": Refused(code=4003, reason="another connection of this agent took over"),
+    "heartbeat_ack": HeartbeatAck(sequence=9),
+    "dispatch": Dispatch(
+        task_id="task-1",
+        job_id="job-1",
+        instance_id="instance-1",
+        epoch=3,
+        attempt=2,
+        cmd="bash",
+        args=("-c", 'echo "$X"', ""),
+        environment={"X": "1 2"},
+        timeout_seconds=3600,
+        capture_output=True,
+        output_bytes_max=10485760,
+        scheduled_at="2026-01-05T08:00:00Z",
+    ),
+    "stop": Stop(instance_id="instance-1", epoch=3, reason="cancelled by operator", grace_seconds=2.5),
+    "forget": Forget(instance_ids=("instance-1", "instance-2")),
+    "ack": Ack(sequences=(42, 43)),
+    "output_ack": OutputAck(instance_id="instance-1", stream="stdout", offset_end=2048),
+    "ping": Ping(token="abc"),
+    "pong": Pong(token="abc"),
+    "shutdown": Shutdown(reason="maintenance"),
+}
+
+_text = st.text(st.characters(codec="utf-8"), max_size=20)
+_count = st.integers(0, 2**63)
+_real = st.floats(allow_nan=False, allow_infinity=False)
+_known = st.builds(Known, task_id=_text, instance_id=_text, epoch=_count, state=_text)
+_BY_TYPE: Mapping[str, st.SearchStrategy[Any]] = {
+    "str": _text,
+    "str | None": st.none() | _text,
+    "int": _count,
+    "int | None": st.none() | _count,
+    "float": _real,
+    "float | None": st.none() | _real,
+    "bool": st.booleans(),
+    "bytes": st.binary(max_size=100),
+    "tuple[str, ...]": st.lists(_text, max_size=3).map(tuple),
+    "tuple[int, ...]": st.lists(_count, max_size=3).map(tuple),
+    "tuple[Known, ...]": st.lists(_known, max_size=3).map(tuple),
+    "tuple[Known, ...] | None": st.none() | st.lists(_known, max_size=3).map(tuple),
+    "Mapping[str, str]": st.dictionaries(_text, _text, max_size=3),
+    "Mapping[str, float]": st.dictionaries(_text, _real, max_size=3),
+    "Mapping[str, float] | None": st.none() | st.dictionaries(_text, _real, max_size=3),
+    "Mapping[str, Any] | None": st.none() | st.dictionaries(_text, _count | _text | st.none(), max_size=3),
+}
+
+
+def a_message_of(kind: type[Message]) -> st.SearchStrategy[Message]:
+    return st.builds(kind, **{a.name: _BY_TYPE[str(a.type)] for a in fields(kind)})  # type: ignore[arg-type]
+
+
+any_message: st.SearchStrategy[Message] = st.sampled_from(sorted(TAGS)).flatmap(lambda tag: a_message_of(TAGS[tag]))
