@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,25 +23,27 @@ from hetuflow.embedded.errors import (
 )
 from hetuflow.embedded.installation import account
 from hetuflow.embedded.postgres import DATABASE, PORT_FIRST, EmbeddedPostgres, embedded_postgres, open_embedded_postgres
-from tests.support.postgres import SETTINGS, SYSTEM_BINARIES, query, run_sql
+from tests.support.postgres import SETTINGS, SYSTEM_BINARIES, fast_directory, query, run_sql
 
 
 @pytest.fixture(scope="module")
-def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made_once() -> Iterator[Path]:
     """An initialised directory, stopped: initdb takes half a second."""
-    data_dir = tmp_path_factory.mktemp("embedded") / "pg"
-    with embedded_postgres(data_dir, settings=SETTINGS):
-        pass
-    return data_dir
+    with tempfile.TemporaryDirectory(prefix="hetuflow-test-", dir=fast_directory()) as directory:
+        data_dir = Path(directory) / "pg"
+        with embedded_postgres(data_dir, settings=SETTINGS):
+            pass
+        yield data_dir
 
 
 @pytest.fixture
-def data_dir(made_once: Path, tmp_path: Path) -> Path:
-    copy = tmp_path / "pg"
-    shutil.copytree(made_once, copy, copy_function=shutil.copy2)
-    for path in (copy, *copy.rglob("*")):
-        os.chown(path, account().uid, account().gid)
-    return copy
+def data_dir(made_once: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="hetuflow-test-", dir=fast_directory()) as directory:
+        copy = Path(directory) / "pg"
+        shutil.copytree(made_once, copy)
+        for path in (copy, *copy.rglob("*")):
+            os.chown(path, account().uid, account().gid)
+        yield copy
 
 
 @pytest.fixture
@@ -78,7 +81,7 @@ def test_ctrl_c_at_the_terminal_does_not_reach_the_server(data_dir: Path) -> Non
         assert os.getpgid(server.pid) != os.getpgid(0)
 
 
-def test_two_servers_take_two_ports(data_dir: Path, tmp_path: Path, made_once: Path) -> None:
+def test_two_servers_take_two_ports(data_dir: Path, made_once: Path) -> None:
     with (
         embedded_postgres(data_dir, settings=SETTINGS) as one,
         embedded_postgres(made_once, settings=SETTINGS) as two,

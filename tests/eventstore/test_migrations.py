@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,10 @@ from tests.support.postgres import Server, query, run_sql
 
 
 @pytest.fixture
-def empty_database(postgres_server: Server) -> str:
-    return postgres_server.empty_database()
+def empty_database(postgres_server: Server) -> Iterator[str]:
+    url = postgres_server.empty_database()
+    yield url
+    postgres_server.drop(url)
 
 
 def a_source(directory: Path, name: str = "rooms", **files: str) -> tuple[str, Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
 
 import pytest
 import trio
@@ -18,12 +19,13 @@ SMALL = PostgresSettings(partition_positions=10)
 
 
 @pytest.fixture
-def small_partitions(postgres_server: Server) -> str:
+def small_partitions(postgres_server: Server) -> Iterator[str]:
     """A database whose partitions hold ten positions."""
     url = postgres_server.fresh_database()
     run_sql(url, "alter table events detach partition events_1")
     run_sql(url, "drop table events_1")
-    return url
+    yield url
+    postgres_server.drop(url)
 
 
 async def partitions(store: PostgresStore) -> list[str]:

@@ -39,7 +39,7 @@ async def test_a_tailing_reader_misses_nothing_while_processes_race(fresh_databa
         async def write_here() -> None:
             """Local publications between the foreign events: the subscription must put them in order."""
             version = 0
-            while not done.is_set():
+            while len(conflicts) < WRITERS:
                 await store.append([a_claim("local", version)])
                 version += 1
 
@@ -52,8 +52,8 @@ async def test_a_tailing_reader_misses_nothing_while_processes_race(fresh_databa
             async with trio.open_nursery() as nursery:
                 await nursery.start(subscribe)
                 nursery.start_soon(read_the_tail)
-                nursery.start_soon(write_here)
                 async with trio.open_nursery() as writers:
+                    writers.start_soon(write_here)
                     for number in range(WRITERS):
                         writers.start_soon(process, f"writer-{number}")
                 done.set()
