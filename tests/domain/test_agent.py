@@ -185,6 +185,27 @@ def test_an_agent_made_over_the_api_keeps_its_labels_when_it_connects() -> None:
     created.when(CreateAgent(agent_id="agent-1")).then_rejected("already_exists")
 
 
+def test_what_is_sent_is_kept() -> None:
+    members = {
+        "name": "n",
+        "namespace_id": "team",
+        "description": "d",
+        "address": "1.2.3.4:5",
+        "max_concurrent_tasks": 3,
+        "config": {"type": "x"},
+        "metadata": {"m": "1"},
+    }
+    outcome = given(AGENT).when(CreateAgent(agent_id="agent-1", **members))
+    assert {name: getattr(outcome.event(AgentCreated), name) for name in members} == members
+    assert {name: getattr(outcome.state, name) for name in members} == members
+    changed = {name: "x" if isinstance(value, str) else None for name, value in members.items()}
+    changed["max_concurrent_tasks"] = 0
+    updated = outcome.when(UpdateAgent(changes={**changed, "max_concurrent_tasks": None})).event(AgentUpdated)
+    assert {name: getattr(updated, name) for name in changed if name != "metadata"} == {
+        name: value for name, value in changed.items() if name != "metadata"
+    }
+
+
 def test_a_removed_agent_may_register_again_from_the_start() -> None:
     removed = connected.when(RemoveAgent()).then(AgentDisconnected, AgentRemoved)
     assert removed.intents == frozenset()

@@ -25,7 +25,7 @@ from hetuflow.domain.events import (
     JobUpdated,
     ScheduleCreated,
 )
-from hetuflow.domain.job import JOB, snapshot
+from hetuflow.domain.job import EDITABLE, JOB, snapshot
 from hetuflow.domain.rejection import Rejected
 from hetuflow.domain.transition import IllegalTransition
 from tests.support.given import NOW, Outcome, given, later
@@ -68,6 +68,23 @@ def test_an_update_records_the_whole_and_what_changed() -> None:
     updated = a_job().when(UpdateJob(changes={"description": "d", "name": "hello"})).then(JobUpdated).event(JobUpdated)
     assert (updated.changed, updated.description, updated.name) == (("description",), "d", "hello")
     assert updated.config == effective({"timeout": 5})
+
+
+def test_every_editable_member_can_be_changed_and_is_then_what_counts() -> None:
+    changes = {
+        "namespace_id": "team",
+        "name": "other",
+        "description": "d",
+        "environment": {"A": 1},
+        "config": effective({"cmd": "node"}),
+        "agent_id": "pin",
+    }
+    outcome = a_job().when(UpdateJob(changes=changes)).then(JobUpdated)
+    assert set(changes) == set(EDITABLE) == set(outcome.event(JobUpdated).changed)
+    assert {name: getattr(outcome.state, name) for name in changes} == changes
+    created = a_job(**changes)
+    assert {name: getattr(created.event(JobCreated), name) for name in changes} == changes
+    assert {name: getattr(created.state, name) for name in changes} == changes
 
 
 def test_an_update_replaces_the_config_as_a_whole() -> None:

@@ -33,6 +33,7 @@ from hetuflow.domain.events import (
 )
 from hetuflow.domain.identity import task_id_of
 from hetuflow.domain.schedule import SCHEDULE
+from hetuflow.domain.schedule_state import EDITABLE
 from hetuflow.domain.transition import IllegalTransition
 from tests.support.given import NOW, Given, given, later
 from tests.support.schedules import SCHEDULE_ID, a_cron, a_fire, a_minutely, a_schedule
@@ -323,6 +324,47 @@ def test_an_edit_covers_what_was_due_and_fires_nothing_at_or_before_itself() -> 
     skipped, updated = outcome.event(ScheduleSkipped), outcome.event(ScheduleUpdated)
     assert (skipped.first_nominal_at, skipped.last_nominal_at, skipped.reason) == (later(60), later(120), "edited")
     assert (updated.next_run_at, updated.changed, updated.anchor_at) == (later(180), ("name",), NOW)
+
+
+def test_every_editable_member_can_be_changed_and_is_then_what_counts() -> None:
+    changes = {
+        "name": "other",
+        "description": "d",
+        "schedule_kind": ScheduleKind.CRON,
+        "cron_expression": "0 0 13 * * ?",
+        "interval_secs": 5,
+        "max_count": 9,
+        "timezone": "Europe/Berlin",
+        "start_time": later(-60),
+        "end_time": later(86_400),
+        "event_type": "x",
+        "event_filter": {"a": 1},
+        "misfire_policy": "skip",
+        "misfire_grace_seconds": 7,
+        "parameters": {"p": 1},
+        "priority": 3,
+    }
+    outcome = a_schedule().when(UpdateSchedule(changes=changes)).then(ScheduleUpdated)
+    updated = outcome.event(ScheduleUpdated)
+    assert set(changes) == set(EDITABLE) - {"overlap_policy", "jitter_seconds"} == set(updated.changed)
+    assert {name: getattr(updated, name) for name in changes} == changes
+    assert {name: getattr(outcome.state, name) for name in changes} == changes
+
+
+def test_creation_records_every_member() -> None:
+    members = {
+        "name": "n",
+        "description": "d",
+        "timezone": "Europe/Berlin",
+        "event_type": "x",
+        "event_filter": {"a": 1},
+        "misfire_grace_seconds": 7,
+        "priority": 3,
+        "end_time": later(3600),
+    }
+    outcome = a_schedule(a_minutely(**members))
+    assert {name: getattr(outcome.event(ScheduleCreated), name) for name in members} == members
+    assert {name: getattr(outcome.state, name) for name in members} == members
 
 
 def test_an_edit_that_changes_nothing_is_nothing() -> None:

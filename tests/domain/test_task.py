@@ -38,7 +38,7 @@ from hetuflow.domain.events import (
     TaskUpdated,
 )
 from hetuflow.domain.identity import instance_id_of
-from hetuflow.domain.task import TASK
+from hetuflow.domain.task import EDITABLE, TASK
 from tests.support.given import NOW, Outcome, given, later
 from tests.support.tasks import (
     JOB_ID,
@@ -72,6 +72,13 @@ def test_a_task_is_created_with_a_snapshot_of_the_job_and_its_first_instance() -
     assert created.scheduled_at == created.created_at == NOW
     assert outcome.decision.guards == (Guard(f"job-{JOB_ID}", 4),)
     assert outcome.state.instance.status is InstanceStatus.PENDING
+
+
+def test_what_is_sent_is_kept() -> None:
+    members = {"description": "d", "schedule_id": "s-1", "schedule_kind": 2, "retry_count": 1, "trigger": "execute"}
+    created = given(TASK).when(a_create(**members, dependencies={"note": 1})).event(TaskCreated)
+    assert {name: getattr(created, name) for name in members} == members
+    assert created.dependencies == {"note": 1}
 
 
 def test_what_is_sent_overrides_the_job_member_by_member() -> None:
@@ -201,7 +208,11 @@ def test_the_nominal_time_is_what_the_program_is_told() -> None:
     nominal_at = later(-600)
     outcome = given(TASK).when(a_create(nominal_at=nominal_at, placement=PLACEMENT))
     assert outcome.intent(Send).order.scheduled_at == nominal_at
-    assert outcome.event(TaskCreated).scheduled_at == nominal_at
+    created = outcome.event(TaskCreated)
+    assert (created.nominal_at, created.scheduled_at) == (nominal_at, nominal_at)
+    delayed = given(TASK).when(a_create(nominal_at=nominal_at, scheduled_at=NOW, placement=PLACEMENT))
+    assert delayed.intent(Send).order.scheduled_at == nominal_at
+    assert delayed.event(TaskCreated).scheduled_at == NOW
 
 
 # --- outcomes ------------------------------------------------------------------------------------------------------
@@ -450,6 +461,27 @@ def test_an_update_records_the_whole_after_it_and_what_changed() -> None:
     assert updated.changed == ("priority", "environment", "config")
     assert (updated.config["timeout"], updated.config["retry_interval"]) == (9, 30)
     assert updated.environment == {"A": "1", "B": "2"}
+
+
+def test_every_editable_member_can_be_changed_and_is_then_what_counts() -> None:
+    changes = {
+        "name": "other",
+        "description": "d",
+        "namespace_id": "team",
+        "priority": 9,
+        "scheduled_at": later(60),
+        "environment": {"A": "1"},
+        "parameters": {"p": 1},
+        "config": {"labels": {"gpu": "true"}},
+        "dependencies": {"note": "x"},
+    }
+    outcome = a_task(TaskStatus.PENDING).when(UpdateTask(changes=changes)).then(TaskUpdated)
+    updated, spec = outcome.event(TaskUpdated), outcome.state.spec
+    assert set(changes) == set(EDITABLE) == set(updated.changed)
+    for name, value in changes.items():
+        wanted = {**spec.config, **value} if name == "config" else value
+        assert getattr(spec, name) == getattr(updated, name) == wanted
+    assert (outcome.intent(Offer).priority, outcome.intent(Offer).labels) == (9, (("gpu", "true"),))
 
 
 def test_an_update_that_changes_nothing_is_nothing() -> None:

@@ -5,10 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from attrs import evolve
 
-from hetuflow.domain.commands import DeleteTask, DispatchTask, LoseInstance, Report, RequeueInstance, RetryTask
+from hetuflow.domain.commands import (
+    CancelTask,
+    DeleteTask,
+    DispatchTask,
+    LoseInstance,
+    Report,
+    RequeueInstance,
+    RetryTask,
+)
 from hetuflow.domain.enums import TaskStatus
 from hetuflow.domain.events import (
+    InstanceCancelled,
     InstanceFailed,
     InstanceReportRefused,
     InstanceStarted,
@@ -49,6 +59,33 @@ def test_a_report_after_a_requeue_is_refused() -> None:
     task = a_task(TaskStatus.DISPATCHED)
     requeue = RequeueInstance(instance_id=task.state.instance.instance_id, epoch=1, reason="unknown")
     assert refused_why(task.when(requeue).when(started(task.state))) == "not_dispatched"
+
+
+def test_what_an_agent_reports_is_kept() -> None:
+    task = a_task(TaskStatus.DISPATCHED)
+    begun = task.when(started(task.state, pid=77, isolation="cgroup"))
+    start = begun.event(InstanceStarted)
+    assert (start.pid, start.isolation, start.started_at, start.agent_id) == (77, "cgroup", later(1), "agent-1")
+    measured = {
+        "completed_at": later(9),
+        "duration_seconds": 8.5,
+        "exit_code": 137,
+        "signal": 9,
+        "metrics": {"cpu_time": 1.5},
+        "output": {"stdout": {"bytes": 3}},
+        "error_message": "killed",
+    }
+    failed = begun.when(ended(begun.state, "signal", **measured)).event(InstanceFailed)
+    assert {name: getattr(failed, name) for name in measured} == measured
+    cancelled = begun.when(CancelTask()).when(ended(begun.state, "cancelled", **measured)).event(InstanceCancelled)
+    assert {name: getattr(cancelled, name) for name in measured if name != "error_message"} == {
+        name: value for name, value in measured.items() if name != "error_message"
+    }
+    assert cancelled.error_message == "cancelled (user); killed"
+    good = {**measured, "exit_code": 0}
+    del good["signal"], good["error_message"]
+    succeeded = begun.when(ended(begun.state, **good)).event(InstanceSucceeded)
+    assert {name: getattr(succeeded, name) for name in good} == good
 
 
 @pytest.mark.parametrize(
@@ -129,6 +166,20 @@ def test_a_repeated_failure_is_nothing_while_the_retry_waits_and_after_it_starte
     again = waiting.next(100).when(retry)
     again.when(said).then_nothing()
     assert refused_why(again.when(ended(running.state, "timeout", completed_at=later(8)))) == "already_ended"
+
+
+@pytest.mark.parametrize("differs", [{"exit_code": 3}, {"signal": 15}, {"completed_at": later(7)}])
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_another_end_of_the_same_run_is_refused_and_the_same_is_nothing(
+    differs: dict[str, Any], cancelled: bool
+) -> None:
+    running = a_task(TaskStatus.RUNNING)
+    if cancelled:
+        running = running.when(CancelTask())
+    said = ended(running.state, "signal", exit_code=137, signal=9)
+    over = running.when(said)
+    over.when(said).then_nothing()
+    assert refused_why(over.when(evolve(said, **differs))) == "already_ended"
 
 
 def test_a_success_after_a_loss_is_refused() -> None:
