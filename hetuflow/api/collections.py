@@ -19,7 +19,7 @@ from hetuflow.domain.enums import (
 
 
 def _fields(kind: FieldType, names: str) -> Iterable[Field]:
-    return (Field(name=name, type=kind, column=name) for name in names.split())
+    return (Field(name=name, type=kind) for name in names.split())
 
 
 def _strings(names: str) -> Iterable[Field]:
@@ -42,11 +42,11 @@ JOBS: Final = Collection(
     "jobs",
     [
         *_strings("name namespace_id description agent_id"),
-        Field(name="status", type=FieldType.INTEGER, column="status", enum=JobStatus),
+        Field(name="status", type=FieldType.INTEGER, enum=JobStatus),
         *_times("created_at"),
-        Field(name="updated_at", type=FieldType.TIME, column="updated_at", aliases=("last_heartbeat_at",)),
+        Field(name="updated_at", type=FieldType.TIME, aliases=("last_heartbeat_at",)),
         *_uuids("id"),
-        Field(name="config", type=FieldType.JSON, column="config"),
+        Field(name="config", type=FieldType.JSON),
     ],
 )
 
@@ -57,15 +57,14 @@ SCHEDULES: Final = Collection(
         Field(
             name="schedule_kind",
             type=FieldType.INTEGER,
-            column="schedule_kind",
             enum=ScheduleKind,
             aliases=("kind",),
         ),
-        Field(name="status", type=FieldType.INTEGER, column="status", enum=ScheduleStatus),
+        Field(name="status", type=FieldType.INTEGER, enum=ScheduleStatus),
         *_integers("priority interval_secs max_count"),
         *_times("start_time end_time next_run_at last_run_at created_at updated_at"),
         *_uuids("id job_id"),
-        Field(name="enabled", type=FieldType.BOOLEAN, column="enabled"),
+        Field(name="enabled", type=FieldType.BOOLEAN),
     ],
 )
 
@@ -76,16 +75,15 @@ TASKS: Final = Collection(
         Field(
             name="status",
             type=FieldType.INTEGER,
-            column="status",
             enum=TaskStatus,
             also={"doing": int(TaskStatus.RUNNING)},
         ),
-        Field(name="schedule_kind", type=FieldType.INTEGER, column="schedule_kind", enum=ScheduleKind),
+        Field(name="schedule_kind", type=FieldType.INTEGER, enum=ScheduleKind),
         *_integers("priority retry_count attempt"),
         *_times("scheduled_at completed_at locked_at next_retry_at created_at updated_at"),
         *_uuids("id job_id schedule_id"),
-        Field(name="task_config", type=FieldType.JSON, column="config", aliases=("config",)),
-        Field(name="parameters", type=FieldType.JSON, column="parameters"),
+        Field(name="task_config", type=FieldType.JSON, aliases=("config",)),
+        Field(name="parameters", type=FieldType.JSON),
     ],
 )
 
@@ -93,11 +91,11 @@ TASK_INSTANCES: Final = Collection(
     "task_instances",
     [
         *_strings("agent_id error_message reason"),
-        Field(name="status", type=FieldType.INTEGER, column="status", enum=InstanceStatus),
+        Field(name="status", type=FieldType.INTEGER, enum=InstanceStatus),
         *_integers("exit_code attempt"),
         *_times("started_at completed_at created_at updated_at"),
         *_uuids("id task_id job_id"),
-        Field(name="external", type=FieldType.BOOLEAN, column="external"),
+        Field(name="external", type=FieldType.BOOLEAN),
     ],
 )
 
@@ -105,10 +103,10 @@ AGENTS: Final = Collection(
     "agents",
     [
         *_strings("id name address namespace_id description"),
-        Field(name="status", type=FieldType.INTEGER, column="status", enum=AgentStatus),
+        Field(name="status", type=FieldType.INTEGER, enum=AgentStatus),
         *_times("last_heartbeat_at created_at updated_at"),
-        Field(name="draining", type=FieldType.BOOLEAN, column="draining"),
-        Field(name="labels", type=FieldType.JSON, column="labels"),
+        Field(name="draining", type=FieldType.BOOLEAN),
+        Field(name="labels", type=FieldType.JSON),
     ],
 )
 
@@ -116,9 +114,9 @@ SERVERS: Final = Collection(
     "servers",
     [
         *_strings("id name address description"),
-        Field(name="status", type=FieldType.INTEGER, column="status", enum=ServerStatus),
+        Field(name="status", type=FieldType.INTEGER, enum=ServerStatus),
         *_times("last_heartbeat_at created_at updated_at"),
-        Field(name="bind_namespaces", type=FieldType.ARRAY, column="bind_namespaces"),
+        Field(name="bind_namespaces", type=FieldType.ARRAY),
     ],
 )
 

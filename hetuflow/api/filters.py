@@ -26,16 +26,13 @@ Enumeration = type[IntEnum]
 
 @frozen(slots=True, kw_only=True)
 class Field:
-    """One field of a collection. `column`: where it is kept, as a dotted path."""
+    """One field of a collection. `also`: more names of the enum's codes."""
 
     name: str
     type: FieldType
-    column: str
     enum: Enumeration | None = None
     also: Mapping[str, int] = field(factory=dict)
     aliases: Sequence[str] = ()
-    values: Mapping[Any, Any] | None = None
-    """For a field that shows another column's value: what each of its values means there."""
 
     @property
     def kind(self) -> Kind:
@@ -297,7 +294,7 @@ def _operand(known: Field, operator: Operator, value: Any, path: str, problems: 
         case Operand.FLAG:
             return Boolean().parse(value, path, problems)
         case Operand.ONE:
-            return _meant(known, known.kind.parse(value, path, problems))
+            return known.kind.parse(value, path, problems)
         case Operand.STRINGS_OR_ONE if isinstance(value, str):
             return known.kind.parse(value, path, problems)
     if not isinstance(value, list):
@@ -307,12 +304,8 @@ def _operand(known: Field, operator: Operator, value: Any, path: str, problems: 
         problems.add(path, f"must hold at most {LIST_MAX} values, holds {len(value)}")
         return INVALID
     kind = known.kind
-    parsed = [_meant(known, kind.parse(element, f"{path}[{i}]", problems)) for i, element in enumerate(value)]
+    parsed = [kind.parse(element, f"{path}[{i}]", problems) for i, element in enumerate(value)]
     return INVALID if any(element is INVALID for element in parsed) else parsed
-
-
-def _meant(known: Field, value: Any) -> Any:
-    return value if known.values is None or value is INVALID else known.values[value]
 
 
 def _printable(name: str) -> str:

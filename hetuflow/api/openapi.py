@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from hetuflow.api.errors import CODES
@@ -63,7 +63,10 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
 
 
 class Components:
-    """Schemas by name, collected while operations refer to them."""
+    """Schemas by name, collected while operations refer to them.
+
+    An object inside a request is named `…Input`: its members may be absent, those of an answer may not.
+    """
 
     def __init__(self) -> None:
         self.schemas: dict[str, Schema] = {}
@@ -73,95 +76,98 @@ class Components:
             self.schemas.setdefault(shape.title, shape.schema())
             self.schemas.setdefault(f"{shape.title}Filter", shape.filter_schema())
             return {"$ref": f"#/components/schemas/{shape.title}"}
-        return self._shape(shape, is_request=True)
+        self._add(shape.title, lambda: self._request(shape))
+        return shape.schema()
 
     def reply(self, kind: Kind) -> Schema:
         if isinstance(kind, OneOf):
-            self._entity(kind.entity)
+            members = [member for member in kind.entity.members if member.is_returned]
+            self._add(kind.entity.title, lambda: self._answer(members, is_open=False, is_sparse=False))
             if isinstance(kind, PageOf):
-                self._page(kind.entity)
-        else:
-            self._walk(kind, is_request=False)
+                self.schemas.setdefault(f"PageOf{kind.entity.title}", _page(kind.entity))
+            return kind.schema()
+        return self._out(kind)
+
+    def _add(self, name: str, build: Callable[[], Schema]) -> None:
+        if name not in self.schemas:
+            self.schemas[name] = {}  # a schema may refer to itself
+            self.schemas[name] = build()
+
+    def _in(self, kind: Kind) -> Schema:
+        """The schema of a kind in a request, and those that it refers to."""
+        if isinstance(kind, Supported):
+            return self._in(kind.kind)
+        if isinstance(kind, Array):
+            return {**kind.schema(), "items": self._in(kind.of)}
+        if isinstance(kind, Shape):
+            name = f"{kind.title}Input"
+            self._add(name, lambda: self._request(kind))
+            return {"$ref": f"#/components/schemas/{name}"}
         return kind.schema()
 
-    def _walk(self, kind: Kind, is_request: bool) -> None:
-        """Add the schemas that this kind's schema refers to."""
+    def _out(self, kind: Kind) -> Schema:
+        """The same, in an answer."""
+        if isinstance(kind, Array):
+            return {**kind.schema(), "items": self._out(kind.of)}
         if isinstance(kind, Shape):
-            self._shape(kind, is_request)
-        elif isinstance(kind, Array):
-            self._walk(kind.of, is_request)
-        elif isinstance(kind, Supported):
-            self._walk(kind.kind, is_request)
+            self._add(kind.title, lambda: self._answer(kind.members, is_open=kind.is_open, is_sparse=kind.is_sparse))
+        return kind.schema()
 
-    def _shape(self, shape: Shape, is_request: bool) -> Schema:
-        if shape.title not in self.schemas:
-            self.schemas[shape.title] = {}
-            members = [member for member in shape.members if is_request or member.is_returned]
-            self.schemas[shape.title] = self._object(members, is_request, shape.is_open, shape.requires)
-        return {"$ref": f"#/components/schemas/{shape.title}"}
-
-    def _entity(self, entity: Entity) -> None:
-        if entity.title not in self.schemas:
-            self.schemas[entity.title] = {}
-            members = [member for member in entity.members if member.is_returned]
-            self.schemas[entity.title] = self._object(members, False, False, True)
-
-    def _page(self, entity: Entity) -> None:
-        page = {
-            "type": "object",
-            "properties": {
-                "total": {"type": ["integer", "null"], "description": "null when `after` was given"},
-                "has_more": {"type": "boolean"},
-                "next": {"type": ["string", "null"], "description": "cursor of the following rows"},
-            },
-            "required": ["total", "has_more", "next"],
-        }
-        rows = {"type": "array", "items": {"$ref": f"#/components/schemas/{entity.title}"}}
-        self.schemas.setdefault(
-            f"PageOf{entity.title}",
-            {"type": "object", "properties": {"page": page, "result": rows}, "required": ["page", "result"]},
-        )
-
-    def _object(self, members: Sequence[Member], is_request: bool, is_open: bool, requires: bool) -> Schema:
+    def _request(self, shape: Shape) -> Schema:
         properties: dict[str, Schema] = {}
-        required: list[str] = []
-        for member in members:
-            kind = member.kind if is_request else member.out or member.kind
-            self._walk(kind, is_request)
-            properties[member.name] = _described(kind.schema(), member, is_request)
+        for member in shape.members:
+            schema = _described({"anyOf": [self._in(member.kind), _NULL]}, member)
+            properties[member.name] = schema if member.default is ABSENT else {**schema, "default": member.default}
             for alias in member.aliases:
-                if is_request:
-                    properties[alias.name] = {
-                        "anyOf": [(alias.kind or kind).schema(), {"type": "null"}],
-                        "description": f"another name of `{member.name}`",
-                    }
-                elif alias.shown is not None:
-                    shown = _described(alias.shown.schema(), member, False)
-                    properties[alias.name] = {**shown, "description": f"`{member.name}` in another form"}
-            if not is_request:
-                required += [member.name, *(alias.name for alias in member.aliases if alias.shown is not None)]
-            elif member.is_required and requires and not member.aliases:
-                required.append(member.name)
-        schema: Schema = {"type": "object", "properties": properties}
-        if required:
-            schema["required"] = required
-        if is_request and not requires:
+                other = {"anyOf": [self._in(alias.kind or member.kind), _NULL]}
+                properties[alias.name] = {**other, "description": f"another name of `{member.name}`"}
+        if shape.is_update:
             properties["update_mask"] = _MASK
-        if is_request:
-            schema["additionalProperties"] = is_open or not requires
-        return schema
+        required = [m.name for m in shape.members if m.is_required and not m.aliases and not shape.is_update]
+        return {
+            "type": "object",
+            "properties": properties,
+            **({"required": required} if required else {}),
+            "additionalProperties": shape.is_open or shape.is_update,
+        }
+
+    def _answer(self, members: Sequence[Member], *, is_open: bool, is_sparse: bool) -> Schema:
+        properties: dict[str, Schema] = {}
+        for member in members:
+            schema = self._out(member.out or member.kind)
+            properties[member.name] = _described(_nullable(schema, member), member)
+            for alias in member.aliases:
+                if alias.shown is not None:
+                    schema = _nullable(alias.shown.schema(), member)
+                    properties[alias.name] = {**schema, "description": f"`{member.name}` in another form"}
+        required = {} if is_sparse or not properties else {"required": list(properties)}
+        return {"type": "object", "properties": properties, **required}
 
 
-def _described(schema: Schema, member: Member, is_request: bool) -> Schema:
-    if is_request or member.nullable:
-        schema = {"anyOf": [schema, {"type": "null"}]}
-    notes = [member.doc] if member.doc else []
-    if member.default is not ABSENT and is_request:
-        schema = {**schema, "default": member.default}
-    if notes:
-        own = schema.get("description")
-        schema = {**schema, "description": "; ".join([*notes, *([own] if own else [])])}
-    return schema
+_NULL: Schema = {"type": "null"}
+
+
+def _nullable(schema: Schema, member: Member) -> Schema:
+    return {"anyOf": [schema, _NULL]} if member.nullable else schema
+
+
+def _page(entity: Entity) -> Schema:
+    page = {
+        "type": "object",
+        "properties": {
+            "total": {"type": ["integer", "null"], "description": "null when `after` was given"},
+            "has_more": {"type": "boolean"},
+            "next": {"type": ["string", "null"], "description": "cursor of the following rows"},
+        },
+        "required": ["total", "has_more", "next"],
+    }
+    rows = {"type": "array", "items": {"$ref": f"#/components/schemas/{entity.title}"}}
+    return {"type": "object", "properties": {"page": page, "result": rows}, "required": ["page", "result"]}
+
+
+def _described(schema: Schema, member: Member) -> Schema:
+    notes = [note for note in (member.doc, schema.get("description")) if note]
+    return {**schema, "description": "; ".join(notes)} if notes else schema
 
 
 _MASK: Schema = {

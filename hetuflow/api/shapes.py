@@ -69,6 +69,8 @@ class Shape:
       fixed: members that may be sent, but only with the value that is stored.
       reserved: names refused as not supported yet.
       is_open: unknown members are kept, unless they resemble a known one.
+      is_update: nothing is required, and `update_mask` may be given.
+      is_sparse: members that were not given are absent from answers too.
     """
 
     title: str
@@ -77,7 +79,8 @@ class Shape:
     fixed: Mapping[str, Kind] = Factory(dict)
     reserved: frozenset[str] = frozenset()
     is_open: bool = False
-    requires: bool = True
+    is_update: bool = False
+    is_sparse: bool = False
     names: Mapping[str, tuple[Member, Kind]] = field(init=False, repr=False)
 
     @names.default
@@ -163,7 +166,7 @@ def read(
             problems.add(prefix + name, f'is another name of "{other}" and has another value')
     if mask is not None:
         _clear(shape, mask, given, problems, prefix)
-    elif shape.requires:
+    elif not shape.is_update:
         _require(shape, given, sent_as, prefix, problems)
     return Given(given, sent_as)
 
@@ -259,7 +262,7 @@ class Entity:
             members=editable,
             ignored=frozenset(ignored - {name for m in editable for name in (m.name, *(a.name for a in m.aliases))}),
             fixed=fixed,
-            requires=False,
+            is_update=True,
         )
 
 

@@ -75,9 +75,9 @@ class FoldedRows:
 
 
 def _holds(row: Row, comparison: Comparison) -> bool:
-    if comparison.field.column == "enabled":
+    if comparison.field.name == "enabled":
         return (row["status"] == 100) == comparison.value
-    return OPERATORS[comparison.operator](row[comparison.field.column], comparison.value)
+    return OPERATORS[comparison.operator](row[comparison.field.name], comparison.value)
 
 
 class NoOutput:

@@ -12,6 +12,7 @@ from hetuflow.api.collections import AGENTS, COLLECTIONS, JOBS, SCHEDULES, SERVE
 from hetuflow.api.filters import Collection, PageRequest
 from hetuflow.api.operators import OPERATORS, FieldType, canonical
 from hetuflow.api.problems import Problems
+from projections import queries, query_fields, query_operators
 
 Problem = tuple[str, int, str | None]
 
@@ -26,7 +27,7 @@ def condition(collection: Collection, field: str, operators: Any) -> list[tuple[
     request, problems = parse(collection, {"filter": {field: operators}})
     assert not problems
     [alternative] = request.alternatives
-    return [(each.field.column, each.operator, each.value) for each in alternative]
+    return [(each.field.name, each.operator, each.value) for each in alternative]
 
 
 @pytest.mark.parametrize("document", [{}, {"filter": None, "page": None}, {"filter": {}, "page": {}}])
@@ -60,7 +61,7 @@ def test_values_take_the_type_of_the_field() -> None:
     [(_, _, at)] = condition(TASKS, "created_at", {"$gte": "2026-01-01T01:00:00+01:00"})
     assert at.isoformat() == "2026-01-01T00:00:00+00:00"
     assert condition(SCHEDULES, "kind", {"eq": "cron"}) == [("schedule_kind", "eq", 1)]
-    assert condition(TASKS, "config.cmd", {"$eq": "bash"}) == [("config", "eq", "bash")]
+    assert condition(TASKS, "config.cmd", {"$eq": "bash"}) == [("task_config", "eq", "bash")]
     assert condition(SERVERS, "bind_namespaces", {"$contains": "a"}) == [("bind_namespaces", "contains", "a")]
     assert condition(AGENTS, "labels", {"$contains": {"gpu": "true"}}) == [("labels", "contains", {"gpu": "true"})]
 
@@ -146,6 +147,22 @@ def test_five_ways_to_order(text: str, expected: bool) -> None:
 def test_all_problems_of_a_query_come_in_order() -> None:
     document = {"page": {"limit": 0}, "filter": {"nam": {}, "name": {"$x": 1}}, "filtr": {}}
     assert [path for path, _, _ in parse(JOBS, document)[1]] == ["page.limit", "filter.nam", "filter.name.$x", "filtr"]
+
+
+def test_the_tables_know_every_field_and_operator() -> None:
+    """The two tables of fields and operators, the parser's and the queries', are one contract."""
+    assert COLLECTIONS.keys() == queries.COLLECTIONS.keys()
+    for name, collection in COLLECTIONS.items():
+        executed = queries.COLLECTIONS[name]
+        for known, field in collection.names.items():
+            there = executed.field(known)
+            assert (there.name, there.type.value, there.is_sortable) == (
+                field.name,
+                field.type.value,
+                field.is_sortable,
+            )
+    for kind in FieldType:
+        assert set(OPERATORS[kind]) == set(query_operators.OPERATORS[query_fields.FieldType(kind.value)]), kind
 
 
 @given(

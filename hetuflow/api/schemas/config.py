@@ -11,6 +11,7 @@ from hetuflow.domain.config import CMD_LENGTH_MAX, DEFAULTS, MAX_RETRIES_MAX, RE
 
 LIMITS = Shape(
     title="ResourceLimits",
+    is_sparse=True,
     members=[
         Member(name="max_memory_mb", kind=NotBuilt(), nullable=True, doc="MiB of the process tree"),
         Member(name="max_cpu_percent", kind=NotBuilt(), nullable=True, doc="share of one core; 2.0 = two cores"),

@@ -161,7 +161,7 @@ function render() {
     main.append(element("section", {},
       element("h2", {}, tag.name), element("p", { class: "note" }, prose(tag.description || "")),
       found.map((row) => operationBlock(...row))));
-    contents.append(element("h3", {}, tag.name), found.filter((row) => !row[2].operationId.includes("_")).map(([, , operation]) =>
+    contents.append(element("h3", {}, tag.name), ...found.filter((row) => !row[2].operationId.includes("_")).map(([, , operation]) =>
       element("a", { href: "#" + operation.operationId }, operation.summary)));
   }
   openTarget();

@@ -1,0 +1,55 @@
+"""The tables as the API reads them: its page requests as the projections' queries."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from attrs import frozen
+
+from eventstore.postgres.database import Database
+from hetuflow.api.filters import PageRequest
+from hetuflow.api.rooms import BadCursor, Row, RowPage
+from projections import queries
+from projections.queries import Condition, CursorError, Order, Query
+
+Reached = Callable[[int, float], Awaitable[int]]
+"""(position, seconds) -> the position the tables show, once that is at least `position` or the seconds are over."""
+
+
+@frozen(slots=True)
+class ProjectionRows:
+    """Implements `hetuflow.api.rooms.Rows` over PostgreSQL."""
+
+    database: Database
+    wait_until: Reached
+
+    async def reached(self, position: int, seconds: float) -> int:
+        return await self.wait_until(position, seconds)
+
+    async def page(self, collection: str, request: PageRequest) -> RowPage:
+        try:
+            found = await queries.page(self.database, collection, query_of(request))
+        except CursorError as error:
+            raise BadCursor(str(error)) from error
+        return RowPage(rows=found.rows, total=found.total, has_more=found.has_more, next=found.next)
+
+    async def get(self, collection: str, key: str) -> Row | None:
+        return await queries.get(self.database, collection, key)
+
+    async def tally(self, collection: str, column: str) -> Mapping[Any, int]:
+        return await queries.tally(self.database, collection, column)
+
+
+def query_of(request: PageRequest) -> Query:
+    """The request as the projections' query."""
+    return Query(
+        any_of=[
+            [Condition(each.field.name, each.operator, each.value, each.path) for each in alternative]
+            for alternative in request.alternatives
+        ],
+        order=[Order(order.field.name, order.is_descending) for order in request.orders],
+        limit=request.limit,
+        offset=request.offset,
+        after=request.after,
+    )

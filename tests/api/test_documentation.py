@@ -1,0 +1,182 @@
+"""The OpenAPI document is valid, complete and true; the page that shows it needs nobody else and raises nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+
+import hetuflow.api
+from hetuflow.api.endpoints import ENDPOINTS
+from hetuflow.api.openapi import document
+from hetuflow.api.routing import PathId
+from tests.api.client import Client
+from tests.api.test_jobs import FULL_CONFIG
+
+STATIC = Path(hetuflow.api.__file__).parent / "static"
+DOCUMENT = document(ENDPOINTS, "1")
+IN_SCOPE = [
+    *(f"J{n}" for n in range(1, 9)),
+    *(f"C{n}" for n in range(1, 10)),
+    *("T1", "T3", "T4", "T5", "T6", "T7", "T8", "T11"),
+    *("I1", "I3", "I7", "A1", "A2", "A3", "A4", "A6", "A7", "S1", "S2", "E2", "Y1", "Y2", "Y3"),
+    *("U1", "U2", "G2", "G3", "D1", "D2"),
+]
+
+
+def validator(name: str) -> Any:
+    schema = {"$ref": f"#/components/schemas/{name}", "components": DOCUMENT["components"]}
+    return jsonschema_rs.validator_for(schema, validate_formats=True)
+
+
+def refs(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        own = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
+        return own + [ref for inner in value.values() for ref in refs(inner)]
+    return [ref for inner in value for ref in refs(inner)] if isinstance(value, list) else []
+
+
+def test_every_endpoint_in_scope_is_there() -> None:
+    assert [endpoint.number for endpoint in ENDPOINTS] == IN_SCOPE
+    ids = [operation["operationId"] for methods in DOCUMENT["paths"].values() for operation in methods.values()]
+    assert len(ids) == len(set(ids)) == sum(1 + len(endpoint.aliases) for endpoint in ENDPOINTS)
+
+
+def test_every_reference_leads_somewhere_and_every_schema_is_a_schema() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    assert {ref.rpartition("/")[2] for ref in refs(DOCUMENT)} <= schemas.keys()
+    for name, schema in schemas.items():
+        jsonschema_rs.meta.validate({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema})
+        assert schema, name
+
+
+def test_path_parameters_are_declared() -> None:
+    for path, methods in DOCUMENT["paths"].items():
+        names = re.findall(r"{(\w+)}", path)
+        for operation in methods.values():
+            declared = [each["name"] for each in operation["parameters"] if each["in"] == "path"]
+            assert declared == names, path
+    assert all((endpoint.path_id is None) == ("{" not in endpoint.path) for endpoint in ENDPOINTS)
+    assert {endpoint.path_id for endpoint in ENDPOINTS} == {None, PathId.UUID, PathId.NAME}
+
+
+def test_every_example_fits_its_schema() -> None:
+    for methods in DOCUMENT["paths"].values():
+        for operation in methods.values():
+            content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+            if "example" in content:
+                schema = {**content["schema"], "components": DOCUMENT["components"]}
+                assert jsonschema_rs.validator_for(schema).is_valid(content["example"]), operation["operationId"]
+
+
+async def test_answers_fit_their_schemas(client: Client) -> None:
+    job = await client.made("/jobs/item", {"name": "x", "config": FULL_CONFIG})
+    schedule = await client.made("/schedules/item", {"job_id": job, "kind": "cron", "cron_expression": "@daily"})
+    task = await client.made(f"/jobs/item/{job}/run", {})
+    instance = (await client.get(f"/tasks/{task}")).json["instance_id"]
+    await client.made("/agents/create", {"id": "a"})
+    for name, answer in (
+        ("SchedJob", await client.get(f"/jobs/item/{job}")),
+        ("SchedSchedule", await client.get(f"/schedules/item/{schedule}")),
+        ("SchedTask", await client.get(f"/tasks/{task}")),
+        ("SchedTaskInstance", await client.get(f"/task-instances/item/{instance}")),
+        ("SchedAgent", await client.get("/agents/a")),
+        ("SchedServer", await client.get("/servers/server-1")),
+        ("PageOfSchedJob", await client.post("/jobs/page")),
+        ("PageOfSchedTaskInstance", await client.post("/task-instances/page")),
+        ("PageOfEventRecord", await client.get(f"/tasks/{task}/history")),
+        ("PageOfEventRecord", await client.get("/events?limit=5")),
+        ("PageOfLogChunk", await client.get(f"/task-instances/item/{instance}/logs")),
+        ("Health", await client.get("/system/health")),
+        ("Info", await client.get("/system/info")),
+        ("Metrics", await client.get("/system/metrics")),
+        ("GatewayStatus", await client.get("/gateway/status")),
+        ("Error", await client.get("/nothing")),
+        ("Error", await client.post("/jobs/item", {"nmae": 1})),
+        ("Error", await client.get(f"/tasks/{job}")),
+    ):
+        problems = [f"{error.instance_path}: {error.message}" for error in validator(name).iter_errors(answer.json)]
+        assert not problems, (name, problems)
+        schema = DOCUMENT["components"]["schemas"][name]
+        assert set(answer.json) == set(schema["properties"]), name
+
+
+async def test_the_page_and_the_document_are_served(client: Client) -> None:
+    for path in ("/docs", "/docs/", "/docs/swagger-ui"):
+        page = await client.send("GET", path)
+        assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    served = (await client.send("GET", "/docs/openapi.json")).json
+    assert (served["openapi"], served["info"]["version"]) == ("3.1.0", "0.1.0")
+    assert served["paths"] == json.loads(json.dumps(DOCUMENT["paths"]))
+    for reference in re.findall(r'(?:src|href)="([^"]+)"', page.content.decode()):
+        assert reference.startswith(("/docs/", "data:"))
+        if reference.startswith("/"):
+            assert (await client.send("GET", reference)).status == 200
+
+
+def test_the_page_asks_nobody_else() -> None:
+    for file in STATIC.iterdir():
+        assert not re.search(r"https?://|//[a-z]+\.", file.read_text().replace("// ", "")), file.name
+
+
+DOM = """
+const made = [];
+class Node {
+  constructor(tag) { this.tagName = (tag || "").toUpperCase(); this.children = []; this.attributes = {}; this.dataset = {};
+    this.listeners = {}; this.classList = { toggle() {} }; this.open = false; made.push(this); }
+  setAttribute(name, value) { this.attributes[name] = value; if (name === "id") this.id = value; }
+  append(...nodes) { for (const node of nodes) { if (node === undefined || node === null || Array.isArray(node))
+    throw new Error("appended " + node); this.children.push(node); } }
+  replaceChildren(...nodes) { this.children = nodes; }
+  addEventListener(name, listener) { this.listeners[name] = listener; }
+  querySelector() { return null; }
+  scrollIntoView() {}
+  get childElementCount() { return this.children.filter((child) => child instanceof Node).length; }
+}
+const byId = { contents: new Node("nav"), operations: new Node("main"), version: new Node("span"), state: new Node("p"),
+  search: new Node("input") };
+globalThis.document = { createElement: (tag) => new Node(tag), getElementById: (id) => byId[id] || made.find((n) => n.id === id),
+  querySelectorAll: () => [] };
+globalThis.window = { addEventListener() {} };
+globalThis.location = { origin: "http://localhost:8080", hash: "#J2" };
+const text = require("fs").readFileSync(process.argv[3], "utf8");
+globalThis.fetch = async () => ({ ok: true, json: async () => JSON.parse(text) });
+process.on("unhandledRejection", (error) => { console.error(error); process.exit(1); });
+require("vm").runInThisContext(require("fs").readFileSync(process.argv[2], "utf8"));
+setTimeout(() => {
+  let opened = 0;
+  for (let depth = 0; depth < 4; depth += 1) {
+    for (const node of [...made]) {
+      if (node.tagName === "DETAILS" && !node.seen) { node.seen = true; node.open = true; node.listeners.toggle(); opened += 1; }
+    }
+  }
+  byId.search.listeners.input({ target: { value: "jobs page" } });
+  const operations = made.filter((node) => node.attributes.class === "operation").length;
+  console.log(JSON.stringify({ opened, operations, failed: byId.state.textContent || null }));
+}, 0);
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="no node here to run the page's script")
+def test_the_pages_script_renders_every_operation(tmp_path: Path) -> None:
+    """The script runs on a small stand-in for the DOM: every operation and every schema below it is opened."""
+    (tmp_path / "openapi.json").write_text(json.dumps(DOCUMENT))
+    (tmp_path / "dom.js").write_text(DOM)
+    done = subprocess.run(
+        ["node", str(tmp_path / "dom.js"), str(STATIC / "docs.js"), str(tmp_path / "openapi.json")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    assert shown["failed"] is None
+    assert shown["operations"] == sum(1 + len(endpoint.aliases) for endpoint in ENDPOINTS)
+    assert shown["opened"] > shown["operations"]
