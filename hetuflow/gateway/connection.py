@@ -140,15 +140,21 @@ class Connection:
         self.tell(Shutdown(reason=reason))
 
     async def answers_ping(self, token: str) -> bool:
-        """Whether the agent still answers on this connection."""
-        answered = self._pongs[token] = trio.Event()
+        """Whether the agent still answers on this connection, within the ping's deadline."""
+        heard = self._pongs[token] = trio.Event()
         self.tell(Ping(token=token))
         try:
             with trio.move_on_after(self._settings.ping_seconds):
-                await answered.wait()
-            return answered.is_set() and not self._scope.cancel_called
+                await heard.wait()
+            return heard.is_set() and not self.ended.is_set()
         finally:
             del self._pongs[token]
+
+    def has_ended(self) -> None:
+        """Tell those who wait for the end of this connection, or for its agent's answer."""
+        self.ended.set()
+        for heard in self._pongs.values():
+            heard.set()
 
     def _not_sent(self, message: Message, why: LocalProtocolError) -> None:
         """An order that no frame can hold will never start: say so in the agent's place."""

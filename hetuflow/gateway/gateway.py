@@ -267,7 +267,7 @@ class Gateway:
         self._seen[agent_id] = LastSeen(connection.last_heard_at, connection.metrics)
         if len(self._seen) > METRICS_REMEMBERED_MAX:
             del self._seen[next(iter(self._seen))]
-        connection.ended.set()
+        connection.has_ended()
         log.info("agent %s is disconnected (session %s): %s", agent_id, session, connection.end_reason)
         with trio.move_on_after(self._settings.close_seconds, shield=True):
             try:

@@ -36,8 +36,8 @@ class Outbox:
         self._queue: deque[Message] = deque()
         self._acknowledged: list[int] = []
         self._filled = trio.Event()
-        self._idle = trio.Event()
-        self._idle.set()
+        self._empty = trio.Event()
+        self._empty.set()
         self.sent = 0
 
     def __len__(self) -> int:
@@ -48,35 +48,35 @@ class Outbox:
         if len(self._queue) >= self._capacity:
             raise OutboxFull
         self._queue.append(message)
-        self._filled.set()
+        self._fill()
 
     def acknowledge(self, sequences: Sequence[int]) -> None:
         """These reports are committed."""
         self._acknowledged.extend(sequences)
-        self._filled.set()
+        self._fill()
 
     async def drained(self) -> None:
-        """Wait until everything that was put has been sent."""
-        while self._queue or self._acknowledged or not self._idle.is_set():
-            await self._idle.wait()
-            await trio.lowlevel.checkpoint()
+        """Wait until everything that was put has been sent; for ever, if the writer has ended."""
+        await self._empty.wait()
 
     async def run(self, session: Session, stream: MessageStream, send_seconds: float) -> None:
         """Send until cancelled. Raises `ConnectionLost`, or `RemoteProtocolError` when the peer does not take a frame."""
         while True:
             await self._filled.wait()
             self._filled = trio.Event()
-            self._idle = trio.Event()
-            try:
-                while messages := self._take():
-                    for frame in self._frames(session, messages):
-                        with trio.move_on_after(send_seconds) as scope:
-                            await stream.send(frame)
-                        if scope.cancelled_caught:
-                            raise RemoteProtocolError(CloseCode.SILENT, f"a frame was not taken in {send_seconds:g} s")
-                    self.sent += len(messages)
-            finally:
-                self._idle.set()
+            while messages := self._take():
+                for frame in self._frames(session, messages):
+                    with trio.move_on_after(send_seconds) as scope:
+                        await stream.send(frame)
+                    if scope.cancelled_caught:
+                        raise RemoteProtocolError(CloseCode.SILENT, f"a frame was not taken in {send_seconds:g} s")
+                self.sent += len(messages)
+            self._empty.set()
+
+    def _fill(self) -> None:
+        self._filled.set()
+        if self._empty.is_set():
+            self._empty = trio.Event()
 
     def _take(self) -> list[Message]:
         messages = [self._queue.popleft() for _ in range(min(len(self._queue), FLUSH_MESSAGES_MAX))]

@@ -19,7 +19,7 @@ from attrs import frozen
 
 from eventstore.event import RecordedEvent
 from hetuflow.actors import ActorSystem
-from hetuflow.actors.patience import PASSING, Patience
+from hetuflow.actors.patience import FAILING, PASSING, STOPPING, Patience
 from hetuflow.domain.commands import ReleaseLease, TakeLease
 from hetuflow.domain.decider import Address, Guard
 from hetuflow.domain.rejection import Rejected
@@ -125,5 +125,5 @@ class Leases:
     async def _release(self, slot: int) -> None:
         try:
             await self._system.ask(address_of(slot), ReleaseLease(slot=slot, server_id=self._server_id))
-        except (Rejected, *PASSING) as problem:  # the next holder supersedes us in any case
-            log.warning("lease of slot %d was not released: %s", slot, problem)
+        except (Rejected, *FAILING, *STOPPING) as problem:  # the next holder supersedes us in any case
+            log.info("lease of slot %d was not released: %s", slot, problem)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
 
 from attrs import frozen
@@ -20,7 +22,7 @@ from hetuflow.gateway.settings import GatewaySettings
 from hetuflow.protocol.messages import Output
 from projections.fold import TableFold, decode
 from projections.open_work import OPEN_WORK
-from tests.support.ports import SeededIds, TrioClock
+from tests.support.ports import EPOCH, SeededIds, TrioClock
 
 
 class MemorySink:
@@ -119,3 +121,17 @@ async def a_server(
             yield Server(core, store, clock, ids, sink)
     finally:
         store.close()
+
+
+def data(event: RecordedEvent) -> dict[str, Any]:
+    return json.loads(event.data)
+
+
+def seconds(events: Sequence[RecordedEvent]) -> list[float]:
+    """When they were recorded, since the beginning of time."""
+    return [(event.recorded_at - EPOCH).total_seconds() for event in events]
+
+
+def nominal(event: RecordedEvent) -> float:
+    """The nominal time of a fire, since the beginning of time."""
+    return (datetime.fromisoformat(data(event)["nominal_at"]) - EPOCH).total_seconds()

@@ -1,0 +1,332 @@
+"""From hello to welcome: who is let in, and what becomes of what the log gives to the agent."""
+
+from __future__ import annotations
+
+import trio
+
+from eventstore.memory import MemoryLog
+from hetuflow.domain.commands import CancelTask, RemoveAgent
+from hetuflow.domain.decider import Address
+from hetuflow.ports.network import ConnectionLost
+from hetuflow.protocol.errors import CloseCode
+from hetuflow.protocol.messages import Dispatch, Known, Ping, Pong, Refused, Stop
+from tests.gateway.scripted import ScriptedAgent
+from tests.scheduler.harness import Server, a_server, data
+from tests.scheduler.hooks import Outage, Slow
+from tests.support.ports import TrioClock
+
+
+def known(order: Dispatch, state: str = "running", epoch: int | None = None) -> Known:
+    return Known(
+        task_id=order.task_id, instance_id=order.instance_id, epoch=order.epoch if epoch is None else epoch, state=state
+    )
+
+
+def an_agent(server: Server, nursery: trio.Nursery, agent_id: str = "agent-1", **members) -> ScriptedAgent:
+    return ScriptedAgent(server.core.gateway.serve_connection, nursery, agent_id, **members)
+
+
+async def a_dispatched_task(server: Server, agent: ScriptedAgent, *, started: bool = False, **config) -> Dispatch:
+    await server.task(await server.job(**config))
+    order = await agent.expect(Dispatch)
+    if started:
+        report = agent.started(order)
+        await agent.say(report)
+        await agent.acknowledged(report.sequence)
+    return order
+
+
+async def refused(agent: ScriptedAgent) -> Refused:
+    refusal = await agent.expect(Refused)
+    try:
+        while True:
+            await agent.stream.receive()
+    except ConnectionLost as lost:
+        assert lost.code == refusal.code
+    return refusal
+
+
+async def test_a_welcome_says_what_the_agent_has_to_know(autojump_clock) -> None:
+    async with a_server(lease_seconds=60, store_id="store-7") as server, trio.open_nursery() as nursery:
+        welcome = await an_agent(server, nursery).connect()
+        assert (welcome.server_id, welcome.lease_seconds, welcome.store_id) == ("server-1", 60, "store-7")
+        assert welcome.heartbeat_interval == 15
+        [connected] = server.events("AgentConnected")
+        assert data(connected)["session"] == welcome.session
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_dispatch_that_never_arrived_is_requeued_without_a_retry(autojump_clock) -> None:
+    async with a_server() as server, trio.open_nursery() as nursery:
+        agent = an_agent(server, nursery)
+        await agent.connect()
+        order = await a_dispatched_task(server, agent)
+        await agent.drop()
+        again = an_agent(server, nursery)
+        await again.connect(known=())
+        second = await again.expect(Dispatch)
+        assert (second.instance_id, second.epoch, second.attempt) == (order.instance_id, 2, 1)
+        assert "TaskRequeued" in server.history() and "TaskRetryScheduled" not in server.history()
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_the_agent_still_has_goes_on(autojump_clock) -> None:
+    async with a_server() as server, trio.open_nursery() as nursery:
+        agent = an_agent(server, nursery)
+        await agent.connect()
+        order = await a_dispatched_task(server, agent, started=True)
+        await agent.drop()
+        again = an_agent(server, nursery)
+        await again.connect(known=(known(order),))
+        report = again.ended(order)
+        await again.say(report)
+        await again.acknowledged(report.sequence)
+        assert server.history()[-2:] == ["InstanceSucceeded", "TaskSucceeded"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_accepted_dispatch_is_kept_on_reconnection(autojump_clock) -> None:
+    async with a_server() as server, trio.open_nursery() as nursery:
+        agent = an_agent(server, nursery)
+        await agent.connect()
+        order = await a_dispatched_task(server, agent)
+        await agent.drop()
+        again = an_agent(server, nursery)
+        await again.connect(known=(known(order, "accepted"),))
+        await again.expect_nothing(Dispatch)
+        assert server.history()[-1] == "TaskDispatched"
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_restarted_agent_has_lost_what_it_does_not_report(autojump_clock) -> None:
+    async with a_server() as server, trio.open_nursery() as nursery:
+        agent = an_agent(server, nursery)
+        await agent.connect(incarnation=1)
+        await a_dispatched_task(server, agent, max_retries=0)
+        again = an_agent(server, nursery)  # the old connection has not been noticed to be dead
+        await again.connect(incarnation=2)
+        [failed] = server.events("InstanceFailed")
+        assert data(failed)["reason"] == "lost"
+        assert server.history()[-1] == "TaskFailed"
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_crash_while_settling_is_judged_by_the_previous_incarnation_again(autojump_clock) -> None:
+    """The instance may have run in the agent's earlier life: it must never be requeued as never started."""
+    async with a_server() as server, trio.open_nursery() as nursery:
+        agent = an_agent(server, nursery)
+        await agent.connect(incarnation=1)
+        await a_dispatched_task(server, agent, max_retries=0)
+        await agent.drop()
+        await trio.sleep(1)
+        server.store.hooks = Outage(trio.current_time() + 10)
+        second = an_agent(server, nursery)
+        await second.hello(incarnation=2)
+        try:
+            await second.expect(Refused)
+        except ConnectionLost:
+            pass
+        await trio.sleep(20)
+        third = an_agent(server, nursery)
+        await third.connect(incarnation=2)
+        assert server.history()[-1] == "TaskFailed"
+        assert "TaskRequeued" not in server.history()
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_dispatch_committed_while_the_agent_reconnects_is_not_forgotten(autojump_clock) -> None:
+    """Its commit names the session that ended meanwhile: nobody was sent it, so it comes back at once."""
+    async with a_server() as server, trio.open_nursery() as nursery:
+        agent = an_agent(server, nursery)
+        await agent.connect()
+        job = await server.job()
+        server.store.hooks = Slow("TaskDispatched", 3)
+        await server.task(job)
+        await trio.sleep(1)  # the dispatch for the first session is under way
+        await agent.drop()
+        again = an_agent(server, nursery)
+        await again.connect()
+        await trio.sleep(1)
+        order = await again.expect(Dispatch)
+        assert order.epoch == 2
+        assert server.history().count("TaskRequeued") == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_cancel_while_the_agent_was_away_reaches_it_with_its_welcome(autojump_clock) -> None:
+    async with a_server() as server, trio.open_nursery() as nursery:
+        agent = an_agent(server, nursery)
+        await agent.connect()
+        order = await a_dispatched_task(server, agent, started=True)
+        await agent.drop()
+        await server.ask(Address("task", "t1"), CancelTask(reason="enough"))
+        again = an_agent(server, nursery)
+        await again.connect(known=(known(order),))
+        stop = await again.expect(Stop)
+        assert (stop.instance_id, stop.epoch, stop.reason) == (order.instance_id, 1, "enough")
+        report = again.ended(order, "cancelled")
+        await again.say(report)
+        await again.acknowledged(report.sequence)
+        assert server.history()[-1] == "TaskCancelled"
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_the_server_counts_as_ended_is_stopped(autojump_clock) -> None:
+    async with a_server(lease_seconds=30) as server, trio.open_nursery() as nursery:
+        agent = an_agent(server, nursery)
+        await agent.connect()
+        order = await a_dispatched_task(server, agent, started=True, max_retries=0)
+        await trio.sleep(60)  # lost
+        again = an_agent(server, nursery)
+        await again.connect(known=(known(order),))
+        stop = await again.expect(Stop)
+        assert (stop.instance_id, stop.epoch) == (order.instance_id, order.epoch)
+        report = again.ended(order)
+        await again.say(report)
+        await again.acknowledged(report.sequence)
+        assert server.history()[-2:] == ["TaskFailed", "InstanceReportRefused"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_reconciliation_after_a_server_restart(autojump_clock) -> None:
+    log, clock = MemoryLog(), TrioClock()
+    async with a_server(log=log, clock=clock) as server, trio.open_nursery() as nursery:
+        agent = an_agent(server, nursery)
+        await agent.connect()
+        kept = await a_dispatched_task(server, agent, started=True)
+        await server.task(await server.job("job-2"), "never-arrived")
+        await agent.expect(Dispatch)
+        nursery.cancel_scope.cancel()
+    async with a_server(log=log, clock=clock, seed=2) as server, trio.open_nursery() as nursery:
+        again = an_agent(server, nursery)
+        await again.connect(known=(known(kept),))
+        assert (await again.expect(Dispatch)).task_id == "never-arrived"
+        await again.expect_nothing(Stop)
+        assert server.history()[-1] == "InstanceStarted"
+        assert server.core.scheduler.status().agenda.instances == 2
+        nursery.cancel_scope.cancel()
+
+
+async def test_sessions_of_the_servers_previous_life_are_closed_in_the_log(autojump_clock) -> None:
+    log, clock = MemoryLog(), TrioClock()
+    async with a_server(log=log, clock=clock) as server, trio.open_nursery() as nursery:
+        await an_agent(server, nursery).connect()
+        server.store.close()  # killed: it cannot say goodbye
+        nursery.cancel_scope.cancel()
+    async with a_server(log=log, clock=clock, seed=2) as server:
+        assert [data(event)["reason"] for event in server.events("AgentDisconnected")] == ["server restarted"]
+        assert server.core.scheduler.status().agenda.agents_watched == 1
+        assert len(server.events("ServerLost")) == 1
+
+
+# --- who is let in -------------------------------------------------------------------------------------------------
+
+
+async def test_a_second_connection_is_refused_while_the_first_answers(autojump_clock) -> None:
+    async with a_server() as server, trio.open_nursery() as nursery:
+        agent = an_agent(server, nursery)
+        await agent.connect()
+        clone = an_agent(server, nursery)
+        await clone.hello()
+        ping = await agent.expect(Ping)
+        await agent.say(Pong(token=ping.token))
+        refusal = await refused(clone)
+        assert "alive" in refusal.reason
+        await agent.heartbeat()
+        assert server.core.gateway.status().online_agents == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_second_connection_takes_over_when_the_first_is_dead(autojump_clock) -> None:
+    async with a_server() as server, trio.open_nursery() as nursery:
+        agent = an_agent(server, nursery)
+        await agent.connect()
+        order = await a_dispatched_task(server, agent, started=True)
+        begun = trio.current_time()
+        again = an_agent(server, nursery)
+        await again.connect(known=(known(order),))
+        assert trio.current_time() - begun == 2
+        assert (await refused(agent)).code == CloseCode.SUPERSEDED
+        assert server.core.scheduler.status().agenda.instances == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_older_incarnation_is_refused(autojump_clock) -> None:
+    async with a_server() as server, trio.open_nursery() as nursery:
+        await an_agent(server, nursery).connect(incarnation=3)
+        stale = an_agent(server, nursery)
+        await stale.hello(incarnation=2)
+        assert (await refused(stale)).code == CloseCode.SUPERSEDED
+        nursery.cancel_scope.cancel()
+
+
+async def test_another_protocol_another_name_and_nonsense_are_refused(autojump_clock) -> None:
+    async with a_server() as server, trio.open_nursery() as nursery:
+        future = an_agent(server, nursery)
+        await future.hello(protocol=99)
+        assert (await refused(future)).code == CloseCode.INCOMPATIBLE
+        other = an_agent(server, nursery)
+        await other.hello(agent_id="somebody-else")
+        assert (await refused(other)).code == CloseCode.REFUSED
+        noise = an_agent(server, nursery)
+        await noise.stream.send(b"GET / HTTP/1.1")
+        try:
+            await noise.stream.receive()
+            raise AssertionError("the connection goes on")
+        except ConnectionLost as lost:
+            assert lost.code == CloseCode.MALFORMED
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_connection_without_a_hello_ends(autojump_clock) -> None:
+    async with a_server() as server, trio.open_nursery() as nursery:
+        begun = trio.current_time()
+        assert (await refused(an_agent(server, nursery))).code == CloseCode.SILENT
+        assert trio.current_time() - begun == 10
+        nursery.cancel_scope.cancel()
+
+
+async def test_more_connections_than_allowed_are_refused(autojump_clock) -> None:
+    async with a_server(connections_max=2) as server, trio.open_nursery() as nursery:
+        for n in range(2):
+            await an_agent(server, nursery, f"agent-{n}").connect()
+        surplus = an_agent(server, nursery, "agent-3")
+        assert (await refused(surplus)).code == CloseCode.OVERLOADED
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_storm_of_reconnections_is_admitted_in_paces(autojump_clock) -> None:
+    async with a_server(admissions_max=4) as server, trio.open_nursery() as nursery:
+        busy: list[int] = []
+        under_way = 0
+
+        class Counting(Slow):
+            async def before_commit(self, claims) -> None:
+                nonlocal under_way
+                under_way += 1
+                busy.append(under_way)
+                await super().before_commit(claims)
+                under_way -= 1
+
+        server.store.hooks = Counting("AgentConnected", 0.1)
+        agents = [an_agent(server, nursery, f"agent-{n:02}") for n in range(20)]
+        async with trio.open_nursery() as greetings:
+            for agent in agents:
+                greetings.start_soon(agent.connect)
+        assert max(busy) == 4
+        assert server.core.gateway.status().online_agents == 20
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_removed_agent_is_disconnected_and_may_register_again(autojump_clock) -> None:
+    async with a_server() as server, trio.open_nursery() as nursery:
+        agent = an_agent(server, nursery)
+        await agent.connect(incarnation=5)
+        await server.ask(Address("agent", "agent-1"), RemoveAgent())
+        try:
+            while True:
+                await agent.stream.receive()
+        except ConnectionLost as lost:
+            assert lost.code == CloseCode.REFUSED
+        await an_agent(server, nursery).connect(incarnation=1)
+        nursery.cancel_scope.cancel()

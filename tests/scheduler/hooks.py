@@ -1,0 +1,65 @@
+"""Faults and eyes inside the memory store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import trio
+
+from eventstore.errors import StoreTimeout, StoreUnavailable
+from eventstore.event import Appended, Claim
+from eventstore.memory import NoFaults
+
+
+def types_of(claims: Sequence[Claim]) -> list[str]:
+    return [event.type for claim in claims for event in claim.events]
+
+
+class Recording(NoFaults):
+    """The event types of each append that wrote something."""
+
+    def __init__(self, into: list[list[str]]) -> None:
+        self._into = into
+
+    async def after_commit(self, claims: Sequence[Claim], appended: Appended) -> None:
+        if types_of(claims):
+            self._into.append(types_of(claims))
+
+
+class Outage(NoFaults):
+    """Nothing works until then (monotonic seconds)."""
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+
+    async def before_commit(self, claims: Sequence[Claim]) -> None:
+        await self.before_read("append")
+
+    async def before_read(self, what: str) -> None:
+        if trio.current_time() < self.until:
+            raise StoreUnavailable
+
+
+class LostAnswers(NoFaults):
+    """So many appends (with an event of that type) are committed and say that they do not know it."""
+
+    def __init__(self, count: int, type_: str | None = None) -> None:
+        self._left, self._type = count, type_
+
+    async def after_commit(self, claims: Sequence[Claim], appended: Appended) -> None:
+        types = types_of(claims)
+        if self._left and types and self._type in (None, *types):
+            self._left -= 1
+            raise StoreTimeout
+
+
+class Slow(NoFaults):
+    """Appends that hold an event of that type take so long before their commit; `now` is called when one begins."""
+
+    def __init__(self, type_: str, seconds: float, now: Callable[[], None] = lambda: None) -> None:
+        self._type, self._seconds, self._now = type_, seconds, now
+
+    async def before_commit(self, claims: Sequence[Claim]) -> None:
+        if self._type in types_of(claims):
+            self._now()
+            await trio.sleep(self._seconds)
