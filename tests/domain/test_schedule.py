@@ -290,11 +290,12 @@ def test_once_fires_at_its_start_and_is_over() -> None:
 
 
 @pytest.mark.parametrize("policy", ["fire_once", "fire_all"])
-def test_once_created_late_fires_by_its_policy(policy: str) -> None:
-    once = a_schedule(a_once(-3600, misfire_policy=policy)).then(ScheduleCreated)
-    assert once.intents == {Due(later(-3600))}
+@pytest.mark.parametrize("late", [0, 3600])
+def test_once_created_late_fires_by_its_policy(policy: str, late: int) -> None:
+    once = a_schedule(a_once(-late, misfire_policy=policy)).then(ScheduleCreated)
+    assert once.intents == {Due(later(-late))}
     outcome = once.when(a_fire()).then(ScheduleFired, ScheduleExpired)
-    assert outcome.event(ScheduleFired).nominal_at == later(-3600)
+    assert outcome.event(ScheduleFired).nominal_at == later(-late)
 
 
 def test_once_created_late_is_skipped_by_its_policy() -> None:
