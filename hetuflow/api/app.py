@@ -14,6 +14,7 @@ from typing import Any
 from attrs import define, field
 from quart_trio import QuartTrio
 
+from hetuflow.api.agent_socket import serve_agent
 from hetuflow.api.call import Call, Reply
 from hetuflow.api.endpoints import ROUTES
 from hetuflow.api.errors import as_api_error, internal, invalid
@@ -165,10 +166,21 @@ class _Connection:
         await self._api.respond(self._scope, receive, send)
 
 
+class _Socket:
+    """The same for websockets."""
+
+    def __init__(self, app: HetuflowApp, scope: Mapping[str, Any]) -> None:
+        self._api, self._scope = app.api, scope
+
+    async def __call__(self, receive: Receive, send: Any) -> None:
+        await serve_agent(self._api.rooms, self._api.doorkeeper, self._scope, receive, send)
+
+
 class HetuflowApp(QuartTrio):
     """The ASGI application."""
 
     asgi_http_class = _Connection  # type: ignore[assignment]
+    asgi_websocket_class = _Socket  # type: ignore[assignment]
     api: Api
 
 

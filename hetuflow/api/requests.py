@@ -81,7 +81,7 @@ def head_of(scope: Mapping[str, Any]) -> Head:
         raise ApiError(431, f"the request line is longer than {REQUEST_LINE_BYTES_MAX} bytes")
     client = scope.get("client")
     return Head(
-        method=scope["method"].upper(),
+        method=scope.get("method", "GET").upper(),
         segments=_segments(raw_path),
         query=_query(raw_query),
         headers=headers,
@@ -221,7 +221,7 @@ class Doorkeeper:
         Raises:
           ApiError: 403, a foreign `Host` or `Origin`.
         """
-        host = (head.text(b"host") or "").lower()
+        host = (head.text(b"host") or head.text(b":authority") or "").lower()
         name = host_name(host)
         if host and not LOOPBACK.fullmatch(name) and name not in self.hosts and host not in self.hosts:
             raise ApiError(403, f"this server does not answer to the host name {name}", {"host": host})
@@ -231,7 +231,8 @@ class Doorkeeper:
         origin = origin.lower()
         if origin in self.origins:
             return origin
-        if with_port(origin) == with_port(f"{head.scheme}://{host}"):
+        scheme = {"ws": "http", "wss": "https"}.get(head.scheme, head.scheme)
+        if with_port(origin) == with_port(f"{scheme}://{host}"):
             return None
         raise ApiError(403, f"requests of pages from {origin} are not allowed", {"origin": origin})
 

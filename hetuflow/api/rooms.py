@@ -18,6 +18,7 @@ from hetuflow.domain.decider import Placement
 from hetuflow.gateway.gateway import GatewayStatus
 from hetuflow.ports.clock import Clock
 from hetuflow.ports.ids import Ids
+from hetuflow.ports.network import MessageStream
 from hetuflow.scheduler.scheduler import SchedulerStatus
 
 Row = Mapping[str, Any]
@@ -112,6 +113,8 @@ class Agents(Protocol):
         ...
 
     def last_heard_at(self, agent_id: str) -> datetime | None: ...
+
+    async def serve_connection(self, stream: MessageStream) -> None: ...
 
 
 @frozen(slots=True, kw_only=True)
