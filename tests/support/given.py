@@ -2,7 +2,8 @@
 
     given(TASK, *events).at(NOW).when(CancelTask()).then(InstanceCancelled, TaskCancelled)
 
-Every decision is folded as the kernel would fold it, so a decision that cannot be folded fails the test that made it.
+Every decision is folded as the kernel would fold it, and encoded as the store would keep it: one that cannot be folded,
+or has a member of the wrong type, fails the test that made it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from attrs import evolve, frozen
 from hetuflow.domain.decider import NOTHING, Decider, Decision, Intent
 from hetuflow.domain.events import Event
 from hetuflow.domain.rejection import Rejected
+from tests.support.stored import stored
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -53,6 +55,8 @@ class Given:
             decision = self.decider.decide(command, state, self.now)
         except Rejected as rejected:
             return Outcome(self.decider, state, self.now, NOTHING, rejected)
+        for events in [decision.events, *decision.opened.values()]:
+            assert stored(events) == list(events), "what is stored of it reads back as something else"
         return Outcome(self.decider, reduce(self.decider.evolve, decision.events, state), self.now, decision, None)
 
 
