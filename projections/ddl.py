@@ -1,0 +1,49 @@
+"""A definition as DDL: the table, its primary key, its default partition, its indexes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from projections.definition import Kind, Table, kind_of
+from projections.expressions import quoted
+
+
+def create_table_statements(table: Table, schema: str = "") -> Sequence[str]:
+    """DDL of the table, its primary key, its default partition and its indexes."""
+    prefix = f"{quoted(schema)}." if schema else ""
+    columns = [(table.key, table.key_kind), *((item.name, kind_of(item)) for item in table.items)]
+    body = ", ".join(f"{quoted(name)} {_column_type(kind)}" for name, kind in columns)
+    name = prefix + quoted(table.name)
+    if table.partition_by is None:
+        create = [f"CREATE TABLE {name} ({body}) WITH (fillfactor = 80)"]
+    else:
+        create = [
+            f"CREATE TABLE {name} ({body}) PARTITION BY RANGE ({quoted(table.partition_by)})",
+            f"CREATE TABLE {prefix}{quoted(default_partition(table))} PARTITION OF {name} DEFAULT WITH (fillfactor = 80)",
+        ]
+    return [*create, *index_statements(table, schema)]
+
+
+def default_partition(table: Table) -> str:
+    return f"{table.name}_default"
+
+
+def index_statements(table: Table, schema: str = "") -> Sequence[str]:
+    """DDL of the table's primary key and indexes."""
+    name = (f"{quoted(schema)}." if schema else "") + quoted(table.name)
+    key = ", ".join(quoted(column) for column in conflict_columns(table))
+    indexes = [f"CREATE INDEX {quoted(index_name(table, columns))} ON {name} ({columns})" for columns in table.indexes]
+    return [f"ALTER TABLE {name} ADD CONSTRAINT {quoted(table.name + '_pkey')} PRIMARY KEY ({key})", *indexes]
+
+
+def index_name(table: Table, columns: str) -> str:
+    """A name that people's own indexes (`idx_sched_…`) do not take."""
+    return f"{table.name}_by_{'_'.join(part.split()[0] for part in columns.split(','))}"
+
+
+def conflict_columns(table: Table) -> Sequence[str]:
+    return (table.key,) if table.partition_by is None else (table.key, table.partition_by)
+
+
+def _column_type(kind: Kind) -> str:
+    return 'text COLLATE "C"' if kind is Kind.TEXT else kind.value

@@ -1,0 +1,93 @@
+"""`sched_schedule`: one row per schedule that is not deleted."""
+
+from __future__ import annotations
+
+from hetuflow.domain.enums import ScheduleStatus
+from hetuflow.domain.events import (
+    ScheduleCreated,
+    ScheduleDeleted,
+    ScheduleDisabled,
+    ScheduleEnabled,
+    ScheduleExpired,
+    ScheduleFired,
+    ScheduleSkipped,
+    ScheduleSuspended,
+    ScheduleUpdated,
+)
+from projections.definition import (
+    Born,
+    Column,
+    Constant,
+    Field,
+    Kind,
+    Table,
+    Touched,
+    TouchedVersion,
+    always,
+    same,
+)
+
+
+def _member(name: str, kind: Kind) -> Column:
+    return Column(name, kind, same(name, ScheduleCreated, ScheduleUpdated))
+
+
+SCHEDULES = Table(
+    name="sched_schedule",
+    key="id",
+    key_kind=Kind.UUID,
+    key_source=Field("schedule_id"),
+    creates={ScheduleCreated: None},
+    removes={ScheduleDeleted: None},
+    items=(
+        Column("job_id", Kind.UUID, same("job_id", ScheduleCreated)),
+        _member("name", Kind.TEXT),
+        _member("description", Kind.TEXT),
+        _member("schedule_kind", Kind.INT),
+        _member("cron_expression", Kind.TEXT),
+        _member("interval_secs", Kind.BIGINT),
+        _member("max_count", Kind.BIGINT),
+        _member("timezone", Kind.TEXT),
+        _member("start_time", Kind.TIME),
+        _member("end_time", Kind.TIME),
+        _member("event_type", Kind.TEXT),
+        _member("event_filter", Kind.JSON),
+        Column(
+            "status",
+            Kind.INT,
+            {
+                ScheduleCreated: Field("status"),
+                ScheduleEnabled: Constant(int(ScheduleStatus.ENABLED)),
+                ScheduleDisabled: Field("status"),
+                ScheduleSuspended: Constant(int(ScheduleStatus.DISABLED)),
+                ScheduleExpired: Constant(int(ScheduleStatus.EXPIRED)),
+            },
+        ),
+        _member("misfire_policy", Kind.TEXT),
+        _member("misfire_grace_seconds", Kind.BIGINT),
+        _member("overlap_policy", Kind.TEXT),
+        _member("jitter_seconds", Kind.BIGINT),
+        _member("parameters", Kind.JSON),
+        _member("priority", Kind.INT),
+        Column(
+            "next_run_at",
+            Kind.TIME,
+            {
+                **same(
+                    "next_run_at", ScheduleCreated, ScheduleUpdated, ScheduleEnabled, ScheduleFired, ScheduleSkipped
+                ),
+                **always(None, ScheduleDisabled, ScheduleSuspended, ScheduleExpired),
+            },
+        ),
+        Column("last_run_at", Kind.TIME, {ScheduleFired: Field("nominal_at")}),
+        Column("fire_count", Kind.BIGINT, {ScheduleFired: Field("fire_count")}, initial=0),
+        Column("created_by", Kind.INT, same("created_by", ScheduleCreated, default=1)),
+        Column(
+            "updated_by", Kind.INT, same("updated_by", ScheduleUpdated, ScheduleEnabled, ScheduleDisabled, default=1)
+        ),
+        Born("created_at"),
+        Touched("updated_at"),
+        TouchedVersion("version"),
+    ),
+    indexes=("created_at, id", "job_id, created_at, id", "name, id", "next_run_at, id"),
+)
