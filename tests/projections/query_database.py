@@ -1,4 +1,4 @@
-"""The six tables in one transaction that is never committed, and the `Database` port over its connection."""
+"""The `Database` port over a single connection, and the six tables in it."""
 
 from __future__ import annotations
 
@@ -19,16 +19,13 @@ from projections.query_fields import COLLECTIONS, Collection
 T = TypeVar("T")
 
 
-class ScratchDatabase:
-    """Runs coroutines that use it as `Database`. Counts the statements."""
+class LoopDatabase:
+    """`Database.fetch` over one connection, for code outside trio: `wait` runs a coroutine. Counts the statements."""
 
     def __init__(self, url: str) -> None:
         self._runner = asyncio.Runner()
         self.connection: Any = self.wait(asyncpg.connect(url, server_settings={"jit": "off", "timezone": "UTC"}))
         self.statements = 0
-        for known in COLLECTIONS.values():
-            for statement in create_table_statements(known.table, "pg_temp"):
-                self.wait(self.connection.execute(statement))
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(work)
@@ -37,6 +34,22 @@ class ScratchDatabase:
         self.wait(self.connection.close())
         self._runner.close()
 
+    async def fetch(self, sql: str, *args: Any, timeout_seconds: float = 10.0) -> Sequence[Any]:
+        self.statements += 1
+        with translated():
+            rows: Sequence[Any] = await self.connection.fetch(sql, *args)
+            return rows
+
+
+class ScratchDatabase(LoopDatabase):
+    """With the six tables as temporary ones."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        for known in COLLECTIONS.values():
+            for statement in create_table_statements(known.table, "pg_temp"):
+                self.wait(self.connection.execute(statement))
+
     def fill(self, known: Collection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Let the table hold these rows only."""
         name = known.table.name
@@ -44,12 +57,6 @@ class ScratchDatabase:
         self.wait(self.connection.execute(f"TRUNCATE {name}"))
         insert = f"INSERT INTO {name} SELECT * FROM jsonb_populate_recordset(NULL::{name}, $1::jsonb)"
         self.wait(self.connection.execute(insert, text))
-
-    async def fetch(self, sql: str, *args: Any, timeout_seconds: float = 10.0) -> Sequence[Any]:
-        self.statements += 1
-        with translated():
-            rows: Sequence[Any] = await self.connection.fetch(sql, *args)
-            return rows
 
 
 def _plain(value: Any) -> Any:
