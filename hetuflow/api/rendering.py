@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from hetuflow.api.rooms import Agents, Row, Tail
+from hetuflow.api.rooms import Agents, Row
 from hetuflow.api.schemas.agent import AGENT, AGENT_METRICS, STATISTICS
 from hetuflow.api.schemas.instance import INSTANCE
 from hetuflow.api.schemas.job import JOB
@@ -15,6 +15,7 @@ from hetuflow.api.schemas.server import SERVER
 from hetuflow.api.schemas.task import TASK, with_mirror
 from hetuflow.api.shapes import Entity
 from hetuflow.domain.enums import ScheduleKind, ScheduleStatus
+from projections.output import Tail
 
 JSON = dict[str, Any]
 

@@ -20,6 +20,7 @@ from hetuflow.ports.clock import Clock
 from hetuflow.ports.ids import Ids
 from hetuflow.ports.network import MessageStream
 from hetuflow.scheduler.scheduler import SchedulerStatus
+from projections.output import OutputStore
 
 Row = Mapping[str, Any]
 
@@ -66,43 +67,6 @@ class Scheduling(Protocol):
     def status(self) -> SchedulerStatus: ...
 
 
-@frozen(slots=True, kw_only=True)
-class Chunk:
-    """A piece of one output stream: `data` are the bytes from `offset` on, `seq` its place in the order of arrival."""
-
-    stream: str
-    offset: int
-    seq: int
-    at: datetime
-    data: bytes
-
-
-@frozen(slots=True, kw_only=True)
-class Tail:
-    """The end of what an instance printed, both streams in order of arrival."""
-
-    data: bytes
-    is_whole: bool
-
-
-class Output(Protocol):
-    """The captured output of instances."""
-
-    async def tails(self, instance_ids: Sequence[str], bytes_max: int) -> Mapping[str, Tail]:
-        """The last bytes of each; an instance without output is absent."""
-        ...
-
-    async def totals(self, instance_id: str) -> Mapping[str, int]:
-        """Bytes kept per stream."""
-        ...
-
-    async def chunks(
-        self, instance_id: str, *, stream: str | None, offset: int, after_seq: int | None, bytes_max: int
-    ) -> Sequence[Chunk]:
-        """Chunks in order: of one stream from a byte offset on, or of both after a sequence number."""
-        ...
-
-
 class Agents(Protocol):
     """What only the gateway knows of connected agents."""
 
@@ -143,7 +107,7 @@ class Rooms:
     store: EventStore
     rows: Rows
     scheduler: Scheduling
-    output: Output
+    output: OutputStore
     agents: Agents
     clock: Clock
     ids: Ids

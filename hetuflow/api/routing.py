@@ -10,7 +10,7 @@ from attrs import Factory, define, field, frozen
 
 from hetuflow.api.errors import ApiError
 from hetuflow.api.filters import Collection
-from hetuflow.api.kinds import INVALID, Kind, Uuid, is_name_id, parse_uuid
+from hetuflow.api.kinds import INVALID, NOT_SUPPORTED, Kind, Uuid, is_name_id, parse_uuid
 from hetuflow.api.problems import Problems
 from hetuflow.api.shapes import Shape
 
@@ -119,7 +119,8 @@ class Endpoint:
         found = Problems()
         value = parameter.kind.parse(parameter.from_text(text), path, found)
         for problem in found:
-            problems.add(problem.path, problem.message, problem.suggestion, status=400)
+            status = 422 if NOT_SUPPORTED in problem.message else 400
+            problems.add(problem.path, problem.message, problem.suggestion, status)
         return value
 
 

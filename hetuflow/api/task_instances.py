@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
+from attrs import evolve
+
 from hetuflow.api import rendering
 from hetuflow.api.call import Call, Reply
 from hetuflow.api.collections import TASK_INSTANCES
@@ -15,15 +17,17 @@ from hetuflow.api.errors import invalid
 from hetuflow.api.kinds import Boolean, Integer, Supported, Text, Word
 from hetuflow.api.problems import Problem
 from hetuflow.api.reads import OneOf, PageOf, bad_request, page_of, row_of
-from hetuflow.api.rooms import Chunk, Row
+from hetuflow.api.rooms import Row
 from hetuflow.api.routing import Endpoint, Parameter, PathId, boolean_text, integer_text
 from hetuflow.api.schemas.instance import INSTANCE, LOG_PAGE
 from hetuflow.domain.enums import InstanceStatus
+from projections.output import Chunk
 
 TAIL_BYTES = 64 * 1024
 TAIL_BYTES_IN_PAGES = 4 * 1024
 LOG_BYTES_DEFAULT = 65_536
 LOG_BYTES_MAX = 1_048_576
+CHARACTER_BYTES_MAX = 4
 
 
 class Stream(StrEnum):
@@ -55,31 +59,56 @@ async def logs(call: Call) -> Reply:
         raise invalid([Problem("query.offset", "needs stream: it counts bytes within one")])
     row, position = await row_of(call, TASK_INSTANCES, "task_instance")
     totals = await call.rooms.output.totals(call.id)
-    total = totals.get(stream, 0) if stream else sum(totals.values())
     after = _cursor(query.get("after"))
-    if stream is not None:
-        offset = after if after is not None else query.get("offset", 0)
-        offset = max(0, total + offset) if offset < 0 else offset
-        chunks = await call.rooms.output.chunks(call.id, stream=stream, offset=offset, after_seq=None, bytes_max=limit)
-        following = chunks[-1].offset + len(chunks[-1].data) if chunks else offset
-        has_more = following < total
+    if stream is None:
+        total = sum(totals.values())
+        chunks, following = await _in_order_of_arrival(call, after, limit)
     else:
-        chunks = await call.rooms.output.chunks(call.id, stream=None, offset=0, after_seq=after, bytes_max=limit)
-        following = chunks[-1].seq if chunks else (after or 0)
-        has_more = bool(chunks) and bool(
-            await call.rooms.output.chunks(call.id, stream=None, offset=0, after_seq=following, bytes_max=1)
-        )
-    ended = InstanceStatus(row["status"]).is_final
-    state = await _ending(call, row) if ended else {}
-    is_complete = ended and all(totals.get(name, 0) >= kept for name, kept in state.get("kept", {}).items())
+        total = totals.get(stream, 0)
+        offset = query.get("offset", 0) if after is None else after
+        chunks, following = await _of_one_stream(call, stream, offset, limit, total)
+    ending = await _ending(call, row) if InstanceStatus(row["status"]).is_final else None
+    is_complete = ending is not None and all(totals.get(name, 0) >= kept for name, kept in ending["kept"].items())
     value = {
-        "page": {"total": total, "has_more": has_more, "next": str(following) if has_more else None},
+        "page": {"total": total, "has_more": following is not None, "next": following},
         "result": [log_chunk(chunk) for chunk in chunks],
         "complete": is_complete,
-        "dropped": state.get("dropped", 0),
-        "sha256": state.get("sha256") if is_complete else None,
+        "dropped": ending["dropped"] if ending else 0,
+        "sha256": ending["sha256"] if ending and is_complete else None,
     }
     return Reply(value, position)
+
+
+async def _in_order_of_arrival(call: Call, after: int | None, limit: int) -> tuple[Sequence[Chunk], str | None]:
+    """Chunks of both streams after that sequence number, and the cursor of what follows."""
+    output = call.rooms.output
+    chunks = await output.chunks(call.id, stream=None, offset=0, after_seq=after, bytes_max=limit)
+    if not chunks:
+        return [], None
+    last = chunks[-1].seq
+    more = await output.chunks(call.id, stream=None, offset=0, after_seq=last, bytes_max=1)
+    return whole_characters(chunks), str(last) if more else None
+
+
+async def _of_one_stream(
+    call: Call, stream: str, offset: int, limit: int, total: int
+) -> tuple[Sequence[Chunk], str | None]:
+    """Chunks of one stream from that byte on. A character that is cut by the end of the page begins the next one; a
+    page that is smaller than one character has that character nevertheless, so that it goes on."""
+    for bytes_max in (limit, limit + CHARACTER_BYTES_MAX):
+        found = await call.rooms.output.chunks(
+            call.id, stream=stream, offset=offset, after_seq=None, bytes_max=bytes_max
+        )
+        chunks = list(whole_characters(found))
+        if not chunks or chunks[-1].end >= total:
+            return chunks, None
+        last = chunks[-1]
+        rest = unfinished(last.data)
+        if rest < len(last.data) or len(chunks) > 1:
+            if rest:
+                chunks[-1:] = [evolve(last, data=last.data[:-rest])] if rest < len(last.data) else []
+            return chunks, str(last.end - rest)
+    return chunks, str(last.end)
 
 
 def _cursor(text: str | None) -> int | None:
@@ -92,19 +121,44 @@ def _cursor(text: str | None) -> int | None:
 
 async def _ending(call: Call, row: Row) -> dict[str, Any]:
     """What the instance's last event says of its output: bytes kept and digests per stream, bytes dropped."""
-
     found: dict[str, Any] = {}
     for event in await call.rooms.store.read_stream(f"task-{row['task_id']}"):
         if event.type in ("InstanceSucceeded", "InstanceFailed", "InstanceCancelled"):
             data = json.loads(event.data)
             if data["instance_id"] == call.id and data.get("output"):
                 found = data["output"]
-    streams = {name: found[name] for name in Stream if isinstance(found.get(name), dict)}
+    streams = {str(name): found[name] for name in Stream if isinstance(found.get(name), dict)}
     return {
         "kept": {name: stream.get("kept", 0) for name, stream in streams.items()},
-        "sha256": {name: streams.get(name, {}).get("sha256") for name in Stream} if streams else None,
+        "sha256": {str(name): streams.get(name, {}).get("sha256") for name in Stream} if streams else None,
         "dropped": found.get("dropped", 0),
     }
+
+
+def whole_characters(chunks: Sequence[Chunk]) -> Sequence[Chunk]:
+    """The same bytes, cut so that no character lies in two chunks: its beginning moves to the chunk that ends it."""
+    result: list[Chunk] = []
+    newest: dict[str, int] = {}
+    for chunk in chunks:
+        at = newest.get(chunk.stream)
+        if at is not None and result[at].end == chunk.offset and (rest := unfinished(result[at].data)):
+            before = result[at]
+            moved = before.data[-rest:]
+            result[at] = evolve(before, data=before.data[:-rest])
+            chunk = evolve(chunk, offset=chunk.offset - rest, data=moved + chunk.data)
+        newest[chunk.stream] = len(result)
+        result.append(chunk)
+    return [chunk for chunk in result if chunk.data]
+
+
+def unfinished(data: bytes) -> int:
+    """How many bytes at the end are the beginning of a character of UTF-8 that is not all there: 0 to 3."""
+    for back in range(1, min(3, len(data)) + 1):
+        lead = data[-back]
+        if lead & 0xC0 != 0x80:
+            length = 4 if lead >= 0xF0 else 3 if lead >= 0xE0 else 2 if lead >= 0xC0 else 1
+            return back if length > back else 0
+    return 0
 
 
 def log_chunk(chunk: Chunk) -> dict[str, Any]:

@@ -16,12 +16,13 @@ from attrs import frozen
 from eventstore.memory import MemoryStore
 from hetuflow.api import Identity, Rooms, create_app
 from hetuflow.api.filters import Comparison, PageRequest
-from hetuflow.api.rooms import BadCursor, Chunk, Row, RowPage, Tail
+from hetuflow.api.rooms import BadCursor, Row, RowPage
 from hetuflow.core import Core, CoreSettings, open_core
 from hetuflow.domain.decider import Address
 from hetuflow.gateway.settings import GatewaySettings
 from hetuflow.ports.real import SystemClock, SystemIds
 from projections.fold import Tables
+from projections.output import MemoryOutput
 from projections.tables import LIVE_TABLES
 from tests.api.client import Client
 
@@ -80,22 +81,6 @@ def _holds(row: Row, comparison: Comparison) -> bool:
     return OPERATORS[comparison.operator](row[comparison.field.name], comparison.value)
 
 
-class NoOutput:
-    """Nothing was printed."""
-
-    async def store(self, chunks: Sequence[Any]) -> None:
-        raise AssertionError("no agent prints here")
-
-    async def tails(self, instance_ids: Sequence[str], bytes_max: int) -> Mapping[str, Tail]:
-        return {}
-
-    async def totals(self, instance_id: str) -> Mapping[str, int]:
-        return {}
-
-    async def chunks(self, instance_id: str, **_: Any) -> Sequence[Chunk]:
-        return []
-
-
 @frozen(slots=True)
 class World:
     client: Client
@@ -109,6 +94,7 @@ async def memory_world(**identity: Any) -> AsyncIterator[World]:
     clock, ids = SystemClock(), SystemIds()
     store = MemoryStore(clock.now)
     rows = FoldedRows(store)
+    output = MemoryOutput()
 
     async def find_open(position: int) -> Sequence[Address]:
         return []
@@ -119,9 +105,7 @@ async def memory_world(**identity: Any) -> AsyncIterator[World]:
     settings = CoreSettings(
         server_name="test", version="0", address="127.0.0.1:0", gateway=GatewaySettings(server_id="server-1")
     )
-    async with open_core(
-        store, NoOutput(), clock, ids, settings, find_open=find_open, schedules_of=schedules_of
-    ) as core:
+    async with open_core(store, output, clock, ids, settings, find_open=find_open, schedules_of=schedules_of) as core:
         rooms = Rooms(
             identity=Identity(
                 server_id="server-1",
@@ -137,7 +121,7 @@ async def memory_world(**identity: Any) -> AsyncIterator[World]:
             store=store,
             rows=rows,
             scheduler=core.scheduler,
-            output=NoOutput(),
+            output=output,
             agents=core.gateway,
             clock=clock,
             ids=ids,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 import pytest
+import trio
 
 from tests.api.client import Client
 
@@ -211,6 +212,26 @@ async def test_run_makes_a_task_with_what_was_sent(client: Client) -> None:
     assert (again.status, again.reason) == (409, "already_exists")
     for body in (None, {}):
         assert (await client.post(f"/jobs/item/{job_id}/run", body)).status == 200
+
+
+async def test_a_run_survives_changes_of_its_job(client: Client) -> None:
+    """The decision is guarded by the job's version: one that loses the race reads the job again."""
+    job_id = await client.made("/jobs/item", {"name": "0"})
+    statuses: list[int] = []
+
+    async def run() -> None:
+        statuses.append((await client.post(f"/jobs/item/{job_id}/run", {})).status)
+
+    async def change(number: int) -> None:
+        statuses.append((await client.put(f"/jobs/item/{job_id}", {"name": f"{number}"})).status)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(1, 20):
+            nursery.start_soon(run)
+            nursery.start_soon(change, number)
+    assert statuses == [200] * 38
+    page = (await client.post("/tasks/page", {"page": {"limit": 100}})).json
+    assert page["page"]["total"] == 19
 
 
 @pytest.mark.parametrize("body", [{"status": 1}, {"job_id": ID}, {"priority": 2**31}, {"scheduled_at": "tomorrow"}])

@@ -162,7 +162,7 @@ async def test_logs_of_an_instance_that_printed_nothing(client: Client, task_id:
         ("stream=stdin", 400),
         ("limit=0", 400),
         ("after=x", 400),
-        ("follow=true", 400),
+        ("follow=true", 422),
     ):
         assert (await client.get(f"{base}?{query}")).status == status, query
     assert (await client.get(f"{base}?stream=stdout&offset=-5")).status == 200

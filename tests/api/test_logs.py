@@ -1,0 +1,123 @@
+"""I7 and the tails: bytes in any cut come out as whole characters, once each, in order."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from attrs import frozen
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hetuflow.api.rendering import tail_text
+from hetuflow.api.task_instances import unfinished, whole_characters
+from projections.output import Chunk
+from tests.api.memory_rooms import World
+
+AT = "2026-01-31T08:00:00Z"
+
+
+@frozen
+class Piece:
+    instance_id: str
+    stream: str
+    offset: int
+    seq: int
+    data: bytes
+    at: str = AT
+
+
+async def printed(world: World, *parts: tuple[str, bytes]) -> str:
+    """An instance that printed these parts, in this order."""
+    client = world.client
+    job = await client.made("/jobs/item", {"name": "x"})
+    task = await client.made(f"/jobs/item/{job}/run", {})
+    instance_id = str((await client.get(f"/tasks/{task}")).json["instance_id"])
+    ends = {"stdout": 0, "stderr": 0}
+    for seq, (stream, data) in enumerate(parts):
+        await world.rooms.output.store([Piece(instance_id, stream, ends[stream], seq, data)])
+        ends[stream] += len(data)
+    return instance_id
+
+
+async def read_all(world: World, path: str, query: str) -> list[Any]:
+    """Every page, one after the other."""
+    found, after = [], ""
+    for _ in range(1000):
+        page = (await world.client.get(f"{path}?{query}{after}")).json
+        found.append(page)
+        if not page["page"]["has_more"]:
+            assert page["page"]["next"] is None
+            return found
+        after = f"&after={page['page']['next']}"
+    raise AssertionError("it goes on for ever")
+
+
+TEXT = "ü€𝄞 plain, then 你好\n"
+BYTES = TEXT.encode()
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 5, 7, 65536])
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
+async def test_one_stream_in_any_pieces_and_pages(world: World, limit: int, size: int) -> None:
+    pieces = [("stdout", BYTES[at : at + size]) for at in range(0, len(BYTES), size)]
+    path = f"/task-instances/item/{await printed(world, *pieces)}/logs"
+    pages = await read_all(world, path, f"stream=stdout&limit={limit}")
+    chunks = [chunk for page in pages for chunk in page["result"]]
+    at = 0
+    for chunk in chunks:
+        assert chunk["offset"] == at
+        at += chunk["length"]
+    assert at == len(BYTES)
+    if limit >= 4:
+        assert "".join(chunk["text"] for chunk in chunks) == TEXT
+        assert all(chunk["base64"] is None for chunk in chunks)
+    assert {page["page"]["total"] for page in pages} == {len(BYTES)}
+
+
+async def test_both_streams_in_order_of_arrival(world: World) -> None:
+    parts = [("stdout", b"1\n"), ("stderr", b"2\n"), ("stdout", b"3\n"), ("stderr", b"4\n")]
+    instance_id = await printed(world, *parts)
+    path = f"/task-instances/item/{instance_id}"
+    for limit in (1, 3, 100):
+        pages = await read_all(world, f"{path}/logs", f"limit={limit}")
+        assert [chunk["text"] for page in pages for chunk in page["result"]] == ["1\n", "2\n", "3\n", "4\n"]
+    shown = (await world.client.get(path)).json
+    assert (shown["output"], shown["output_truncated"]) == ("1\n2\n3\n4\n", False)
+    end = (await world.client.get(f"{path}/logs?stream=stderr&offset=-2")).json
+    assert [chunk["text"] for chunk in end["result"]] == ["4\n"]
+
+
+async def test_tails_are_cut_at_a_character_and_say_so(world: World) -> None:
+    instance_id = await printed(world, ("stdout", "€".encode() * 40_000))
+    shown = (await world.client.get(f"/task-instances/item/{instance_id}")).json
+    assert shown["output"] == "€" * (65536 // 3)
+    assert shown["output_truncated"] is True
+    [row] = (await world.client.post("/task-instances/page")).json["result"]
+    assert (row["output"], row["output_truncated"]) == ("€" * (4096 // 3), True)
+
+
+async def test_bytes_that_are_no_text_come_exactly(world: World) -> None:
+    instance_id = await printed(world, ("stdout", b"a\xff\xfeb"))
+    [chunk] = (await world.client.get(f"/task-instances/item/{instance_id}/logs")).json["result"]
+    assert (chunk["text"], chunk["base64"], chunk["length"]) == ("a\ufffd\ufffdb", "Yf/+Yg==", 4)
+
+
+@given(st.text(max_size=20), st.lists(st.integers(0, 60), max_size=6))
+def test_no_bytes_are_lost_between_chunks(text: str, cuts: list[int]) -> None:
+    data = text.encode("utf-8", "replace")
+    places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    chunks = [
+        Chunk(stream="stdout", offset=a, seq=n, at=None, data=data[a:b])  # type: ignore[arg-type]
+        for n, (a, b) in enumerate(pairwise(places))
+    ]
+    whole = whole_characters(chunks)
+    assert b"".join(chunk.data for chunk in whole) == data
+    assert "".join(chunk.data.decode() for chunk in whole) == data.decode()
+
+
+@given(st.binary(max_size=12))
+def test_unfinished_and_tails_take_any_bytes(data: bytes) -> None:
+    assert 0 <= unfinished(data) <= min(3, len(data))
+    tail_text(data)
