@@ -1,0 +1,285 @@
+"""The composition root: which rooms there are, in which order they start, and in which they stop.
+
+`serve` reads as that list. Everything started later is stopped earlier; each step of the stop has a deadline of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import trio
+from attrs import frozen
+
+import projections
+from eventstore.errors import SqlError, StartError, StoreTimeout, StoreUnavailable
+from eventstore.postgres import PostgresSettings, PostgresStore, open_postgres_store
+from eventstore.postgres.database import Database
+from eventstore.postgres.migrate import EVENTSTORE, Source
+from hetuflow.api.app import create_app
+from hetuflow.api.rooms import Identity, Rooms
+from hetuflow.api.rows import ProjectionRows
+from hetuflow.api.serving import HttpListener
+from hetuflow.api.serving import ListenError as HttpListenError
+from hetuflow.core import Core, CoreSettings, open_core
+from hetuflow.domain.decider import Address
+from hetuflow.gateway.listener import ListenError as AgentListenError
+from hetuflow.gateway.listener import WebSocketListener
+from hetuflow.gateway.output import OutputUnavailable
+from hetuflow.gateway.settings import GatewaySettings
+from hetuflow.logs import configure_logging
+from hetuflow.ports.disk import DiskError
+from hetuflow.ports.real import SystemClock, SystemDisk, SystemIds
+from hetuflow.protocol.messages import Output
+from hetuflow.settings import ServerSettings
+from projections.output import PostgresOutput
+from projections.runner import Runner, open_runner
+
+log = logging.getLogger(__name__)
+
+PROJECTIONS: Source = ("projections", Path(projections.__file__).with_name("migrations"))
+MIGRATION_SOURCES: Sequence[Source] = (EVENTSTORE, PROJECTIONS)
+
+START_ERRORS = (StartError, HttpListenError, AgentListenError, DiskError)
+"""What a person can mend: one line, exit status 2."""
+
+SERVER_ID_FILE = "server-id"
+_SERVER_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class NoDatabase(StartError):
+    """No database is configured."""
+
+
+@frozen(slots=True)
+class Sockets:
+    """The two ports, bound before anything is started: a port in use is found at once."""
+
+    http: HttpListener
+    agents: WebSocketListener
+    http_port: int
+    websocket_port: int
+
+
+def run(settings: ServerSettings) -> int:
+    """Run a server until SIGTERM or SIGINT; return the exit status. A second signal ends it at once."""
+    configure_logging(settings.logging.level, settings.logging.format)
+    for name in settings.configuration.unused_environment:
+        log.info("%s is set and has no effect", name)
+    status = 0
+    try:
+        trio.run(_until_signal, settings)
+    except* START_ERRORS as group:
+        print(f"Error: {_first(group)}", file=sys.stderr)
+        status = 2
+    return status
+
+
+async def _until_signal(settings: ServerSettings) -> None:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(_stop_on_signal, nursery.cancel_scope)
+        await serve(settings)
+
+
+async def _stop_on_signal(scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
+        async for number in signals:
+            name = signal.Signals(number).name
+            if scope.cancel_called:
+                log.warning("%s again: ending at once", name)
+                signal.signal(number, signal.SIG_DFL)
+                signal.raise_signal(number)
+            log.info("%s: stopping", name)
+            scope.cancel()
+
+
+async def serve(settings: ServerSettings, *, task_status: trio.TaskStatus[Rooms] = trio.TASK_STATUS_IGNORED) -> None:
+    """Serve until cancelled.
+
+    Raises:
+      StartError: no usable database. HttpListenError, AgentListenError: a port is in use. DiskError: no state directory.
+    """
+    clock, ids = SystemClock(), SystemIds()
+    server_id = _kept_server_id(settings, ids)
+    if settings.database.url is None:
+        raise NoDatabase("no database is configured: set DATABASE_URL (postgresql://user:password@host:5432/database)")
+    async with (
+        _bound(settings) as sockets,
+        open_postgres_store(
+            settings.database.url, settings=_postgres_settings(settings), sources=MIGRATION_SOURCES
+        ) as store,
+        open_runner(store) as runner,
+        open_core(
+            store,
+            OutputSinkOf(PostgresOutput(store.database)),
+            clock,
+            ids,
+            _core_settings(settings, server_id, sockets),
+            find_open=OpenStreams(store.database, runner),
+            schedules_of=SchedulesOfJob(store.database, runner),
+        ) as core,
+        trio.open_nursery() as nursery,
+    ):
+        rooms = await _rooms(settings, server_id, sockets, store, runner, core, clock, ids)
+        await nursery.start(sockets.agents.serve, core.gateway.serve_connection)
+        await nursery.start(sockets.http.serve, create_app(rooms))
+        log.info(
+            "hetuflow server %s: REST API on http://%s:%d/api/v1, agents on ws://%s:%d",
+            server_id,
+            settings.server.host,
+            sockets.http_port,
+            settings.server.host,
+            sockets.websocket_port,
+        )
+        task_status.started(rooms)
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.move_on_after(5, shield=True):
+                await core.gateway.stop_accepting()
+
+
+async def _rooms(
+    settings: ServerSettings,
+    server_id: str,
+    sockets: Sockets,
+    store: PostgresStore,
+    runner: Runner,
+    core: Core,
+    clock: SystemClock,
+    ids: SystemIds,
+) -> Rooms:
+    return Rooms(
+        identity=Identity(
+            server_id=server_id,
+            server_name=settings.server.name,
+            version=_version(),
+            started_at=clock.now(),
+            started=trio.current_time(),
+            http_port=sockets.http_port,
+            websocket_port=sockets.websocket_port,
+            timezone=settings.scheduler.timezone,
+            database_version=(await store.database.fetch("show server_version"))[0][0],
+            pool_size=settings.database.pool_size,
+            allowed_hosts=settings.server.allowed_hosts,
+            allowed_origins=settings.server.allowed_origins,
+            static_dir=None if settings.server.static_dir is None else str(settings.server.static_dir),
+        ),
+        system=core.system,
+        store=store,
+        rows=ProjectionRows(store.database, runner.reached),
+        scheduler=core.scheduler,
+        output=PostgresOutput(store.database),
+        agents=core.gateway,
+        clock=clock,
+        ids=ids,
+    )
+
+
+@asynccontextmanager
+async def _bound(settings: ServerSettings) -> AsyncIterator[Sockets]:
+    http = HttpListener(settings.server.host, settings.server.http_port)
+    agents = WebSocketListener(settings.server.host, settings.server.websocket_port)
+    try:
+        http_port = http.open()
+        yield Sockets(http, agents, http_port, await agents.open())
+    finally:
+        http.close()
+
+
+def _postgres_settings(settings: ServerSettings) -> PostgresSettings:
+    return PostgresSettings(pool_size=settings.database.pool_size)
+
+
+def _core_settings(settings: ServerSettings, server_id: str, sockets: Sockets) -> CoreSettings:
+    return CoreSettings(
+        server_name=settings.server.name,
+        version=_version(),
+        address=f"{settings.server.host}:{sockets.http_port}",
+        gateway=GatewaySettings(server_id=server_id, connections_max=settings.server.max_connections),
+        tick_seconds=settings.scheduler.tick_interval,
+        tasks_max=settings.scheduler.max_concurrent_tasks,
+    )
+
+
+# --- what only the tables know -------------------------------------------------------------------------------------
+
+
+@frozen(slots=True)
+class OpenStreams:
+    """Which streams have open work: the table that the server keeps for its own start."""
+
+    database: Database
+    runner: Runner
+
+    async def __call__(self, position: int) -> Sequence[Address]:
+        await self.runner.open_work_reached(position)
+        rows = await self.database.fetch("select stream_id from open_work order by opened_at, stream_id")
+        return [Address.of_stream(row[0]) for row in rows]
+
+
+@frozen(slots=True)
+class SchedulesOfJob:
+    """The schedules of a job that are not deleted."""
+
+    database: Database
+    runner: Runner
+
+    async def __call__(self, job_id: str, position: int) -> Sequence[str]:
+        if await self.runner.reached(position, 10.0) < position:
+            raise StoreUnavailable("the tables are behind the log; try again")
+        rows = await self.database.fetch(
+            "select id::text from sched_schedule where job_id = $1::text::uuid order by id", job_id
+        )
+        return [row[0] for row in rows]
+
+
+@frozen(slots=True)
+class OutputSinkOf:
+    """The gateway's port over the projections' store of output."""
+
+    output: PostgresOutput
+
+    async def store(self, chunks: Sequence[Output]) -> None:
+        try:
+            await self.output.store(chunks)
+        except (StoreUnavailable, StoreTimeout, SqlError) as exc:
+            raise OutputUnavailable(str(exc)) from exc
+
+
+# --- identity ------------------------------------------------------------------------------------------------------
+
+
+def _kept_server_id(settings: ServerSettings, ids: SystemIds) -> str:
+    """The configured id, else the one generated at the first start and kept."""
+    disk, state_dir = SystemDisk(), str(settings.server.state_dir)
+    if settings.server.id is not None:
+        return settings.server.id
+    disk.make_private_dir(state_dir)
+    path = f"{state_dir}/{SERVER_ID_FILE}"
+    kept = (disk.read(path) or b"").decode("ascii", "replace").strip()
+    if _SERVER_ID.fullmatch(kept):
+        return kept
+    server_id = str(ids.uuid7())
+    disk.replace(path, f"{server_id}\n".encode())
+    return server_id
+
+
+def _version() -> str:
+    try:
+        return version("hetuflow")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _first(exc: BaseException) -> BaseException:
+    while isinstance(exc, BaseExceptionGroup):
+        exc = exc.exceptions[0]
+    return exc
