@@ -57,6 +57,8 @@ GREET_SECONDS_MAX: Final = 15.0
 SEND_SECONDS_MAX: Final = 10.0
 ACK_SECONDS_MIN: Final = 10.0
 """A heartbeat unanswered for this long, or for the heartbeat interval if that is longer, ends the connection."""
+INTERVAL_SECONDS_MIN: Final = 0.05
+"""Whatever the server says."""
 INBOX_FRAMES_MAX: Final = 64
 OUTPUT_BYTES_PER_TURN: Final = 192 * 1024
 
@@ -164,6 +166,7 @@ class Link:
         self._inbox_freed = Wakeup()
         self._lost: ConnectionLost | None = None
         self._replies: list[Message] = []
+        self._acked: list[int] = []
         self._end: str | None = None
         self._lease_seconds = 0.0
         self._beats: dict[int, float] = {}
@@ -180,7 +183,7 @@ class Link:
             Dispatch: work.executor.dispatch,
             Stop: self._stop,
             Forget: self._forget,
-            Ack: lambda message: work.reports.acked(message.sequences),
+            Ack: lambda message: self._acked.extend(message.sequences),
             OutputAck: self._output_acked,
             Ping: lambda message: self._replies.append(Pong(token=message.token)),
             Pong: lambda message: None,
@@ -250,6 +253,9 @@ class Link:
             self._inbox_freed.set()
             for message in self.session.receive(frame):
                 self._handlers[type(message)](message)
+        if self._acked:  # once per turn: one record in the journal
+            self._work.reports.acked(self._acked)
+            self._acked.clear()
         if self._lost is not None and not self._inbox:
             raise self._lost
         if self.is_open:
@@ -309,8 +315,8 @@ class Link:
 
     def _welcomed(self, message: Welcome) -> None:
         now = trio.current_time()
-        self._beat_interval = min(self._beat_interval, message.heartbeat_interval)
-        self._check_interval = min(self._check_interval, message.check_interval)
+        self._beat_interval = max(INTERVAL_SECONDS_MIN, min(self._beat_interval, message.heartbeat_interval))
+        self._check_interval = max(INTERVAL_SECONDS_MIN, min(self._check_interval, message.check_interval))
         self._next_beat, self._next_check = now, now + self._check_interval
         self._lease_seconds = message.lease_seconds
         self._work.renew_lease(self._hello_sent, message.lease_seconds)
@@ -342,6 +348,7 @@ class Link:
 
     def _output_acked(self, message: OutputAck) -> None:
         self._work.shipping.acked(message.instance_id, message.stream, message.offset_end)
+        self._work.reports.output_acked()
         if self._work.shipping.has_more:
             self._ready.set()
 

@@ -16,7 +16,7 @@ from agent.journal import Journal
 from agent.limits import KILL_GRACE_SECONDS
 from agent.output import Shipping
 from agent.profile import Gauges, NoGauges, Profile
-from agent.recovery import clean_up, end_leftovers, next_incarnation, recover_output, report_lost
+from agent.recovery import clean_up, end_leftovers, next_incarnation, recover_output, report_lost, ship_again
 from agent.reports import Reports
 from agent.wakeup import Wakeup
 from hetuflow.ports.clock import Clock
@@ -85,12 +85,13 @@ class Agent:
         if journal.damage is not None:
             log.error("the journal was damaged", problem=journal.damage)
         ready = Wakeup()
-        reports = Reports(journal, ports.ids, ready)
         shipping = Shipping(lambda problem: log.error("output is lost", error=problem))
+        spools = recover_output(ports.disk, profile.work_dir, journal)
+        shipments = ship_again(spools, shipping)
+        reports = Reports(journal, ports.ids, ready, shipments)
         self.executor = Executor(self._workplace(), reports, shipping, ready)
         await end_leftovers(journal, ports.leftovers)
-        outputs = recover_output(ports.disk, profile.work_dir, shipping)
-        lost = report_lost(journal, reports, outputs, ports.clock)
+        lost = report_lost(journal, reports, spools, shipments, ports.clock)
         work = Work(profile, self.incarnation, self.executor, reports, shipping, ports.gauges)
         self.connection = Connection(work, ports.dialer, ports.random, ready)
         try:

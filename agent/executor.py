@@ -19,7 +19,7 @@ from attrs import define, field, frozen
 
 from agent.directories import Directories
 from agent.limits import KILL_GRACE_SECONDS, run_deadline, timeout_message
-from agent.output import Capture, Owner, Shipment, Shipping
+from agent.output import Capture, Owner, Shipment, Shipping, Spool
 from agent.reports import Reports
 from agent.wakeup import Wakeup
 from hetuflow.ports.clock import Clock
@@ -130,7 +130,7 @@ class Executor:
     def dispatch(self, order: Dispatch) -> None:
         """Start an instance, or report why not. Repeated dispatches of the same epoch are one."""
         held = self._runs.get(order.instance_id)
-        if held is not None and held.order.epoch >= order.epoch:
+        if (held is not None and held.order.epoch >= order.epoch) or self.reports.holds(order.instance_id, order.epoch):
             return
         refusal = self._why_refuse(held)
         if refusal is None:
@@ -228,6 +228,7 @@ class Executor:
             self._run_seconds += run.seconds
         if run.silent:
             self.reports.forget([run.order.instance_id])
+            self.shipping.forget(run.order.instance_id)
         else:
             self._report(run.order, outcome, run)
         if not self._runs:
@@ -245,11 +246,7 @@ class Executor:
             error_message=outcome.message,
             **(run.facts(outcome.exit) if run is not None and run.started_at is not None else {}),
         )
-        shipment = run.shipment if run is not None else None
-        if shipment is None:
-            self.reports.ended(ended)
-        else:
-            self.reports.ended(ended, offered=lambda: shipment.all_sent)
+        self.reports.ended(ended, run.shipment if run is not None else None)
         self._ready.set()
 
 
@@ -267,10 +264,8 @@ class Run:
         self._pumped = trio.Event()
         self._started_seconds = self.seconds = 0.0
         owner = Owner(task_id=order.task_id, instance_id=order.instance_id, epoch=order.epoch)
-        self._owner, self._spool_path = owner, owner.spool_path(self._place.work_dir)
-        self._capture = Capture(
-            self._place.disk, self._spool_path, owner, bytes_max=order.output_bytes_max, grown=self._grown
-        )
+        self._spool = Spool(self._place.disk, owner.spool_path(self._place.work_dir), owner, executor.reports)
+        self._capture = Capture(self._spool, bytes_max=order.output_bytes_max, grown=self._grown)
 
     @property
     def silent(self) -> bool:
@@ -301,8 +296,9 @@ class Run:
                 else:
                     self._pumped.set()
                 outcome = await self._follow(process)
-                with trio.move_on_after(DRAIN_SECONDS_MAX):
-                    await self._pumped.wait()
+                if not self._pumped.is_set():
+                    with trio.move_on_after(DRAIN_SECONDS_MAX):
+                        await self._pumped.wait()
                 nursery.cancel_scope.cancel()
         except BaseException:
             process.kill_tree()
@@ -414,7 +410,7 @@ class Run:
 
     def _grown(self) -> None:
         if self.shipment is None:
-            self.shipment = Shipment(self._place.disk, self._spool_path, self._owner, lambda: self._capture.end)
+            self.shipment = Shipment(self._spool)
             self._executor.shipping.add(self.shipment)
         self._executor._ready.set()
 

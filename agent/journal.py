@@ -4,8 +4,8 @@
     record  = u32 length, u32 crc32(body), body          (big-endian)
     body    = [tag, map]                                 (as messages on the wire; unknown tags are skipped)
 
-Life of an instance: `Accepted` (before its process is spawned), `Running` (with pid and identity of the process), `Ended`,
-then `Acked`. A record reaches the operating system before the call returns, so it survives a crash of the agent; only
+Life of an instance: `Accepted` (before its process is spawned), `Running` (with pid and identity of the process),
+`Captured` (a little output), `Outcome`, then `Acked`. A record reaches the operating system before the call returns, so it survives a crash of the agent; only
 outcomes are fsynced, many with one call, because only they are promised to the server (a machine that crashes has no
 processes left to remember).
 
@@ -75,9 +75,31 @@ class Forgotten:
     instance_ids: tuple[str, ...]
 
 
-Record = Opened | Accepted | Running | Outcome | Acked | Forgotten
+@frozen(slots=True, kw_only=True)
+class Captured:
+    """Output of an instance that has written little so far: it needs no file of its own (see `output`)."""
 
-RECORDS: Tagged[Record] = Tagged({1: Opened, 2: Accepted, 3: Running, 4: Outcome, 5: Acked, 6: Forgotten})
+    instance_id: str
+    epoch: int
+    data: bytes
+
+
+@frozen(slots=True, kw_only=True)
+class Spilled:
+    """The instance's output has got a file, which holds what was captured here."""
+
+    instance_id: str
+    epoch: int
+
+
+Record = Opened | Accepted | Running | Outcome | Acked | Forgotten | Captured | Spilled
+
+RECORDS: Tagged[Record] = Tagged(
+    {1: Opened, 2: Accepted, 3: Running, 4: Outcome, 5: Acked, 6: Forgotten, 7: Captured, 8: Spilled}
+)
+
+Key = tuple[str, int]
+"""Instance and epoch: an instance that is dispatched again is another one to the journal."""
 
 
 @define(slots=True, kw_only=True)
@@ -88,6 +110,11 @@ class Entry:
     running: Running | None = None
     ended: Ended | None = None
     started_acked: bool = False
+    captured: bytes = b""
+
+    @property
+    def key(self) -> Key:
+        return self.accepted.instance_id, self.accepted.epoch
 
     def unacked(self) -> Iterator[Report]:
         if self.running is not None and not self.started_acked:
@@ -101,6 +128,8 @@ class Entry:
             yield self.running
             if self.started_acked:
                 yield Acked(sequences=(self.running.started.sequence,))
+        if self.captured:
+            yield Captured(instance_id=self.accepted.instance_id, epoch=self.accepted.epoch, data=self.captured)
         if self.ended is not None:
             yield Outcome(ended=self.ended)
 
@@ -115,9 +144,9 @@ class Journal:
         self._bytes = 0
         self._compact_at_bytes = COMPACT_BYTES_MIN
         self._torn = False
-        self._by_sequence: dict[int, str] = {}
-        self.entries: dict[str, Entry] = {}
-        """By instance id, in order of acceptance: everything not yet acknowledged to the end."""
+        self._by_sequence: dict[int, Key] = {}
+        self.entries: dict[Key, Entry] = {}
+        """In order of acceptance: everything not yet acknowledged to the end."""
         self.next_sequence = 1
         self.last_acked = 0
         self.damage: str | None = None
@@ -218,34 +247,44 @@ class Journal:
                 self.next_sequence = max(self.next_sequence, following)
                 self.last_acked = max(self.last_acked, acked)
             case Accepted():
-                self.entries[record.instance_id] = Entry(accepted=record)
+                self.entries[(record.instance_id, record.epoch)] = Entry(accepted=record)
             case Running(started=started):
-                self._number(started)
-                entry = self.entries.get(started.instance_id)
+                entry = self._entry_of(started)
                 if entry is not None:
                     entry.running = record
             case Outcome(ended=ended):
-                self._number(ended)
-                accepted = Accepted(task_id=ended.task_id, instance_id=ended.instance_id, epoch=ended.epoch)
-                self.entries.setdefault(ended.instance_id, Entry(accepted=accepted)).ended = ended
+                entry = self._entry_of(ended)
+                if entry is None:  # rejected: reported without having been accepted
+                    accepted = Accepted(task_id=ended.task_id, instance_id=ended.instance_id, epoch=ended.epoch)
+                    entry = self.entries.setdefault((ended.instance_id, ended.epoch), Entry(accepted=accepted))
+                entry.ended = ended
+            case Captured(instance_id=instance_id, epoch=epoch, data=data):
+                if (instance_id, epoch) in self.entries:
+                    self.entries[(instance_id, epoch)].captured += data
+            case Spilled(instance_id=instance_id, epoch=epoch):
+                if (instance_id, epoch) in self.entries:
+                    self.entries[(instance_id, epoch)].captured = b""
             case Acked(sequences=sequences):
                 for sequence in sequences:
                     self._acknowledge(sequence)
             case Forgotten(instance_ids=instance_ids):
-                for instance_id in instance_ids:
-                    self.entries.pop(instance_id, None)
+                for key in [key for key in self.entries if key[0] in instance_ids]:
+                    del self.entries[key]
 
-    def _number(self, report: Report) -> None:
+    def _entry_of(self, report: Report) -> Entry | None:
         self.next_sequence = max(self.next_sequence, report.sequence + 1)
-        self._by_sequence[report.sequence] = report.instance_id
+        key = (report.instance_id, report.epoch)
+        self._by_sequence[report.sequence] = key
+        return self.entries.get(key)
 
     def _acknowledge(self, sequence: int) -> None:
         self.last_acked = max(self.last_acked, sequence)
-        entry = self.entries.get(self._by_sequence.pop(sequence, ""))
+        key = self._by_sequence.pop(sequence, None)
+        entry = self.entries.get(key) if key is not None else None
         if entry is None:
             return
         if entry.ended is not None and entry.ended.sequence == sequence:
-            del self.entries[entry.accepted.instance_id]
+            del self.entries[entry.key]
         elif entry.running is not None and entry.running.started.sequence == sequence:
             entry.started_acked = True
 

@@ -77,19 +77,19 @@ def identity(pid: int) -> str | None:
     return None
 
 
-def members(root: int, mark: str | None, *, not_of: Iterable[int] = ()) -> list[int]:
+def members(root: int, mark: str | None) -> list[int]:
     """Live processes of the tree, the root first if it lives; zombies do not count.
 
-    `not_of`: roots of other trees, whose environment need not be read.
+    Only orphans' environments are read: whatever slipped away has lost its parent, or descends from what has.
     """
     if not HAS_PROC:
         return _members_by_psutil(root)
     table = _snapshot()
-    others = frozenset(not_of)
+    orphanages = (os.getpid(), 1)
     inside = {
         pid
         for pid, process in table.items()
-        if process.session == root or (mark is not None and process.session not in others and carries(pid, mark))
+        if process.session == root or (mark is not None and process.parent in orphanages and carries(pid, mark))
     }
     inside.add(root)
     _add_descendants(inside, table)

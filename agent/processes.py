@@ -77,7 +77,12 @@ class SystemProcess:
             if not self._open_streams:
                 await trio.lowlevel.checkpoint()
                 return None
-            await self._grown.wait()
+            try:
+                await self._grown.wait()
+            except trio.Cancelled:
+                if self._exit is not None:  # who gives up after the end gives up for good: somebody else holds the pipe
+                    self.close()
+                raise
         piece = self._pieces.popleft()
         self._queued_bytes -= len(piece[1])
         if self._paused and self._queued_bytes < QUEUE_BYTES_MAX // 2:
@@ -157,7 +162,7 @@ class SystemProcess:
             self._owner.watch(fd, lambda stream=stream, fd=fd: self._readable(stream, fd))  # type: ignore[misc]
 
     def _members(self) -> list[int]:
-        found = process_tree.members(self._pid, self._mark, not_of=self._owner.roots_except(self._pid))
+        found = process_tree.members(self._pid, self._mark)
         if self._exit is not None and self._pid in found:
             return []  # the root is reaped: its number belongs to somebody else now, and so does its session
         return found
@@ -182,6 +187,7 @@ class SystemProcesses:
         self._busy = Wakeup()
         self._threads: trio.Nursery | None = None
         self._adopts = _become_subreaper()
+        _keep_descriptors()
 
     def __repr__(self) -> str:
         return f"<SystemProcesses: {len(self._running)} running>"
@@ -190,17 +196,18 @@ class SystemProcesses:
         await trio.lowlevel.checkpoint_if_cancelled()
         path = find_program(spec.argv[0], spec.environment, spec.work_dir)
         pipes: dict[int, tuple[int, int]] = {}
+        pid = None
         try:
-            if spec.capture_output:
-                pipes = {1: os.pipe(), 2: os.pipe()}
+            for stream in (1, 2) if spec.capture_output else ():
+                pipes[stream] = os.pipe()
             pid = self._spawn(path, spec, {stream: pair[1] for stream, pair in pipes.items()})
         except OSError as exc:
-            for read_end, _ in pipes.values():
-                os.close(read_end)
             raise StartError(_explain(path, exc)) from exc
         finally:
-            for _, write_end in pipes.values():
+            for read_end, write_end in pipes.values():
                 os.close(write_end)
+                if pid is None:
+                    os.close(read_end)
         process = SystemProcess(self, pid, spec.environment.get(process_tree.MARK))
         self._running[pid] = process
         for stream, (read_end, _) in pipes.items():
@@ -208,13 +215,13 @@ class SystemProcesses:
             process.attach(stream, read_end)
         self._watch_exit(process)
         self._busy.set()
-        await trio.lowlevel.cancel_shielded_checkpoint()
         return process
 
-    async def run(self) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Read pipes and reap processes until cancelled."""
         async with trio.open_nursery() as nursery:
             self._threads = nursery
+            task_status.started()
             nursery.start_soon(self._sample)
             while True:
                 await trio.lowlevel.wait_readable(self._selector.fileno())
@@ -238,16 +245,16 @@ class SystemProcesses:
         with contextlib.suppress(KeyError):
             self._selector.unregister(fd)
 
-    def roots_except(self, pid: int) -> list[int]:
-        return [root for root in self._running if root != pid]
-
     # --- inside ----------------------------------------------------------------------------------------------------
 
     def _spawn(self, path: str, spec: ProcessSpec, ends: Mapping[int, int]) -> int:
         out, err = ends.get(1, self._null), ends.get(2, self._null)
         if not _SPAWNS_SESSIONS:
             return _popen(path, spec, self._null, out, err)
-        os.chdir(spec.work_dir)
+        try:
+            os.chdir(spec.work_dir)
+        except OSError as exc:
+            raise StartError(f"working directory {spec.work_dir} cannot be entered: {exc.strerror}") from exc
         try:
             return os.posix_spawn(
                 path,
@@ -265,12 +272,13 @@ class SystemProcesses:
             os.fchdir(self._home)
 
     def _watch_exit(self, process: SystemProcess) -> None:
-        if hasattr(os, "pidfd_open"):
+        try:
             pidfd = os.pidfd_open(process.pid)
+        except (AttributeError, OSError):  # no such call here, or no file descriptor left
+            assert self._threads is not None, "SystemProcesses.run is not running"
+            self._threads.start_soon(self._wait_in_thread, process)
+        else:
             self.watch(pidfd, lambda: self._exited(process, pidfd))
-            return
-        assert self._threads is not None, "SystemProcesses.run is not running"
-        self._threads.start_soon(self._wait_in_thread, process)
 
     async def _wait_in_thread(self, process: SystemProcess) -> None:
         waiting = trio.to_thread.run_sync(os.wait4, process.pid, 0, abandon_on_cancel=True, limiter=_WAITERS)
@@ -330,7 +338,7 @@ async def open_processes() -> AsyncIterator[SystemProcesses]:
     runner = SystemProcesses()
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(runner.run)
+            await nursery.start(runner.run)
             yield runner
             nursery.cancel_scope.cancel()
     finally:
@@ -431,6 +439,14 @@ def _popen(path: str, spec: ProcessSpec, null: int, out: int, err: int) -> int:
     )
     process.returncode = 0  # reaped here with wait4, not by Popen
     return process.pid
+
+
+def _keep_descriptors() -> None:
+    """What this process was given beyond 0, 1 and 2 is not for its children. Its own are closed at exec anyway."""
+    for name in os.listdir("/dev/fd"):
+        if int(name) > 2:
+            with contextlib.suppress(OSError):  # the descriptor of the listing itself
+                os.set_inheritable(int(name), False)
 
 
 def _become_subreaper() -> bool:

@@ -7,15 +7,15 @@ Order at a start: a new incarnation is on disk before anything is said in its na
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import structlog
 import trio
 
 from agent.executor import POLL_SECONDS, Leftovers, instant
-from agent.journal import Entry, Journal
+from agent.journal import Entry, Journal, Key
 from agent.limits import KILL_GRACE_SECONDS
-from agent.output import SPOOL_SUFFIX, Shipping, recovered_shipment
+from agent.output import SPOOL_SUFFIX, FoundSpool, Shipment, Shipping
 from agent.profile import Profile
 from agent.reports import Reports
 from hetuflow.ports.clock import Clock
@@ -68,45 +68,61 @@ async def _end_leftover(entry: Entry, leftovers: Leftovers) -> None:
     log.error("processes of an earlier life could not be ended", instance_id=instance_id, pids=found)
 
 
-def report_lost(
-    journal: Journal, reports: Reports, outputs: Mapping[tuple[str, int], Mapping[str, Any]], clock: Clock
-) -> int:
-    """Report as lost what was accepted and has not ended; how many. `outputs`: what is left of their output."""
-    lost = [entry for entry in journal.entries.values() if entry.ended is None]
-    for entry in lost:
-        accepted, running = entry.accepted, entry.running
-        reports.ended(
-            Ended(
-                event_id="",
-                sequence=0,
-                task_id=accepted.task_id,
-                instance_id=accepted.instance_id,
-                epoch=accepted.epoch,
-                completed_at=instant(clock.now()),
-                reason="lost",
-                error_message=RESTARTED,
-                started_at=running.started.started_at if running is not None else None,
-                output=outputs.get((accepted.instance_id, accepted.epoch)),
-            )
-        )
-    return len(lost)
-
-
-def recover_output(disk: Disk, work_dir: str, shipping: Shipping) -> dict[tuple[str, int], Mapping[str, Any]]:
-    """Ship the spools that are left; what each holds, by (instance, epoch)."""
-    outputs = {}
+def recover_output(disk: Disk, work_dir: str, journal: Journal) -> dict[Key, FoundSpool]:
+    """The spools that are left, in files and in the journal; a file is what the journal began, unless it is torn."""
+    found: dict[Key, FoundSpool] = {}
     for name in _listed(disk, work_dir):
         if not name.endswith(SPOOL_SUFFIX):
             continue
+        path = f"{work_dir}/{name}"
         try:
-            shipment, summary = recovered_shipment(disk, f"{work_dir}/{name}")
+            spool = FoundSpool(disk, path, disk.read(path) or b"", is_small=False)
         except DiskError as exc:
             log.warning("an output spool is left alone", error=str(exc))
             continue
+        found[(spool.owner.instance_id, spool.owner.epoch)] = spool
+    for entry in journal.entries.values():
+        if entry.captured and (entry.key not in found or found[entry.key].end < len(entry.captured)):
+            found[entry.key] = FoundSpool(disk, "journal", entry.captured, is_small=True)
+    return found
+
+
+def ship_again(spools: Mapping[Key, FoundSpool], shipping: Shipping) -> dict[Key, Shipment]:
+    shipments = {}
+    for key, spool in spools.items():
+        shipment = Shipment(spool)
+        shipment.finished = True
         shipping.add(shipment)
         shipping.settle(shipment)
-        outputs[(shipment.owner.instance_id, shipment.owner.epoch)] = summary
-    return outputs
+        shipments[key] = shipment
+    return shipments
+
+
+def report_lost(
+    journal: Journal,
+    reports: Reports,
+    spools: Mapping[Key, FoundSpool],
+    shipments: Mapping[Key, Shipment],
+    clock: Clock,
+) -> int:
+    """Report as lost what was accepted and has not ended; how many."""
+    lost = [entry for entry in journal.entries.values() if entry.ended is None]
+    for entry in lost:
+        accepted, running = entry.accepted, entry.running
+        ended = Ended(
+            event_id="",
+            sequence=0,
+            task_id=accepted.task_id,
+            instance_id=accepted.instance_id,
+            epoch=accepted.epoch,
+            completed_at=instant(clock.now()),
+            reason="lost",
+            error_message=RESTARTED,
+            started_at=running.started.started_at if running is not None else None,
+            output=spools[entry.key].summary() if entry.key in spools else None,
+        )
+        reports.ended(ended, shipments.get(entry.key))
+    return len(lost)
 
 
 def clean_up(disk: Disk, profile: Profile, in_use: frozenset[str]) -> int:

@@ -9,14 +9,15 @@ agent would now lose it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
 import trio
 from attrs import evolve, frozen
 
-from agent.journal import Accepted, Acked, Forgotten, Journal, Outcome, Running
+from agent.journal import Accepted, Acked, Captured, Forgotten, Journal, Key, Outcome, Record, Running, Spilled
+from agent.output import Owner, Shipment
 from agent.wakeup import Wakeup
 from hetuflow.ports.disk import DiskError
 from hetuflow.ports.ids import Ids
@@ -30,22 +31,31 @@ OUTPUT_FIRST_SECONDS: Final = 5.0
 
 @frozen(slots=True)
 class _Held:
-    """An outcome that waits until `offered()` or the deadline."""
+    """An outcome that waits until its output has been offered, or for the deadline."""
 
     report: Ended
-    offered: Callable[[], bool]
+    shipment: Shipment | None
     deadline: float
+
+    def is_due(self, now: float) -> bool:
+        return self.shipment is None or self.shipment.all_sent or self.deadline <= now
 
 
 class Reports:
     """One owner of the journal. `run` must be running for outcomes to be sent. `ready` is set when there is work."""
 
-    def __init__(self, journal: Journal, ids: Ids, ready: Wakeup) -> None:
+    def __init__(
+        self, journal: Journal, ids: Ids, ready: Wakeup, recovered: Mapping[Key, Shipment] | None = None
+    ) -> None:
         self._journal, self._ids, self._ready = journal, ids, ready
         self._unsynced: list[_Held] = []
         self._held: list[_Held] = []
         self._outbox: deque[Report] = deque()
         self._unacked: dict[int, Report] = {}
+        self._shipments: dict[int, Shipment] = {}
+        """Number of an outcome -> its output."""
+        self._deferred: list[int] = []
+        """Outcomes that are acknowledged while the journal still holds their output."""
         self._synced: set[int] = set()
         self._sync_wanted = Wakeup()
         self._drained = trio.Event()
@@ -53,6 +63,8 @@ class Reports:
             for report in entry.unacked():
                 self._unacked[report.sequence] = report
                 self._synced.add(report.sequence)
+            if entry.ended is not None and recovered is not None and entry.key in recovered:
+                self._shipments[entry.ended.sequence] = recovered[entry.key]
 
     @property
     def unacked_count(self) -> int:
@@ -69,8 +81,20 @@ class Reports:
         try:
             self._journal.append(Accepted(task_id=task_id, instance_id=instance_id, epoch=epoch))
         except DiskError:
-            self._journal.entries.pop(instance_id, None)
+            self._journal.entries.pop((instance_id, epoch), None)
             raise
+
+    def holds(self, instance_id: str, epoch: int) -> bool:
+        """Whether this try was accepted, and its end not acknowledged yet."""
+        return (instance_id, epoch) in self._journal.entries
+
+    def captured(self, owner: Owner, data: bytes) -> None:
+        """See `SmallSpools`."""
+        self._journal.append(Captured(instance_id=owner.instance_id, epoch=owner.epoch, data=data))
+
+    def spilled(self, owner: Owner) -> None:
+        """See `SmallSpools`. Not written, it costs nothing: a file that exists is preferred."""
+        self._write(Spilled(instance_id=owner.instance_id, epoch=owner.epoch))
 
     def started(self, report: Started, identity: str | None) -> None:
         report = evolve(report, **self._numbered())
@@ -80,12 +104,14 @@ class Reports:
         self._outbox.append(report)
         self._ready.set()
 
-    def ended(self, report: Ended, *, offered: Callable[[], bool] = lambda: True) -> None:
-        """`offered` tells whether all output of the instance has been sent once on this connection."""
+    def ended(self, report: Ended, shipment: Shipment | None = None) -> None:
+        """`shipment`: the instance's output, offered to the server before its end."""
         report = evolve(report, **self._numbered())
         self._write(Outcome(ended=report))
         self._unacked[report.sequence] = report
-        self._unsynced.append(_Held(report, offered, trio.current_time() + OUTPUT_FIRST_SECONDS))
+        if shipment is not None:
+            self._shipments[report.sequence] = shipment
+        self._unsynced.append(_Held(report, shipment, trio.current_time() + OUTPUT_FIRST_SECONDS))
         self._sync_wanted.set()
 
     def known_ended(self) -> list[Known]:
@@ -106,10 +132,8 @@ class Reports:
         """What should be sent now; each report once per connection."""
         if self._held:
             now = trio.current_time()
-            due = [held for held in self._held if held.deadline <= now or held.offered()]
-            if due:
-                self._held = [held for held in self._held if held not in due]
-                self._outbox.extend(held.report for held in due)
+            self._outbox.extend(held.report for held in self._held if held.is_due(now))
+            self._held = [held for held in self._held if not held.is_due(now)]
         if not self._outbox:
             return []
         taken = list(self._outbox)
@@ -123,10 +147,24 @@ class Reports:
 
     def acked(self, sequences: Iterable[int]) -> None:
         """The server has committed these. Unknown numbers are ignored."""
-        known = tuple(number for number in sequences if self._drop(number))
-        if not known:
+        known = [number for number in sequences if self._drop(number)]
+        self._settle([*self._deferred, *known])
+
+    def output_acked(self) -> None:
+        """Some output has been stored: what waited for that may be forgotten now."""
+        if self._deferred:
+            self._settle(self._deferred)
+
+    def _settle(self, numbers: list[int]) -> None:
+        """Note in the journal that outcomes are done, but for those whose output it still holds."""
+        self._deferred = [n for n in numbers if n in self._shipments and self._shipments[n].needs_journal]
+        waiting = frozenset(self._deferred)
+        done = tuple(number for number in numbers if number not in waiting)
+        if not done:
             return
-        self._write(Acked(sequences=known))
+        for number in done:
+            self._shipments.pop(number, None)
+        self._write(Acked(sequences=done))
         self._sync_wanted.set()
 
     def forget(self, instance_ids: Sequence[str]) -> None:
@@ -134,6 +172,8 @@ class Reports:
         wanted = frozenset(instance_ids)
         for number in [number for number, report in self._unacked.items() if report.instance_id in wanted]:
             self._drop(number)
+            self._shipments.pop(number, None)
+        self._deferred = [n for n in self._deferred if self._shipments[n].owner.instance_id not in wanted]
         self._write(Forgotten(instance_ids=tuple(instance_ids)))
 
     async def wait_drained(self) -> None:
@@ -174,7 +214,7 @@ class Reports:
             self._drained.set()
         return found
 
-    def _write(self, record: Running | Outcome | Acked | Forgotten) -> None:
+    def _write(self, record: Record) -> None:
         try:
             self._journal.append(record)
         except DiskError as exc:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import journal as journal_module
-from agent.journal import Accepted, Acked, Forgotten, Journal, Outcome, Running
+from agent.journal import Accepted, Acked, Captured, Forgotten, Journal, Outcome, Running, Spilled
 from hetuflow.ports.disk import DiskError
 from hetuflow.protocol.messages import Ended, Started
 from tests.agent.world import MemoryDisk
@@ -43,13 +43,17 @@ def reopened(disk: MemoryDisk) -> Journal:
     return Journal.open(disk, PATH)
 
 
+def names(journal: Journal) -> list[str]:
+    return [instance_id for instance_id, _ in journal.entries]
+
+
 def test_everything_unacknowledged_is_there_after_a_kill() -> None:
     disk = MemoryDisk()
     journal = Journal.open(disk, PATH)
     for record in (accepted("a"), running("a", 1), outcome("a", 2), accepted("b"), running("b", 3), accepted("c")):
         journal.append(record)
     again = reopened(disk)
-    assert again.entries == journal.entries and list(again.entries) == ["a", "b", "c"]
+    assert again.entries == journal.entries and names(again) == ["a", "b", "c"]
     assert [report.sequence for entry in again.entries.values() for report in entry.unacked()] == [1, 2, 3]
     assert again.damage is None
 
@@ -87,7 +91,7 @@ def test_an_acknowledgement_of_an_older_epoch_does_not_touch_the_newer() -> None
     journal = Journal.open(disk, PATH)
     for record in (accepted("a"), outcome("a", 1), accepted("a", epoch=2), Acked(sequences=(1,))):
         journal.append(record)
-    assert reopened(disk).entries["a"].accepted.epoch == 2
+    assert list(reopened(disk).entries) == [("a", 2)]
 
 
 @given(st.integers(1, 500))
@@ -104,7 +108,7 @@ def test_a_tail_torn_anywhere_costs_only_what_it_tore(cut: int) -> None:
     assert len(again.entries) == sum(end <= length for end in ends[1:])
     again.append(accepted("later"))
     last = reopened(disk)
-    assert last.damage is None and list(last.entries)[-1] == "later"
+    assert last.damage is None and names(last)[-1] == "later"
 
 
 def test_damage_in_the_middle_keeps_the_file_for_people() -> None:
@@ -117,7 +121,7 @@ def test_damage_in_the_middle_keeps_the_file_for_people() -> None:
     disk.files[PATH][middle + 12] ^= 0xFF
     whole = bytes(disk.files[PATH])
     again = reopened(disk)
-    assert list(again.entries) == ["a"]
+    assert names(again) == ["a"]
     assert again.damage is not None and "damaged at byte" in again.damage
     assert disk.read(f"{PATH}.damaged") == whole
 
@@ -128,7 +132,7 @@ def test_a_file_of_garbage_opens_empty_and_is_usable(garbage: bytes) -> None:
     disk.files[PATH] = bytearray(garbage)
     journal = Journal.open(disk, PATH)
     journal.append(accepted("a"))
-    assert list(reopened(disk).entries) == ["a"]
+    assert names(reopened(disk)) == ["a"]
 
 
 def test_a_write_that_failed_half_way_does_not_spoil_what_follows() -> None:
@@ -144,7 +148,7 @@ def test_a_write_that_failed_half_way_does_not_spoil_what_follows() -> None:
     journal.append(accepted("b"))
     again = reopened(disk)
     assert again.damage is None and again.entries == journal.entries
-    assert again.entries["a"].ended is not None, "told while the disk was full, kept when it was not"
+    assert again.entries[("a", 1)].ended is not None, "told while the disk was full, kept when it was not"
 
 
 async def test_only_what_was_synced_survives_a_crash_of_the_machine() -> None:
@@ -155,7 +159,7 @@ async def test_only_what_was_synced_survives_a_crash_of_the_machine() -> None:
     await journal.sync()
     journal.append(accepted("b"))
     disk.crash_of_machine()
-    assert list(reopened(disk).entries) == ["a"]
+    assert names(reopened(disk)) == ["a"]
 
 
 def test_compaction_drops_the_dead_and_keeps_the_living(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +177,7 @@ def test_compaction_drops_the_dead_and_keeps_the_living(monkeypatch: pytest.Monk
         sizes.append(len(disk.files[PATH]))
     assert max(sizes) < 3 * 4096 * 2
     again = reopened(disk)
-    assert again.entries == journal.entries and list(again.entries) == ["alive"]
+    assert again.entries == journal.entries and names(again) == ["alive"]
     assert (again.next_sequence, again.last_acked) == (journal.next_sequence, journal.last_acked)
 
 
@@ -187,7 +191,7 @@ def test_a_journal_of_living_records_is_not_rewritten_again_and_again(monkeypatc
     assert len(reopened(disk).entries) == 500
 
 
-@given(st.lists(st.tuples(st.sampled_from("asekf"), st.integers(0, 4)), max_size=60))
+@given(st.lists(st.tuples(st.sampled_from("asekfcp"), st.integers(0, 4)), max_size=60))
 def test_reopening_gives_the_state_that_was_left(steps: list[tuple[str, int]]) -> None:
     disk = MemoryDisk()
     journal = Journal.open(disk, PATH)
@@ -205,6 +209,10 @@ def test_reopening_gives_the_state_that_was_left(steps: list[tuple[str, int]]) -
                 journal.append(outcome(name, numbers[-1]))
             case "k" if numbers:
                 journal.append(Acked(sequences=(numbers[number % len(numbers)],)))
+            case "c":
+                journal.append(Captured(instance_id=name, epoch=1, data=b"%d" % number))
+            case "p":
+                journal.append(Spilled(instance_id=name, epoch=1))
             case "f":
                 journal.append(Forgotten(instance_ids=(name,)))
     again = reopened(disk)
@@ -212,3 +220,15 @@ def test_reopening_gives_the_state_that_was_left(steps: list[tuple[str, int]]) -
     journal._rewrite()
     compacted = reopened(disk)
     assert compacted.entries == journal.entries and compacted.next_sequence == journal.next_sequence
+
+
+def test_the_end_of_a_newer_try_is_not_the_end_of_the_older() -> None:
+    disk = MemoryDisk()
+    journal = Journal.open(disk, PATH)
+    rejected = Ended(
+        event_id="e", sequence=2, task_id="t", instance_id="a", epoch=2, completed_at="t", reason="rejected"
+    )
+    for record in (accepted("a"), running("a", 1), Outcome(ended=rejected), Acked(sequences=(2,))):
+        journal.append(record)
+    [entry] = reopened(disk).entries.values()
+    assert entry.key == ("a", 1) and entry.ended is None and entry.running is not None

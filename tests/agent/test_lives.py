@@ -53,10 +53,11 @@ async def test_a_report_that_was_not_acknowledged_is_sent_by_the_next_life(autoj
         assert first == second
 
 
-async def test_output_that_was_not_acknowledged_is_sent_by_the_next_life(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("size", [1, 6000], ids=["in the journal", "in a file"])
+async def test_output_that_was_not_acknowledged_is_sent_by_the_next_life(autojump_clock: MockClock, size: int) -> None:
     disk, gateway = MemoryDisk(), Gateway()
     gateway.acks_output = False
-    pieces = [(1, b"one"), (2, b"two"), (1, b"three")]
+    pieces = [(1, b"one" * size), (2, b"two" * size), (1, b"three" * size)]
     async with fake_world(gateway, disk=disk, script=lambda spec: Script(seconds=1000, output=pieces)):
         order = an_order("work")
         await gateway.send(order)
@@ -66,9 +67,33 @@ async def test_output_that_was_not_acknowledged_is_sent_by_the_next_life(autojum
     async with fake_world(gateway, disk=disk):
         ended = await gateway.until_ended(order.instance_id)
         assert gateway.of(Output, order.instance_id) == [*first, *first]
-        assert ended.output is not None and ended.output["stdout"]["shipped"] == len("onethree")
+        assert ended.output is not None and ended.output["stdout"]["shipped"] == len("onethree") * size
+        assert gateway.output(order.instance_id) == b"one" * size + b"three" * size
         await trio.sleep(1)
         assert not [name for name in disk.files if name.endswith(".out")]
+
+
+async def test_output_in_the_journal_outlives_the_acknowledgement_of_the_end(autojump_clock: MockClock) -> None:
+    disk, gateway = MemoryDisk(), Gateway()
+    gateway.acks_output = False
+    async with fake_world(gateway, disk=disk, script=lambda spec: Script(output=[(1, b"hello")])):
+        ended = await gateway.run("work")
+        await trio.sleep(1)
+    gateway.acks_output = True
+    async with fake_world(gateway, disk=disk):
+        await gateway.until(lambda: len(gateway.of(Output, ended.instance_id)) == 2)
+        await trio.sleep(1)
+        assert gateway.of(Ended, ended.instance_id) == [ended, ended], "sent again, with the same id"
+    async with fake_world(gateway, disk=disk):
+        await trio.sleep(1)
+        assert len(gateway.of(Output, ended.instance_id)) == 2
+        assert gateway.hellos[-1].known == ()
+
+
+async def test_a_little_output_costs_no_file(autojump_clock: MockClock) -> None:
+    async with fake_world(script=lambda spec: Script(output=[(1, b"hello")])) as world:
+        await world.gateway.run("work")
+        assert not [name for name in world.ports.disk.files if name.endswith(".out")]  # type: ignore[attr-defined]
 
 
 async def test_a_machine_that_crashes_keeps_outcomes_that_were_told(autojump_clock: MockClock) -> None:
@@ -123,14 +148,33 @@ async def test_a_disk_that_fills_while_work_runs_hides_no_end(autojump_clock: Mo
 
 async def test_output_that_finds_no_room_counts_as_cut(autojump_clock: MockClock) -> None:
     disk = MemoryDisk()
-    pieces = [(1, b"kept\n"), (1, b"lost\n")]
+    pieces = [(1, b"a" * 5000), (1, b"b" * 5000), (1, b"c" * 10)]
     async with fake_world(disk=disk, script=lambda spec: Script(seconds=1, output=pieces)) as world:
         disk.unwritable.add("/agent/work/x.1.out")
-        order = an_order("work", instance_id="x")
-        await world.gateway.send(order)
+        await world.gateway.send(an_order("work", instance_id="x"))
         ended = await world.gateway.until_ended("x")
         assert ended.reason is None and ended.output is not None
-        assert (ended.output["dropped"], ended.output["stdout"]["bytes"], ended.output["stdout"]["kept"]) == (10, 10, 0)
+        assert ended.output["dropped"] == 5010
+        told = ended.output["stdout"]
+        assert (told["bytes"], told["kept"], told["shipped"]) == (10_010, 5000, 5000)
+        await world.gateway.until(lambda: world.gateway.output("x") == b"a" * 5000)
+
+
+async def test_a_spool_torn_by_a_full_disk_is_no_loss_of_what_the_journal_holds(autojump_clock: MockClock) -> None:
+    disk, gateway = MemoryDisk(), Gateway()
+    gateway.acks_output = False
+    pieces = [(1, b"a" * 5000)]
+    async with fake_world(gateway, disk=disk, script=lambda spec: Script(seconds=1000, output=pieces)):
+        await gateway.send(an_order("work", instance_id="x"))
+        await gateway.until(lambda: len(gateway.of(Output, "x")) == 1)
+    header = bytes(disk.files["/agent/state/journal"]).partition(b'{"task_id"')[2].partition(b"}")[0]
+    text = b'{"task_id"' + header + b"}"
+    disk.files["/agent/work/x.1.out"] = bytearray(len(text).to_bytes(4, "big") + text + b"torn")
+    gateway.acks_output = True
+    async with fake_world(gateway, disk=disk):
+        ended = await gateway.until_ended("x")
+        assert ended.output is not None and ended.output["stdout"]["kept"] == 5000
+        await gateway.until(lambda: len(gateway.of(Output, "x")) == 2)
 
 
 async def test_a_work_dir_that_cannot_be_written_is_a_start_error_and_the_agent_lives_on(
