@@ -29,13 +29,17 @@ from eventstore.version import check_escapes
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
+def _as_tuple(upcasters: Sequence[Upcaster]) -> Sequence[Upcaster]:
+    return tuple(tuple(steps) for steps in upcasters)
+
+
 @frozen(slots=True)
 class EventType:
     """An attrs class and its history: `upcasters[n - 1]` lifts the data of schema n to n + 1, up to `schema`."""
 
     cls: type
     schema: int = 1
-    upcasters: Sequence[Upcaster] = field(default=(), converter=tuple)
+    upcasters: Sequence[Upcaster] = field(default=(), converter=_as_tuple)
 
     def __attrs_post_init__(self) -> None:
         if not attrs.has(self.cls):

@@ -107,7 +107,9 @@ class Pool:
             raise
 
     def _give_back(self, pooled: _Pooled) -> None:
-        if pooled.connection.is_closed():
+        if pooled.connection.is_closed():  # the others are probably dead too, and nobody has noticed yet
+            while self._idle:
+                self._idle.pop().connection.terminate()
             return
         if self._closed or pooled.connection.is_in_transaction():
             pooled.connection.terminate()

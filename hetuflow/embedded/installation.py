@@ -1,7 +1,7 @@
 """Which PostgreSQL binaries, and as which user they run.
 
-PostgreSQL refuses to run as root. There the server runs as the user `postgres` where the system has one, else as
-`nobody`: no user is created. That user must reach the binaries and the data directory, so the directories above them
+PostgreSQL refuses to run as root. There the server runs as the owner of the data directory; a new one is given to the
+user `postgres` where the system has one, else to `nobody`: no user is created. That user must reach the binaries and the data directory, so the directories above them
 are opened for passing through (o+x, not for reading).
 """
 
@@ -65,10 +65,14 @@ def find_installation(binaries: Path | None = None) -> Installation:
     raise EmbeddedPostgresMissing
 
 
-def account() -> Account:
-    """Who the server shall run as."""
+def account(data_dir: Path) -> Account:
+    """Who the server shall run as: ourselves; under root the owner of the data directory, or of what will be one."""
     if os.geteuid() != 0:
         return Account(os.geteuid(), os.getegid())
+    if (data_dir / "PG_VERSION").exists():
+        owner = data_dir.stat()
+        if owner.st_uid != 0:
+            return Account(owner.st_uid, owner.st_gid, str(owner.st_uid))
     for name in RUN_AS_UNDER_ROOT:
         try:
             entry = pwd.getpwnam(name)

@@ -11,7 +11,6 @@ Beside the data directory `pg` lie `pg.lock` and `pg.log`.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import signal
@@ -24,13 +23,8 @@ from pathlib import Path
 
 import trio
 
-from hetuflow.embedded.errors import (
-    DataDirInUse,
-    DataDirOfOtherOwner,
-    DataDirOfOtherVersion,
-    PortInUse,
-    PostgresFailed,
-)
+from hetuflow.embedded.directory import check_directory, is_postmaster, lock_directory
+from hetuflow.embedded.errors import DataDirInUse, PortInUse, PostgresFailed
 from hetuflow.embedded.installation import (
     Account,
     Installation,
@@ -112,10 +106,10 @@ class EmbeddedPostgres:
         Raises:
           StartError: it cannot; nothing was left running.
         """
-        installation, runner = find_installation(self._binaries), account()
-        self._take_lock()
+        installation, runner = find_installation(self._binaries), account(self.data_dir)
+        self._lock = lock_directory(self.data_dir)
         try:
-            self._check_directory(installation, runner)
+            check_directory(self.data_dir, installation, runner)
             if not self._adopt():
                 self._check_port()
                 if not (self.data_dir / "PG_VERSION").exists():
@@ -140,47 +134,6 @@ class EmbeddedPostgres:
             if self._lock >= 0:
                 os.close(self._lock)
                 self._lock = -1
-
-    def _take_lock(self) -> None:
-        path = self.data_dir.with_name(self.data_dir.name + ".lock")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as exc:
-            raise DataDirOfOtherOwner(
-                f"{path.parent} cannot be written ({exc.strerror}): choose another --data-dir"
-            ) from exc
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            holder = os.pread(lock, 20, 0).decode(errors="replace").strip()
-            os.close(lock)
-            raise DataDirInUse(
-                f"{self.data_dir} is used by process {holder}: stop it, or choose another --data-dir"
-            ) from None
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, str(os.getpid()).encode(), 0)
-        self._lock = lock
-
-    def _check_directory(self, installation: Installation, runner: Account) -> None:
-        if not self.data_dir.exists():
-            return
-        owner = self.data_dir.stat().st_uid
-        if owner != runner.uid and runner.name is None:
-            raise DataDirOfOtherOwner(
-                f"{self.data_dir} belongs to user {owner}, not to {runner.uid}: start hetuflow as its owner, "
-                "or choose another --data-dir"
-            )
-        version_file = self.data_dir / "PG_VERSION"
-        if version_file.exists():
-            major = version_file.read_text().strip()
-            if major != str(installation.major):
-                raise DataDirOfOtherVersion(
-                    f"{self.data_dir} was made by PostgreSQL {major}, this one is {installation.major}: "
-                    "dump it with the old version and restore it, or choose another --data-dir"
-                )
-        elif any(self.data_dir.iterdir()):
-            raise DataDirInUse(f"{self.data_dir} holds other files: choose another --data-dir")
 
     def _check_port(self) -> None:
         if self._wanted_port is not None and not _is_free(self._wanted_port):
@@ -219,7 +172,7 @@ class EmbeddedPostgres:
             pid = int(lines[0])
         except (OSError, ValueError, IndexError):
             return False
-        if not _is_postmaster(pid, self.data_dir):
+        if not is_postmaster(pid, self.data_dir):
             # After a restart of the machine or the container the number may be any process, and PostgreSQL would
             # refuse to start. Never removed while a server might run there: that file is what protects the directory.
             pidfile.unlink(missing_ok=True)
@@ -311,7 +264,7 @@ class EmbeddedPostgres:
     def _alive(self) -> bool:
         if self._process is not None:
             return self._process.poll() is None
-        return self.pid > 0 and _is_postmaster(self.pid, self.data_dir)
+        return self.pid > 0 and is_postmaster(self.pid, self.data_dir)
 
     def _await_end(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -382,25 +335,6 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def _is_postmaster(pid: int, data_dir: Path) -> bool:
-    """Does `pid` run, and may it be a server on that directory? (A postmaster's working directory is its data directory.)"""
-    process = Path(f"/proc/{pid}")
-    if not Path("/proc/self/stat").exists():  # macOS
-        answer = subprocess.run(["ps", "-p", str(pid), "-o", "command="], capture_output=True, text=True, check=False)
-        return "postgres" in answer.stdout
-    try:
-        state = (process / "stat").read_text().rpartition(")")[2].split()[0]
-        program = (process / "cmdline").read_bytes().partition(b"\0")[0]
-    except OSError:
-        return False
-    if state == "Z" or not program.rpartition(b"/")[2].startswith((b"postgres", b"postmaster")):
-        return False
-    try:
-        return (process / "cwd").samefile(data_dir)
-    except OSError:
-        return True  # somebody else's process: it cannot be ruled out
 
 
 def _reason(log: str) -> str:

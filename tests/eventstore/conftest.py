@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from eventstore.memory import MemoryStore
-from eventstore.postgres import PostgresStore, open_postgres_store
+from eventstore.postgres import EVENTSTORE, PostgresStore, open_postgres_store
 from eventstore.store import EventStore
 from tests.eventstore.builders import a_clock
 from tests.support.postgres import SYSTEM_BINARIES, Server, running_server
@@ -28,7 +28,7 @@ def store_url(request: pytest.FixtureRequest) -> Iterator[str | None]:
         yield None
         return
     server: Server = request.getfixturevalue("postgres_server" if request.param == "postgres" else "system_server")
-    url = server.fresh_database()
+    url = server.fresh_database([EVENTSTORE])
     yield url
     server.drop(url)
 
@@ -40,6 +40,14 @@ async def store(store_url: str | None) -> AsyncIterator[EventStore]:
         return
     async with open_postgres_store(store_url) as opened:
         yield opened
+
+
+@pytest.fixture
+def fresh_database(postgres_server: Server) -> Iterator[str]:
+    """As everywhere, but with the tables of this package only."""
+    url = postgres_server.fresh_database([EVENTSTORE])
+    yield url
+    postgres_server.drop(url)
 
 
 @pytest.fixture

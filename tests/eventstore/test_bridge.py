@@ -13,8 +13,8 @@ from eventstore.errors import StoreClosed
 from eventstore.postgres.bridge import Bridge
 
 
-@pytest.fixture
-async def bridge() -> AsyncIterator[Bridge]:
+@pytest.fixture(name="bridge")
+async def open_bridge() -> AsyncIterator[Bridge]:
     async with Bridge() as opened:
         yield opened
 

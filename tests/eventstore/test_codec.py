@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from eventstore.codec import EventCodec, EventType, decode_metadata
 from eventstore.errors import EventStoreError, InvalidEvent, UnknownEventType
 from eventstore.event import EVENT_BYTES_MAX, NewEvent, RecordedEvent
-from eventstore.upcaster import Default, Drop, Move, Rename, upcast
+from eventstore.upcaster import Default, Drop, Move, Rename, Step, upcast
 from eventstore.version import check_event
 from tests.eventstore.builders import START
 
@@ -239,7 +239,7 @@ def test_an_upcaster_never_fails_and_chains(data: dict[str, Any], chain: Sequenc
 
 def test_each_step_does_what_it_says() -> None:
     data = {"a": 1, "b": {"c": 2}, "n": None}
-    steps = [
+    steps: list[Step] = [
         Rename("a", "z"),
         Rename("b.c", "d"),
         Move("b.d", "e.f"),

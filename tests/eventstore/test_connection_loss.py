@@ -148,6 +148,25 @@ async def test_an_idle_store_heals_when_it_is_used_next(fresh_database: str) -> 
         assert (await store.append([a_claim("a", 1)])).position == 2
 
 
+async def test_idle_connections_that_died_are_not_given_out(fresh_database: str) -> None:
+    async with open_postgres_store(fresh_database, settings=PATIENT) as store:
+
+        async def one() -> None:
+            await store.database.fetch("select pg_sleep(0.05)")
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(one)
+        idle = [pooled.connection for pooled in store._database.pool._idle]
+        assert len(idle) == 4
+        await terminate_all(store)
+        with trio.fail_after(20):
+            while not all(connection.is_closed() for connection in idle):
+                await trio.lowlevel.checkpoint()
+        assert [row[0] for row in await store.database.fetch("select 1")] == [1]
+        assert not any(pooled.connection in idle for pooled in store._database.pool._idle)
+
+
 async def test_foreign_events_arrive_after_the_listening_connection_was_lost(fresh_database: str) -> None:
     async with (
         open_postgres_store(fresh_database, settings=PATIENT) as store,
@@ -203,7 +222,8 @@ async def test_a_transaction_of_the_database_port_is_all_or_nothing(fresh_databa
 
         async def good(connection: Connection) -> str:
             await connection.execute("insert into checkpoints values ('p', $1)", 7)
-            return await connection.fetchval("select name from checkpoints")
+            name: str = await connection.fetchval("select name from checkpoints")
+            return name
 
         async def bad(connection: Connection) -> None:
             await connection.execute("update checkpoints set position = 8")

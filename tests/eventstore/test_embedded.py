@@ -21,7 +21,6 @@ from hetuflow.embedded.errors import (
     PortInUse,
     PostgresFailed,
 )
-from hetuflow.embedded.installation import account
 from hetuflow.embedded.postgres import DATABASE, PORT_FIRST, EmbeddedPostgres, embedded_postgres, open_embedded_postgres
 from tests.support.postgres import SETTINGS, SYSTEM_BINARIES, fast_directory, query, run_sql
 
@@ -38,11 +37,12 @@ def made_once() -> Iterator[Path]:
 
 @pytest.fixture
 def data_dir(made_once: Path) -> Iterator[Path]:
+    owner = made_once.stat()
     with tempfile.TemporaryDirectory(prefix="hetuflow-test-", dir=fast_directory()) as directory:
         copy = Path(directory) / "pg"
         shutil.copytree(made_once, copy)
         for path in (copy, *copy.rglob("*")):
-            os.chown(path, account().uid, account().gid)
+            os.chown(path, owner.st_uid, owner.st_gid)
         yield copy
 
 
@@ -144,6 +144,18 @@ def test_a_directory_of_another_version_is_refused(data_dir: Path) -> None:
 def test_a_directory_of_another_owner_is_refused(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hetuflow.embedded.installation.os.geteuid", lambda: 12345)
     with pytest.raises(DataDirOfOtherOwner, match="12345"), embedded_postgres(data_dir):
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_under_root_the_server_runs_as_the_owner_of_the_directory(data_dir: Path) -> None:
+    for path in (data_dir, *data_dir.rglob("*")):
+        os.chown(path, 12345, 12345)
+    with embedded_postgres(data_dir, settings=SETTINGS) as server:
+        assert Path(f"/proc/{server.pid}").stat().st_uid == 12345
+    for path in (data_dir, *data_dir.rglob("*")):
+        os.chown(path, 0, 0)
+    with pytest.raises(DataDirOfOtherOwner, match="belongs to user 0"), embedded_postgres(data_dir):
         pass
 
 

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from eventstore.event import Claim
-from eventstore.postgres import Connection, PostgresSettings, PostgresStore, open_postgres_store
+from eventstore.postgres import EVENTSTORE, Connection, PostgresSettings, PostgresStore, open_postgres_store
 from eventstore.postgres.statements import statement
 from tests.eventstore.builders import a_claim, some_events
 from tests.support.postgres import Server, run_sql
@@ -21,7 +21,7 @@ SMALL = PostgresSettings(partition_positions=10)
 @pytest.fixture
 def small_partitions(postgres_server: Server) -> Iterator[str]:
     """A database whose partitions hold ten positions."""
-    url = postgres_server.fresh_database()
+    url = postgres_server.fresh_database([EVENTSTORE])
     run_sql(url, "alter table events detach partition events_1")
     run_sql(url, "drop table events_1")
     yield url

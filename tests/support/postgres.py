@@ -36,14 +36,14 @@ SOURCES: Sequence[Source] = (EVENTSTORE, *([("projections", _PROJECTIONS)] if _P
 
 
 class Server:
-    """A PostgreSQL server for tests; databases are copies of one migrated template."""
+    """A PostgreSQL server for tests; databases are copies of a migrated template."""
 
     def __init__(self, url: str, process: EmbeddedPostgres | None = None) -> None:
         self.url = url
         self.process = process
         self._numbers = itertools.count(1)
         self._prefix = f"hetuflow_test_{os.getpid()}"
-        self._template: str | None = None
+        self._templates: dict[tuple[Source, ...], str] = {}
 
     def url_of(self, database: str) -> str:
         return urlunsplit(urlsplit(self.url)._replace(path=f"/{database}"))
@@ -54,14 +54,15 @@ class Server:
         self.execute(f"create database {name}")
         return self.url_of(name)
 
-    def fresh_database(self) -> str:
-        """The URL of a new migrated database."""
-        if self._template is None:
+    def fresh_database(self, sources: Sequence[Source] = SOURCES) -> str:
+        """The URL of a new database, migrated by those packages."""
+        key = tuple(sources)
+        if key not in self._templates:
             url = self.empty_database()
-            trio.run(lambda: migrate(url, SOURCES))
-            self._template = urlsplit(url).path.lstrip("/")
+            trio.run(lambda: migrate(url, sources))
+            self._templates[key] = urlsplit(url).path.lstrip("/")
         name = f"{self._prefix}_{next(self._numbers)}"
-        self.execute(f"create database {name} template {self._template}")
+        self.execute(f"create database {name} template {self._templates[key]}")
         return self.url_of(name)
 
     def drop(self, url: str) -> None:
