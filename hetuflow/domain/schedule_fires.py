@@ -8,7 +8,7 @@ server tries.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from attrs import evolve as changed
 
@@ -30,6 +30,7 @@ from hetuflow.domain.rejection import Rejected
 from hetuflow.domain.schedule_state import EDITABLE, ScheduleState, trigger_of
 from hetuflow.domain.schedule_times import covered, expiry, next_run_after
 from hetuflow.domain.task import opening as task_opening
+from hetuflow.domain.trigger import next_after
 
 
 def fire(command: FireSchedule, state: ScheduleState, now: datetime) -> Decision:
@@ -74,17 +75,10 @@ def _asleep_until(job: JobSnapshot, state: ScheduleState, now: datetime) -> date
 def _fired_by_plan(
     command: FireSchedule, state: ScheduleState, now: datetime, skipped: Sequence[ScheduleSkipped]
 ) -> Decision:
-    plan = decide_fires(
-        trigger_of(state, state.anchor_at),
-        state.cursor_at,
-        now,
-        state.misfire_policy,
-        state.misfire_grace_seconds,
-        fires_left=state.fires_left,
-    )
+    plan = plan_of(state, now)
     events: list[ScheduleEvent] = [*skipped, *_misfires(state, plan)]
     opened: dict[Address, Sequence[Event]] = {}
-    guards: list[Guard] = [command.job.guard, *command.guards]
+    guards: dict[Guard, None] = dict.fromkeys((command.job.guard, *command.guards))
     placements = iter(command.placements)
     for count, (nominal_at, next_run_at) in enumerate(_fires_with_next(plan), state.fire_count + 1):
         task = CreateTask(
@@ -101,7 +95,7 @@ def _fired_by_plan(
         )
         task_events, task_guards = task_opening(task, now)
         opened[Address("task", task.task_id)] = task_events
-        guards += task_guards
+        guards.update(dict.fromkeys(task_guards))
         events.append(
             ScheduleFired(
                 schedule_id=state.schedule_id,
@@ -116,7 +110,29 @@ def _fired_by_plan(
     if plan.next_run_at is None:
         fired = changed(state, fire_count=state.fire_count + len(plan.fires), next_run_at=None)
         events += expiry(fired)
-    return Decision(events or [_restated(state, now)], opened, tuple(dict.fromkeys(guards)))
+    return Decision(events or [_restated(state, now)], opened, tuple(guards))
+
+
+def plan_of(state: ScheduleState, now: datetime) -> FirePlan:
+    """What `decide_fires` says, without asking it in the common case: one nominal time is due, and on time.
+
+    Ten thousand schedules that are due in one second are ten thousand plans: two questions to the trigger, not six.
+    """
+    trigger = trigger_of(state, state.anchor_at)
+    nominal_at = next_after(trigger, state.cursor_at)
+    grace = timedelta(seconds=state.misfire_grace_seconds)
+    if nominal_at is not None and nominal_at <= now and now - nominal_at <= grace and state.fires_left != 0:
+        following = next_after(trigger, nominal_at)
+        if following is None or following > now:
+            return FirePlan((), (nominal_at,), None if state.fires_left == 1 else following)
+    return decide_fires(
+        trigger,
+        state.cursor_at,
+        now,
+        state.misfire_policy,
+        state.misfire_grace_seconds,
+        fires_left=state.fires_left,
+    )
 
 
 def _fires_with_next(plan: FirePlan) -> Iterator[tuple[datetime, datetime | None]]:

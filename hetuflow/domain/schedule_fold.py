@@ -9,8 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from attrs import evolve as changed
-
+from hetuflow.domain.copies import copier
 from hetuflow.domain.enums import ScheduleStatus
 from hetuflow.domain.events import (
     Event,
@@ -27,6 +26,8 @@ from hetuflow.domain.events import (
 )
 from hetuflow.domain.schedule_state import EDITABLE, JUST_BEFORE, ScheduleState
 from hetuflow.domain.transition import IllegalTransition
+
+changed = copier(ScheduleState)
 
 
 def created(state: ScheduleState, event: ScheduleCreated) -> ScheduleState:

@@ -170,6 +170,7 @@ def test_a_connection_keeps_name_and_description_and_sets_address_and_capacity()
 
 def test_a_draining_agent_takes_nothing_new_and_is_drained_once() -> None:
     drained = connected.when(DrainAgent(reason="reboot")).then(AgentDrained)
+    assert (drained.event(AgentDrained).reason, drained.event(AgentDrained).drained_at) == ("reboot", NOW)
     assert drained.intents == {evolve(AVAILABLE, slots=0, draining=True), WATCHED}
     drained.when(DrainAgent()).then_nothing()
     drained.when(UndrainAgent()).then(AgentUndrained).when(UndrainAgent()).then_nothing()

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from attrs import evolve, frozen
+from hypothesis import given as property_of
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -26,9 +27,12 @@ from hetuflow.domain.events import (
     ScheduleUpdated,
     TaskCreated,
 )
+from hetuflow.domain.misfire import decide_fires
 from hetuflow.domain.schedule import SCHEDULE
+from hetuflow.domain.schedule_fires import plan_of
+from hetuflow.domain.schedule_state import trigger_of
 from tests.support.given import NOW, Given, Outcome, given, later
-from tests.support.schedules import a_fire, a_minutely
+from tests.support.schedules import a_fire, a_minutely, a_schedule
 from tests.support.stored import stored
 from tests.support.tasks import a_job
 
@@ -230,6 +234,25 @@ class ScheduleMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if self.events:
             assert given(SCHEDULE, *stored(self.events)).state == self.at.state
+
+
+@property_of(
+    interval=st.sampled_from([1, 7, 60]),
+    grace=st.sampled_from([0, 1, 7, 60]),
+    policy=st.sampled_from(["skip", "fire_once", "fire_all"]),
+    count_left=st.sampled_from([None, 0, 1, 2]),
+    cursor=st.integers(0, 130),
+    now=st.integers(-10, 260),
+)
+def test_the_short_way_to_a_plan_gives_the_same_plan(
+    interval: int, grace: int, policy: str, count_left: int | None, cursor: int, now: int
+) -> None:
+    command = a_minutely(interval_secs=interval, misfire_policy=policy, misfire_grace_seconds=grace)
+    state = evolve(a_schedule(command).state, cursor_at=later(cursor / 2), fire_count=5)
+    if count_left is not None:
+        state = evolve(state, max_count=5 + count_left)
+    at, trigger = later(now / 2), trigger_of(state, state.anchor_at)
+    assert plan_of(state, at) == decide_fires(trigger, state.cursor_at, at, policy, grace, fires_left=state.fires_left)
 
 
 TestScheduleMachine = ScheduleMachine.TestCase
