@@ -17,12 +17,13 @@ from typing import Any, Final
 import structlog
 import trio
 
-from agent.executor import Executor, StopOrder
+from agent.executor import Executor
 from agent.limits import NO_LEASE, Lease
-from agent.output import Shipping
 from agent.profile import Gauges, Profile
 from agent.reports import Reports
+from agent.shipping import Shipping
 from agent.wakeup import Wakeup
+from agent.workplace import StopOrder
 from hetuflow.ports.network import ConnectionLost, Dialer, DialError, MessageStream
 from hetuflow.ports.randomness import Random
 from hetuflow.protocol.errors import CloseCode, ProtocolError

@@ -11,14 +11,15 @@ from attrs import Factory, field, frozen
 
 from agent.connection import Connection, Work
 from agent.directories import Directories, PlainDirectories
-from agent.executor import Executor, Leftovers, NoLeftovers, StopOrder, Workplace
+from agent.executor import Executor
 from agent.journal import Journal
 from agent.limits import KILL_GRACE_SECONDS
-from agent.output import Shipping
 from agent.profile import Gauges, NoGauges, Profile
 from agent.recovery import clean_up, end_leftovers, next_incarnation, recover_output, report_lost, ship_again
 from agent.reports import Reports
+from agent.shipping import Shipping
 from agent.wakeup import Wakeup
+from agent.workplace import Leftovers, NoLeftovers, StopOrder, Workplace
 from hetuflow.ports.clock import Clock
 from hetuflow.ports.disk import Disk
 from hetuflow.ports.ids import Ids

@@ -17,10 +17,10 @@ SPARE_MAX: Final = 256
 
 
 class Directories(Protocol):
-    """Under the work directory; every method raises `DiskError`."""
+    """Under one work directory; every method raises `DiskError`."""
 
     def take(self, path: str) -> None:
-        """A private directory at this path; it may exist, from an earlier try."""
+        """A private directory at this path, in a private work directory; both may exist."""
         ...
 
     def give_back(self, path: str) -> None:
@@ -39,6 +39,7 @@ class PlainDirectories:
         self._disk = disk
 
     def take(self, path: str) -> None:
+        self._disk.make_private_dir(os.path.dirname(path))
         self._disk.make_private_dir(path)
 
     def give_back(self, path: str) -> None:
@@ -66,6 +67,7 @@ class RecycledDirectories:
             except OSError:
                 break  # such as: it exists and has files in it
             return
+        self._disk.make_private_dir(os.path.dirname(path))
         self._disk.make_private_dir(path)
 
     def give_back(self, path: str) -> None:

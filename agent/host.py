@@ -71,7 +71,7 @@ class SystemGauges:
 
 
 class SystemLeftovers:
-    """See `agent.executor.Leftovers`. An instance's processes carry its id in their environment.
+    """See `agent.workplace.Leftovers`. An instance's processes carry its id in their environment.
 
     The root that was journaled counts when pid and start time are the same, and with it everything in its session (a
     process may have cleaned its environment).

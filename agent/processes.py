@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import os
 import resource
 import selectors
@@ -31,6 +30,7 @@ from typing import Any, Final
 import trio
 
 from agent import process_tree
+from agent.programs import explain, find_program
 from agent.wakeup import Wakeup
 from hetuflow.ports.processes import Exit, ProcessSpec, StartError
 
@@ -202,7 +202,7 @@ class SystemProcesses:
                 pipes[stream] = os.pipe()
             pid = self._spawn(path, spec, {stream: pair[1] for stream, pair in pipes.items()})
         except OSError as exc:
-            raise StartError(_explain(path, exc)) from exc
+            raise StartError(explain(path, exc)) from exc
         finally:
             for read_end, write_end in pipes.values():
                 os.close(write_end)
@@ -345,60 +345,6 @@ async def open_processes() -> AsyncIterator[SystemProcesses]:
         for process in list(runner._running.values()):
             process.kill_tree()
         runner.close()
-
-
-def find_program(name: str, environment: Mapping[str, str], work_dir: str) -> str:
-    """The path of a program: as given when it has a slash, else searched on the PATH. Raises `StartError`."""
-    if not name:
-        raise StartError("no program is named: cmd is empty")
-    if "\0" in name:
-        raise StartError("the program's name contains a NUL character")
-    if "/" in name:
-        path = os.path.join(work_dir, name)
-        problem = _why_not(path)
-        if problem:
-            raise StartError(f"program {name!r}: {problem}")
-        return path
-    searched = [*_path_of(environment), *_path_of(os.environ)]
-    blocked = None
-    for directory in dict.fromkeys(searched):
-        path = os.path.join(directory, name)
-        problem = _why_not(path)
-        if problem is None:
-            return path
-        if problem != _MISSING:
-            blocked = blocked or f"program {name!r}: {path} {problem}"
-    raise StartError(blocked or f"program {name!r} was not found on the PATH ({os.pathsep.join(searched)})")
-
-
-_MISSING: Final = "does not exist"
-
-
-def _why_not(path: str) -> str | None:
-    """Why a path cannot be executed; None when it can."""
-    if os.access(path, os.X_OK) and not os.path.isdir(path):
-        return None
-    if not os.path.lexists(path):
-        return _MISSING
-    if os.path.isdir(path):
-        return "is a directory"
-    if not os.path.exists(path):
-        return "is a link to nothing"
-    return "is not executable (chmod +x?)"
-
-
-def _path_of(environment: Mapping[str, str]) -> list[str]:
-    return [directory for directory in environment.get("PATH", "").split(os.pathsep) if directory]
-
-
-def _explain(path: str, exc: OSError) -> str:
-    if exc.errno == errno.ENOEXEC:
-        return f"program {path!r} has no executable format (a script needs a first line such as #!/bin/sh)"
-    if exc.errno == errno.ENOENT:
-        return f"program {path!r}, or the interpreter that its first line names, does not exist"
-    if exc.errno == errno.E2BIG:
-        return f"program {path!r}: arguments and environment are larger than the system allows"
-    return f"program {path!r} cannot be started: {exc.strerror}"
 
 
 def _exit_of(status: int | None, usage: Any, sampled_bytes: int) -> Exit:

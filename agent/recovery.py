@@ -12,12 +12,14 @@ from typing import Final
 import structlog
 import trio
 
-from agent.executor import POLL_SECONDS, Leftovers, instant
 from agent.journal import Entry, Journal, Key
 from agent.limits import KILL_GRACE_SECONDS
-from agent.output import SPOOL_SUFFIX, FoundSpool, Shipment, Shipping
 from agent.profile import Profile
 from agent.reports import Reports
+from agent.run import POLL_SECONDS
+from agent.shipping import Shipment, Shipping
+from agent.spool import SPOOL_SUFFIX, FoundSpool
+from agent.workplace import Leftovers, instant
 from hetuflow.ports.clock import Clock
 from hetuflow.ports.disk import Disk, DiskError
 from hetuflow.protocol.messages import Ended

@@ -17,7 +17,8 @@ import trio
 from attrs import evolve, frozen
 
 from agent.journal import Accepted, Acked, Captured, Forgotten, Journal, Key, Outcome, Record, Running, Spilled
-from agent.output import Owner, Shipment
+from agent.shipping import Shipment
+from agent.spool import Owner
 from agent.wakeup import Wakeup
 from hetuflow.ports.disk import DiskError
 from hetuflow.ports.ids import Ids

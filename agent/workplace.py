@@ -1,0 +1,81 @@
+"""Values that executor and runs share: where work is done, why it is to end, what it came to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Protocol
+
+from attrs import define, field, frozen
+
+from agent.directories import Directories
+from agent.limits import KILL_GRACE_SECONDS
+from hetuflow.ports.clock import Clock
+from hetuflow.ports.disk import Disk
+from hetuflow.ports.processes import Exit, ProcessRunner
+
+
+def instant(at: datetime) -> str:
+    return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+class Leftovers(Protocol):
+    """How processes of an earlier life are told apart and ended."""
+
+    def identity(self, pid: int) -> str | None:
+        """What tells this process apart from a later one with the same pid."""
+        ...
+
+    def of(self, instance_id: str, pid: int | None, identity: str | None) -> list[int]:
+        """Live processes of the instance."""
+        ...
+
+    def kill(self, pids: list[int], *, forcefully: bool) -> None:
+        """SIGTERM, or SIGKILL."""
+        ...
+
+
+class NoLeftovers:
+    """For process runners without a past: nothing outlives the agent."""
+
+    def identity(self, pid: int) -> str | None:
+        return None
+
+    def of(self, instance_id: str, pid: int | None, identity: str | None) -> list[int]:
+        return []
+
+    def kill(self, pids: list[int], *, forcefully: bool) -> None:
+        pass
+
+
+@frozen(slots=True, kw_only=True)
+class Workplace:
+    """Where and with what instances run."""
+
+    work_dir: str
+    slots: int
+    base_environment: Mapping[str, str]
+    runner: ProcessRunner
+    disk: Disk
+    clock: Clock
+    directories: Directories
+    leftovers: Leftovers = field(factory=NoLeftovers)
+
+
+@frozen(slots=True)
+class StopOrder:
+    """Why a run is to end, and how the report says so. `silent`: no report is wanted."""
+
+    reason: str
+    message: str
+    grace_seconds: float = KILL_GRACE_SECONDS
+    silent: bool = False
+
+
+@define(slots=True)
+class Outcome:
+    """What a run has come to, before it is a report."""
+
+    reason: str | None
+    message: str | None = None
+    exit: Exit | None = None
