@@ -1,0 +1,61 @@
+"""Health is answered within two seconds whatever the store does, and says what is wrong."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from eventstore.errors import StoreUnavailable
+from tests.api.memory_rooms import memory_world
+
+
+async def test_a_store_that_is_away_is_unhealthy(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with memory_world() as world:
+
+        async def away() -> int:
+            raise StoreUnavailable
+
+        monkeypatch.setattr(world.store, "head", away)
+        answer = await world.client.get("/system/health")
+        assert (answer.status, answer.json["status"]) == (200, "unhealthy")
+        assert answer.json["checks"]["database"]["status"] == "failed"
+        assert answer.json["database"]["status"] == "disconnected"
+        other = await world.client.get("/system/info")
+        assert (other.status, other.json["code"], other.headers["retry-after"]) == (503, "SERVICE_UNAVAILABLE", "1")
+        monkeypatch.undo()
+        assert (await world.client.get("/system/health")).json["status"] == "healthy"
+
+
+async def test_a_store_that_hangs_is_unhealthy_in_time(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with memory_world() as world:
+        monkeypatch.setattr(world.store, "head", trio.sleep_forever)
+        began = trio.current_time()
+        answer = await world.client.get("/system/health")
+        assert trio.current_time() - began < 2
+        assert (answer.status, answer.json["checks"]["database"]["status"]) == (200, "failed")
+        monkeypatch.undo()
+
+
+async def test_fires_and_skips_are_counted_from_the_log() -> None:
+    async with memory_world() as world:
+        client = world.client
+        job = await client.made("/jobs/item", {"name": "x"})
+        assert (await client.get("/system/metrics")).json["schedules"]["fired_total"] == 0
+        schedule = {
+            "job_id": job,
+            "kind": "interval",
+            "interval_secs": 1,
+            "max_count": 1,
+            "start_time": "2020-01-01T00:00:00Z",
+        }
+        with trio.fail_after(30):
+            async with world.store.subscribe(after=await world.store.head()) as feed:
+                await client.made("/schedules/item", schedule)
+                async for batch in feed:
+                    if any(event.type == "ScheduleFired" for event in batch):
+                        break
+        counts = (await client.get("/system/metrics")).json["schedules"]
+        assert (counts["fired_total"], counts["enabled"]) == (1, 0)
+        assert (await client.get("/system/metrics")).json["schedules"] == counts
