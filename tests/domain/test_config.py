@@ -119,3 +119,4 @@ def test_an_effective_config_can_be_read_typed() -> None:
     assert (config.memory_mb_max, config.cpu_percent_max) == (1024, 0.8)
     assert config.labels == (("a", "2"), ("z", "1"))
     assert (config.max_retries, config.retry_interval_seconds, config.capture_output) == (3, 60, True)
+    assert TaskConfig.of(effective({"environment": {"A": 1}})).environment == {"A": 1}
