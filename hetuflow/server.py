@@ -9,7 +9,7 @@ import logging
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,7 +18,7 @@ import trio
 from attrs import frozen
 
 import projections
-from eventstore.errors import SqlError, StartError, StoreTimeout, StoreUnavailable
+from eventstore.errors import SqlError, StartError, StoreClosed, StoreTimeout, StoreUnavailable
 from eventstore.postgres import PostgresSettings, PostgresStore, open_postgres_store
 from eventstore.postgres.database import Database
 from eventstore.postgres.migrate import EVENTSTORE, Source
@@ -38,7 +38,7 @@ from hetuflow.ports.disk import DiskError
 from hetuflow.ports.real import SystemClock, SystemDisk, SystemIds
 from hetuflow.protocol.messages import Output
 from hetuflow.settings import ServerSettings
-from projections.output import PostgresOutput
+from projections.output import InvalidOutput, PostgresOutput
 from projections.runner import Runner, open_runner
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,12 @@ MIGRATION_SOURCES: Sequence[Source] = (EVENTSTORE, PROJECTIONS)
 
 START_ERRORS = (StartError, HttpListenError, AgentListenError, DiskError)
 """What a person can mend: one line, exit status 2."""
+
+CLIENTS_SECONDS_MAX = 6.0
+"""Longer than the HTTP listener's own deadline for requests under way (3 s)."""
+REPORTS_SECONDS_MAX = 2.0
+AGENTS_SECONDS_MAX = 5.0
+"""Longer than a connection may take to close (2 s) and to say so to the log (2 s)."""
 
 SERVER_ID_FILE = "server-id"
 _SERVER_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -81,27 +87,53 @@ def run(settings: ServerSettings) -> int:
     return status
 
 
+class Life:
+    """A server from its first step to its last: before it serves it is simply cancelled, afterwards it stops in order."""
+
+    def __init__(self) -> None:
+        self.scope = trio.CancelScope()
+        self.stopping = trio.Event()
+        self._serves = False
+
+    def started(self, value: object = None) -> None:
+        """As a `trio.TaskStatus`: it serves."""
+        self._serves = True
+
+    def stop(self) -> None:
+        self.stopping.set()
+        if not self._serves:
+            self.scope.cancel()
+
+
 async def _until_signal(settings: ServerSettings) -> None:
+    life = Life()
     async with trio.open_nursery() as nursery:
-        await nursery.start(_stop_on_signal, nursery.cancel_scope)
-        await serve(settings)
+        await nursery.start(_watch_signals, life)
+        with life.scope:
+            await serve(settings, until=life.stopping.wait, task_status=life)
+        nursery.cancel_scope.cancel()
 
 
-async def _stop_on_signal(scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:
+async def _watch_signals(life: Life, *, task_status: trio.TaskStatus[None]) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         task_status.started()
         async for number in signals:
             name = signal.Signals(number).name
-            if scope.cancel_called:
+            if life.stopping.is_set():
                 log.warning("%s again: ending at once", name)
                 signal.signal(number, signal.SIG_DFL)
                 signal.raise_signal(number)
             log.info("%s: stopping", name)
-            scope.cancel()
+            life.stop()
 
 
-async def serve(settings: ServerSettings, *, task_status: trio.TaskStatus[Rooms] = trio.TASK_STATUS_IGNORED) -> None:
-    """Serve until cancelled.
+async def serve(
+    settings: ServerSettings,
+    *,
+    until: Callable[[], Awaitable[object]] = trio.sleep_forever,
+    task_status: trio.TaskStatus[Rooms] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve until `until` returns, then stop in order; cancelling it is a crash that still closes its files.
 
     Raises:
       StartError: no usable database. HttpListenError, AgentListenError: a port is in use. DiskError: no state directory.
@@ -127,9 +159,11 @@ async def serve(settings: ServerSettings, *, task_status: trio.TaskStatus[Rooms]
         ) as core,
         trio.open_nursery() as nursery,
     ):
+        await _react_to_the_past(store.database, core)
         rooms = await _rooms(settings, server_id, sockets, store, runner, core, clock, ids)
-        await nursery.start(sockets.agents.serve, core.gateway.serve_connection)
-        await nursery.start(sockets.http.serve, create_app(rooms))
+        agents, clients = Listening("agents"), Listening("clients")
+        await nursery.start(agents.run, sockets.agents.serve, core.gateway.serve_connection)
+        await nursery.start(clients.run, sockets.http.serve, create_app(rooms))
         log.info(
             "hetuflow server %s: REST API on http://%s:%d/api/v1, agents on ws://%s:%d",
             server_id,
@@ -139,11 +173,56 @@ async def serve(settings: ServerSettings, *, task_status: trio.TaskStatus[Rooms]
             sockets.websocket_port,
         )
         task_status.started(rooms)
+        await until()
+        await _stop_intake(core, agents, clients)
+    log.info("hetuflow server %s has stopped", server_id)
+
+
+async def _stop_intake(core: Core, agents: Listening, clients: Listening) -> None:
+    """The first half of the stop; the other half is the end of each block in `serve`, from the last to the first:
+    the scheduler's duties, leases and the server's goodbye, mailboxes, tables, what is queued for the log, the ports."""
+    core.gateway.stop_accepting()
+    for what, step, seconds in (
+        ("clients under way are answered", clients.end, CLIENTS_SECONDS_MAX),
+        ("agents' reports are committed and acknowledged", core.gateway.drained, REPORTS_SECONDS_MAX),
+        ("agents are disconnected, and the log knows it", agents.end, AGENTS_SECONDS_MAX),
+    ):
+        with trio.move_on_after(seconds) as deadline:
+            await step()
+        if deadline.cancelled_caught:
+            log.warning("stopping without waiting longer until %s", what)
+
+
+class Listening:
+    """A listener and its connections, ended on their own."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._scope = trio.CancelScope()
+        self._ended = trio.Event()
+
+    async def run(
+        self, serve: Callable[..., Awaitable[None]], handler: object, *, task_status: trio.TaskStatus[int]
+    ) -> None:
         try:
-            await trio.sleep_forever()
+            with self._scope:
+                await serve(handler, task_status=task_status)
         finally:
-            with trio.move_on_after(5, shield=True):
-                await core.gateway.stop_accepting()
+            self._ended.set()
+
+    async def end(self) -> None:
+        self._scope.cancel()
+        await self._ended.wait()
+
+
+async def _react_to_the_past(database: Database, core: Core) -> None:
+    """Schedules whose job was deleted just before the last server died, and that nothing else would find."""
+    rows = await database.fetch(
+        "select distinct s.job_id::text from sched_schedule s"
+        " where not exists (select from sched_job j where j.id = s.job_id) order by 1"
+    )
+    for row in rows:
+        await core.reactions.job_deleted(row[0], 0, None)
 
 
 async def _rooms(
@@ -249,9 +328,20 @@ class OutputSinkOf:
 
     async def store(self, chunks: Sequence[Output]) -> None:
         try:
-            await self.output.store(chunks)
-        except (StoreUnavailable, StoreTimeout, SqlError) as exc:
+            await self._store(chunks)
+        except (StoreUnavailable, StoreTimeout, StoreClosed, SqlError) as exc:
             raise OutputUnavailable(str(exc)) from exc
+
+    async def _store(self, chunks: Sequence[Output]) -> None:
+        """Pieces that can never be kept are dropped, alone: sent again for ever, they would hold up all others."""
+        try:
+            await self.output.store(chunks)
+        except InvalidOutput as exc:
+            if len(chunks) > 1:
+                for chunk in chunks:
+                    await self._store([chunk])
+            else:
+                log.error("output of instance %s is dropped: %s", chunks[0].instance_id, exc)
 
 
 # --- identity ------------------------------------------------------------------------------------------------------

@@ -139,6 +139,19 @@ class Connection:
         self.end_reason = reason
         self.tell(Shutdown(reason=reason))
 
+    async def drained(self) -> None:
+        """Wait until every report that has arrived is committed and acknowledged, or the connection has ended."""
+        async with trio.open_nursery() as nursery:
+
+            async def until_ended() -> None:
+                await self.ended.wait()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(until_ended)
+            await self._reports.drained()
+            await self._outbox.drained()
+            nursery.cancel_scope.cancel()
+
     async def answers_ping(self, token: str) -> bool:
         """Whether the agent still answers on this connection, within the ping's deadline."""
         heard = self._pongs[token] = trio.Event()

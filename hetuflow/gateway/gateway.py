@@ -144,12 +144,17 @@ class Gateway:
 
     # --- stopping ----------------------------------------------------------------------------------------------------
 
-    async def stop_accepting(self) -> None:
+    def stop_accepting(self) -> None:
         """No new connections, and nothing new on the present ones; reports and acknowledgements still flow."""
         self._is_stopping = True
         for connection in list(self._connections.values()):
             self._scheduler.close_session(connection.agent_id, connection.session)
             connection.shut_down("the server is stopping")
+
+    async def drained(self) -> None:
+        """Wait until every report that has arrived is committed and acknowledged."""
+        for connection in list(self._connections.values()):
+            await connection.drained()
 
     # --- a connection ------------------------------------------------------------------------------------------------
 
@@ -167,6 +172,12 @@ class Gateway:
             code, reason = no.code, no.reason
             log.info("an agent at %s is not admitted: %s", stream.peer, reason)
             await self._say(stream, protocol, Refused(code=code, reason=reason))
+        except BaseExceptionGroup as group:  # while it is cancelled too: only the cancellation goes on
+            cancelled, other = group.split(trio.Cancelled)
+            if other is not None:
+                code, reason = _lost_or(other)
+            if cancelled is not None:
+                raise cancelled from None
         except Exception as exc:
             code, reason = _lost_or(exc)
         finally:

@@ -77,6 +77,12 @@ class ReportIntake:
         else:
             queue.append((message.sequence, report))
 
+    async def drained(self) -> None:
+        """Wait until no report waits for its commit."""
+        while self._sequences:
+            self._room = trio.Event()
+            await self._room.wait()
+
     def _begin(self, task_id: str) -> None:
         assert self._nursery is not None
         if self._asking >= ASKING_MAX:

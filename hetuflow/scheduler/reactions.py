@@ -35,15 +35,15 @@ class Reactions:
     def __init__(self, system: ActorSystem, schedules_of: SchedulesOf) -> None:
         self._system = system
         self._schedules_of = schedules_of
-        self._send, self._receive = trio.open_memory_channel[tuple[str, int, str]](OPEN_MAX)
+        self._send, self._receive = trio.open_memory_channel[tuple[str, int, str | None]](OPEN_MAX)
 
     async def heard(self, event: RecordedEvent) -> None:
         """Take note of a committed event; waits only when far too many reactions are open."""
         if event.type == JobDeleted.__name__:
             await self.job_deleted(Address.of_stream(event.stream_id).id, event.position, str(event.event_id))
 
-    async def job_deleted(self, job_id: str, position: int, cause: str) -> None:
-        """Delete the schedules of a job that is deleted as of `position`."""
+    async def job_deleted(self, job_id: str, position: int, cause: str | None) -> None:
+        """Delete the schedules of a job that is deleted as of `position`; `cause` is the id of the event that said so."""
         await self._send.send((job_id, position, cause))
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -55,7 +55,7 @@ class Reactions:
                     break
                 await trio.sleep(patience.failed(job_id))
 
-    async def _delete_schedules(self, job_id: str, position: int, cause: str) -> bool:
+    async def _delete_schedules(self, job_id: str, position: int, cause: str | None) -> bool:
         context = Context(causation_id=cause)
         try:
             for schedule_id in await self._schedules_of(job_id, position):
