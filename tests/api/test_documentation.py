@@ -17,6 +17,7 @@ from hetuflow.api.endpoints import ENDPOINTS
 from hetuflow.api.openapi import document
 from hetuflow.api.routing import PathId
 from tests.api.client import Client
+from tests.api.memory_rooms import World
 from tests.api.test_jobs import FULL_CONFIG
 
 STATIC = Path(hetuflow.api.__file__).parent / "static"
@@ -107,12 +108,13 @@ async def test_answers_fit_their_schemas(client: Client) -> None:
         assert set(answer.json) == set(schema["properties"]), name
 
 
-async def test_the_page_and_the_document_are_served(client: Client) -> None:
+async def test_the_page_and_the_document_are_served(world: World) -> None:
+    client = world.client
     for path in ("/docs", "/docs/", "/docs/swagger-ui"):
         page = await client.send("GET", path)
         assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
     served = (await client.send("GET", "/docs/openapi.json")).json
-    assert (served["openapi"], served["info"]["version"]) == ("3.1.0", "0.1.0")
+    assert (served["openapi"], served["info"]["version"]) == ("3.1.0", world.rooms.identity.version)
     assert served["paths"] == json.loads(json.dumps(DOCUMENT["paths"]))
     for reference in re.findall(r'(?:src|href)="([^"]+)"', page.content.decode()):
         assert reference.startswith(("/docs/", "data:"))
