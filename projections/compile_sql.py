@@ -59,7 +59,6 @@ from projections.expressions import (
     types,
 )
 
-
 __all__ = ["CompiledTable", "compile_table", "create_table_statements", "fold_statement"]
 
 
@@ -166,7 +165,7 @@ class _Fold:
 
     def select(self) -> str:
         """The rows after the range, of all keys that the range concerns; with `old` None, of all keys."""
-        shown = ", ".join([f"v.{quoted(self.table.key)}", *self._assembled()])
+        shown = ", ".join([_shown(self.table.key, self.table.key_kind), *self._assembled()])
         return f"{self._with()}\nSELECT {shown}\nFROM (\n{self._values()}\n) AS v"
 
     # -- common table expressions
@@ -360,10 +359,12 @@ class _Fold:
             if isinstance(item, Composite):
                 parts = (f"{text_literal(part.name)}, {_part(item, part)}" for part in item.parts)
                 yield f"jsonb_build_object({', '.join(parts)}) AS {quoted(item.name)}"
-            elif kind_of(item) is Kind.TEXT:
-                yield f'v.{quoted(item.name)} COLLATE "C" AS {quoted(item.name)}'
             else:
-                yield f"v.{quoted(item.name)}"
+                yield _shown(item.name, kind_of(item))
+
+
+def _shown(name: str, kind: Kind) -> str:
+    return f'v.{quoted(name)} COLLATE "C" AS {quoted(name)}' if kind is Kind.TEXT else f"v.{quoted(name)}"
 
 
 def _sum(counter: Counter) -> str:

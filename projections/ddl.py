@@ -10,18 +10,22 @@ from projections.expressions import quoted
 
 def create_table_statements(table: Table, schema: str = "") -> Sequence[str]:
     """DDL of the table, its primary key, its default partition and its indexes."""
-    prefix = f"{quoted(schema)}." if schema else ""
-    columns = [(table.key, table.key_kind), *((item.name, kind_of(item)) for item in table.items)]
-    body = ", ".join(f"{quoted(name)} {_column_type(kind)}" for name, kind in columns)
-    name = prefix + quoted(table.name)
+    name = _qualified(table.name, schema)
     if table.partition_by is None:
-        create = [f"CREATE TABLE {name} ({body}) WITH (fillfactor = 80)"]
+        create = [f"CREATE TABLE {name} ({_columns(table)}) WITH (fillfactor = 80)"]
     else:
+        default = _qualified(default_partition(table), schema)
         create = [
-            f"CREATE TABLE {name} ({body}) PARTITION BY RANGE ({quoted(table.partition_by)})",
-            f"CREATE TABLE {prefix}{quoted(default_partition(table))} PARTITION OF {name} DEFAULT WITH (fillfactor = 80)",
+            create_parent_statement(table, schema),
+            f"CREATE TABLE {default} PARTITION OF {name} DEFAULT WITH (fillfactor = 80)",
         ]
     return [*create, *index_statements(table, schema)]
+
+
+def create_parent_statement(table: Table, schema: str = "") -> str:
+    """DDL of a partitioned table alone, without partitions."""
+    partitioning = f"PARTITION BY RANGE ({quoted(table.partition_by or '')})"
+    return f"CREATE TABLE {_qualified(table.name, schema)} ({_columns(table)}) {partitioning}"
 
 
 def default_partition(table: Table) -> str:
@@ -30,7 +34,7 @@ def default_partition(table: Table) -> str:
 
 def index_statements(table: Table, schema: str = "") -> Sequence[str]:
     """DDL of the table's primary key and indexes."""
-    name = (f"{quoted(schema)}." if schema else "") + quoted(table.name)
+    name = _qualified(table.name, schema)
     key = ", ".join(quoted(column) for column in conflict_columns(table))
     indexes = [f"CREATE INDEX {quoted(index_name(table, columns))} ON {name} ({columns})" for columns in table.indexes]
     return [f"ALTER TABLE {name} ADD CONSTRAINT {quoted(table.name + '_pkey')} PRIMARY KEY ({key})", *indexes]
@@ -43,6 +47,15 @@ def index_name(table: Table, columns: str) -> str:
 
 def conflict_columns(table: Table) -> Sequence[str]:
     return (table.key,) if table.partition_by is None else (table.key, table.partition_by)
+
+
+def _columns(table: Table) -> str:
+    columns = [(table.key, table.key_kind), *((item.name, kind_of(item)) for item in table.items)]
+    return ", ".join(f"{quoted(name)} {_column_type(kind)}" for name, kind in columns)
+
+
+def _qualified(name: str, schema: str) -> str:
+    return f"{quoted(schema)}.{quoted(name)}" if schema else quoted(name)
 
 
 def _column_type(kind: Kind) -> str:
