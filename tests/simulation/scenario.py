@@ -156,13 +156,15 @@ class Faults:
         self.weights = {kind: draw.choice([0, 1, 3]) for kind in self.KINDS}
         self.weights["drop"] += 1  # so that there is one kind at least
         store = self.cluster.store_faults
-        store.before_rate, store.after_rate = draw.choice([0, 0.01, 0.05]), draw.choice([0, 0.01, 0.05])
+        store.before_rate, store.after_rate = draw.choice([0, 0.01, 0.05]), draw.choice([0, 0.01, 0.05, 0.3])
         store.read_rate, store.slow_rate = draw.choice([0, 0.02]), draw.choice([0, 0, 0.01])
 
     async def strike(self) -> None:
-        """One fault, with the way to heal it left for later."""
+        """One fault, carried to its healing."""
         draw = self.cluster.rng
-        first = [kind for kind in ("cut", "kill agent") if kind not in self.injected]  # these two in every run
+        first = [
+            kind for kind in ("cut", "kill agent", "kill server") if kind not in self.injected
+        ]  # these in every run
         kind = first[0] if first else draw.choices(self.KINDS, [self.weights[kind] for kind in self.KINDS])[0]
         host = self.cluster.hosts[draw.choice(sorted(self.cluster.hosts))]
         seconds = draw.choice([0.5, 2, 8, 15, 40])
@@ -185,7 +187,8 @@ class Faults:
             await self._kill(host, kind, seconds)
         elif kind == "kill server":
             await self.cluster.kill_server()
-            await trio.sleep(min(seconds, 15))
+            is_first = self.injected[kind] == 1
+            await trio.sleep(max(seconds, 16) if is_first else seconds)  # long enough for several missed nominal times
             await self.cluster.start_server()
 
     def _was_killed_lately(self, host: Host) -> bool:
@@ -280,7 +283,7 @@ async def _work(operators: Operators) -> None:
     late = await operators.create_job("late", "seconds=30", timeout=4, max_retries=0)
     missing = await operators.create_job("missing", cmd="nowhere", max_retries=1, retry_interval=1)
     every = await operators.create_schedule(
-        quick, schedule_kind=int(ScheduleKind.INTERVAL), interval_secs=7, misfire_grace_seconds=3
+        quick, schedule_kind=int(ScheduleKind.INTERVAL), interval_secs=5, misfire_grace_seconds=3
     )
     await operators.create_schedule(
         steady, schedule_kind=int(ScheduleKind.CRON), cron_expression="*/20 * * * * ?", priority=5
