@@ -2,16 +2,161 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+import trio
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hetuflow.cli import render
 from hetuflow.cli.options import Group, json_option
+from hetuflow.cli.unwrap import lone
+
+if TYPE_CHECKING:
+    from eventstore.postgres import PostgresStore
 
 T = TypeVar("T")
+
 
 @click.group(cls=Group, name="projections")
 def projections() -> None:
     """Projections: the tables computed from the log."""
+
+
+def database_options(command: Callable[..., None]) -> Callable[..., None]:
+    command = click.option("--database-url", metavar="URL", help="PostgreSQL 13 or later [env: DATABASE_URL].")(command)
+    return click.option("--config", "config_file", type=click.Path(path_type=Path), help="config.toml.")(command)
+
+
+def with_store(
+    config_file: Path | None, database_url: str | None, work: Callable[[PostgresStore], Awaitable[T]]
+) -> T:
+    """Run `work` on the store; a start error is one line and exit status 2, a failure one line and exit status 1."""
+    from eventstore.errors import EventStoreError, StartError
+    from eventstore.postgres import open_postgres_store
+    from hetuflow.cli import processes
+    from hetuflow.server import MIGRATION_SOURCES
+    from projections.errors import RebuildRefused, RebuildRunning
+
+    url = processes.database_url(config_file, {"database.url": database_url})
+
+    async def main() -> T:
+        async with open_postgres_store(url, sources=MIGRATION_SOURCES) as store:
+            return await work(store)
+
+    try:
+        with lone(EventStoreError, RebuildRunning, RebuildRefused):
+            return trio.run(main)
+    except StartError as exc:
+        click.echo(f"Error: {exc}", err=True)
+        sys.exit(2)
+    except (EventStoreError, RebuildRunning, RebuildRefused) as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
+COLUMNS = [
+    render.Column("NAME", lambda row: row["name"]),
+    render.Column("TABLE", lambda row: row["table"]),
+    render.Column("STATUS", lambda row: row["status"]),
+    render.Column("POSITION", lambda row: row["position"], right=True),
+    render.Column("LAG", lambda row: row["lag_events"], right=True),
+    render.Column("DEFINITION", lambda row: row["definition"]),
+]
+
+
+@projections.command(name="list")
+@database_options
+@json_option
+def list_(config_file: Path | None, database_url: str | None, json_: bool) -> None:
+    """List the tables: how far each is, and whether its definition is this program's."""
+    rows = with_store(config_file, database_url, _states)
+    if json_:
+        render.as_json(rows)
+    else:
+        render.table(rows, COLUMNS, empty="no projections")
+
+
+async def _states(store: PostgresStore) -> list[dict[str, Any]]:
+    from projections.tables import ALL_TABLES, LIVE, LIVE_TABLES, OPEN_WORK_CHECKPOINT
+
+    head = await store.head()
+    positions = dict(await store.database.fetch("select name, position from checkpoints"))
+    folded_by = dict(await store.database.fetch("select name, fingerprint from projection_tables"))
+    rows = []
+    for name, table in ALL_TABLES.items():
+        position = positions.get(LIVE if name in LIVE_TABLES else OPEN_WORK_CHECKPOINT, 0)
+        is_ours = folded_by.get(name, table.fingerprint) == table.fingerprint
+        rows.append(
+            {
+                "name": name,
+                "table": table.name,
+                "status": "live" if is_ours else "outdated (the next start rebuilds it)",
+                "position": position,
+                "head": head,
+                "lag_events": head - position,
+                "definition": table.fingerprint[:12],
+            }
+        )
+    return rows
+
+
+@projections.command(name="rebuild")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@database_options
+@json_option
+def rebuild(names: Sequence[str], config_file: Path | None, database_url: str | None, json_: bool) -> None:
+    """Compute tables anew from the log: all of them, or those named. Readers see the old ones until the swap."""
+    from difflib import get_close_matches
+
+    from projections.tables import ALL_TABLES
+
+    for name in names:
+        if name not in ALL_TABLES:
+            close = get_close_matches(name, ALL_TABLES, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(ALL_TABLES)}"
+            raise click.UsageError(f"no projection is named {name!r}; {hint}")
+    results = with_store(config_file, database_url, lambda store: _rebuild(store, names or tuple(ALL_TABLES)))
+    if json_:
+        render.as_json(results)
+        return
+    for result in results:
+        click.echo(
+            f"rebuilt {', '.join(result['names'])}: {result['position']} events in {result['seconds']:.2f} s "
+            f"({result['events_per_second']:.0f} events/s)"
+        )
+
+
+async def _rebuild(store: PostgresStore, names: Sequence[str]) -> list[dict[str, Any]]:
+    from projections.rebuild import Progress as Step
+    from projections.rebuild import rebuild as rebuild_tables
+
+    bar = Progress(
+        TextColumn("rebuilding"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+        transient=True,
+    )
+    with bar:
+        shown = bar.add_task("", total=None, rate="")
+
+        def show(step: Step) -> None:
+            bar.update(shown, total=step.target, completed=step.position, rate=f"{step.events_per_second:.0f} events/s")
+
+        done = await rebuild_tables(store.database, names, on_progress=show)
+    return [
+        {
+            "names": list(result.names),
+            "position": result.position,
+            "seconds": result.seconds,
+            "events_per_second": result.events_per_second,
+        }
+        for result in done
+    ]

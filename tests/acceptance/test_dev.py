@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import httpx
+import pytest
 
+from hetuflow.cli.cluster import free_port
 from tests.support.dev import running_dev
 
 ROOT = Path(__file__).parent.parent.parent
@@ -82,10 +84,23 @@ def test_wrong_settings_name_the_key_the_value_and_what_is_allowed(tmp_path: Pat
 
 def test_a_data_directory_of_another_version_is_refused(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    (data / "postgres").mkdir(parents=True)
+    with running_dev(data) as dev:
+        assert dev.stop() == 0
     (data / "postgres" / "PG_VERSION").write_text("12\n")
-    done = hetuflow("dev", "--data-dir", str(data), "--http-port", "28080", "--websocket-port", "28081")
+    done = hetuflow("dev", "--data-dir", str(data), "--http-port", str(free_port()), "--websocket-port", str(free_port()))
     assert done.returncode == 2 and "12" in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
+def test_a_data_directory_of_another_owner_is_refused(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "postgres").mkdir(parents=True)
+    (data / "postgres" / "PG_VERSION").write_text("18\n")
+    other = 12345 if os.geteuid() == 0 else None
+    if other is None:
+        pytest.skip("only root can give a directory to somebody else")
+    os.chown(data / "postgres", other, other)
+    done = hetuflow("dev", "--data-dir", str(data), "--http-port", str(free_port()), "--websocket-port", str(free_port()))
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
 
 
 def _is_one_line(done: subprocess.CompletedProcess[str]) -> bool:

@@ -40,7 +40,8 @@ class Shell:
         return done.stdout
 
     def json(self, *arguments: str) -> Any:
-        return json.loads(self(*arguments, "--json"))
+        end = arguments.index("--") if "--" in arguments else len(arguments)
+        return json.loads(self(*arguments[:end], "--json", *arguments[end:]))
 
 
 @pytest.fixture
