@@ -286,10 +286,10 @@ _CONVERTERS: Final[Mapping[Kind, Callable[[Any], Any]]] = {Kind.UUID: str, Kind.
 
 
 def _row(known: Collection, record: Sequence[Any]) -> Row:
-    row: Row = {}
-    for (name, kind), value in zip(known.columns.items(), record, strict=False):  # the sort keys follow the columns
-        convert = _CONVERTERS.get(kind)
-        row[name] = value if convert is None or value is None else convert(value)
+    row = dict(zip(known.columns, record, strict=False))  # the sort keys follow the columns
+    for name, kind in known.encoded:
+        if row[name] is not None:
+            row[name] = _CONVERTERS[kind](row[name])
     return row
 
 

@@ -48,11 +48,17 @@ class Collection:
     fields: Sequence[Field]
     columns: Mapping[str, Kind] = field(init=False, repr=False)
     """Of a row, in its order."""
+    encoded: Sequence[tuple[str, Kind]] = field(init=False, repr=False)
+    """The columns that do not come out of the database as rows have them."""
     _by_name: Mapping[str, Field] = field(init=False, repr=False)
 
     @columns.default
     def _columns(self) -> Mapping[str, Kind]:
         return {self.table.key: self.table.key_kind, **{item.name: kind_of(item) for item in self.table.items}}
+
+    @encoded.default
+    def _encoded(self) -> Sequence[tuple[str, Kind]]:
+        return [(name, kind) for name, kind in self.columns.items() if kind in (Kind.UUID, Kind.JSON)]
 
     @_by_name.default
     def _names(self) -> Mapping[str, Field]:
