@@ -15,6 +15,7 @@ from agent.settings import agent_schema
 from hetuflow.cli.main import main
 from hetuflow.configuration import Schema
 from hetuflow.domain import events
+from hetuflow.protocol import messages, session
 from hetuflow.settings import server_schema
 
 DIRECTORY = Path(__file__).parent.parent.parent / "docs" / "reference"
@@ -97,7 +98,27 @@ def catalogue() -> str:
     return "\n".join(parts)
 
 
-PAGES: dict[str, Callable[[], str]] = {"cli.md": cli, "settings.md": settings, "events.md": catalogue}
+def protocol() -> str:
+    parts = [
+        "# Agent protocol\n",
+        GENERATED,
+        inspect.cleandoc(messages.__doc__ or "") + "\n",
+        "A frame is one binary WebSocket message: a msgpack array of `[number, body]` pairs, at most 256 KiB; a body is a map of the fields\n"
+        "below. An unknown number is skipped and counted; a malformed frame closes the connection with a code and a reason. The agent dials\n"
+        "`<server_url>/api/v1/gateway/ws?agent_id=<id>`.\n",
+        "```\n" + inspect.cleandoc(session.__doc__ or "").split("\n\n")[1] + "\n```\n",
+        "**Reconciliation.** A hello lists everything that the agent holds. What the server believes dispatched to that agent and the hello lacks\n"
+        "is requeued when the incarnation is the same (it provably never started), and lost when it is higher. What the agent holds and the\n"
+        "server knows as ended is forgotten or stopped.\n",
+    ]
+    for number, kind in sorted(messages.TAGS.items()):
+        doc = inspect.cleandoc(kind.__doc__) if kind.__doc__ and not kind.__doc__.startswith("Method generated") else ""
+        fields = ", ".join(f"`{field.name}`" for field in attrs.fields(kind))
+        parts.append(f"## {number} {kind.__name__}\n\n{doc + chr(10) + chr(10) if doc else ''}{fields}\n")
+    return "\n".join(parts)
+
+
+PAGES: dict[str, Callable[[], str]] = {"cli.md": cli, "settings.md": settings, "events.md": catalogue, "protocol.md": protocol}
 
 if __name__ == "__main__":
     for name, render in PAGES.items():
