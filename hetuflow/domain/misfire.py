@@ -67,7 +67,8 @@ class FirePlan:
 
     def fires_with_next(self) -> Iterator[tuple[datetime, datetime | None]]:
         """Yield each fire with the nominal time that follows it."""
-        yield from zip(self.fires, (*self.fires[1:], self.next_run_at), strict=True)
+        following = (*self.fires[1:], self.next_run_at) if self.fires else ()
+        yield from zip(self.fires, following, strict=True)
 
 
 def decide_fires(

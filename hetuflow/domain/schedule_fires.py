@@ -7,7 +7,7 @@ server tries.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from attrs import evolve as changed
@@ -80,7 +80,7 @@ def _fired_by_plan(
     opened: dict[Address, Sequence[Event]] = {}
     guards: dict[Guard, None] = dict.fromkeys((command.job.guard, *command.guards))
     placements = iter(command.placements)
-    for count, (nominal_at, next_run_at) in enumerate(_fires_with_next(plan), state.fire_count + 1):
+    for count, (nominal_at, next_run_at) in enumerate(plan.fires_with_next(), state.fire_count + 1):
         task = CreateTask(
             task_id=task_id_of(state.schedule_id, nominal_at),
             job=command.job,
@@ -133,10 +133,6 @@ def plan_of(state: ScheduleState, now: datetime) -> FirePlan:
         state.misfire_grace_seconds,
         fires_left=state.fires_left,
     )
-
-
-def _fires_with_next(plan: FirePlan) -> Iterator[tuple[datetime, datetime | None]]:
-    return zip(plan.fires, (*plan.fires[1:], plan.next_run_at), strict=False)  # without fires there is only the next
 
 
 def _misfires(state: ScheduleState, plan: FirePlan) -> list[ScheduleSkipped]:

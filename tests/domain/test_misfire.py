@@ -194,3 +194,10 @@ def test_f2_f5_no_fire_before_its_cursor_or_older_than_the_policy_allows(
             assert late == expected_late
     on_time = [fire for fire in nominal if (now - fire).total_seconds() <= grace]
     assert [fire for fire in plan.fires if fire not in late] == on_time
+
+
+def test_a_plan_without_fires_yields_none() -> None:
+    late = datetime(2026, 1, 1, tzinfo=UTC)
+    trigger = IntervalTrigger(anchor_at=late, interval_seconds=60, start_at=None, end_at=None)
+    plan = decide_fires(trigger, late, late + timedelta(hours=1, seconds=30), MisfirePolicy.SKIP, 0)
+    assert not plan.fires and list(plan.fires_with_next()) == []
