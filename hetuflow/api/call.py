@@ -129,8 +129,11 @@ class Call:
         headers = ((b"idempotency-replayed", b"true"),) if replayed else ()
         return Reply(value, position, headers=headers, is_write=True)
 
-    async def visible(self, at_least: int = 0) -> int:
+    async def visible(self, at_least: int = 0, *, projection: str = "live") -> int:
         """Wait until the tables show what this client must see; return the position they show.
+
+        Args:
+          projection: the one that is read, for the message.
 
         Raises:
           ApiError: 503 `PROJECTION_BEHIND` after 2 s; 400, a malformed header.
@@ -140,7 +143,7 @@ class Call:
         )
         reached = await self.rooms.rows.reached(required, BEHIND_SECONDS_MAX)
         if reached < required:
-            raise behind("live", required, reached)
+            raise behind(projection, required, reached)
         return reached
 
     async def log_head(self) -> int:

@@ -121,6 +121,11 @@ class Components:
             for alias in member.aliases:
                 other = {"anyOf": [self._in(alias.kind or member.kind), _NULL]}
                 properties[alias.name] = {**other, "description": f"another name of `{member.name}`"}
+        for name in sorted(shape.ignored - properties.keys()):
+            properties[name] = {"description": "accepted, without effect"}
+        for name, kind in shape.fixed.items():
+            own = {"anyOf": [self._in(kind), _NULL]}
+            properties[name] = {**own, "description": "cannot change: must equal what is stored"}
         if shape.is_update:
             properties["update_mask"] = _MASK
         required = [m.name for m in shape.members if m.is_required and not m.aliases and not shape.is_update]
@@ -128,7 +133,7 @@ class Components:
             "type": "object",
             "properties": properties,
             **({"required": required} if required else {}),
-            "additionalProperties": shape.is_open or shape.is_update,
+            "additionalProperties": shape.is_open,
         }
 
     def _answer(self, members: Sequence[Member], *, is_open: bool, is_sparse: bool) -> Schema:
@@ -191,13 +196,14 @@ def _operation(endpoint: Endpoint, path: str, components: Components, is_alias: 
         "responses": _responses(endpoint, components),
     }
     if endpoint.body is not None and endpoint.method in ("POST", "PUT"):
-        schema = {"type": "null"} if endpoint.body is NO_BODY else components.request(endpoint.body)
-        content: dict[str, Any] = {"schema": {"anyOf": [schema, {"type": "object", "maxProperties": 0}]}}
-        if endpoint.body is not NO_BODY:
-            content = {"schema": schema}
+        required = isinstance(endpoint.body, Shape) and any(
+            member.is_required for member in endpoint.body.members if not endpoint.body.is_update
+        )
+        nothing: Schema = {"type": "object", "maxProperties": 0}
+        schema = nothing if endpoint.body is NO_BODY else components.request(endpoint.body)
+        content: dict[str, Any] = {"schema": schema if required else {"anyOf": [schema, _NULL]}}
         if endpoint.example is not None:
             content["example"] = endpoint.example
-        required = isinstance(endpoint.body, Shape) and any(m.is_required for m in endpoint.body.members)
         operation["requestBody"] = {"required": required, "content": {"application/json": content}}
     return operation
 
@@ -235,9 +241,9 @@ def _responses(endpoint: Endpoint, components: Components) -> dict[str, Any]:
     if 501 not in endpoint.also:
         schema = components.reply(endpoint.reply)
         responses["200"] = {"description": "done", "headers": HEADERS, "content": {media: {"schema": schema}}}
-    usual = [400, 403, 500, 503, 504]
+    usual = [400, 403, 422, 500, 503, 504]
     if endpoint.body is not None:
-        usual += [413, 415, 422]
+        usual += [413, 415]
     if endpoint.path_id is not None:
         usual.append(404)
     for status in sorted({*usual, *endpoint.also}):

@@ -30,7 +30,7 @@ async def page_of(call: Call, collection: Collection, render: RenderAll) -> Repl
     problems = Problems()
     request = collection.read(call.members, problems)
     call.refuse(problems)
-    position = await call.visible()
+    position = await call.visible(projection=collection.name)
     try:
         page = await call.rooms.rows.page(collection.name, request)
     except BadCursor as error:
@@ -48,7 +48,7 @@ async def row_of(call: Call, collection: Collection, kind: str) -> tuple[Row, in
     Raises:
       ApiError: 404.
     """
-    position = await call.visible()
+    position = await call.visible(projection=collection.name)
     row = await call.rooms.rows.get(collection.name, call.id)
     if row is None:
         raise not_found(kind, call.id)
@@ -62,7 +62,7 @@ Act = Callable[[Row], Awaitable[int]]
 async def for_each(call: Call, collection: str, act: Act, **conditions: Any) -> int:
     """Act on every row whose fields equal these values (a list: are among them), as of now: the tables are first
     brought to the head of the log. Returns the highest position."""
-    await call.visible(await call.rooms.store.head())
+    await call.visible(await call.rooms.store.head(), projection=collection)
     request, position = where(COLLECTIONS[collection], limit=LIMIT_MAX, **conditions), 0
     while True:
         page = await call.rooms.rows.page(collection, request)
@@ -75,14 +75,14 @@ async def for_each(call: Call, collection: str, act: Act, **conditions: Any) -> 
 
 async def first_where(call: Call, collection: str, **conditions: Any) -> Row | None:
     """The newest such row, as of now."""
-    await call.visible(await call.rooms.store.head())
+    await call.visible(await call.rooms.store.head(), projection=collection)
     page = await call.rooms.rows.page(collection, where(COLLECTIONS[collection], limit=1, **conditions))
     return page.rows[0] if page.rows else None
 
 
 async def count_where(call: Call, collection: str, **conditions: Any) -> int:
     """How many rows there are, as of now."""
-    await call.visible(await call.rooms.store.head())
+    await call.visible(await call.rooms.store.head(), projection=collection)
     page = await call.rooms.rows.page(collection, where(COLLECTIONS[collection], limit=1, **conditions))
     assert page.total is not None
     return page.total
