@@ -121,8 +121,8 @@ class Operators:
             self.cancelled.setdefault(task_id, trio.current_time())
 
     async def retry(self, task_id: str) -> None:
-        if await self.insist("retry", lambda: self._ask("task", task_id, RetryTask())):
-            self.cancelled.pop(task_id, None)
+        self.cancelled.pop(task_id, None)  # before asking: the answer may be lost (seed 5085)
+        await self.insist("retry", lambda: self._ask("task", task_id, RetryTask()))
 
     async def disable(self, schedule_id: str) -> None:
         await self.insist("disable", lambda: self._ask("schedule", schedule_id, DisableSchedule()))
