@@ -53,6 +53,7 @@ def _document(version: str) -> bytes:
 ENDPOINTS = (
     Endpoint(
         number="D1",
+        is_positioned=False,
         method="GET",
         path="/docs",
         aliases=(("GET", "/docs/swagger-ui"),),
@@ -63,6 +64,7 @@ ENDPOINTS = (
     ),
     Endpoint(
         number="D2",
+        is_positioned=False,
         method="GET",
         path="/docs/openapi.json",
         handler=openapi,

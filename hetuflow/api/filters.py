@@ -322,7 +322,10 @@ def _field_schema(known: Field) -> Schema:
     }
     return {
         "type": ["object", "null"],
-        "properties": {f"${op.name}": operands[op.operand] for op in OPERATORS[known.type].values()},
+        "properties": {
+            f"${operator.name}": {"anyOf": [operands[operator.operand], _NULL]}
+            for operator in OPERATORS[known.type].values()
+        },
     }
 
 

@@ -62,6 +62,7 @@ async def upgrade(call: Call) -> Reply:
 ENDPOINTS = (
     Endpoint(
         number="G2",
+        is_positioned=False,
         method="GET",
         path="/api/v1/gateway/ws",
         handler=upgrade,

@@ -7,7 +7,7 @@ from typing import Any
 
 from hetuflow.api.errors import CODES
 from hetuflow.api.filters import Collection
-from hetuflow.api.kinds import Array, Kind, Schema, Supported
+from hetuflow.api.kinds import Array, Kind, NameId, Schema, Supported, Uuid
 from hetuflow.api.reads import OneOf, PageOf
 from hetuflow.api.routing import NO_BODY, Endpoint, PathId
 from hetuflow.api.shapes import ABSENT, Entity, Member, Shape
@@ -210,10 +210,8 @@ def _operation(endpoint: Endpoint, path: str, components: Components, is_alias: 
 
 def _parameters(endpoint: Endpoint) -> Iterable[dict[str, Any]]:
     if endpoint.path_id is not None:
-        name: Schema = {"type": "string", "minLength": 1, "maxLength": 64}
-        uuid: Schema = {"type": "string", "format": "uuid"}
-        kind = uuid if endpoint.path_id is PathId.UUID else name
-        yield {"name": "id", "in": "path", "required": True, "schema": kind}
+        kind: Kind = Uuid() if endpoint.path_id is PathId.UUID else NameId()
+        yield {"name": "id", "in": "path", "required": True, "schema": kind.schema()}
     for parameter in endpoint.parameters:
         schema = parameter.kind.schema()
         if parameter.is_repeatable:
@@ -226,7 +224,7 @@ def _parameters(endpoint: Endpoint) -> Iterable[dict[str, Any]]:
             "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
             "description": "the same request again under the same key has no second effect",
         }
-    if endpoint.method == "GET" or isinstance(endpoint.body, Collection):
+    if (endpoint.method == "GET" or isinstance(endpoint.body, Collection)) and endpoint.is_positioned:
         yield {
             "name": "X-Hetuflow-Min-Position",
             "in": "header",

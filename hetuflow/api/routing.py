@@ -60,6 +60,7 @@ class Endpoint:
       reply: what a 200 holds.
       also: statuses that come on top of the usual ones.
       is_keyed: takes an `Idempotency-Key`.
+      is_positioned: a read that waits for `X-Hetuflow-Min-Position`.
     """
 
     number: str
@@ -75,6 +76,7 @@ class Endpoint:
     parameters: Sequence[Parameter] = ()
     also: Sequence[int] = ()
     is_keyed: bool = False
+    is_positioned: bool = True
     example: Any = None
 
     def read_id(self, segment: str) -> str:

@@ -191,6 +191,7 @@ def _not_implemented(number: str, path: str) -> Endpoint:
 ENDPOINTS = (
     Endpoint(
         number="Y1",
+        is_positioned=False,
         method="GET",
         path="/api/v1/system/health",
         handler=health,
