@@ -59,7 +59,7 @@ from projections.expressions import (
     types,
 )
 
-__all__ = ["CompiledTable", "compile_table", "create_table_statements", "fold_statement"]
+__all__ = ["FOLD_SETTINGS", "CompiledTable", "compile_table", "create_table_statements", "fold_statement"]
 
 
 @frozen(slots=True)
@@ -91,10 +91,16 @@ def compile_table(table: Table, target: str | None = None) -> CompiledTable:
     )
 
 
+FOLD_SETTINGS = {"work_mem": "256MB", "enable_nestloop": "off"}
+"""For folds of a whole log. The planner takes rare types for rarer than they are, and would then read the log once per
+row; nothing in such a fold is served by a nested loop."""
+
+
 def fold_statement(table: Table, *, until: int, events: str = "events", removals: bool = True) -> str:
     """A SELECT of the table's rows, folded from all events up to and including a position.
 
-    `removals` false promises that these hold no removal of the table: one join less over the whole log.
+    `removals` false promises that these hold no removal of the table: one join less over the whole log. Run it under
+    `FOLD_SETTINGS`.
     """
     return _Fold(table, f"position <= {until:d}", None, events, removals=removals).select()
 
@@ -179,9 +185,6 @@ class _Fold:
             )
         if not self.late:
             parts.append(f"lives AS (\n{self._lives()}\n)")
-        resets = self._resets()
-        if resets:
-            parts.append(resets)
         parts.append(f"pivot AS (\n{self._pivot()}\n)")
         return "WITH " + ",\n".join(parts)
 
@@ -220,22 +223,7 @@ class _Fold:
             return "", "true"
         return " LEFT JOIN cuts USING (scope)", "position > coalesce(cut, 0)"
 
-    def _resets(self) -> str | None:
-        streaks = [column for _, column in self.table.plain() if isinstance(column, Streak)]
-        if not streaks:
-            return None
-        resets = ", ".join(
-            f"max(position) FILTER (WHERE {any_of(streak.resets)}) AS {quoted('reset.' + streak.name)}"
-            for streak in streaks
-        )
-        return (
-            f"resets AS (SELECT key AS reset_key, {resets} FROM ev JOIN lives USING (key)"
-            " WHERE position >= base GROUP BY key)"
-        )
-
     def _pivot(self) -> str:
-        has_streak = any(isinstance(column, Streak) for _, column in self.table.plain())
-        resets = " LEFT JOIN resets ON resets.reset_key = key" if has_streak else ""
         touching = types(self.table.touching_types)
         creation = any_of(self.table.creates)
         first = f"FILTER (WHERE {creation})"
@@ -254,7 +242,7 @@ class _Fold:
             cut, after = self._after_cut()
             having = f"HAVING min(position) FILTER (WHERE {creation}) IS NOT NULL"
             return f"  SELECT {listed}\n  FROM ev{cut} WHERE key IS NOT NULL AND {after} GROUP BY key {having}"
-        return f"  SELECT {listed}\n  FROM ev JOIN lives USING (key){resets}\n  WHERE position >= base GROUP BY key"
+        return f"  SELECT {listed}\n  FROM ev JOIN lives USING (key)\n  WHERE position >= base GROUP BY key"
 
     # -- columns
 
@@ -307,15 +295,12 @@ class _Fold:
                 amount = self._aggregate(f"coalesce({_sum(column)}, 0)::{column.kind.value}", column.name)
                 return f"({self._old(column, composite, '0')} + s.{amount})"
             case Streak():
-                reset = f"max({quoted('reset.' + column.name)})"
-                grown = (
-                    f"count(*) FILTER (WHERE {any_of(column.grows)} AND"
-                    f" position > coalesce({quoted('reset.' + column.name)}, 0))"
+                at = self._aggregate(
+                    f"max(position) FILTER (WHERE {any_of(column.resets)})", f"{column.name} was reset"
                 )
-                count = self._aggregate(f"({grown})", column.name)
-                at = self._aggregate(reset, f"{column.name} reset")
-                old = self._old(column, composite, "0")
-                return f"(CASE WHEN s.{at} IS NULL THEN {old} ELSE 0 END + s.{count})"
+                grown = self._aggregate(f"array_agg(position) FILTER (WHERE {any_of(column.grows)})", column.name)
+                count = f"(SELECT count(*) FROM unnest(s.{grown}) AS at WHERE at > coalesce(s.{at}, 0))"
+                return f"(CASE WHEN s.{at} IS NULL THEN {self._old(column, composite, '0')} ELSE 0 END + {count})"
 
     def _column(self, column: Column, composite: str | None) -> str:
         initial = "s.born" if column.initial is BIRTH else literal(column.initial, column.kind)

@@ -10,7 +10,7 @@ from attrs import evolve, frozen
 
 from eventstore.postgres.database import Connection, Database
 from projections.belongings import Belongings, look_up, refuse_what_cannot_be_carried
-from projections.compile_sql import compile_table, fold_statement
+from projections.compile_sql import FOLD_SETTINGS, compile_table, fold_statement
 from projections.ddl import create_parent_statement, default_partition, index_statements
 from projections.definition import Table, kind_of
 from projections.errors import RebuildRefused, RebuildRunning
@@ -19,7 +19,7 @@ from projections.follower import apply_range
 
 SCHEMA = "hetuflow_rebuild"
 
-_MEMORY = "SELECT set_config('work_mem', '256MB', true), set_config('maintenance_work_mem', '256MB', true)"
+_SET = "SELECT set_config($1, $2, true)"
 _LOCK = "SELECT pg_try_advisory_xact_lock(hashtext('hetuflow rebuild'), hashtext($1))"
 _MARK = "SELECT obj_description(to_regclass($1), 'pg_class')"
 
@@ -51,7 +51,8 @@ async def fill_table(connection: Connection, table: Table, until: int) -> Filled
     await _lock(connection, table)
     owned = await look_up(connection, table.name)
     refuse_what_cannot_be_carried(table.name, owned)
-    await connection.fetch(_MEMORY)
+    for name, value in {**FOLD_SETTINGS, "maintenance_work_mem": "256MB"}.items():
+        await connection.fetch(_SET, name, value)
     await connection.execute(f"DROP TABLE IF EXISTS {_fresh(table)} CASCADE")
     removals = await connection.fetchval(
         f"SELECT EXISTS (SELECT FROM events WHERE position <= {until:d} AND {any_of(table.removes)})"

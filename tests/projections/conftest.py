@@ -28,3 +28,18 @@ def any_postgres(request: pytest.FixtureRequest) -> Server:
 async def store(fresh_database: str) -> AsyncIterator[PostgresStore]:
     async with open_postgres_store(fresh_database) as opened:
         yield opened
+
+
+@pytest.fixture
+def any_database(any_postgres: Server) -> Iterator[str]:
+    """A migrated database on each PostgreSQL."""
+    url = any_postgres.fresh_database()
+    yield url
+    any_postgres.drop(url)
+
+
+@pytest.fixture
+async def any_store(any_database: str) -> AsyncIterator[PostgresStore]:
+    """A store on each PostgreSQL."""
+    async with open_postgres_store(any_database) as opened:
+        yield opened

@@ -32,14 +32,14 @@ async def names(store: PostgresStore, sql: str) -> list[str]:
     return [row[0] for row in await store.database.fetch(sql)]
 
 
-async def test_every_table_is_rebuilt_to_the_head_of_the_log(store: PostgresStore) -> None:
-    await append(store, a_history(25).events)
-    done = await rebuild(store.database)
+async def test_every_table_is_rebuilt_to_the_head_of_the_log(any_store: PostgresStore) -> None:
+    await append(any_store, a_history(25).events)
+    done = await rebuild(any_store.database)
     assert [result.names for result in done] == [tuple(LIVE_TABLES), ("open_work",)]
-    assert {result.position for result in done} == {await store.head()}
-    await assert_tables_are_the_fold_of_the_log(store)
-    async with open_runner(store) as runner:
-        assert runner.position == await store.head()
+    assert {result.position for result in done} == {await any_store.head()}
+    await assert_tables_are_the_fold_of_the_log(any_store)
+    async with open_runner(any_store) as runner:
+        assert runner.position == await any_store.head()
 
 
 async def test_the_columns_of_a_rebuilt_table_are_those_of_a_migrated_one(store: PostgresStore) -> None:

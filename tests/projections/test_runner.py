@@ -22,16 +22,16 @@ SOON = 30.0
 """Seconds: a limit for a hanging test, never a measurement."""
 
 
-async def test_what_was_appended_is_shown_once_its_position_is_reached(store: PostgresStore) -> None:
+async def test_what_was_appended_is_shown_once_its_position_is_reached(any_store: PostgresStore) -> None:
     history = a_history(20)
-    async with open_runner(store) as runner:
+    async with open_runner(any_store) as runner:
         for event in history.events:
-            position = await append(store, [event])
+            position = await append(any_store, [event])
             if position % 10 == 0:
                 assert await runner.reached(position, SOON) >= position
         await runner.open_work_reached(position)
         assert await runner.reached(position, SOON) == position
-        await assert_tables_are_the_fold_of_the_log(store)
+        await assert_tables_are_the_fold_of_the_log(any_store)
         assert [status.status for status in runner.status()] == ["live"] * 7
         assert {status.lag_events for status in runner.status()} == {0}
 
