@@ -56,6 +56,10 @@ class Rows(Protocol):
         """How many rows have each value of that column."""
         ...
 
+    def stall(self) -> str | None:
+        """What a table cannot get past; None while all follow the log."""
+        ...
+
 
 class Scheduling(Protocol):
     """The scheduler: slots held for tasks that are due now, and how it does."""

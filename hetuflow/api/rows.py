@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -12,6 +12,7 @@ from hetuflow.api.filters import PageRequest
 from hetuflow.api.rooms import BadCursor, Row, RowPage
 from projections import queries
 from projections.queries import Condition, CursorError, Order, Query
+from projections.runner import ProjectionStatus
 
 Reached = Callable[[int, float], Awaitable[int]]
 """(position, seconds) -> the position the tables show, once that is at least `position` or the seconds are over."""
@@ -23,6 +24,8 @@ class ProjectionRows:
 
     database: Database
     wait_until: Reached
+    status: Callable[[], Sequence[ProjectionStatus]] | None = None
+    """Where given, a stalled projection is told in `/system/health`."""
 
     async def reached(self, position: int, seconds: float) -> int:
         return await self.wait_until(position, seconds)
@@ -39,6 +42,10 @@ class ProjectionRows:
 
     async def tally(self, collection: str, column: str) -> Mapping[Any, int]:
         return await queries.tally(self.database, collection, column)
+
+    def stall(self) -> str | None:
+        stalled = (each for each in (self.status() if self.status is not None else ()) if each.error is not None)
+        return next((f"{each.name}: {each.error}" for each in stalled), None)
 
 
 def query_of(request: PageRequest) -> Query:

@@ -78,7 +78,7 @@ async def health(call: Call) -> Reply:
             "lateness_ms": round(lateness_ms, 3),
         },
         "projections": {
-            "status": "failed" if look.reached is None else "warning" if lag > LAG_EVENTS else "ok",
+            "status": _projections(call, look, lag),
             "lag_events": lag,
         },
         "agents": {"status": "ok" if agents["online"] else "warning", "online": agents["online"]},
@@ -99,6 +99,12 @@ async def health(call: Call) -> Reply:
         },
         look.reached,
     )
+
+
+def _projections(call: Call, look: _Look, lag: int) -> str:
+    if look.reached is None or call.rooms.rows.stall() is not None:
+        return "failed"
+    return "warning" if lag > LAG_EVENTS else "ok"
 
 
 async def info(call: Call) -> Reply:

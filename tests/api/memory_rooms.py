@@ -75,6 +75,9 @@ class FoldedRows:
             counts[row[column]] = counts.get(row[column], 0) + 1
         return counts
 
+    def stall(self) -> str | None:
+        return None
+
 
 def _holds(row: Row, comparison: Comparison) -> bool:
     if comparison.field.name == "enabled":

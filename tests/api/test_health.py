@@ -38,6 +38,13 @@ async def test_a_store_that_hangs_is_unhealthy_in_time(
         monkeypatch.undo()
 
 
+async def test_a_stalled_projection_is_unhealthy(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with memory_world() as world:
+        monkeypatch.setattr(world.rooms.rows, "stall", lambda: "tasks: the event after position 5 cannot be folded")
+        answer = (await world.client.get("/system/health")).json
+        assert (answer["status"], answer["checks"]["projections"]["status"]) == ("unhealthy", "failed")
+
+
 async def test_fires_and_skips_are_counted_from_the_log() -> None:
     async with memory_world() as world:
         client = world.client
