@@ -18,7 +18,7 @@ from hetuflow.domain.events import Event
 S = TypeVar("S")
 
 
-@frozen(slots=True)
+@frozen(slots=True, cache_hash=True)
 class Address:
     """Who: a category (`job`, `schedule`, `task`, `agent`, `server`, `lease`) and an id."""
 
