@@ -1,6 +1,6 @@
 """The REST API: parse, ask, render. Contract: the design's rest-contract, `/api/v1`.
 
-A tour: `rooms` (what it needs of the rest), `requests` and `jsontext` (transport), `kinds`, `objects`, `shapes` and
+A tour: `rooms` (what it needs of the rest), `requests` and `jsontext` (transport), `kinds`, `coded`, `objects`, `shapes` and
 `schemas/` (what members there are: parsers and OpenAPI come from the same tables), `operators`, `filters` and
 `collections` (pages), `routing` (the table of endpoints), `call` (what every handler does), `jobs`, `schedules`,
 `tasks`, `task_instances`, `agents`, `servers`, `events`, `system`, `gateway` (the handlers), `rendering` (rows to

@@ -9,8 +9,9 @@ from typing import Any
 
 from eventstore.store import EventFilter
 from hetuflow.api.call import Call, Reply
+from hetuflow.api.coded import Word
 from hetuflow.api.errors import invalid
-from hetuflow.api.kinds import Integer, Text, Time, Word
+from hetuflow.api.kinds import Integer, Text, Time
 from hetuflow.api.problems import Problems, nearest
 from hetuflow.api.records import EVENT_LIMIT_MAX, event_page
 from hetuflow.api.routing import Endpoint, Parameter, integer_text

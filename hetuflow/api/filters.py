@@ -8,8 +8,9 @@ from typing import Any
 
 from attrs import field, frozen
 
+from hetuflow.api.coded import Code
 from hetuflow.api.jsontext import shown
-from hetuflow.api.kinds import INVALID, Boolean, Code, Integer, Kind, Schema, Text, Time, Uuid, text_fault
+from hetuflow.api.kinds import INVALID, Boolean, Integer, Kind, Schema, Text, Time, Uuid, text_fault
 from hetuflow.api.objects import AnyJson
 from hetuflow.api.operators import OPERATORS, FieldType, Operand, Operator, canonical
 from hetuflow.api.problems import Problems

@@ -7,10 +7,10 @@ from typing import Any
 from hetuflow.actors import Context
 from hetuflow.api import rendering
 from hetuflow.api.call import Call, Reply
+from hetuflow.api.coded import Word
 from hetuflow.api.collections import JOBS
 from hetuflow.api.errors import conflict
 from hetuflow.api.idempotency import once
-from hetuflow.api.kinds import Word
 from hetuflow.api.problems import Problems
 from hetuflow.api.reads import (
     NewId,

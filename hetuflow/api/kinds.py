@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta, timezone
-from enum import IntEnum, StrEnum
 from typing import Any, Final, Protocol
 from uuid import UUID
 
-from attrs import field, frozen
+from attrs import frozen
 
 from hetuflow.api.jsontext import INTEGER_MAX, shown
-from hetuflow.api.problems import Problems, nearest, plain
+from hetuflow.api.problems import Problems
 
 Schema = dict[str, Any]
 
@@ -275,101 +274,6 @@ class NameId:
     def schema(self) -> Schema:
         pattern = NAME_ID_PATTERN
         return {"type": "string", "pattern": f"^(?:{pattern})?$" if self.empty else f"^{pattern}$"}
-
-
-def title(member: IntEnum) -> str:
-    """The contract's name of an enum member: `WAITING_RETRY` is `WaitingRetry`."""
-    return "".join(word.capitalize() for word in member.name.split("_"))
-
-
-@frozen(slots=True)
-class Code:
-    """A coded enum: its code, the code as a decimal string, or its name; the value is the code."""
-
-    enum: type[IntEnum]
-    also: Mapping[str, int] = field(factory=dict)
-    """More names, in plain spelling, and the code (or a subclass of int that says more) they mean."""
-
-    @property
-    def phrase(self) -> str:
-        return "one of " + ", ".join(f"{title(member)} ({member.value})" for member in self.enum)
-
-    def parse(self, value: Any, path: str, problems: Problems) -> Any:
-        code = self.code(value)
-        if code is not None:
-            return code
-        near = nearest(value, [title(member) for member in self.enum]) if isinstance(value, str) and value else None
-        problems.add(path, f"must be {self.phrase}, got {shown(value)}", near)
-        return INVALID
-
-    def code(self, value: Any) -> int | None:
-        if isinstance(value, str):
-            word = plain(value)
-            for member in self.enum:
-                if plain(member.name) == word:
-                    return member.value
-            if word in self.also:
-                return self.also[word]
-            if not (value.isascii() and value.isdigit() and len(value) < 10):
-                return None
-            value = int(value)
-        elif isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if isinstance(value, int) and not isinstance(value, bool) and value in self.enum._value2member_map_:
-            return value
-        return None
-
-    def schema(self) -> Schema:
-        return {
-            "description": "; ".join(f"{member.value} = {title(member)}" for member in self.enum),
-            "anyOf": [
-                {"type": "integer", "enum": [member.value for member in self.enum]},
-                {"type": "string", "description": "the code in decimal, or the name, ignoring case, _ and -"},
-            ],
-        }
-
-
-@frozen(slots=True)
-class CodeOut:
-    """A coded enum as answers have it."""
-
-    enum: type[IntEnum]
-
-    phrase: str = "a code"
-
-    def parse(self, value: Any, path: str, problems: Problems) -> Any:
-        return Code(self.enum).parse(value, path, problems)
-
-    def schema(self) -> Schema:
-        return {
-            "type": "integer",
-            "enum": [member.value for member in self.enum],
-            "description": "; ".join(f"{member.value} = {title(member)}" for member in self.enum),
-        }
-
-
-@frozen(slots=True)
-class Word:
-    """A string enum, without regard to case, `_` and `-`."""
-
-    enum: type[StrEnum]
-
-    @property
-    def phrase(self) -> str:
-        return "one of " + ", ".join(f'"{member.value}"' for member in self.enum)
-
-    def parse(self, value: Any, path: str, problems: Problems) -> Any:
-        if isinstance(value, str):
-            word = plain(value)
-            for member in self.enum:
-                if plain(member.value) == word:
-                    return member.value
-        near = nearest(value, [member.value for member in self.enum]) if isinstance(value, str) and value else None
-        problems.add(path, f"must be {self.phrase}, got {shown(value)}", near)
-        return INVALID
-
-    def schema(self) -> Schema:
-        return {"type": "string", "enum": [member.value for member in self.enum]}
 
 
 @frozen(slots=True)

@@ -12,9 +12,10 @@ from attrs import evolve
 
 from hetuflow.api import rendering
 from hetuflow.api.call import Call, Reply
+from hetuflow.api.coded import Word
 from hetuflow.api.collections import TASK_INSTANCES
 from hetuflow.api.errors import invalid
-from hetuflow.api.kinds import Boolean, Integer, Supported, Text, Word
+from hetuflow.api.kinds import Boolean, Integer, Supported, Text
 from hetuflow.api.problems import Problem
 from hetuflow.api.reads import OneOf, PageOf, bad_request, page_of, row_of
 from hetuflow.api.rooms import Row

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hetuflow.api.kinds import Code, Time, Uuid, parse_time
+from hetuflow.api.coded import Code
+from hetuflow.api.kinds import Time, Uuid, parse_time
 from hetuflow.api.problems import Problems, distance, nearest, resembles
 from hetuflow.api.schemas.agent import AGENT
 from hetuflow.api.schemas.config import CONFIG

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from hetuflow.api.kinds import INT32_MAX, Boolean, CodeOut, Integer, NameId, Number, Text, Time
+from hetuflow.api.coded import CodeOut
+from hetuflow.api.kinds import INT32_MAX, Boolean, Integer, NameId, Number, Text, Time
 from hetuflow.api.objects import FreeObject, StringTable
 from hetuflow.api.problems import Problems
 from hetuflow.api.schemas.job import CREATED_UPDATED, DESCRIPTION, NAME, NAMESPACE

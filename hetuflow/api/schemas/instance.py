@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hetuflow.api.kinds import Array, Boolean, CodeOut, Integer, NameId, Number, Text, Time, Uuid, Word
+from hetuflow.api.coded import CodeOut, Word
+from hetuflow.api.kinds import Array, Boolean, Integer, NameId, Number, Text, Time, Uuid
 from hetuflow.api.schemas.job import CREATED_UPDATED
 from hetuflow.api.shapes import Entity, Member, Shape
 from hetuflow.domain.enums import InstanceReason, InstanceStatus

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hetuflow.api.kinds import Code, CodeOut, Integer, Mapped, NameId, Text, Time, Uuid
+from hetuflow.api.coded import Code, CodeOut
+from hetuflow.api.kinds import Integer, Mapped, NameId, Text, Time, Uuid
 from hetuflow.api.objects import Variables
 from hetuflow.api.problems import Problems
 from hetuflow.api.schemas.config import CONFIG

@@ -8,23 +8,9 @@ from typing import Any, Final
 
 from attrs import frozen
 
+from hetuflow.api.coded import Code, CodeOut, Word, title
 from hetuflow.api.jsontext import shown
-from hetuflow.api.kinds import (
-    INT32,
-    INVALID,
-    Boolean,
-    Code,
-    CodeOut,
-    Integer,
-    Mapped,
-    Schema,
-    Supported,
-    Text,
-    Time,
-    Uuid,
-    Word,
-    title,
-)
+from hetuflow.api.kinds import INT32, INVALID, Boolean, Integer, Mapped, Schema, Supported, Text, Time, Uuid
 from hetuflow.api.objects import FreeObject
 from hetuflow.api.problems import Problems
 from hetuflow.api.schemas.job import BY_WHOM, CREATED_UPDATED, CRON_EXPRESSION, DESCRIPTION

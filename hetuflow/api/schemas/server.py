@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hetuflow.api.kinds import Array, CodeOut, NameId, Text, Time
+from hetuflow.api.coded import CodeOut
+from hetuflow.api.kinds import Array, NameId, Text, Time
 from hetuflow.api.schemas.job import CREATED_UPDATED
 from hetuflow.api.shapes import Entity, Member
 from hetuflow.domain.enums import ServerStatus

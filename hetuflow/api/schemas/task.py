@@ -6,7 +6,8 @@ from typing import Any
 
 from attrs import evolve
 
-from hetuflow.api.kinds import INT32, INT32_MAX, Code, CodeOut, Integer, NotBuilt, Text, Time, Uuid
+from hetuflow.api.coded import Code, CodeOut
+from hetuflow.api.kinds import INT32, INT32_MAX, Integer, NotBuilt, Text, Time, Uuid
 from hetuflow.api.objects import FreeObject, Variables
 from hetuflow.api.schemas.config import CONFIG_OF_TASK, CONFIG_OVERRIDES, MAX_RETRIES
 from hetuflow.api.schemas.job import BY_WHOM, CREATED_UPDATED, DESCRIPTION, NAME, NAMESPACE
