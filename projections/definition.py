@@ -38,12 +38,16 @@ def _path(path: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(path.split(".")) if isinstance(path, str) else tuple(path)
 
 
-def _type_names(events: Sequence[EventClass]) -> tuple[str, ...]:
-    return tuple(event.__name__ for event in events)
+def _name(event: EventClass | str) -> str:
+    return event if isinstance(event, str) else event.__name__
 
 
-def _names(events: Mapping[EventClass, Any]) -> Mapping[str, Any]:
-    return {event.__name__: value for event, value in events.items()}
+def _type_names(events: Sequence[EventClass | str]) -> tuple[str, ...]:
+    return tuple(_name(event) for event in events)
+
+
+def _names(events: Mapping[Any, Any]) -> Mapping[str, Any]:
+    return {_name(event): value for event, value in events.items()}
 
 
 # --- conditions on one event ---------------------------------------------------------------------------------------
