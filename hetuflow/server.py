@@ -253,7 +253,7 @@ async def _rooms(
         ),
         system=core.system,
         store=store,
-        rows=ProjectionRows(store.database, runner.reached),
+        rows=ProjectionRows(store.database, runner.reached, runner.status),
         scheduler=core.scheduler,
         output=PostgresOutput(store.database),
         agents=core.gateway,
