@@ -2,25 +2,33 @@
 
 Putting never waits. What is put while a send is under way goes out together in the next frames; acknowledgements are
 gathered until then. A peer that does not take what it is sent ends its own connection, nobody else's.
+
+An order does not wait for the writer's turn when the connection is at rest and can write at once (`send_nowait`): a turn
+of the run loop is a good part of the time from a due instant to a running process. Under load, orders go out together.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 import trio
 
 from hetuflow.ports.network import MessageStream
 from hetuflow.protocol.errors import CloseCode, LocalProtocolError, RemoteProtocolError
-from hetuflow.protocol.messages import Ack, Message
+from hetuflow.protocol.messages import Ack, Dispatch, Message
 from hetuflow.protocol.session import Session
 
 log = logging.getLogger(__name__)
 
 FLUSH_MESSAGES_MAX = 200
 """Messages turned into frames at once: some 100 KiB of dispatches, so that encoding never holds the loop for long."""
+
+REST_SECONDS = 0.002
+"""Since the last send, for an order to go out alone: bursts are cheaper for both sides in one frame."""
 
 Unsendable = Callable[[Message, LocalProtocolError], None]
 
@@ -29,12 +37,34 @@ class OutboxFull(Exception):
     """The peer does not take what it is sent."""
 
 
+@runtime_checkable
+class Eager(Protocol):
+    """A `MessageStream` that can also write at once."""
+
+    def send_nowait(self, frame: bytes) -> bool:
+        """Send the frame at once if that is possible without waiting; False: it was not sent."""
+        ...
+
+    @property
+    def has_rest(self) -> bool:
+        """Whether part of what was taken is still to be written."""
+        ...
+
+    async def flush(self) -> None:
+        """Write what is left. Raises `ConnectionLost`."""
+        ...
+
+
 class Outbox:
     def __init__(self, capacity: int, unsendable: Unsendable) -> None:
         self._capacity = capacity
         self._unsendable = unsendable
         self._queue: deque[Message] = deque()
         self._acknowledged: list[int] = []
+        self._said: deque[bytes] = deque()
+        self._eager: tuple[Session, Eager] | None = None
+        self._is_sending = False
+        self._last_sent = -math.inf
         self._filled = trio.Event()
         self._empty = trio.Event()
         self._empty.set()
@@ -47,8 +77,11 @@ class Outbox:
         """Send this after what was put before. Raises `OutboxFull`."""
         if len(self._queue) >= self._capacity:
             raise OutboxFull
-        self._queue.append(message)
-        self._fill()
+        if isinstance(message, Dispatch) and self._eager is not None and self._is_at_rest():
+            self._send_now(message, *self._eager)
+        else:
+            self._queue.append(message)
+            self._fill()
 
     def acknowledge(self, sequences: Sequence[int]) -> None:
         """These reports are committed."""
@@ -61,17 +94,48 @@ class Outbox:
 
     async def run(self, session: Session, stream: MessageStream, send_seconds: float) -> None:
         """Send until cancelled. Raises `ConnectionLost`, or `RemoteProtocolError` when the peer does not take a frame."""
+        if isinstance(stream, Eager):
+            self._eager = (session, stream)
         while True:
             await self._filled.wait()
             self._filled = trio.Event()
-            while messages := self._take():
-                for frame in self._frames(session, messages):
-                    with trio.move_on_after(send_seconds) as scope:
+            self._is_sending = True
+            with trio.move_on_after(send_seconds) as deadline:
+                if self._eager is not None:
+                    await self._eager[1].flush()
+                while self._said or self._queue or self._acknowledged:
+                    for frame in self._next_frames(session):
+                        deadline.deadline = trio.current_time() + send_seconds
                         await stream.send(frame)
-                    if scope.cancelled_caught:
-                        raise RemoteProtocolError(CloseCode.SILENT, f"a frame was not taken in {send_seconds:g} s")
-                self.sent += len(messages)
+            if deadline.cancelled_caught:
+                raise RemoteProtocolError(CloseCode.SILENT, f"a frame was not taken in {send_seconds:g} s")
+            self._last_sent = trio.current_time()
+            self._is_sending = False
             self._empty.set()
+
+    def _is_at_rest(self) -> bool:
+        if self._is_sending or self._queue or self._acknowledged or self._said:
+            return False
+        return trio.current_time() - self._last_sent >= REST_SECONDS
+
+    def _send_now(self, message: Message, session: Session, stream: Eager) -> None:
+        self._last_sent = trio.current_time()
+        for frame in self._frames(session, [message]):
+            if self._said or not stream.send_nowait(frame):
+                self._said.append(frame)
+        self.sent += 1
+        if self._said or stream.has_rest:
+            self._fill()
+
+    def _next_frames(self, session: Session) -> list[bytes]:
+        """What is to be sent next, in the order it was said."""
+        if self._said:
+            frames = list(self._said)
+            self._said.clear()
+            return frames
+        messages = self._take()
+        self.sent += len(messages)
+        return self._frames(session, messages)
 
     def _fill(self) -> None:
         self._filled.set()

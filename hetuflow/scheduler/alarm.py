@@ -16,6 +16,10 @@ class Alarm:
     def ring(self) -> None:
         self._rung.set()
 
+    @property
+    def has_rung(self) -> bool:
+        return self._rung.is_set()
+
     async def wait(self, seconds: float = math.inf) -> None:
         """Return when it has rung since the last wait, at the latest after `seconds`."""
         with trio.move_on_after(max(0.0, seconds)):

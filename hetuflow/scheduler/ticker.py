@@ -46,6 +46,29 @@ GUARD_ATTEMPTS = 5
 
 LATENESS_SAMPLES = 1000
 
+SPIN_SECONDS = 0.0015
+"""The last stretch before a due instant is not slept: epoll counts whole milliseconds, rounded up, so that a sleep ends
+up to 1 ms late (measured: 0.9 on average), a third of what lies between the instant and the process."""
+SPIN_SHARE = 0.02
+"""Of a core, at most: beyond some 15 due instants a second they are slept for, and batches hide it."""
+SPIN_ADVANCE_SECONDS = 0.2
+
+
+class SpinBudget:
+    """At most `SPIN_SHARE` of the time since the start, and a little in advance."""
+
+    def __init__(self) -> None:
+        self._started: float | None = None
+        self._spent = 0.0
+
+    def allows(self, now: float) -> bool:
+        if self._started is None:
+            self._started = now
+        return self._spent < SPIN_SHARE * (now - self._started) + SPIN_ADVANCE_SECONDS
+
+    def spent(self, seconds: float) -> None:
+        self._spent += seconds
+
 
 class Ticker:
     """`tick_seconds`: longest sleep without a look at the wall clock, so that a clock that steps is noticed."""
@@ -67,6 +90,7 @@ class Ticker:
         self._clock = clock
         self._tick_seconds = tick_seconds
         self._chunks = 0
+        self._spin = SpinBudget()
         self._patience = Patience()
         self._defects: dict[str, tuple[int, str]] = {}
         self._jobs_of: dict[str, str] = {}
@@ -83,13 +107,33 @@ class Ticker:
                     self._chunks += 1
                     nursery.start_soon(self._fire_chunk, due)
                 else:
-                    await self.alarm.wait(self._seconds_until_due(now))
+                    await self._wait_until_due(now)
 
-    def _seconds_until_due(self, now: datetime) -> float:
+    async def _wait_until_due(self, now: datetime) -> None:
+        """Until something is due, the alarm rings, or it is time to look at the clock."""
         at = self._agenda.next_due_at()
         if at is None or self._chunks >= CHUNKS_MAX:
-            return self._tick_seconds
-        return min((at - now).total_seconds(), self._tick_seconds)
+            await self.alarm.wait(self._tick_seconds)
+            return
+        seconds = (at - now).total_seconds()
+        if seconds > self._tick_seconds:
+            await self.alarm.wait(self._tick_seconds)
+        elif seconds > SPIN_SECONDS or not self._spin.allows(trio.current_time()):
+            await self.alarm.wait(seconds - SPIN_SECONDS if self._spin.allows(trio.current_time()) else seconds)
+        else:
+            await self._spin_until(at)
+
+    async def _spin_until(self, at: datetime) -> None:
+        """Let everybody else have their turns until the instant itself."""
+        began = trio.current_time()
+        last: datetime | None = None
+        while not self.alarm.has_rung and (now := self._clock.now()) < at:
+            if now == last:  # a clock that only sleeping moves
+                await self.alarm.wait((at - now).total_seconds())
+                break
+            last = now
+            await trio.lowlevel.checkpoint()
+        self._spin.spent(trio.current_time() - began)
 
     # --- a chunk -----------------------------------------------------------------------------------------------------
 
