@@ -57,7 +57,9 @@ def offences(source: str) -> list[tuple[int, str]]:
 
 
 def modules() -> list[str]:
-    paths = [p for package in ("hetuflow", "agent", "projections", "eventstore") for p in (ROOT / package).rglob("*.py")]
+    paths = [
+        p for package in ("hetuflow", "agent", "projections", "eventstore") for p in (ROOT / package).rglob("*.py")
+    ]
     names = sorted(str(p.relative_to(ROOT)) for p in paths)
     return [name for name in names if not any(name.startswith(exempt) for exempt in PORTS)]
 

@@ -12,7 +12,7 @@ from hetuflow.api.filters import PageRequest
 from hetuflow.api.rooms import BadCursor, Row, RowPage
 from projections import queries
 from projections.queries import Condition, CursorError, Order, Query
-from projections.runner import ProjectionStatus
+from projections.status import ProjectionStatus
 
 Reached = Callable[[int, float], Awaitable[int]]
 """(position, seconds) -> the position the tables show, once that is at least `position` or the seconds are over."""

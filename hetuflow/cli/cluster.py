@@ -172,7 +172,11 @@ async def _spawn(
     cluster: Cluster, nursery: trio.Nursery, name: str, arguments: list[str], environ: Mapping[str, str] | None
 ) -> Child:
     log = None if cluster.layout.logs_to_terminal else cluster.layout.log(name)
-    output = sys.stderr.fileno() if log is None else os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    output = (
+        sys.stderr.fileno()
+        if log is None
+        else os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    )
     try:
         process = await trio.lowlevel.open_process(
             [sys.executable, *arguments],

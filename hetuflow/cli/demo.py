@@ -145,7 +145,9 @@ class Story:
         found = await self._tasks()
         slow = [task for task in found if task["id"] == self._slow_task]
         if slow and slow[0]["status"] == TaskStatus.RUNNING and slow[0]["cancel_requested_at"] is None:
-            await self._call(self._client.post, f"/tasks/{self._slow_task}/cancel", {"reason": "the demo shows a cancel"})
+            await self._call(
+                self._client.post, f"/tasks/{self._slow_task}/cancel", {"reason": "the demo shows a cancel"}
+            )
         self._seen = found
         return not self.missing()
 
@@ -158,9 +160,7 @@ class Story:
             return sum(
                 1
                 for task in seen
-                if task["job_id"] == self._jobs.get(job)
-                and task["status"] == status
-                and task["retry_count"] >= retries
+                if task["job_id"] == self._jobs.get(job) and task["status"] == status and task["retry_count"] >= retries
             )
 
         if (done := count("hello", TaskStatus.SUCCEEDED)) < 3:

@@ -20,7 +20,9 @@ def run(
 
     for option, port in (("--http-port", http_port), ("--websocket-port", websocket_port)):
         if not port_is_free(port):
-            click.echo(f"Error: port {port} is in use: end what listens there, or choose another with {option}", err=True)
+            click.echo(
+                f"Error: port {port} is in use: end what listens there, or choose another with {option}", err=True
+            )
             return 2
     layout = Layout(
         data_dir=(data_dir or default_data_dir()).resolve(),

@@ -29,9 +29,7 @@ def events() -> None:
 @click.option("--type", "types", multiple=True, metavar="TYPE", help="Only this event type; may be repeated.")
 @click.option("--no-follow", is_flag=True, help="Stop at the end of the log instead of waiting for more.")
 @talks_to_server
-def tail(
-    client: Client, lines: int, stream: str | None, types: tuple[str, ...], no_follow: bool, json_: bool
-) -> None:
+def tail(client: Client, lines: int, stream: str | None, types: tuple[str, ...], no_follow: bool, json_: bool) -> None:
     """Print events as they happen, until Ctrl-C."""
     query: dict[str, Any] = {"stream": stream, "type": list(types) or None}
     position = client.get("/system/info")["position"]

@@ -118,7 +118,9 @@ def show(client: Client, job_: str, json_: bool) -> None:
 
 @job.command(name="run")
 @click.argument("job_", metavar="JOB")
-@click.option("-p", "--param", multiple=True, metavar="NAME=VALUE", help="Reaches the program as HETUFLOW_PARAM_<NAME>.")
+@click.option(
+    "-p", "--param", multiple=True, metavar="NAME=VALUE", help="Reaches the program as HETUFLOW_PARAM_<NAME>."
+)
 @click.option("--wait", is_flag=True, help="Wait for the end, print the output; exit status 1 unless it succeeded.")
 @talks_to_server
 def run(client: Client, job_: str, param: tuple[str, ...], wait: bool, json_: bool) -> None:

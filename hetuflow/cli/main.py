@@ -55,7 +55,9 @@ def dev(
 
 
 @main.command(name="server")
-@click.option("--config", "config_file", type=click.Path(path_type=Path), help="config.toml; see `hetuflow config show`.")
+@click.option(
+    "--config", "config_file", type=click.Path(path_type=Path), help="config.toml; see `hetuflow config show`."
+)
 @click.option("--database-url", metavar="URL", help="PostgreSQL 13 or later [env: DATABASE_URL].")
 @click.option("--http-port", type=int, help="REST API [default: 8080].")
 @click.option("--websocket-port", type=int, help="Agents [default: 8081].")
@@ -98,7 +100,9 @@ def agent(arguments: Sequence[str]) -> None:
 
 
 @main.command(name="migrate")
-@click.option("--config", "config_file", type=click.Path(path_type=Path), help="config.toml; see `hetuflow config show`.")
+@click.option(
+    "--config", "config_file", type=click.Path(path_type=Path), help="config.toml; see `hetuflow config show`."
+)
 @click.option("--database-url", metavar="URL", help="PostgreSQL 13 or later [env: DATABASE_URL].")
 @json_option
 def migrate(config_file: Path | None, database_url: str | None, json_: bool) -> None:

@@ -32,9 +32,7 @@ def database_options(command: Callable[..., None]) -> Callable[..., None]:
     return click.option("--config", "config_file", type=click.Path(path_type=Path), help="config.toml.")(command)
 
 
-def with_store(
-    config_file: Path | None, database_url: str | None, work: Callable[[PostgresStore], Awaitable[T]]
-) -> T:
+def with_store(config_file: Path | None, database_url: str | None, work: Callable[[PostgresStore], Awaitable[T]]) -> T:
     """Run `work` on the store; a start error is one line and exit status 2, a failure one line and exit status 1."""
     from eventstore.errors import EventStoreError, StartError
     from eventstore.postgres import open_postgres_store

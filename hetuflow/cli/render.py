@@ -93,7 +93,9 @@ def fields(row: Row, names: Sequence[tuple[str, Callable[[Row], Any]]]) -> None:
     width = max((len(name) for name, _ in shown), default=0)
     out = console()
     for name, value in shown:
-        out.print(Text(f"{name:<{width}}  ", style="bold" if out.is_terminal else ""), cell(value), sep="", soft_wrap=True)
+        out.print(
+            Text(f"{name:<{width}}  ", style="bold" if out.is_terminal else ""), cell(value), sep="", soft_wrap=True
+        )
 
 
 def cell(value: Any) -> Text:
@@ -108,7 +110,9 @@ def cell(value: Any) -> Text:
     return Text(str(value))
 
 
-def status(kind: type[JobStatus | ScheduleStatus | TaskStatus | InstanceStatus | AgentStatus | ServerStatus], code: int) -> Text:
+def status(
+    kind: type[JobStatus | ScheduleStatus | TaskStatus | InstanceStatus | AgentStatus | ServerStatus], code: int
+) -> Text:
     name = kind(code).name.lower()
     return Text(name.replace("_", " "), style=STYLES.get(name, ""))
 

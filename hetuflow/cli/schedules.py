@@ -38,7 +38,9 @@ def every_seconds(text: str) -> int:
 @click.option("--end", metavar="TIME", help="Last moment.")
 @click.option("--max-count", type=click.IntRange(1), help="Expire after so many runs.")
 @click.option("--priority", type=int, help="Of its tasks; larger runs first.")
-@click.option("-p", "--param", multiple=True, metavar="NAME=VALUE", help="Reaches the program as HETUFLOW_PARAM_<NAME>.")
+@click.option(
+    "-p", "--param", multiple=True, metavar="NAME=VALUE", help="Reaches the program as HETUFLOW_PARAM_<NAME>."
+)
 @click.option("--disabled", is_flag=True, help="Do not start it yet.")
 @talks_to_server
 def add(client: Client, job_: str, every: str | None, cron: str | None, json_: bool, **given: Any) -> None:

@@ -65,7 +65,9 @@ def list_(client: Client, job_: str | None, status_: str | None, limit: int, jso
     if json_:
         render.as_json(rows)
         return
-    render.table(rows, COLUMNS, empty="no tasks" + (" like that" if where else "; run a job with `hetuflow job run JOB`"))
+    render.table(
+        rows, COLUMNS, empty="no tasks" + (" like that" if where else "; run a job with `hetuflow job run JOB`")
+    )
 
 
 @task.command(name="show")
@@ -105,7 +107,9 @@ def show(client: Client, task_id: str, json_: bool) -> None:
 def instances(client: Client, task_id: str) -> list[Mapping[str, Any]]:
     """Every try of the task, oldest first."""
     return list(
-        client.rows("task-instances", where={"task_id": {"$eq": task_id}}, limit=10_000, order=["attempt", "created_at"])
+        client.rows(
+            "task-instances", where={"task_id": {"$eq": task_id}}, limit=10_000, order=["attempt", "created_at"]
+        )
     )
 
 
@@ -131,7 +135,9 @@ def retry(client: Client, task_id: str, json_: bool) -> None:
 @task.command(name="logs")
 @click.argument("task_id")
 @click.option("--try", "attempt", type=click.IntRange(1), help="Of this try; default: the newest.")
-@click.option("--stream", type=click.Choice(["stdout", "stderr"]), help="Only this stream; default: both, as they came.")
+@click.option(
+    "--stream", type=click.Choice(["stdout", "stderr"]), help="Only this stream; default: both, as they came."
+)
 @talks_to_server
 def logs(client: Client, task_id: str, attempt: int | None, stream: str | None, json_: bool) -> None:
     """Print what a task wrote."""

@@ -87,7 +87,9 @@ def test_a_data_directory_of_another_version_is_refused(tmp_path: Path) -> None:
     with running_dev(data) as dev:
         assert dev.stop() == 0
     (data / "postgres" / "PG_VERSION").write_text("12\n")
-    done = hetuflow("dev", "--data-dir", str(data), "--http-port", str(free_port()), "--websocket-port", str(free_port()))
+    done = hetuflow(
+        "dev", "--data-dir", str(data), "--http-port", str(free_port()), "--websocket-port", str(free_port())
+    )
     assert done.returncode == 2 and "12" in done.stderr and "Traceback" not in done.stderr, done.stderr
 
 
@@ -99,7 +101,9 @@ def test_a_data_directory_of_another_owner_is_refused(tmp_path: Path) -> None:
     if other is None:
         pytest.skip("only root can give a directory to somebody else")
     os.chown(data / "postgres", other, other)
-    done = hetuflow("dev", "--data-dir", str(data), "--http-port", str(free_port()), "--websocket-port", str(free_port()))
+    done = hetuflow(
+        "dev", "--data-dir", str(data), "--http-port", str(free_port()), "--websocket-port", str(free_port())
+    )
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
 
 

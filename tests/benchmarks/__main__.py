@@ -47,7 +47,14 @@ def main() -> None:
 
 def show(figures: list[Figure]) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for head, justify in (("FIGURE", "left"), ("MEASURED", "right"), ("BASELINE", "left"), ("RATIO", "right"), ("BUDGET", "left"), ("", "left")):
+    for head, justify in (
+        ("FIGURE", "left"),
+        ("MEASURED", "right"),
+        ("BASELINE", "left"),
+        ("RATIO", "right"),
+        ("BUDGET", "left"),
+        ("", "left"),
+    ):
         table.add_column(head, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     for figure in figures:
         verdict = "" if figure.met is None else "met" if figure.met else "NOT MET"

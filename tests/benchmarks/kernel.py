@@ -11,5 +11,10 @@ async def actor_costs() -> list[Figure]:
     bare = f"bare loop: {found['bare_loop_per_second']:.0f}"
     return [
         Figure("actors: bytes per active actor", f"{found['actor_bytes']:.0f}"),
-        Figure("actors: trivial commands/s, memory store", f"{found['commands_per_second']:.0f}", bare, found["ratio_to_bare_loop"]),
+        Figure(
+            "actors: trivial commands/s, memory store",
+            f"{found['commands_per_second']:.0f}",
+            bare,
+            found["ratio_to_bare_loop"],
+        ),
     ]

@@ -29,7 +29,11 @@ def xargs_rate(count: int, parallel: int = 4) -> float:
 
 async def throughput(count: int, slots: int) -> list[Figure]:
     """`count` tasks of /bin/true wait; an agent comes; from its connection to the last task's end, by the log's own clock."""
-    async with bench_cluster(agents=0, slots=slots) as cluster, open_api(cluster) as http, trio.open_nursery() as nursery:
+    async with (
+        bench_cluster(agents=0, slots=slots) as cluster,
+        open_api(cluster) as http,
+        trio.open_nursery() as nursery,
+    ):
         job = await _job(http, "true", {"cmd": "/bin/true"})
         limiter = trio.CapacityLimiter(16)
 
@@ -119,7 +123,10 @@ async def _due_to_start(http: httpx.AsyncClient, samples: int) -> list[float]:
     while True:
         await trio.sleep(0.5)
         page: Any = await answer(
-            http, "POST", "/tasks/page", {"filter": {"job_id": {"$eq": job}, "status": {"$eq": 100}}, "page": {"limit": 5000}}
+            http,
+            "POST",
+            "/tasks/page",
+            {"filter": {"job_id": {"$eq": job}, "status": {"$eq": 100}}, "page": {"limit": 5000}},
         )
         if page["page"]["total"] >= samples // 20 * 20:
             break
@@ -148,7 +155,9 @@ async def _job(http: httpx.AsyncClient, name: str, config: dict[str, Any]) -> st
 
 async def _until_ended(http: httpx.AsyncClient, count: int) -> None:
     while True:
-        page: Any = await answer(http, "POST", "/tasks/page", {"filter": {"status": {"$eq": 100}}, "page": {"limit": 1}})
+        page: Any = await answer(
+            http, "POST", "/tasks/page", {"filter": {"status": {"$eq": 100}}, "page": {"limit": 1}}
+        )
         if page["page"]["total"] >= count:
             return
         await trio.sleep(0.5)

@@ -113,7 +113,14 @@ def test_events_show_tells_the_story_of_a_task(hetuflow: Shell) -> None:
     hetuflow("job", "run", "story", "--wait")
     task = hetuflow.json("task", "list", "--job", "story")[0]["id"]
     types = [event["type"] for event in hetuflow.json("events", "show", task)]
-    assert types == ["TaskCreated", "TaskLocked", "TaskDispatched", "InstanceStarted", "InstanceSucceeded", "TaskSucceeded"]
+    assert types == [
+        "TaskCreated",
+        "TaskLocked",
+        "TaskDispatched",
+        "InstanceStarted",
+        "InstanceSucceeded",
+        "TaskSucceeded",
+    ]
     assert "TaskSucceeded" in hetuflow("events", "show", f"task-{task}")
 
 

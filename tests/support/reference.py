@@ -91,7 +91,9 @@ def catalogue() -> str:
         parent = kind.__mro__[1]
         if parent is not category:
             category = parent
-            parts.append(f"## {(parent.__doc__ or '').strip().removesuffix('.').removeprefix('An event of a ').removeprefix('An event of an ')}\n")
+            parts.append(
+                f"## {(parent.__doc__ or '').strip().removesuffix('.').removeprefix('An event of a ').removeprefix('An event of an ')}\n"
+            )
         doc = inspect.cleandoc(kind.__doc__) if kind.__doc__ and not kind.__doc__.startswith("Method generated") else ""
         fields = ", ".join(f"`{field.name}`" for field in attrs.fields(kind))
         parts.append(f"### {kind.__name__}\n\n{doc + chr(10) + chr(10) if doc else ''}{fields}\n")
@@ -118,7 +120,12 @@ def protocol() -> str:
     return "\n".join(parts)
 
 
-PAGES: dict[str, Callable[[], str]] = {"cli.md": cli, "settings.md": settings, "events.md": catalogue, "protocol.md": protocol}
+PAGES: dict[str, Callable[[], str]] = {
+    "cli.md": cli,
+    "settings.md": settings,
+    "events.md": catalogue,
+    "protocol.md": protocol,
+}
 
 if __name__ == "__main__":
     for name, render in PAGES.items():
