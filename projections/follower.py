@@ -44,6 +44,9 @@ class Stall:
     position: int
     error: str
 
+    def __str__(self) -> str:
+        return f"the event after position {self.position} cannot be folded: {self.error}"
+
 
 @frozen(slots=True)
 class _Segment:

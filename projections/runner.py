@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
 from typing import Protocol
 
 import trio
@@ -22,9 +21,10 @@ from eventstore.postgres.database import Database
 from eventstore.store import EventStore
 from projections.definition import Table
 from projections.errors import ProjectionStalled
-from projections.follower import CATCH_UP_POSITIONS_MAX, LIVE_POSITIONS_MAX, Follower
+from projections.follower import CATCH_UP_POSITIONS_MAX, LIVE_POSITIONS_MAX, Follower, Stall
 from projections.open_work import OPEN_WORK
 from projections.rebuild import prepare
+from projections.status import ProjectionStatus
 from projections.tables import LIVE, LIVE_TABLES, OPEN_WORK_CHECKPOINT
 
 log = logging.getLogger(__name__)
@@ -50,21 +50,6 @@ class RunnerSettings:
     open_work_seconds: float = OPEN_WORK_SECONDS
     stalled_seconds: float = STALLED_SECONDS
     catch_up_positions: int = CATCH_UP_POSITIONS_MAX
-
-
-@frozen(slots=True, kw_only=True)
-class ProjectionStatus:
-    """How far a projection is. `status`: `live`, or `stalled` before an event that cannot be folded, told in `error`."""
-
-    name: str
-    definition: str
-    status: str
-    position: int
-    head: int
-    lag_events: int
-    lag_seconds: float
-    updated_at: datetime | None
-    error: str | None = None
 
 
 class DatabaseStore(EventStore, Protocol):
@@ -117,17 +102,14 @@ class Runner:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Catch up, report started, then follow the log until cancelled or the store is closed."""
         head = await self._caught_up()
-        try:
-            async with self._store.subscribe(after=head) as feed, trio.open_nursery() as nursery:
-                for follower in self._followers:
-                    follower.watch_from(head)
-                nursery.start_soon(self._follow, self._live, self._settings.tick_seconds)
-                nursery.start_soon(self._follow, self._open_work, self._settings.open_work_seconds)
-                task_status.started()
-                await self._collect(feed)
-                nursery.cancel_scope.cancel()
-        except StoreClosed:
-            return
+        async with self._store.subscribe(after=head) as feed, trio.open_nursery() as nursery:
+            for follower in self._followers:
+                follower.watch_from(head)
+            nursery.start_soon(self._follow, self._live, self._settings.tick_seconds)
+            nursery.start_soon(self._follow, self._open_work, self._settings.open_work_seconds)
+            task_status.started()
+            await self._collect(feed)
+            nursery.cancel_scope.cancel()
 
     async def reached(self, position: int, timeout_seconds: float = 2.0) -> int:
         """Wait until the tables for people show `position`, at most `timeout_seconds`; return what they show by then.
@@ -198,14 +180,19 @@ class Runner:
                 backoff_seconds = min(2 * backoff_seconds, BACKOFF_SECONDS_MAX)
 
     async def _collect(self, feed: AsyncIterator[Sequence[RecordedEvent]]) -> None:
-        async for batch in feed:
-            now = trio.current_time()
-            for follower in self._followers:
-                follower.notice(batch, now)
-                self._work[follower.checkpoint].set()
+        """Take note of what is committed, until the store is closed."""
+        try:
+            async for batch in feed:
+                now = trio.current_time()
+                for follower in self._followers:
+                    follower.notice(batch, now)
+                    self._work[follower.checkpoint].set()
+        except StoreClosed:
+            return
 
     async def _follow(self, follower: Follower, pause_seconds: float) -> None:
         backoff_seconds = BACKOFF_SECONDS_MIN
+        told: Stall | None = None
         while True:
             if not follower.is_behind:
                 self._work[follower.checkpoint] = trio.Event()
@@ -218,13 +205,17 @@ class Runner:
                 await trio.sleep(backoff_seconds)
                 backoff_seconds = min(2 * backoff_seconds, BACKOFF_SECONDS_MAX)
                 continue
+            except StoreClosed:
+                return
             backoff_seconds = BACKOFF_SECONDS_MIN
             self._wake_readers()
             if follower.stall is not None:
-                log.error("projection %s is stalled: %s", follower.checkpoint, follower.stall.error)
+                if follower.stall != told:
+                    log.error("projection %s is stalled: %s", follower.checkpoint, follower.stall)
                 await trio.sleep(self._settings.stalled_seconds)
             elif follower.known - follower.position < LIVE_POSITIONS_MAX:
                 await self._pause(follower, started + pause_seconds)
+            told = follower.stall
 
     async def _pause(self, follower: Follower, until: float) -> None:
         """Until the next tick; `open_work` is hurried where somebody waits for it."""

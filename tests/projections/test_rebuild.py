@@ -8,13 +8,14 @@ import pytest
 import trio
 
 from eventstore.errors import SqlError
-from eventstore.postgres import PostgresStore, open_postgres_store
+from eventstore.postgres import PostgresSettings, PostgresStore, open_postgres_store
 from eventstore.postgres.database import Connection
 from projections.errors import RebuildRefused, RebuildRunning
 from projections.follower import Follower
 from projections.rebuild import Progress, prepare, rebuild
 from projections.rebuild_table import catch_up_table, fill_table, has_shape
 from projections.runner import open_runner
+from projections.status import read_status
 from projections.tables import ALL_TABLES, LIVE, LIVE_TABLES
 from tests.projections.builders import Log
 from tests.projections.live import a_history, append, assert_tables_are_the_fold_of_the_log, rows
@@ -237,3 +238,29 @@ async def test_a_rebuild_puts_a_damaged_table_right_without_a_running_server(sto
     await assert_tables_are_the_fold_of_the_log(store)
     follower = Follower(store.database, LIVE, LIVE_TABLES)
     assert await follower.load() == await store.head()
+
+
+async def test_the_status_without_a_server_tells_what_is_behind_and_what_is_stale(store: PostgresStore) -> None:
+    history = a_history(3)
+    await append(store, history.events[:20])
+    async with open_runner(store):
+        pass
+    head = await append(store, history.events[20:])
+    await store.database.fetch("UPDATE projection_tables SET fingerprint = 'older' WHERE name = 'tasks'")
+    status = {each.name: each for each in await read_status(store.database)}
+    assert list(status) == list(ALL_TABLES)
+    assert (status["jobs"].status, status["tasks"].status) == ("live", "stale")
+    assert (status["jobs"].position, status["jobs"].head, status["jobs"].lag_events) == (20, head, head - 20)
+    assert status["jobs"].updated_at is not None
+    assert status["jobs"].lag_seconds >= 0
+
+
+async def test_a_server_that_owns_nothing_else_follows_the_log_and_rebuilds(fresh_database: str) -> None:
+    """Where `migrate` may make roles, a server runs as one that may only append to the log."""
+    async with open_postgres_store(fresh_database, settings=PostgresSettings(role="hetuflow_server")) as store:
+        assert await names(store, "SELECT current_user::text") == ["hetuflow_server"]
+        async with open_runner(store) as runner:
+            head = await append(store, a_history(4).events)
+            assert await runner.reached(head, SOON) == head
+            await rebuild(store.database)
+        await assert_tables_are_the_fold_of_the_log(store)

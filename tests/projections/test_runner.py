@@ -9,11 +9,12 @@ from uuid import UUID
 import pytest
 import trio
 
+from eventstore.errors import StoreUnavailable
 from eventstore.event import Claim, NewEvent
 from eventstore.postgres import PostgresStore, open_postgres_store
 from hetuflow.domain import events as e
 from projections.errors import ProjectionStalled
-from projections.runner import RunnerSettings, open_runner
+from projections.runner import Runner, RunnerSettings, open_runner
 from projections.tables import ALL_TABLES, LIVE_TABLES
 from tests.projections.builders import Log, an_event, an_id
 from tests.projections.live import a_history, a_task, append, assert_tables_are_the_fold_of_the_log
@@ -158,3 +159,27 @@ async def test_the_guides_sql_works_on_the_tables(store: PostgresStore) -> None:
         for table in ALL_TABLES.values():
             assert await store.database.fetch(f"SELECT * FROM {table.name} LIMIT 10") is not None
         await assert_tables_are_the_fold_of_the_log(store, list(LIVE_TABLES))
+
+
+async def test_a_runner_ends_quietly_with_its_store(fresh_database: str) -> None:
+    async with trio.open_nursery() as nursery, open_postgres_store(fresh_database) as store:
+        runner = Runner(store.database, store)
+        await nursery.start(runner.run)
+        position = await append(store, a_history(1).events)
+        assert await runner.reached(position, SOON) == position
+
+
+async def test_a_lost_connection_delays_the_tables_and_nothing_else(store: PostgresStore) -> None:
+    history = a_history(6)
+    async with open_runner(store) as runner:
+        position = await append(store, history.events[:20])
+        assert await runner.reached(position, SOON) == position
+        with pytest.raises(StoreUnavailable):
+            await store.database.fetch(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND application_name LIKE '%pool'"
+            )
+        position = await append(store, history.events[20:])
+        assert await runner.reached(position, SOON) == position
+        await runner.open_work_reached(position)
+        await assert_tables_are_the_fold_of_the_log(store)
