@@ -11,15 +11,15 @@ been answered comes back: whatever failed is tried again, at the earliest after 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from heapq import heapify, heappop, heappush
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from attrs import frozen
 
 from hetuflow.domain.decider import Address, Available, Due, Intent, Occupy, Offer, Send, Stop, Watch
 from hetuflow.domain.placement import Labels, Requirement, Slots, Waiting, place
+from hetuflow.scheduler.instants import Instants
 
 T = TypeVar("T")
 
@@ -50,45 +50,6 @@ class AgendaStatus:
     agents_watched: int
 
 
-class Instants:
-    """Keys by the instant they want attention at; one instant per key. Lazy deletion, bounded."""
-
-    def __init__(self) -> None:
-        self._at: dict[str, datetime] = {}
-        self._heap: list[tuple[datetime, str]] = []
-
-    def __len__(self) -> int:
-        return len(self._at)
-
-    def set(self, key: str, at: datetime) -> None:
-        if self._at.get(key) != at:
-            self._at[key] = at
-            heappush(self._heap, (at, key))
-            if len(self._heap) > 2 * len(self._at) + 64:
-                self._heap = [entry for entry in self._heap if self._at.get(entry[1]) == entry[0]]
-                heapify(self._heap)
-
-    def discard(self, key: str) -> None:
-        self._at.pop(key, None)
-
-    def first_at(self) -> datetime | None:
-        while self._heap and self._at.get(self._heap[0][1]) != self._heap[0][0]:
-            heappop(self._heap)
-        return self._heap[0][0] if self._heap else None
-
-    def take(self, now: datetime, most: int) -> list[str]:
-        """Remove and return up to `most` keys whose instant has come, earliest first."""
-        taken: list[str] = []
-        while len(taken) < most:
-            at = self.first_at()
-            if at is None or at > now:
-                break
-            _, key = heappop(self._heap)
-            del self._at[key]
-            taken.append(key)
-        return taken
-
-
 class Agenda:
     """See the module. `tasks_max`: most instances at once in the whole cluster; 0 = no limit."""
 
@@ -111,8 +72,25 @@ class Agenda:
         self._reserved: dict[str, int] = {}
         self._reserved_total = 0
         self._watched: dict[str, Watch] = {}
-        self._sends: dict[str, Send] = {}
         self._stops: dict[str, dict[str, Stop]] = {}
+        self._adding: Mapping[type[Intent], Callable[[Address, Any], None]] = {
+            Due: self._add_due,
+            Offer: self._add_offer,
+            Occupy: self._add_occupy,
+            Available: self._add_available,
+            Watch: self._add_watch,
+            Send: self._pass,
+            Stop: self._add_stop,
+        }
+        self._removing: Mapping[type[Intent], Callable[[Address, Any], None]] = {
+            Due: self._remove_due,
+            Offer: self._remove_offer,
+            Occupy: self._remove_occupy,
+            Available: self._remove_available,
+            Watch: self._remove_watch,
+            Send: self._pass,
+            Stop: self._remove_stop,
+        }
 
     def __repr__(self) -> str:
         return (
@@ -124,66 +102,69 @@ class Agenda:
 
     def add(self, address: Address, intent: Intent) -> None:
         """The intent is wanted. Adding it again changes nothing."""
-        match intent:
-            case Due():
-                self._due[address.id] = intent.at
-                if address.id not in self._due_in_hand:
-                    self._due_instants.set(address.id, intent.at)
-            case Offer():
-                self._offers[intent.task_id] = intent
-                if intent.task_id not in self._offers_in_hand:
-                    self._waiting.discard(intent.task_id)
-                    self._later.set(intent.task_id, intent.not_before_at)
-            case Occupy():
-                occupants = self._occupied.setdefault(intent.agent_id, {})
-                self._occupied_total += intent.instance_id not in occupants
-                occupants[intent.instance_id] = intent
-                self._refresh(intent.agent_id)
-            case Available():
-                self._available[intent.agent_id] = intent
-                self._refresh(intent.agent_id)
-            case Watch():
-                self._watched[intent.agent_id] = intent
-            case Send():
-                self._sends[intent.instance_id] = intent
-            case Stop():
-                self._stops.setdefault(intent.agent_id, {})[intent.instance_id] = intent
-            case _:
-                raise TypeError(f"the agenda does not know the intent {intent!r}")
+        self._adding[type(intent)](address, intent)
 
     def remove(self, address: Address, intent: Intent) -> None:
         """The intent is not wanted any more. A newer one of the same key stays."""
-        match intent:
-            case Due():
-                if self._due.get(address.id) == intent.at:
-                    del self._due[address.id]
-                    self._due_instants.discard(address.id)
-            case Offer():
-                if self._offers.get(intent.task_id) == intent:
-                    del self._offers[intent.task_id]
-                    self._later.discard(intent.task_id)
-                    self._waiting.discard(intent.task_id)
-            case Occupy():
-                self._vacate(intent)
-            case Available():
-                if self._available.get(intent.agent_id) == intent:
-                    del self._available[intent.agent_id]
-                    self._refresh(intent.agent_id)
-            case Watch():
-                if self._watched.get(intent.agent_id) == intent:
-                    del self._watched[intent.agent_id]
-            case Send():
-                if self._sends.get(intent.instance_id) == intent:
-                    del self._sends[intent.instance_id]
-            case Stop():
-                _discard(self._stops, intent.agent_id, intent.instance_id, intent)
-            case _:
-                raise TypeError(f"the agenda does not know the intent {intent!r}")
+        self._removing[type(intent)](address, intent)
 
-    def _vacate(self, intent: Occupy) -> None:
-        if _discard(self._occupied, intent.agent_id, intent.instance_id, intent):
+    def _add_due(self, address: Address, due: Due) -> None:
+        self._due[address.id] = due.at
+        if address.id not in self._due_in_hand:
+            self._due_instants.set(address.id, due.at)
+
+    def _remove_due(self, address: Address, due: Due) -> None:
+        if self._due.get(address.id) == due.at:
+            del self._due[address.id]
+            self._due_instants.discard(address.id)
+
+    def _add_offer(self, _: Address, offer: Offer) -> None:
+        self._offers[offer.task_id] = offer
+        if offer.task_id not in self._offers_in_hand:
+            self._waiting.discard(offer.task_id)
+            self._later.set(offer.task_id, offer.not_before_at)
+
+    def _remove_offer(self, _: Address, offer: Offer) -> None:
+        if self._offers.get(offer.task_id) == offer:
+            del self._offers[offer.task_id]
+            self._later.discard(offer.task_id)
+            self._waiting.discard(offer.task_id)
+
+    def _add_occupy(self, _: Address, occupy: Occupy) -> None:
+        occupants = self._occupied.setdefault(occupy.agent_id, {})
+        self._occupied_total += occupy.instance_id not in occupants
+        occupants[occupy.instance_id] = occupy
+        self._refresh(occupy.agent_id)
+
+    def _remove_occupy(self, _: Address, occupy: Occupy) -> None:
+        if _discard(self._occupied, occupy.agent_id, occupy.instance_id, occupy):
             self._occupied_total -= 1
-            self._refresh(intent.agent_id)
+            self._refresh(occupy.agent_id)
+
+    def _add_available(self, _: Address, agent: Available) -> None:
+        self._available[agent.agent_id] = agent
+        self._refresh(agent.agent_id)
+
+    def _remove_available(self, _: Address, agent: Available) -> None:
+        if self._available.get(agent.agent_id) == agent:
+            del self._available[agent.agent_id]
+            self._refresh(agent.agent_id)
+
+    def _add_watch(self, _: Address, watch: Watch) -> None:
+        self._watched[watch.agent_id] = watch
+
+    def _remove_watch(self, _: Address, watch: Watch) -> None:
+        if self._watched.get(watch.agent_id) == watch:
+            del self._watched[watch.agent_id]
+
+    def _add_stop(self, _: Address, stop: Stop) -> None:
+        self._stops.setdefault(stop.agent_id, {})[stop.instance_id] = stop
+
+    def _remove_stop(self, _: Address, stop: Stop) -> None:
+        _discard(self._stops, stop.agent_id, stop.instance_id, stop)
+
+    def _pass(self, _: Address, __: Send) -> None:
+        """An order is delivered, not kept."""
 
     # --- connections -----------------------------------------------------------------------------------------------
 
@@ -353,10 +334,6 @@ class Agenda:
     def stops(self, agent_id: str) -> Iterable[Stop]:
         """What the agent should end."""
         return list(self._stops.get(agent_id, {}).values())
-
-    def send_of(self, instance_id: str) -> Send | None:
-        """The dispatch of the instance, as long as the agent has not accepted it."""
-        return self._sends.get(instance_id)
 
     def watch_of(self, agent_id: str) -> Watch | None:
         return self._watched.get(agent_id)

@@ -7,8 +7,11 @@ agent that is not connected waits: its next hello, or its lease, tells.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from attrs import frozen
 
 from hetuflow.domain.decider import (
     Address,
@@ -61,17 +64,41 @@ class NoDeliveries:
     def close(self, agent_id: str, session: str, reason: str) -> None: ...
 
 
+@frozen(slots=True)
+class Duties:
+    """Whom a change concerns."""
+
+    ticker: Ticker
+    dispatcher: Dispatcher
+    reaper: Reaper
+    settling: Settling
+
+
 class Outside:
     """Implements `hetuflow.actors.Effects`. Until `bind`, it only keeps the agenda."""
 
     def __init__(self, agenda: Agenda) -> None:
         self._agenda = agenda
-        self._recent: dict[Address, None] = {}
-        self._duties: tuple[Ticker, Dispatcher, Reaper, Settling] | None = None
+        self._recent: OrderedDict[Address, None] = OrderedDict()
+        self._duties: Duties | None = None
         self.deliveries: Deliveries = NoDeliveries()
+        self._added: Mapping[type[Intent], Callable[[Any, Duties], None]] = {
+            Due: self._due,
+            Offer: self._offered,
+            Available: self._available,
+            Occupy: self._occupied,
+            Send: self._send,
+            Stop: self._stop,
+            Watch: self._watched,
+        }
+        self._withdrawn: Mapping[type[Intent], Callable[[Any, Duties], None]] = {
+            Available: self._unavailable,
+            Occupy: self._vacated,
+            Watch: self._unwatched,
+        }
 
-    def bind(self, ticker: Ticker, dispatcher: Dispatcher, reaper: Reaper, settling: Settling) -> None:
-        self._duties = (ticker, dispatcher, reaper, settling)
+    def bind(self, duties: Duties) -> None:
+        self._duties = duties
 
     def knows(self, address: Address) -> bool:
         """Whether intents of this actor were performed here lately."""
@@ -80,58 +107,57 @@ class Outside:
     def reconcile(self, address: Address, added: Sequence[Intent], withdrawn: Sequence[Intent]) -> None:
         self._recent[address] = None
         if len(self._recent) > RECENT_MAX:
-            del self._recent[next(iter(self._recent))]
+            self._recent.popitem(last=False)
         for intent in withdrawn:
             self._agenda.remove(address, intent)
         for intent in added:
             self._agenda.add(address, intent)
         if self._duties is not None:
-            for intent in withdrawn:
-                self._withdrawn(intent, *self._duties)
             for intent in added:
-                self._added(intent, *self._duties)
+                self._added[type(intent)](intent, self._duties)
+            for intent in withdrawn:
+                concerns = self._withdrawn.get(type(intent))
+                if concerns is not None:
+                    concerns(intent, self._duties)
 
-    def _added(
-        self, intent: Intent, ticker: Ticker, dispatcher: Dispatcher, reaper: Reaper, settling: Settling
-    ) -> None:
-        match intent:
-            case Due(at):
-                if self._agenda.next_due_at() == at:
-                    ticker.alarm.ring()
-            case Offer():
-                dispatcher.alarm.ring()
-            case Available():
-                if self._agenda.has_waiting:
-                    dispatcher.alarm.ring()
-            case Occupy(agent_id):
-                if self._agenda.watch_of(agent_id) is None:
-                    reaper.suspect(agent_id)
-            case Send():
-                self._send(intent, settling)
-            case Stop(agent_id, instance_id, epoch, _, reason):
-                self.deliveries.stop(agent_id, instance_id, epoch, reason)
-            case Watch():
-                reaper.alarm.ring()
+    def _due(self, due: Due, duties: Duties) -> None:
+        if self._agenda.next_due_at() == due.at:
+            duties.ticker.alarm.ring()
 
-    def _withdrawn(
-        self, intent: Intent, ticker: Ticker, dispatcher: Dispatcher, reaper: Reaper, settling: Settling
-    ) -> None:
-        match intent:
-            case Occupy():
-                if self._agenda.has_waiting:
-                    dispatcher.alarm.ring()
-            case Available(agent_id, _, session):
-                if self._agenda.available_session(agent_id) != session:
-                    self.deliveries.close(agent_id, session, "the agent was disconnected, lost or removed")
-            case Watch(agent_id):
-                if self._agenda.watch_of(agent_id) is None:
-                    reaper.suspect(agent_id)
+    def _offered(self, offer: Offer, duties: Duties) -> None:
+        duties.dispatcher.alarm.ring()
 
-    def _send(self, intent: Send, settling: Settling) -> None:
-        here = self._agenda.session_of(intent.agent_id)
-        if here == intent.session:
-            self.deliveries.deliver(intent.agent_id, intent.session, intent.order)
+    def _available(self, agent: Available, duties: Duties) -> None:
+        if self._agenda.has_waiting:
+            duties.dispatcher.alarm.ring()
+
+    def _unavailable(self, agent: Available, duties: Duties) -> None:
+        if self._agenda.available_session(agent.agent_id) != agent.session:
+            self.deliveries.close(agent.agent_id, agent.session, "the agent was disconnected, lost or removed")
+
+    def _occupied(self, occupy: Occupy, duties: Duties) -> None:
+        if self._agenda.watch_of(occupy.agent_id) is None:
+            duties.reaper.suspect(occupy.agent_id)
+
+    def _vacated(self, occupy: Occupy, duties: Duties) -> None:
+        if self._agenda.has_waiting:
+            duties.dispatcher.alarm.ring()
+
+    def _watched(self, watch: Watch, duties: Duties) -> None:
+        duties.reaper.alarm.ring()
+
+    def _unwatched(self, watch: Watch, duties: Duties) -> None:
+        if self._agenda.watch_of(watch.agent_id) is None:
+            duties.reaper.suspect(watch.agent_id)
+
+    def _stop(self, stop: Stop, duties: Duties) -> None:
+        self.deliveries.stop(stop.agent_id, stop.instance_id, stop.epoch, stop.reason)
+
+    def _send(self, send: Send, duties: Duties) -> None:
+        here = self._agenda.session_of(send.agent_id)
+        if here == send.session:
+            self.deliveries.deliver(send.agent_id, send.session, send.order)
         elif here is not None:
-            occupy = self._agenda.occupants(intent.agent_id).get(intent.instance_id)
-            if occupy is not None and occupy.epoch == intent.epoch:
-                settling.put(occupy, requeue(occupy, STALE_SESSION))
+            occupy = self._agenda.occupants(send.agent_id).get(send.instance_id)
+            if occupy is not None and occupy.epoch == send.epoch:
+                duties.settling.put(occupy, requeue(occupy, STALE_SESSION))

@@ -18,7 +18,7 @@ from hetuflow.scheduler.agenda import Agenda, AgendaStatus
 from hetuflow.scheduler.alarm import Alarm
 from hetuflow.scheduler.dispatcher import Dispatcher
 from hetuflow.scheduler.leases import Leases, LeaseStatus
-from hetuflow.scheduler.outside import Deliveries, Outside
+from hetuflow.scheduler.outside import Deliveries, Duties, Outside
 from hetuflow.scheduler.reaper import Reaper
 from hetuflow.scheduler.settling import Settlement, Settling
 from hetuflow.scheduler.ticker import Ticker
@@ -67,7 +67,7 @@ class Scheduler:
         self._refusals = Patience(first_seconds=0.25, most_seconds=30.0)
         self._resume_deadlines: dict[str, float] = {}
         self._refused = Alarm()
-        outside.bind(self._ticker, self._dispatcher, self._reaper, self._settling)
+        outside.bind(Duties(self._ticker, self._dispatcher, self._reaper, self._settling))
 
     def __repr__(self) -> str:
         return f"<Scheduler {self._agenda!r} {self.leases!r}>"

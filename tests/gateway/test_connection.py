@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 import trio.testing
 
 from hetuflow.gateway.output import OutputUnavailable
+from hetuflow.gateway.reports import START_HOLD_SECONDS
 from hetuflow.ports.network import ConnectionLost
 from hetuflow.protocol.errors import CloseCode
 from hetuflow.protocol.messages import (
@@ -63,6 +65,23 @@ async def test_reports_of_one_task_that_arrive_together_are_one_append(autojump_
         nursery.cancel_scope.cancel()
 
 
+async def test_a_start_waits_a_moment_for_its_end(autojump_clock) -> None:
+    async with a_server() as server, trio.open_nursery() as nursery:
+        agent = an_agent(server, nursery)
+        await agent.connect()
+        order = await a_dispatched_task(server, agent)
+        appends: list[list[str]] = []
+        server.store.hooks = Recording(appends)
+        begun = trio.current_time()
+        await agent.say(agent.started(order))
+        await trio.sleep(START_HOLD_SECONDS / 2)
+        await agent.say(agent.ended(order))
+        await agent.acknowledged(1, 2)
+        assert trio.current_time() - begun == pytest.approx(START_HOLD_SECONDS / 2)
+        assert appends == [["InstanceStarted", "InstanceSucceeded", "TaskSucceeded"]]
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_slow_task_does_not_hold_up_the_others(autojump_clock) -> None:
     async with a_server() as server, trio.open_nursery() as nursery:
         agent = an_agent(server, nursery)
@@ -81,9 +100,9 @@ async def test_a_slow_task_does_not_hold_up_the_others(autojump_clock) -> None:
         begun = trio.current_time()
         await agent.say(agent.started(first), agent.started(second))
         await agent.acknowledged(2)
-        assert trio.current_time() == begun
+        assert trio.current_time() - begun == pytest.approx(START_HOLD_SECONDS)
         await agent.acknowledged(1)
-        assert trio.current_time() - begun == 30
+        assert trio.current_time() - begun == pytest.approx(30 + START_HOLD_SECONDS)
         nursery.cancel_scope.cancel()
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 
 from eventstore.memory import MemoryLog
 from hetuflow.domain.commands import LoseAgent
 from hetuflow.domain.decider import Address
+from hetuflow.gateway.reports import START_HOLD_SECONDS
 from hetuflow.protocol.messages import Dispatch, Refused
 from hetuflow.scheduler.reaper import MARGIN_SECONDS
 from tests.gateway.scripted import ScriptedAgent
@@ -34,11 +36,12 @@ async def test_a_silent_agent_is_lost_one_lease_after_it_was_last_heard(autojump
         await trio.sleep(50)
         await agent.heartbeat()
         await trio.sleep(LEASE + MARGIN_SECONDS + 1)
-        assert seconds(server.events("AgentLost")) == [50 + LEASE + MARGIN_SECONDS]
+        heard = 50 + START_HOLD_SECONDS
+        assert seconds(server.events("AgentLost")) == [pytest.approx(heard + LEASE + MARGIN_SECONDS)]
         [failed] = server.events("InstanceFailed")
         assert data(failed)["reason"] == "lost"
         assert server.history()[-1] == "TaskFailed"
-        assert seconds([failed]) == [50 + LEASE + MARGIN_SECONDS]
+        assert seconds([failed]) == [pytest.approx(heard + LEASE + MARGIN_SECONDS)]
         nursery.cancel_scope.cancel()
 
 
