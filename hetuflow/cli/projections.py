@@ -62,7 +62,8 @@ COLUMNS = [
     render.Column("STATUS", lambda row: row["status"]),
     render.Column("POSITION", lambda row: row["position"], right=True),
     render.Column("LAG", lambda row: row["lag_events"], right=True),
-    render.Column("DEFINITION", lambda row: row["definition"]),
+    render.Column("DEFINITION", lambda row: row["definition"][:12]),
+    render.Column("ERROR", lambda row: row["error"], wrap=True),
 ]
 
 
@@ -79,27 +80,13 @@ def list_(config_file: Path | None, database_url: str | None, json_: bool) -> No
 
 
 async def _states(store: PostgresStore) -> list[dict[str, Any]]:
-    from projections.tables import ALL_TABLES, LIVE, LIVE_TABLES, OPEN_WORK_CHECKPOINT
+    from attrs import asdict
 
-    head = await store.head()
-    positions = dict(await store.database.fetch("select name, position from checkpoints"))
-    folded_by = dict(await store.database.fetch("select name, fingerprint from projection_tables"))
-    rows = []
-    for name, table in ALL_TABLES.items():
-        position = positions.get(LIVE if name in LIVE_TABLES else OPEN_WORK_CHECKPOINT, 0)
-        is_ours = folded_by.get(name, table.fingerprint) == table.fingerprint
-        rows.append(
-            {
-                "name": name,
-                "table": table.name,
-                "status": "live" if is_ours else "outdated (the next start rebuilds it)",
-                "position": position,
-                "head": head,
-                "lag_events": head - position,
-                "definition": table.fingerprint[:12],
-            }
-        )
-    return rows
+    from projections.status import read_status
+    from projections.tables import ALL_TABLES
+
+    found = await read_status(store.database)
+    return [{"table": ALL_TABLES[status.name].name, **asdict(status)} for status in found]
 
 
 @projections.command(name="rebuild")
