@@ -20,7 +20,7 @@ import trio
 from hetuflow.ports.network import MessageStream
 from hetuflow.protocol.errors import CloseCode, LocalProtocolError, RemoteProtocolError
 from hetuflow.protocol.messages import Ack, Dispatch, Message
-from hetuflow.protocol.session import Session
+from hetuflow.protocol.session import Session, State
 
 log = logging.getLogger(__name__)
 
@@ -150,6 +150,8 @@ class Outbox:
         return messages
 
     def _frames(self, session: Session, messages: list[Message]) -> list[bytes]:
+        if session.state is State.CLOSED:
+            return []  # the agent was sent away: it hears nothing more
         try:
             return session.send(messages)
         except LocalProtocolError as exc:

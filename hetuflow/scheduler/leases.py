@@ -11,7 +11,6 @@ Commands of users and reports of agents need no lease: expected versions are eno
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from zlib import crc32
 
 import trio
@@ -55,11 +54,11 @@ class Leases:
     def __init__(self, system: ActorSystem, server_id: str) -> None:
         self._system = system
         self._server_id = server_id
-        self._epochs: dict[int, int] = {}
+        self._guards: dict[int, Guard] = {}
         self._lost: set[int] = set()
 
     def __repr__(self) -> str:
-        return f"<Leases: {len(self._epochs)} of {SLOTS} held, {len(self._lost)} lost>"
+        return f"<Leases: {len(self._guards)} of {SLOTS} held, {len(self._lost)} lost>"
 
     async def take_all(self) -> None:
         """Take every slot, whoever holds it; repeated while the store cannot be reached."""
@@ -70,15 +69,13 @@ class Leases:
     async def release_all(self) -> None:
         """Give every slot up, so that nobody has to find out that this server is gone."""
         async with trio.open_nursery() as nursery:
-            for slot in sorted(self._epochs):
+            for slot in sorted(self._guards):
                 nursery.start_soon(self._release, slot)
-        self._epochs.clear()
+        self._guards.clear()
 
     def guard(self, job_id: str) -> Guard | None:
         """The right to decide for that job, to be named in the append; None when this server does not have it."""
-        slot = slot_of(job_id)
-        epoch = self._epochs.get(slot)
-        return None if epoch is None else Guard(address_of(slot).stream_id, epoch)
+        return self._guards.get(slot_of(job_id))
 
     def lost(self, stream_id: str) -> bool:
         """A guard on this stream failed. True when it is a lease: this server does not decide for that slot any more."""
@@ -86,7 +83,7 @@ class Leases:
         if address.category != CATEGORY:
             return False
         slot = int(address.id)
-        if self._epochs.pop(slot, None) is not None:
+        if self._guards.pop(slot, None) is not None:
             self._lost.add(slot)
             log.error(
                 "lease of slot %d was taken by another server: this one (%s) stops deciding for its jobs",
@@ -98,15 +95,12 @@ class Leases:
     def heard(self, event: RecordedEvent) -> None:
         """Another process appended: a lease that is now further than ours is lost, before any append finds out."""
         if event.category == CATEGORY:
-            epoch = self._epochs.get(int(Address.of_stream(event.stream_id).id))
-            if epoch is not None and event.version > epoch:
+            guard = self._guards.get(int(Address.of_stream(event.stream_id).id))
+            if guard is not None and event.version > guard.version:
                 self.lost(event.stream_id)
 
     def status(self) -> LeaseStatus:
-        return LeaseStatus(len(self._epochs), tuple(sorted(self._lost)))
-
-    def held(self) -> Sequence[int]:
-        return sorted(self._epochs)
+        return LeaseStatus(len(self._guards), tuple(sorted(self._lost)))
 
     async def _take(self, slot: int) -> None:
         patience = Patience(most_seconds=5.0)
@@ -118,7 +112,7 @@ class Leases:
                 log.warning("lease of slot %d: %s; again in %.1f s", slot, problem, pause)
                 await trio.sleep(pause)
             else:
-                self._epochs[slot] = answer.version
+                self._guards[slot] = Guard(address_of(slot).stream_id, answer.version)
                 self._lost.discard(slot)
                 return
 
