@@ -7,6 +7,7 @@ schedules a job has.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -31,6 +32,7 @@ from hetuflow.gateway.settings import GatewaySettings
 from hetuflow.ports.clock import Clock
 from hetuflow.ports.ids import Ids
 from hetuflow.scheduler.agenda import Agenda
+from hetuflow.scheduler.alarm import Alarm
 from hetuflow.scheduler.outside import Outside
 from hetuflow.scheduler.reactions import Reactions, SchedulesOf
 from hetuflow.scheduler.scheduler import Scheduler
@@ -45,6 +47,9 @@ FindOpen = Callable[[int], Awaitable[Sequence[Address]]]
 
 OPENING_TYPES = frozenset(cls.__name__ for cls in OPENS)
 ASKING_MAX = 64
+
+ELSEWHERE_SECONDS = 60.0
+"""Longer than an append's answer can take: twice 15 s in the store's queue and 10 s for its statement."""
 
 
 @frozen(slots=True, kw_only=True)
@@ -108,7 +113,9 @@ async def open_core(
         await scheduler.leases.take_all()
         async with trio.open_nursery() as duties:
             position = await _until_it_works(store.head)
-            duties.start_soon(_follow, store, core, outside, position)
+            elsewhere = WorkElsewhere(system, outside)
+            duties.start_soon(_follow, store, core, elsewhere, position)
+            duties.start_soon(elsewhere.run)
             await _recover(core, agenda, await _until_it_works(partial(find_open, position)))
             await duties.start(reactions.run)
             await duties.start(scheduler.run)
@@ -170,7 +177,7 @@ async def _until_it_works(ask: Callable[[], Awaitable[T]]) -> T:
 # --- the log -------------------------------------------------------------------------------------------------------
 
 
-async def _follow(store: EventStore, core: Core, outside: Outside, position: int) -> None:
+async def _follow(store: EventStore, core: Core, elsewhere: WorkElsewhere, position: int) -> None:
     """What others append concerns us too: their events, leases taken, reactions, and work that they open."""
     try:
         async with store.subscribe(after=position) as batches:
@@ -179,17 +186,56 @@ async def _follow(store: EventStore, core: Core, outside: Outside, position: int
                     core.system.apply_foreign(event)
                     core.scheduler.leases.heard(event)
                     await core.reactions.heard(event)
-                opened = _opened_elsewhere(batch, outside)
-                if opened:
-                    await _until_it_works(partial(core.system.activate, opened))
+                elsewhere.notice(batch)
     except STOPPING:
         pass  # the store was closed under us: the server is stopping
 
 
-def _opened_elsewhere(batch: Sequence[RecordedEvent], outside: Outside) -> list[Address]:
-    """Streams with new work that no actor of this process has performed intents of lately."""
-    addresses = (Address.of_stream(event.stream_id) for event in batch if event.type in OPENING_TYPES)
-    return [address for address in dict.fromkeys(addresses) if not outside.knows(address)]
+class WorkElsewhere:
+    """Finds work that another server opened and that this one may have to decide: its actors are activated here.
+
+    An event does not say who appended it. What this process appended is known to `outside` once the answer is there,
+    and that may take as long as the store's own deadlines: until then nothing is read. (Reading at once performed the
+    intents of a task twice: first of the log, then of a late answer that was older than what had happened since.)
+    """
+
+    def __init__(self, system: ActorSystem, outside: Outside) -> None:
+        self._system = system
+        self._outside = outside
+        self._noticed: dict[Address, float] = {}
+        self._alarm = Alarm()
+
+    def notice(self, batch: Sequence[RecordedEvent]) -> None:
+        """Remember the streams with new work that no actor of this process has performed intents of lately."""
+        for event in batch:
+            if event.type in OPENING_TYPES:
+                address = Address.of_stream(event.stream_id)
+                if not self._outside.knows(address):
+                    self._noticed.setdefault(address, trio.current_time())
+        if self._noticed:
+            self._alarm.ring()
+
+    async def run(self) -> None:
+        while True:
+            await self._alarm.wait(math.inf)
+            while self._noticed:
+                await trio.sleep(ELSEWHERE_SECONDS / 10)
+                await self._activate(trio.current_time() - ELSEWHERE_SECONDS)
+
+    async def _activate(self, noticed_before: float) -> None:
+        due = []
+        for address, noticed in list(self._noticed.items()):
+            if self._outside.knows(address):
+                del self._noticed[address]
+            elif noticed <= noticed_before:
+                due.append(address)
+                del self._noticed[address]
+        if due:
+            log.info("%d streams with work that another server opened", len(due))
+            try:
+                await _until_it_works(partial(self._system.activate, due))
+            except STOPPING:
+                pass
 
 
 # --- stop ----------------------------------------------------------------------------------------------------------
