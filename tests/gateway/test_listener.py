@@ -163,3 +163,30 @@ async def test_a_client_that_vanishes_ends_its_handler() -> None:
         await trio.aclose_forcefully(client._stream)
         await ended.wait()
         nursery.cancel_scope.cancel()
+
+
+async def test_orders_written_at_once_and_sends_keep_every_frame_whole() -> None:
+    """A socket takes only part of a big frame: the rest goes before anything else, also before the library's pongs."""
+    frames = [bytes([n]) * (FRAME_BYTES_MAX - n) for n in range(60)]
+
+    async def handler(stream: MessageStream) -> None:
+        for n, frame in enumerate(frames):
+            if n % 3 or not stream.send_nowait(frame):
+                await stream.send(frame)
+        await stream.flush()
+        await echo(stream)
+
+    async with (
+        listening(handler) as url,
+        a_client(f"{url}{PATH}?agent_id=a") as client,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(client.ping)
+        assert [await client.get_message() for _ in frames] == frames
+
+
+@pytest.mark.parametrize("size", [0, 125, 126, 65535, 65536, FRAME_BYTES_MAX])
+async def test_frames_of_every_length_arrive(size: int) -> None:
+    async with listening(echo) as url, a_client(f"{url}{PATH}?agent_id=a") as client:
+        await client.send_message(b"x" * size)
+        assert await client.get_message() == b"x" * size
