@@ -34,6 +34,7 @@ from hetuflow.gateway.listener import WebSocketListener
 from hetuflow.gateway.output import OutputUnavailable
 from hetuflow.gateway.settings import GatewaySettings
 from hetuflow.logs import configure_logging
+from hetuflow.ports.admission import Admission
 from hetuflow.ports.disk import DiskError
 from hetuflow.ports.real import SystemClock, SystemDisk, SystemIds
 from hetuflow.protocol.messages import Output
@@ -265,7 +266,8 @@ async def _rooms(
 @asynccontextmanager
 async def _bound(settings: ServerSettings) -> AsyncIterator[Sockets]:
     http = HttpListener(settings.server.host, settings.server.http_port)
-    agents = WebSocketListener(settings.server.host, settings.server.websocket_port)
+    admission = Admission.of(settings.server.allowed_hosts, settings.server.allowed_origins)
+    agents = WebSocketListener(settings.server.host, settings.server.websocket_port, admission)
     try:
         http_port = http.open()
         yield Sockets(http, agents, http_port, await agents.open())

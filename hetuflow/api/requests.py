@@ -11,6 +11,7 @@ import trio
 from attrs import define, field, frozen
 
 from hetuflow.api.errors import ApiError
+from hetuflow.ports.admission import Admission, Foreign
 
 BODY_BYTES_MAX = 2 * 1024 * 1024
 BODY_SECONDS_MAX = 30.0
@@ -201,19 +202,15 @@ def require_json(content_type: str | None) -> None:
             raise ApiError(415, f"the body must be UTF-8, not {value.strip()}")
 
 
-LOOPBACK = re.compile(r"localhost|127(?:\.\d{1,3}){3}|\[::1\]|\[0*(?::0*){1,6}:0*1\]")
-
-
 @frozen(slots=True)
 class Doorkeeper:
     """Which `Host` names this server answers to, and which origins a browser may come from."""
 
-    hosts: frozenset[str]
-    origins: frozenset[str]
+    admission: Admission
 
     @classmethod
     def of(cls, hosts: Sequence[str], origins: Sequence[str]) -> Doorkeeper:
-        return cls(frozenset(map(str.lower, hosts)), frozenset(origin.rstrip("/").lower() for origin in origins))
+        return cls(Admission.of(hosts, origins))
 
     def admit(self, head: Head) -> str | None:
         """The listed origin that must get CORS answers, or None.
@@ -221,30 +218,8 @@ class Doorkeeper:
         Raises:
           ApiError: 403, a foreign `Host` or `Origin`.
         """
-        host = (head.text(b"host") or head.text(b":authority") or "").lower()
-        name = host_name(host)
-        if host and not LOOPBACK.fullmatch(name) and name not in self.hosts and host not in self.hosts:
-            raise ApiError(403, f"this server does not answer to the host name {name}", {"host": host})
-        origin = head.text(b"origin")
-        if origin is None:
-            return None
-        origin = origin.lower()
-        if origin in self.origins:
-            return origin
-        scheme = {"ws": "http", "wss": "https"}.get(head.scheme, head.scheme)
-        if with_port(origin) == with_port(f"{scheme}://{host}"):
-            return None
-        raise ApiError(403, f"requests of pages from {origin} are not allowed", {"origin": origin})
-
-
-def host_name(host: str) -> str:
-    """The name of a `Host` header, without its port and final dot."""
-    name = host[: host.index("]") + 1] if host.startswith("[") and "]" in host else host.partition(":")[0]
-    return name.removesuffix(".")
-
-
-def with_port(origin: str) -> str:
-    """The origin with the port that its scheme implies written out."""
-    scheme, _, host = origin.partition("://")
-    tail = host.rpartition("]")[2] if host.startswith("[") else host
-    return origin if ":" in tail else f"{origin}:{443 if scheme == 'https' else 80}"
+        host = head.text(b"host") or head.text(b":authority") or ""
+        try:
+            return self.admission.check(host, head.text(b"origin"), head.scheme)
+        except Foreign as exc:
+            raise ApiError(403, str(exc), {exc.header: exc.value}) from None

@@ -25,6 +25,7 @@ from trio_websocket import (
 )
 
 from hetuflow.gateway.gateway import agent_id_of
+from hetuflow.ports.admission import Admission, Foreign
 from hetuflow.ports.network import ConnectionLost, MessageStream
 from hetuflow.protocol.codec import FRAME_BYTES_MAX
 
@@ -165,10 +166,11 @@ def binary_message(frame: bytes) -> bytes:
 
 
 class WebSocketListener:
-    """Listens on one address. See `Listener`; `port` 0 = any free one."""
+    """Listens on one address. See `Listener`; `port` 0 = any free one; `admission` as on the HTTP port."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, admission: Admission) -> None:
         self._host, self._port = host, port
+        self._admission = admission
         self._listeners: list[trio.SocketListener] = []
 
     async def open(self) -> int:
@@ -185,18 +187,18 @@ class WebSocketListener:
             await self.open()
 
         async def accepted(stream: trio.SocketStream) -> None:
-            await _serve_one(stream, handler)
+            await _serve_one(stream, handler, self._admission)
 
         async with trio.open_nursery() as nursery:
             await nursery.start(trio.serve_listeners, accepted, self._listeners)
             task_status.started(self._port)
 
 
-async def _serve_one(stream: trio.SocketStream, handler: Handler) -> None:
+async def _serve_one(stream: trio.SocketStream, handler: Handler, admission: Admission) -> None:
     """One connection, from its first byte to its last. Raises nothing but cancellation."""
     try:
         async with trio.open_nursery() as nursery:
-            await _answer(nursery, stream, handler)
+            await _answer(nursery, stream, handler, admission)
             nursery.cancel_scope.cancel()
     except Exception as exc:
         log.warning("a connection failed: %r", exc)
@@ -204,7 +206,7 @@ async def _serve_one(stream: trio.SocketStream, handler: Handler) -> None:
         await trio.aclose_forcefully(stream)
 
 
-async def _answer(nursery: trio.Nursery, stream: trio.SocketStream, handler: Handler) -> None:
+async def _answer(nursery: trio.Nursery, stream: trio.SocketStream, handler: Handler, admission: Admission) -> None:
     address, port, *_ = stream.socket.getpeername()
     wire = Wire(stream)
     with trio.move_on_after(HANDSHAKE_SECONDS_MAX) as scope:
@@ -215,6 +217,10 @@ async def _answer(nursery: trio.Nursery, stream: trio.SocketStream, handler: Han
             max_message_size=FRAME_BYTES_MAX,
             receive_buffer_size=RECEIVE_BYTES,
         )
+        try:
+            admission.check(request._event.host, _origin(request), "ws")  # the library tells the host nowhere else
+        except Foreign as exc:
+            return await _reject(request, 403, str(exc))
         target = urlsplit(request.path)
         if target.path != PATH:
             return await _reject(request, 404, f"agents connect to {PATH}")
@@ -229,6 +235,12 @@ async def _answer(nursery: trio.Nursery, stream: trio.SocketStream, handler: Han
     finally:
         await websocket.aclose()
     return None
+
+
+def _origin(request: WebSocketRequest) -> str | None:
+    """None: no browser asks. Of several values none is let in."""
+    found = [value.decode("latin-1") for name, value in request.headers if name.lower() == b"origin"]
+    return ", ".join(found) if found else None
 
 
 async def _reject(request: WebSocketRequest, status: int, why: str) -> None:

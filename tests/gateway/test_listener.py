@@ -11,10 +11,14 @@ import trio_websocket
 from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
 
 from hetuflow.gateway.listener import PATH, ListenError, WebSocketListener
+from hetuflow.ports.admission import Admission
 from hetuflow.ports.network import ConnectionLost, MessageStream
 from hetuflow.protocol.codec import FRAME_BYTES_MAX
 
 DEADLINE_SECONDS = 20.0
+
+
+ADMISSION = Admission.of(["my.name"], ["https://ops.example"])
 
 
 @asynccontextmanager
@@ -22,7 +26,7 @@ async def listening(handler: Callable[[MessageStream], Awaitable[None]]) -> Asyn
     """The base address of a listener with this handler."""
     with trio.fail_after(DEADLINE_SECONDS):
         async with trio.open_nursery() as nursery:
-            port = await nursery.start(WebSocketListener("127.0.0.1", 0).serve, handler)
+            port = await nursery.start(WebSocketListener("127.0.0.1", 0, ADMISSION).serve, handler)
             yield f"ws://127.0.0.1:{port}"
             nursery.cancel_scope.cancel()
 
@@ -69,14 +73,45 @@ async def test_other_paths_and_nameless_agents_are_answered_in_http(target: str,
         assert b"agent" in answer.partition(b"\r\n\r\n")[2]
 
 
-async def handshake(port: int, target: str) -> bytes:
+async def handshake(port: int, target: str, host: str = "127.0.0.1", *headers: str) -> bytes:
     """All that is answered to a WebSocket handshake. (The library's client leaves its socket open when refused.)"""
+    lines = [f"GET {target} HTTP/1.1", f"Host: {host}", "Upgrade: websocket", "Connection: Upgrade", *headers]
     async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
         await stream.send_all(
-            f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+            "\r\n".join(
+                [*lines, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13", "", ""]
+            ).encode()
         )
         return b"".join([piece async for piece in stream])
+
+
+async def hang_up(stream: MessageStream) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("host", "headers", "status"),
+    [
+        ("127.0.0.1", (), 101),
+        ("localhost:{port}", (), 101),
+        ("my.name:1", (), 101),
+        ("localhost:{port}", ("Origin: http://localhost:{port}",), 101),
+        ("localhost:{port}", ("Origin: https://ops.example",), 101),
+        ("evil.example:{port}", (), 403),
+        ("evil.example:{port}", ("Origin: http://evil.example:{port}",), 403),
+        ("127.0.0.1:{port}", ("Origin: https://evil.example",), 403),
+        ("127.0.0.1:{port}", ("Origin: null",), 403),
+        ("127.0.0.1:{port}", ("Origin:",), 403),
+        ("127.0.0.1:{port}", ("Origin: http://localhost:{port}",), 403),
+        ("127.0.0.1:{port}", ("Origin: https://ops.example", "Origin: https://evil.example"), 403),
+    ],
+)
+async def test_a_web_page_opens_no_agents_connection(host: str, headers: tuple[str, ...], status: int) -> None:
+    async with listening(hang_up) as url:
+        port = int(url.rpartition(":")[2])
+        said = [header.format(port=port) for header in headers]
+        answer = await handshake(port, f"{PATH}?agent_id=a", host.format(port=port), *said)
+        assert answer.startswith(f"HTTP/1.1 {status} ".encode())
 
 
 async def test_an_exception_in_one_handler_leaves_the_others_alone(caplog) -> None:
@@ -144,7 +179,7 @@ async def test_a_port_in_use_is_one_line_that_says_what_to_do() -> None:
     async with listening(echo) as url:
         port = int(url.rpartition(":")[2])
         with pytest.raises(ListenError, match=rf"port {port} on 127.0.0.1 is in use: .*server\.websocket_port"):
-            await WebSocketListener("127.0.0.1", port).open()
+            await WebSocketListener("127.0.0.1", port, ADMISSION).open()
 
 
 async def test_a_client_that_vanishes_ends_its_handler() -> None:
