@@ -27,7 +27,7 @@ from hetuflow.api.reads import (
 )
 from hetuflow.api.rooms import Row
 from hetuflow.api.routing import NO_BODY, Endpoint, Parameter, PathId
-from hetuflow.api.runs import OPEN_TASKS, Cascade, cancel_open_tasks, make_task
+from hetuflow.api.runs import OPEN_TASKS, Cascade, afterwards, cancel_open_tasks, make_task
 from hetuflow.api.schemas.job import JOB, check_job_update
 from hetuflow.api.schemas.schedule import check_expression
 from hetuflow.api.schemas.task import RUN
@@ -128,23 +128,37 @@ def _stored(state: Any) -> dict[str, Any]:
 
 
 async def delete(call: Call) -> Reply:
+    """Cancel what is open when asked to, delete, and look once more for what began in between.
+
+    Whatever interrupts it, the same request goes on where it stopped; of a deleted job it cancels what is left, and
+    answers 404. Without `cascade` a run that is committed between the count and the delete is not refused: it has its
+    own copy of the job, and runs to its end.
+    """
+    state = (await call.rooms.system.read(Address("job", call.id))).state
+    is_cascade, position = "cascade" in call.query, 0
+    if is_cascade and state.status is not None:
+        position = await cancel_open_tasks(call, job_id=call.id)
+    require_exists(state.exists, "job", call.id)
+    if not is_cascade:
+        count = await count_where(call, "tasks", job_id=call.id, status=OPEN_TASKS)
+        if count:
+            message = f"the job has {count} tasks that have not ended; ?cascade=cancel cancels them"
+            raise conflict("has_open_tasks", message, count=count)
+    position = max(position, (await call.ask("job", call.id, DeleteJob())).position)
+    position = max(position, await afterwards(_delete_schedules(call), f"schedules of the deleted job {call.id}"))
+    if is_cascade:
+        rest = afterwards(cancel_open_tasks(call, job_id=call.id), f"open tasks of the deleted job {call.id}")
+        position = max(position, await rest)
+    return call.written(position)
+
+
+async def _delete_schedules(call: Call) -> int:
     async def delete_schedule(row: Row) -> int:
         # the scheduler's reaction to the job's deletion may have been faster
         gone = DeleteSchedule(reason="job_deleted")
         return await call.ask_unless(("not_found",), "schedule", str(row["id"]), gone)
 
-    reading = await call.rooms.system.read(Address("job", call.id))
-    require_exists(reading.state.exists, "job", call.id)
-    if "cascade" not in call.query:
-        count = await count_where(call, "tasks", job_id=call.id, status=OPEN_TASKS)
-        if count:
-            message = f"the job has {count} tasks that have not ended; ?cascade=cancel cancels them"
-            raise conflict("has_open_tasks", message, count=count)
-    position = (await call.ask("job", call.id, DeleteJob())).position
-    position = max(position, await for_each(call, "schedules", delete_schedule, job_id=call.id))
-    if "cascade" in call.query:
-        position = max(position, await cancel_open_tasks(call, job_id=call.id))
-    return call.written(position)
+    return await for_each(call, "schedules", delete_schedule, job_id=call.id)
 
 
 async def enable(call: Call) -> Reply:

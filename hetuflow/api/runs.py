@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Awaitable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from hetuflow.actors import Answer, Context, GuardLost, Reading
 from hetuflow.api.call import RACES_MAX, Call, lost_for_good
-from hetuflow.api.errors import not_found
+from hetuflow.api.errors import as_api_error, not_found
 from hetuflow.api.reads import for_each
 from hetuflow.api.rooms import Row
 from hetuflow.domain.commands import CancelTask, CreateTask, JobSnapshot
 from hetuflow.domain.config import effective, required_labels
 from hetuflow.domain.decider import Address, Placement
 from hetuflow.domain.enums import TaskStatus
+
+log = logging.getLogger(__name__)
 
 OPEN_TASKS = [int(status) for status in TaskStatus if not status.is_terminal]
 
@@ -97,3 +100,18 @@ async def cancel_open_tasks(call: Call, **conditions: Any) -> int:
 async def cancel_task(call: Call, task_id: str) -> int:
     """Cancel a task that may have ended by itself meanwhile."""
     return await call.ask_unless(("already_terminal", "not_found"), "task", task_id, CancelTask(cause="cascade"))
+
+
+async def afterwards(work: Awaitable[int], what: str) -> int:
+    """The rest of a deletion that is committed: its position, 0 when it could not be done.
+
+    A refusal or an unreachable store must not become an answer that says nothing was done. It is logged, and the same
+    request, sent again, does what remains.
+    """
+    try:
+        return await work
+    except Exception as problem:
+        if as_api_error(problem) is None:
+            raise
+        log.warning("%s: not yet, repeat the delete: %s", what, problem)
+        return 0

@@ -13,7 +13,7 @@ from hetuflow.api.jobs import CASCADE
 from hetuflow.api.problems import Problems
 from hetuflow.api.reads import AllOf, NewId, Nothing, OneOf, PageOf, by, page_of, require_exists, row_of, where
 from hetuflow.api.routing import NO_BODY, Endpoint, PathId
-from hetuflow.api.runs import cancel_open_tasks, make_task
+from hetuflow.api.runs import afterwards, cancel_open_tasks, make_task
 from hetuflow.api.schemas.schedule import SCHEDULE, check_schedule
 from hetuflow.api.schemas.task import RUN
 from hetuflow.domain.commands import (
@@ -82,9 +82,16 @@ async def update(call: Call) -> Reply:
 
 
 async def delete(call: Call) -> Reply:
-    position = (await call.ask("schedule", call.id, DeleteSchedule())).position
-    if "cascade" in call.query:
-        position = max(position, await cancel_open_tasks(call, schedule_id=call.id))
+    """Interrupted, the same request goes on where it stopped: of a deleted schedule too, which then is 404."""
+    is_cascade, position = "cascade" in call.query, 0
+    if is_cascade:
+        state = (await call.rooms.system.read(Address("schedule", call.id))).state
+        if state.status is not None:
+            position = await cancel_open_tasks(call, schedule_id=call.id)
+    position = max(position, (await call.ask("schedule", call.id, DeleteSchedule())).position)
+    if is_cascade:
+        rest = afterwards(cancel_open_tasks(call, schedule_id=call.id), f"open tasks of the deleted schedule {call.id}")
+        position = max(position, await rest)
     return call.written(position)
 
 
