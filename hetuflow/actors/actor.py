@@ -39,10 +39,11 @@ class Cell:
     """An actor in memory. Cold while `version` is None; busy while it has a mailbox.
 
     Only the holder of a busy cell folds its stream: two folds at once could finish in the wrong order. `floor` is the
-    highest version this process has heard of; a fold below it is stale and is repeated.
+    highest version this process has heard of; a fold below it is stale and is repeated. `openings` counts the appends
+    under way that open it: until each is answered the cell stays, so that a late answer finds what happened since.
     """
 
-    __slots__ = ("address", "decider", "floor", "mailbox", "position", "snapshot_version", "state", "version")
+    __slots__ = ("address", "decider", "floor", "mailbox", "openings", "position", "snapshot_version", "state", "version")
 
     def __init__(self, address: Address, decider: Decider[Any]) -> None:
         self.address = address
@@ -52,6 +53,7 @@ class Cell:
         self.state: Any = None
         self.position = 0
         self.floor = 0
+        self.openings = 0
         self.snapshot_version = 0
 
     def __repr__(self) -> str:
@@ -61,6 +63,11 @@ class Cell:
     @property
     def is_busy(self) -> bool:
         return self.mailbox is not None
+
+    @property
+    def may_leave(self) -> bool:
+        """Whether nobody would miss it: it can be had again from the log."""
+        return self.mailbox is None and not self.openings
 
     @property
     def is_warm(self) -> bool:
@@ -79,13 +86,14 @@ class Cell:
         if version > self.floor:
             self.floor = version
 
-    def take(self, version: int, state: Any, position: int) -> None:
-        """Become the state at `version`, unless something newer is known."""
+    def take(self, version: int, state: Any, position: int) -> bool:
+        """Become the state at `version`; False when something newer is known."""
         if version < self.floor or (self.version is not None and version < self.version):
             if self.is_stale:
                 self.forget()
-            return
+            return False
         self.version, self.state, self.position, self.floor = version, state, position, version
+        return True
 
     def reading(self) -> Reading[Any]:
         assert self.version is not None

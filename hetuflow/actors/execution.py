@@ -93,14 +93,14 @@ class Execution:
         """Fold the stream and perform its intents. Raises `StoreUnavailable` when the log is behind what it told us."""
         for _ in range(self._limits.attempts):
             fold = await self._fold(cell)
-            if cell.is_warm:
+            if cell.version is not None and cell.version >= fold.version:
                 return  # opened by another actor's decision while we read
             if self.adopt(cell, fold):
                 return
         raise StoreUnavailable(f"stream {cell.address.stream_id!r} is behind version {cell.floor}, which is known")
 
     def adopt(self, cell: Cell, fold: Fold) -> bool:
-        """Make a cold cell warm with what was read; False when the reading is older than what is known."""
+        """Make a cell warm with what was read; False when the reading is older than what is known."""
         if fold.version < cell.floor:
             return False
         intents = cell.decider.intents(fold.state)
@@ -140,8 +140,15 @@ class Execution:
         if request.metadata is None:
             request.metadata = metadata_of(request.context, self._ids)
         plan = self._entities.plan(cell.address, state, version, decision, request.metadata)
-        appended = await self._append(cell, plan)
-        return self._committed(cell, plan, appended, decision)
+        opened = [self._cells.use(each.address) for each in plan.outcomes if each.address != cell.address]
+        for each in opened:
+            each.openings += 1
+        try:
+            appended = await self._append(cell, plan)
+            return self._committed(cell, plan, appended, decision)
+        finally:
+            for each in opened:
+                each.openings -= 1
 
     async def _verify(self, cell: Cell, version: int) -> None:
         """Check that the stream is still at the version that was decided on."""
@@ -195,13 +202,20 @@ class Execution:
             self._recovery.look_again(outcome.address)
 
     def _committed(self, cell: Cell, plan: Plan, appended: Appended, decision: Decision) -> Answer:
+        """Take over what was written and perform its intents.
+
+        The answer may be late: a stream that was committed by a try whose answer was lost may have gone on since, here
+        or elsewhere. Then its intents are those of a past, and are not performed.
+        """
         answer = None
         for outcome, position in plan.last_positions(appended):
             self.counters.events += outcome.events
             is_own = outcome.address == cell.address
             target = cell if is_own else self._cells.use(outcome.address)
-            target.take(outcome.version, outcome.state, position)
-            self._intend(outcome.address, outcome.version, outcome.intents)
+            if target.take(outcome.version, outcome.state, position):
+                self._intend(outcome.address, outcome.version, outcome.intents)
+            elif not target.is_warm:
+                self._recovery.look_again(outcome.address)
             if is_own:
                 answer = Answer(appended.position, outcome.version, decision, outcome.state)
         if answer is None:  # only new streams were written; the own one was a guard

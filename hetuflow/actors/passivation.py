@@ -60,22 +60,22 @@ class WarmCells:
         return cell
 
     def drop(self, cell: Cell) -> None:
-        """Forget an idle cell at once."""
-        assert not cell.is_busy
+        """Forget a cell that may leave at once."""
+        assert cell.may_leave
         self._cells.pop(cell.address, None)
 
     def passivate(self) -> None:
-        """Forget the least recently used idle cells beyond the limit; a busy one counts as used just now."""
+        """Forget the least recently used cells beyond the limit; one that must stay counts as used just now."""
         excess, looked_at = len(self._cells) - self._limit, 0
         while excess > 0 and looked_at < len(self._cells):
             address, cell = next(iter(self._cells.items()))
             looked_at += 1
-            if cell.is_busy:
-                self._cells.move_to_end(address)
-            else:
+            if cell.may_leave:
                 del self._cells[address]
                 excess -= 1
                 self._leaving(cell)
+            else:
+                self._cells.move_to_end(address)
 
 
 class Snapshots:

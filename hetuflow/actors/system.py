@@ -194,7 +194,7 @@ class ActorSystem:
             failed.extend(address for address in chunk if address not in found)
             for address in chunk:
                 cell = self._cells.find(address)
-                if cell is not None and address not in known and not cell.is_busy and self._cells.is_half_full:
+                if cell is not None and address not in known and cell.may_leave and self._cells.is_half_full:
                     self._cells.drop(cell)
         return failed
 
