@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hetuflow.ports.disk import Disk, DiskError
 from hetuflow.ports.ids import Ids
+from hetuflow.protocol.messages import is_agent_id
 
 
 def kept_agent_id(disk: Disk, ids: Ids, state_dir: str) -> str:
@@ -15,6 +16,6 @@ def kept_agent_id(disk: Disk, ids: Ids, state_dir: str) -> str:
         disk.replace(path, f"{agent_id}\n".encode())
         return agent_id
     text = kept.decode(errors="replace").strip()
-    if not text or len(text) > 64 or not text.isprintable():
+    if not is_agent_id(text):
         raise DiskError(f"{path} does not hold an agent id but {text[:40]!r}; restore it, or set agent.id")
     return text

@@ -27,11 +27,12 @@ from hetuflow.ports.clock import Clock
 from hetuflow.ports.ids import Ids
 from hetuflow.ports.network import ConnectionLost, MessageStream
 from hetuflow.protocol.errors import CloseCode, ProtocolError
-from hetuflow.protocol.messages import Hello, Refused, Welcome
+from hetuflow.protocol.messages import AGENT_ID_RULE, Hello, Refused, Welcome, is_agent_id
 from hetuflow.protocol.session import Role, Session
 
 log = logging.getLogger(__name__)
 
+NAMELESS = f"the address must name the agent: ?agent_id=... ({AGENT_ID_RULE})"
 METRICS_REMEMBERED_MAX = 10_000
 """Agents whose last heartbeat is remembered after their connection ended."""
 
@@ -192,7 +193,7 @@ class Gateway:
             raise Unwelcome(CloseCode.OVERLOADED, f"{self._settings.connections_max} agents are connected already")
         agent_id = agent_id_of(stream.query)
         if agent_id is None:
-            raise Unwelcome(CloseCode.REFUSED, "the address must name the agent: ?agent_id=...")
+            raise Unwelcome(CloseCode.REFUSED, NAMELESS)
         with trio.move_on_after(self._settings.hello_seconds) as scope:
             hello = await _hello(stream, protocol)
         if scope.cancelled_caught:
@@ -316,9 +317,9 @@ class Gateway:
 
 
 def agent_id_of(query: str) -> str | None:
-    """The `agent_id` of a connection's query string."""
+    """The `agent_id` of a connection's query string; None when there is none that an agent may have."""
     values = parse_qs(query).get("agent_id", [])
-    return values[0] if values and values[0] else None
+    return values[0] if values and is_agent_id(values[0]) else None
 
 
 async def _hello(stream: MessageStream, protocol: Session) -> Hello:

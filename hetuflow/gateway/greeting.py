@@ -27,7 +27,7 @@ from hetuflow.gateway.hooks import SchedulerHooks
 from hetuflow.gateway.settings import GatewaySettings
 from hetuflow.gateway.translate import connect_agent
 from hetuflow.protocol.errors import CloseCode
-from hetuflow.protocol.messages import PROTOCOL_VERSION, Hello, KnownState
+from hetuflow.protocol.messages import AGENT_ID_RULE, PROTOCOL_VERSION, Hello, KnownState, is_agent_id
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,8 @@ def check(hello: Hello, agent_id: str) -> None:
             CloseCode.INCOMPATIBLE,
             f"this server speaks protocol {PROTOCOL_VERSION}, the agent {hello.protocol}: upgrade the older",
         )
+    if not is_agent_id(hello.agent_id):
+        raise Unwelcome(CloseCode.REFUSED, f"{hello.agent_id[:64]!r} is no id of an agent: {AGENT_ID_RULE}")
     if hello.agent_id != agent_id:
         raise Unwelcome(CloseCode.REFUSED, "the hello names another agent than the connection's address")
     if hello.incarnation < 1 or hello.slots < 0:

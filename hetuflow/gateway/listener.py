@@ -24,7 +24,7 @@ from trio_websocket import (
     wrap_server_stream,
 )
 
-from hetuflow.gateway.gateway import agent_id_of
+from hetuflow.gateway.gateway import NAMELESS, agent_id_of
 from hetuflow.ports.admission import Admission, Foreign
 from hetuflow.ports.network import ConnectionLost, MessageStream
 from hetuflow.protocol.codec import FRAME_BYTES_MAX
@@ -225,7 +225,7 @@ async def _answer(nursery: trio.Nursery, stream: trio.SocketStream, handler: Han
         if target.path != PATH:
             return await _reject(request, 404, f"agents connect to {PATH}")
         if agent_id_of(target.query) is None:
-            return await _reject(request, 400, "the address must name the agent: ?agent_id=...")
+            return await _reject(request, 400, NAMELESS)
         connection = await request.accept()
     if scope.cancelled_caught:
         return None

@@ -10,6 +10,7 @@ commands. The rest keeps the connection honest.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
@@ -17,6 +18,14 @@ from typing import Any
 from attrs import Factory, frozen
 
 PROTOCOL_VERSION = 1
+
+AGENT_ID_RULE = "1 to 64 of A-Z a-z 0-9 . _ -, and neither . nor .."
+_AGENT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def is_agent_id(text: str) -> bool:
+    """Whether an agent may be called so: the id is part of addresses, paths and stream names."""
+    return _AGENT_ID.fullmatch(text) is not None and text not in (".", "..")
 
 
 class Message:

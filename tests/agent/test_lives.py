@@ -8,11 +8,13 @@ from attrs import evolve
 from trio.testing import MockClock
 
 from agent.daemon import Agent, Ports
+from agent.identity import kept_agent_id
 from hetuflow.ports.disk import DiskError
 from hetuflow.ports.processes import ProcessSpec
 from hetuflow.protocol.messages import Ended, Output, Shutdown, Started
 from tests.agent.gateway import Gateway, an_order
 from tests.agent.world import MemoryDisk, Script, World, fake_world
+from tests.support.ports import SeededIds, TrioClock
 
 
 async def test_every_start_is_a_new_incarnation(autojump_clock: MockClock) -> None:
@@ -282,3 +284,11 @@ async def test_a_bug_in_one_run_ends_that_run_only(autojump_clock: MockClock) ->
         ended = await world.gateway.run("bug")
         assert ended.reason == "lost" and "RuntimeError('boom')" in (ended.error_message or "")
         assert (await world.gateway.until_ended(other.instance_id)).reason is None
+
+
+@pytest.mark.parametrize("kept", ["", "a b", "..", "a/b", "a" * 65])
+def test_a_kept_id_that_the_server_would_refuse_is_told_at_the_start(kept: str) -> None:
+    disk = MemoryDisk()
+    disk.replace("/state/agent-id", f"{kept}\n".encode())
+    with pytest.raises(DiskError, match=r"/state/agent-id does not hold an agent id but .* or set agent\.id"):
+        kept_agent_id(disk, SeededIds(1, TrioClock()), "/state")

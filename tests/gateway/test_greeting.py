@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 import trio
 
@@ -276,6 +278,18 @@ async def test_another_protocol_another_name_and_nonsense_are_refused(autojump_c
             raise AssertionError("the connection goes on")
         except ConnectionLost as lost:
             assert lost.code == CloseCode.MALFORMED
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("agent_id", ["..", "a b", "a/b", "a\n", "é", "a" * 65])
+async def test_an_id_that_no_agent_may_have_is_refused(autojump_clock, agent_id: str) -> None:
+    async with a_server() as server, trio.open_nursery() as nursery:
+        nameless = ScriptedAgent(server.core.gateway.serve_connection, nursery, quote(agent_id))
+        assert "the address must name the agent" in (await refused(nameless)).reason
+        other = an_agent(server, nursery)
+        await other.hello(agent_id=agent_id)
+        assert "is no id of an agent: 1 to 64 of" in (await refused(other)).reason
+        assert not server.events("AgentConnected")
         nursery.cancel_scope.cancel()
 
 

@@ -64,7 +64,17 @@ async def test_frames_go_both_ways_and_the_query_is_known() -> None:
 
 @pytest.mark.parametrize(
     ("target", "status"),
-    [("/", 404), ("/api/v1/gateway/other?agent_id=a", 404), (PATH, 400), (f"{PATH}?agent_id=", 400)],
+    [
+        ("/", 404),
+        ("/api/v1/gateway/other?agent_id=a", 404),
+        (PATH, 400),
+        (f"{PATH}?agent_id=", 400),
+        (f"{PATH}?agent_id=..", 400),
+        (f"{PATH}?agent_id=a%2Fb", 400),
+        (f"{PATH}?agent_id=a%0A", 400),
+        (f"{PATH}?agent_id={'a' * 65}", 400),
+        (f"{PATH}?agent_id=%C3%A9", 400),
+    ],
 )
 async def test_other_paths_and_nameless_agents_are_answered_in_http(target: str, status: int) -> None:
     async with listening(echo) as url:
