@@ -56,6 +56,10 @@ class Rows(Protocol):
         """How many rows have each value of that column."""
         ...
 
+    async def streams(self, prefix: str) -> Mapping[str, int]:
+        """Streams of the log whose id begins so (ASCII), with their versions."""
+        ...
+
     def stall(self) -> str | None:
         """What a table cannot get past; None while all follow the log."""
         ...

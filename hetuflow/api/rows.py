@@ -17,6 +17,8 @@ from projections.status import ProjectionStatus
 Reached = Callable[[int, float], Awaitable[int]]
 """(position, seconds) -> the position the tables show, once that is at least `position` or the seconds are over."""
 
+_STREAMS = "SELECT stream_id, version FROM streams WHERE stream_id >= $1 AND stream_id < $2 ORDER BY stream_id"
+
 
 @frozen(slots=True)
 class ProjectionRows:
@@ -42,6 +44,10 @@ class ProjectionRows:
 
     async def tally(self, collection: str, column: str) -> Mapping[Any, int]:
         return await queries.tally(self.database, collection, column)
+
+    async def streams(self, prefix: str) -> Mapping[str, int]:
+        rows = await self.database.fetch(_STREAMS, prefix, prefix + "\x7f")
+        return {row["stream_id"]: row["version"] for row in rows}
 
     def stall(self) -> str | None:
         stalled = (each for each in (self.status() if self.status is not None else ()) if each.error is not None)

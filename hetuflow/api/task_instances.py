@@ -14,7 +14,8 @@ from hetuflow.api import rendering
 from hetuflow.api.call import Call, Reply
 from hetuflow.api.coded import Word
 from hetuflow.api.collections import TASK_INSTANCES
-from hetuflow.api.errors import invalid
+from hetuflow.api.deleted_tasks import task_of
+from hetuflow.api.errors import invalid, not_found
 from hetuflow.api.kinds import Boolean, Integer, Supported, Text
 from hetuflow.api.problems import Problem
 from hetuflow.api.reads import OneOf, PageOf, bad_request, page_of, row_of
@@ -58,7 +59,7 @@ async def logs(call: Call) -> Reply:
     stream, limit = query.get("stream"), query.get("limit", LOG_BYTES_DEFAULT)
     if "offset" in query and stream is None:
         raise invalid([Problem("query.offset", "needs stream: it counts bytes within one")])
-    row, position = await row_of(call, TASK_INSTANCES, "task_instance")
+    task_id, is_final, position = await _printed_by(call)
     totals = await call.rooms.output.totals(call.id)
     after = _cursor(query.get("after"))
     if stream is None:
@@ -68,7 +69,7 @@ async def logs(call: Call) -> Reply:
         total = totals.get(stream, 0)
         offset = query.get("offset", 0) if after is None else after
         chunks, following = await _of_one_stream(call, stream, offset, limit, total)
-    ending = await _ending(call, row) if InstanceStatus(row["status"]).is_final else None
+    ending = await _ending(call, task_id) if is_final else None
     is_complete = ending is not None and all(totals.get(name, 0) >= kept for name, kept in ending["kept"].items())
     value = {
         "page": {"total": total, "has_more": following is not None, "next": following},
@@ -78,6 +79,22 @@ async def logs(call: Call) -> Reply:
         "sha256": ending["sha256"] if ending and is_complete else None,
     }
     return Reply(value, position)
+
+
+async def _printed_by(call: Call) -> tuple[str, bool, int]:
+    """The instance's task, whether it has ended, and the position that reflects; also when the task was deleted.
+
+    Raises:
+      ApiError: 404, there was never such an instance.
+    """
+    position = await call.visible(projection=TASK_INSTANCES.name)
+    row = await call.rooms.rows.get(TASK_INSTANCES.name, call.id)
+    if row is not None:
+        return str(row["task_id"]), InstanceStatus(row["status"]).is_final, position
+    task_id = await task_of(call, call.id)
+    if task_id is None:
+        raise not_found("task_instance", call.id)
+    return task_id, True, position
 
 
 async def _in_order_of_arrival(call: Call, after: int | None, limit: int) -> tuple[Sequence[Chunk], str | None]:
@@ -120,10 +137,10 @@ def _cursor(text: str | None) -> int | None:
     return int(text)
 
 
-async def _ending(call: Call, row: Row) -> dict[str, Any]:
+async def _ending(call: Call, task_id: str) -> dict[str, Any]:
     """What the instance's last event says of its output: bytes kept and digests per stream, bytes dropped."""
     found: dict[str, Any] = {}
-    for event in await call.rooms.store.read_stream(f"task-{row['task_id']}"):
+    for event in await call.rooms.store.read_stream(f"task-{task_id}"):
         if event.type in ("InstanceSucceeded", "InstanceFailed", "InstanceCancelled"):
             data = json.loads(event.data)
             if data["instance_id"] == call.id and data.get("output"):

@@ -75,6 +75,10 @@ class FoldedRows:
             counts[row[column]] = counts.get(row[column], 0) + 1
         return counts
 
+    async def streams(self, prefix: str) -> Mapping[str, int]:
+        events = await self._store.read_all(limit=1_000_000)
+        return {event.stream_id: event.version for event in events if event.stream_id.startswith(prefix)}
+
     def stall(self) -> str | None:
         return None
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from hetuflow.api.rendering import tail_text
 from hetuflow.api.task_instances import unfinished, whole_characters
+from hetuflow.domain.identity import instance_id_of
 from projections.output import Chunk
 from tests.api.memory_rooms import World
 
@@ -102,6 +103,29 @@ async def test_bytes_that_are_no_text_come_exactly(world: World) -> None:
     instance_id = await printed(world, ("stdout", b"a\xff\xfeb"))
     [chunk] = (await world.client.get(f"/task-instances/item/{instance_id}/logs")).json["result"]
     assert (chunk["text"], chunk["base64"], chunk["length"]) == ("a\ufffd\ufffdb", "Yf/+Yg==", 4)
+
+
+async def test_logs_and_history_stay_readable_after_the_task_was_deleted(world: World) -> None:
+    client = world.client
+    first = await printed(world, ("stdout", b"1\n"), ("stderr", b"2\n"))
+    task = (await client.post("/tasks/page")).json["result"][0]["id"]
+    await client.post(f"/tasks/{task}/cancel")
+    await client.post(f"/tasks/{task}/retry")
+    second = (await client.get(f"/tasks/{task}")).json["instance_id"]
+    await client.post(f"/tasks/{task}/cancel")
+    events = (await client.get(f"/tasks/{task}/history")).json["result"]
+    paths = [f"/task-instances/item/{instance_id}" for instance_id in (first, second)]
+    before = [(await client.get(f"{path}/logs")).json for path in paths]
+    assert (await client.get(f"/task-instances/item/{instance_id_of(task, 3)}/logs")).status == 404
+    assert (await client.delete(f"/tasks/{task}")).status == 200
+    assert (await client.get(f"/task-instances/item/{instance_id_of(task, 3)}/logs")).status == 404
+    assert [(await client.get(path)).status for path in paths] == [404, 404]
+    assert [(await client.get(f"{path}/logs")).json for path in paths] == before
+    assert [chunk["text"] for chunk in before[0]["result"]] == ["1\n", "2\n"]
+    after = (await client.get(f"/tasks/{task}/history")).json["result"]
+    assert (after[:-1], after[-1]["type"]) == (events, "TaskDeleted")
+    never = f"{first[:-1]}{'0' if first[-1] != '0' else '1'}"
+    assert (await client.get(f"/task-instances/item/{never}/logs")).status == 404
 
 
 @given(st.text(max_size=20), st.lists(st.integers(0, 60), max_size=6))
