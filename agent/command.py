@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +29,8 @@ from hetuflow.ports.disk import DiskError
 from hetuflow.ports.real import SystemClock, SystemDisk, SystemIds, SystemRandom
 
 USAGE_ERROR: Final = 2
+_LOCK_SUFFIX: Final = "~lock"
+"""No agent's id contains the tilde, so no agent's directory is called so."""
 
 
 @click.command("hetuflow-agent", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -46,7 +49,7 @@ USAGE_ERROR: Final = 2
 )
 @click.option("--slots", metavar="N", help="Tasks at once.  [default: 5]")
 @click.option("--state-dir", metavar="DIR", help="Identity and journal; one agent each.")
-@click.option("--work-dir", metavar="DIR", help="Working directories of tasks.  [default: /tmp/hetuflow]")
+@click.option("--work-dir", metavar="DIR", help="A directory per agent, in it one per task.  [default: /tmp/hetuflow]")
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warn or error.  [default: info]")
 @click.option("--log-format", metavar="FORMAT", help="text or json.  [default: text]")
 def command(config: Path | None, labels: tuple[str, ...], **given: str | None) -> None:
@@ -65,7 +68,7 @@ def command(config: Path | None, labels: tuple[str, ...], **given: str | None) -
     state_dir = os.path.abspath(settings.agent.state_dir)
     try:
         SystemDisk().make_private_dir(state_dir)
-        with state_lock.hold(state_dir):
+        with state_lock.hold(state_dir, f"{state_dir}/lock", "--state-dir"):
             trio.run(_run, settings, state_dir, own_labels)
     except (DiskError, state_lock.StateInUse) as exc:
         _fail(str(exc))
@@ -77,6 +80,21 @@ async def _run(settings: AgentSettings, state_dir: str, labels: Mapping[str, str
     disk, ids = SystemDisk(), SystemIds()
     agent_id = settings.agent.id or kept_agent_id(disk, ids, state_dir)
     profile = _profile(settings, state_dir, agent_id, {**settings.labels, **labels})
+    with _work_dir_held(disk, profile.work_dir):
+        await _live(profile, disk, ids)
+
+
+@contextlib.contextmanager
+def _work_dir_held(disk: SystemDisk, work_dir: str) -> Iterator[None]:
+    """Raises `DiskError` when it cannot be used, `StateInUse` when an agent of this id with another state uses it."""
+    root, agent_id = os.path.split(work_dir)
+    disk.make_private_dir(root)
+    disk.make_private_dir(work_dir)
+    with state_lock.hold(work_dir, f"{root}/{agent_id}{_LOCK_SUFFIX}", "--work-dir"):
+        yield
+
+
+async def _live(profile: Profile, disk: SystemDisk, ids: SystemIds) -> None:
     async with open_processes() as runner, open_dialer() as dialer, trio.open_nursery() as nursery:
         agent = Agent(
             profile,
@@ -131,7 +149,7 @@ def _profile(settings: AgentSettings, state_dir: str, agent_id: str, labels: Map
         version=_version(),
         server_url=agent.websocket_url,
         state_dir=state_dir,
-        work_dir=os.path.abspath(executor.work_dir),
+        work_dir=os.path.join(os.path.abspath(executor.work_dir), agent_id),
         slots=agent.max_concurrent_tasks,
         labels=labels,
         metadata=settings.metadata,

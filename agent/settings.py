@@ -94,7 +94,7 @@ def agent_schema() -> Schema:
                 low=1, high=86_400),
     )  # fmt: skip
     executor = (
-        Setting("executor", "work_dir", Kind.PATH, DEFAULT_WORK_DIR, "working directories of instances"),
+        Setting("executor", "work_dir", Kind.PATH, DEFAULT_WORK_DIR, "a directory per agent, in it one per instance"),
         Setting("executor", "cleanup_enabled", Kind.BOOLEAN, True, "remove old working directories"),
         Setting("executor", "cleanup_interval", Kind.DURATION, 3600.0, "between two removals", low=1),
     )

@@ -1,4 +1,5 @@
-"""One agent per state directory: two would write one journal and claim one identity."""
+"""One agent per state directory, and per work directory: two would write one journal, claim one identity, and clean away
+each other's output."""
 
 from __future__ import annotations
 
@@ -9,16 +10,18 @@ from collections.abc import Iterator
 
 
 class StateInUse(Exception):
-    """Another agent holds the state directory; the message names its process where it is known."""
+    """Another agent holds the directory; the message names its process where it is known."""
 
 
 @contextlib.contextmanager
-def hold(state_dir: str) -> Iterator[None]:
-    """Hold `<state_dir>/lock` for the length of the block; the kernel lets go of it when the process dies.
+def hold(directory: str, path: str, option: str) -> Iterator[None]:
+    """Hold the lock file for the length of the block; the kernel lets go of it when the process dies.
 
-    Raises `StateInUse`, or `OSError` when the file cannot be made.
+    Args:
+      directory: what it protects, and `option` the flag that gives an agent another one.
+    Raises:
+      StateInUse. OSError: the file cannot be made.
     """
-    path = f"{state_dir}/lock"
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
@@ -27,7 +30,7 @@ def hold(state_dir: str) -> Iterator[None]:
             holder = os.pread(fd, 32, 0).decode(errors="replace").strip()
             process = f" (process {holder})" if holder.isdigit() else ""
             raise StateInUse(
-                f"another agent{process} uses {state_dir}: stop it, or give this one its own directory with --state-dir"
+                f"another agent{process} uses {directory}: stop it, or give this one its own directory with {option}"
             ) from None
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)

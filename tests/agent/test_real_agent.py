@@ -158,6 +158,27 @@ async def test_two_agents_cannot_share_a_state_directory(machine: Machine) -> No
     )
 
 
+async def test_agents_that_share_a_work_directory_touch_nothing_of_each_other(machine: Machine) -> None:
+    """With other state, the second would take the first one's output for its own leftovers, and old files for rubbish."""
+    await machine.start_agent()
+    order = an_order("bash", "-c", "pwd; head -c 100000 /dev/zero; touch up; sleep 300")
+    machine.gateway.acks_output = False
+    await machine.gateway.send(order)
+    await machine.gateway.until_output(order.instance_id, b"\0" * 90_000)
+    own = machine.root / "work" / "agent-1"
+    spool = own / f"{order.instance_id}.1.out"
+    assert machine.gateway.output(order.instance_id).startswith(f"{own}/{order.instance_id}\n".encode())
+    old = own / "old"
+    old.write_bytes(b"")
+    os.utime(old, (0, 0))
+    await machine.start_agent("--id", "agent-2", "--state-dir", str(machine.root / "state-2"))
+    assert (await machine.gateway.run("true")).reason is None
+    assert spool.stat().st_size > 90_000 and old.exists()
+    third = await trio.to_thread.run_sync(lambda: agent_command(*machine.options("--state-dir", f"{machine.root}/3")))
+    assert third.returncode == 2 and f"uses {own}: stop it, or" in third.stderr
+    assert "with --work-dir" in third.stderr and len(third.stderr.splitlines()) == 1
+
+
 async def test_generated_id_is_kept(machine: Machine) -> None:
     for _ in range(2):
         options = [option for option in machine.options() if option not in ("--id", "agent-1")]
