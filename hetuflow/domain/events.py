@@ -152,7 +152,11 @@ class ScheduleCreated(ScheduleEvent):
 
 @frozen(slots=True, kw_only=True)
 class ScheduleUpdated(ScheduleEvent):
-    """The whole of the editable members after the change; no nominal time at or before `updated_at` fires after it."""
+    """The whole of the editable members after the change.
+
+    When a member that decides times is among those changed, or none is (the times are stated again), no nominal time at
+    or before `updated_at` fires after it.
+    """
 
     schedule_id: str
     job_id: str

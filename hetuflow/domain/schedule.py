@@ -1,8 +1,8 @@
 """The schedule: every nominal time becomes exactly one decision, fired or skipped, with its reason.
 
-Here are the commands of users; the fire is in schedule_fires.py, the fold in schedule_fold.py. An edit, a disabling or a
-deletion that finds nominal times not yet covered skips them first, with its own reason: none of them fires afterwards,
-and none disappears without a trace.
+Here are the commands of users; the fire is in schedule_fires.py, the fold in schedule_fold.py. An edit of the times, a
+disabling or a deletion that finds nominal times not yet covered skips them first, with its own reason: none of them
+fires afterwards, and none disappears without a trace. An edit of anything else leaves what is due as it is.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from hetuflow.domain.events import (
 )
 from hetuflow.domain.rejection import Rejected
 from hetuflow.domain.schedule_fires import fire
-from hetuflow.domain.schedule_state import EDITABLE, ScheduleState, checked_trigger_of, is_once, trigger_of
+from hetuflow.domain.schedule_state import EDITABLE, ScheduleState, checked_trigger_of, is_once, starts_anew, trigger_of
 from hetuflow.domain.schedule_times import covered, expiry, next_run_after
 from hetuflow.domain.table_decider import NO_INTENTS, TableDecider
 from hetuflow.domain.transition import changed_members
@@ -117,7 +117,8 @@ def _update(command: UpdateSchedule, state: ScheduleState, now: datetime) -> Dec
     names = changed_members(state, wanted, EDITABLE)
     events: list[ScheduleEvent] = []
     if names:
-        events += covered(state, now, "edited")
+        if starts_anew(names):
+            events += covered(state, now, "edited")
         updated = _edit(state, {name: wanted[name] for name in names}, names, now)
         events.append(updated)
         state = fold.updated(state, updated)
@@ -132,11 +133,14 @@ def _edit(state: ScheduleState, wanted: dict[str, Any], names: tuple[str, ...], 
     after = changed(state, anchor_at=anchor_at, **wanted)
     _check_supported(after)
     checked_trigger_of(after, anchor_at)
+    next_run_at = state.next_run_at
+    if starts_anew(names):
+        next_run_at = next_run_after(after, now) if state.is_enabled else None
     return ScheduleUpdated(
         schedule_id=state.schedule_id,
         job_id=state.job_id,
         anchor_at=anchor_at,
-        next_run_at=next_run_after(after, now) if state.is_enabled else None,
+        next_run_at=next_run_at,
         updated_at=now,
         changed=names,
         **{name: getattr(after, name) for name in EDITABLE},

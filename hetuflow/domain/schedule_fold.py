@@ -24,7 +24,7 @@ from hetuflow.domain.events import (
     ScheduleSuspended,
     ScheduleUpdated,
 )
-from hetuflow.domain.schedule_state import EDITABLE, JUST_BEFORE, ScheduleState
+from hetuflow.domain.schedule_state import EDITABLE, JUST_BEFORE, ScheduleState, starts_anew
 from hetuflow.domain.transition import IllegalTransition
 
 changed = copier(ScheduleState)
@@ -54,7 +54,7 @@ def updated(state: ScheduleState, event: ScheduleUpdated) -> ScheduleState:
         state,
         anchor_at=event.anchor_at,
         next_run_at=event.next_run_at,
-        cursor_at=max(state.cursor_at, event.updated_at),
+        cursor_at=max(state.cursor_at, event.updated_at) if starts_anew(event.changed) else state.cursor_at,
         **{name: getattr(event, name) for name in EDITABLE},
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
@@ -41,13 +41,35 @@ EDITABLE = (
     "priority",
 )
 
+TIMING = frozenset(
+    {
+        "schedule_kind",
+        "cron_expression",
+        "interval_secs",
+        "max_count",
+        "timezone",
+        "start_time",
+        "end_time",
+        "misfire_policy",
+        "misfire_grace_seconds",
+        "jitter_seconds",
+    }
+)
+"""The members that decide what fires when. Only their edit starts anew; no other one touches what is due."""
+
+
+def starts_anew(names: Iterable[str]) -> bool:
+    """Whether an edit of these members covers what was due; one of none at all restates the times."""
+    found = tuple(names)
+    return not found or not TIMING.isdisjoint(found)
+
 
 @frozen(slots=True)
 class ScheduleState:
     """A schedule. `status` None: there is no such schedule.
 
     `cursor_at`: every nominal time at or before it is covered, or is not this schedule's to cover (it was created,
-    edited or enabled later). `last_run_at`: the newest nominal time that fired.
+    enabled, or given other times later). `last_run_at`: the newest nominal time that fired.
     """
 
     schedule_id: str = ""

@@ -309,9 +309,9 @@ def test_once_with_an_interval_and_no_start_fires_after_it() -> None:
     once.next(60).when(a_fire()).then(ScheduleFired, ScheduleExpired)
 
 
-def test_an_edit_or_an_enabling_never_makes_once_fire_late() -> None:
+def test_an_edit_of_its_times_or_an_enabling_never_makes_once_fire_late() -> None:
     once = a_schedule(a_once(60))
-    outcome = once.next(90).when(UpdateSchedule(changes={"name": "x"}))
+    outcome = once.next(90).when(UpdateSchedule(changes={"timezone": "Europe/Berlin"}))
     outcome.then(ScheduleSkipped, ScheduleUpdated, ScheduleExpired)
     disabled = a_schedule(a_once(-60, status=99))
     disabled.when(EnableSchedule()).then(ScheduleEnabled, ScheduleExpired)
@@ -320,11 +320,40 @@ def test_an_edit_or_an_enabling_never_makes_once_fire_late() -> None:
 # --- edits, enabling, the end --------------------------------------------------------------------------------------
 
 
-def test_an_edit_covers_what_was_due_and_fires_nothing_at_or_before_itself() -> None:
-    outcome = a_schedule().next(120).when(UpdateSchedule(changes={"name": "x"})).then(ScheduleSkipped, ScheduleUpdated)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"max_count": 7},
+        {"timezone": "Europe/Berlin"},
+        {"end_time": later(86_400)},
+        {"misfire_policy": "fire_all"},
+        {"misfire_grace_seconds": 7},
+        {"name": "x", "misfire_grace_seconds": 7},
+    ],
+)
+def test_an_edit_of_the_times_covers_what_was_due_and_fires_nothing_at_or_before_itself(
+    changes: dict[str, Any],
+) -> None:
+    outcome = a_schedule().next(120).when(UpdateSchedule(changes=changes)).then(ScheduleSkipped, ScheduleUpdated)
     skipped, updated = outcome.event(ScheduleSkipped), outcome.event(ScheduleUpdated)
     assert (skipped.first_nominal_at, skipped.last_nominal_at, skipped.reason) == (later(60), later(120), "edited")
-    assert (updated.next_run_at, updated.changed, updated.anchor_at) == (later(180), ("name",), NOW)
+    assert (updated.next_run_at, updated.changed, updated.anchor_at) == (later(180), tuple(changes), NOW)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"name": "x"}, {"description": "x"}, {"parameters": {"a": 1}}, {"priority": 3}, {"event_type": "x"}],
+)
+def test_an_edit_of_anything_else_leaves_what_is_due_as_it_is(changes: dict[str, Any]) -> None:
+    """After downtime the due moment is decided by the misfire policy, whether or not somebody edits first."""
+    outcome = a_schedule().next(120).when(UpdateSchedule(changes=changes)).then(ScheduleUpdated)
+    assert outcome.event(ScheduleUpdated).next_run_at == later(60)
+    assert outcome.intents == {Due(later(60))}
+    fired = outcome.next(1).when(a_fire()).then(ScheduleFired, ScheduleFired)
+    assert [event.nominal_at for event in fired.decision.events] == [later(60), later(120)]
+    for created, *_ in fired.decision.opened.values():
+        assert created.parameters == changes.get("parameters", {})
+        assert created.priority == changes.get("priority", 0)
 
 
 def test_every_editable_member_can_be_changed_and_is_then_what_counts() -> None:

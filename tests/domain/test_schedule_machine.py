@@ -118,6 +118,8 @@ class ScheduleMachine(RuleBasedStateMachine):
                 assert last <= now
                 if event.reason == "misfire":
                     assert now - last > timedelta(seconds=GRACE_SECONDS), "F5: skipped although on time"
+            case ScheduleUpdated(changed=("name",)):
+                pass  # says nothing of times
             case ScheduleCreated() | ScheduleUpdated() | ScheduleEnabled():
                 self.owed_from = max([self.owed_from, now, *self.covered[-1:]])
 
@@ -190,7 +192,10 @@ class ScheduleMachine(RuleBasedStateMachine):
     @rule(name=st.sampled_from(["a", "b", "c"]))
     def rename(self, name: str) -> None:
         if not self.is_deleted:
-            self.expect_all_covered(UpdateSchedule(changes={"name": name}))
+            due = SCHEDULE.intents(self.at.state)
+            outcome = self.do(UpdateSchedule(changes={"name": name}))
+            assert all(type(event) is ScheduleUpdated for event in outcome.decision.events)
+            assert outcome.intents == due, "an edit of the name touched what is due"
 
     @precondition(lambda self: len(self.events) > 6)
     @rule()
