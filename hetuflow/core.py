@@ -48,8 +48,8 @@ FindOpen = Callable[[int], Awaitable[Sequence[Address]]]
 OPENING_TYPES = frozenset(cls.__name__ for cls in OPENS)
 ASKING_MAX = 64
 
-ELSEWHERE_SECONDS = 60.0
-"""Longer than an append's answer can take: twice 15 s in the store's queue and 10 s for its statement."""
+ELSEWHERE_SECONDS = 5.0
+"""Longer than an append's answer takes as a rule, so that our own work is not read back."""
 
 
 @frozen(slots=True, kw_only=True)
@@ -195,8 +195,7 @@ class WorkElsewhere:
     """Finds work that another server opened and that this one may have to decide: its actors are activated here.
 
     An event does not say who appended it. What this process appended is known to `outside` once the answer is there,
-    and that may take as long as the store's own deadlines: until then nothing is read. (Reading at once performed the
-    intents of a task twice: first of the log, then of a late answer that was older than what had happened since.)
+    a moment later: until then nothing is read. (An answer that is later still does no harm: the kernel knows it as old.)
     """
 
     def __init__(self, system: ActorSystem, outside: Outside) -> None:

@@ -43,7 +43,17 @@ class Cell:
     under way that open it: until each is answered the cell stays, so that a late answer finds what happened since.
     """
 
-    __slots__ = ("address", "decider", "floor", "mailbox", "openings", "position", "snapshot_version", "state", "version")
+    __slots__ = (
+        "address",
+        "decider",
+        "floor",
+        "mailbox",
+        "openings",
+        "position",
+        "snapshot_version",
+        "state",
+        "version",
+    )
 
     def __init__(self, address: Address, decider: Decider[Any]) -> None:
         self.address = address

@@ -6,7 +6,8 @@ decides an event, reads a clock or waits. Every change costs O(log n).
 
 What is taken out (`take_due`, `take_placements`, `reserve`) is *in hand* until it is put back (`settle_*`, `release`):
 nothing is asked twice at once, and a slot in hand counts as used. An intent that is still wanted when its question has
-been answered comes back: whatever failed is tried again, at the earliest after the pause that the caller names.
+been answered comes back: whatever failed is tried again, at the earliest after the pause that the caller names. What
+another server decides for is *parked* (`park_due`, `park_offer`): out of the way, until `unpark`.
 """
 
 from __future__ import annotations
@@ -58,9 +59,11 @@ class Agenda:
         self.tasks_max = tasks_max
         self._due: dict[str, datetime] = {}
         self._due_in_hand: set[str] = set()
+        self._due_parked: dict[str, None] = {}
         self._due_instants = Instants()
         self._offers: dict[str, Offer] = {}
         self._offers_in_hand: set[str] = set()
+        self._offers_parked: dict[str, None] = {}
         self._later = Instants()
         self._waiting = Waiting()
         self._available: dict[str, Available] = {}
@@ -110,16 +113,19 @@ class Agenda:
 
     def _add_due(self, address: Address, due: Due) -> None:
         self._due[address.id] = due.at
+        self._due_parked.pop(address.id, None)
         if address.id not in self._due_in_hand:
             self._due_instants.set(address.id, due.at)
 
     def _remove_due(self, address: Address, due: Due) -> None:
         if self._due.get(address.id) == due.at:
             del self._due[address.id]
+            self._due_parked.pop(address.id, None)
             self._due_instants.discard(address.id)
 
     def _add_offer(self, _: Address, offer: Offer) -> None:
         self._offers[offer.task_id] = offer
+        self._offers_parked.pop(offer.task_id, None)
         if offer.task_id not in self._offers_in_hand:
             self._waiting.discard(offer.task_id)
             self._later.set(offer.task_id, offer.not_before_at)
@@ -127,6 +133,7 @@ class Agenda:
     def _remove_offer(self, _: Address, offer: Offer) -> None:
         if self._offers.get(offer.task_id) == offer:
             del self._offers[offer.task_id]
+            self._offers_parked.pop(offer.task_id, None)
             self._later.discard(offer.task_id)
             self._waiting.discard(offer.task_id)
 
@@ -222,6 +229,12 @@ class Agenda:
         if at is not None:
             self._due_instants.set(schedule_id, at if not_before_at is None else max(at, not_before_at))
 
+    def park_due(self, schedule_id: str) -> None:
+        """Another server asks the schedule: it is put back by `unpark`, or when it wants another moment."""
+        self._due_in_hand.discard(schedule_id)
+        if schedule_id in self._due:
+            self._due_parked[schedule_id] = None
+
     # --- tasks and slots -------------------------------------------------------------------------------------------
 
     def next_offer_at(self) -> datetime | None:
@@ -268,6 +281,21 @@ class Agenda:
         if offer is not None:
             at = offer.not_before_at
             self._later.set(task_id, at if not_before_at is None else max(at, not_before_at))
+
+    def park_offer(self, task_id: str) -> None:
+        """Another server decides for the task: it is put back by `unpark`, or when its offer changes."""
+        self._offers_in_hand.discard(task_id)
+        if task_id in self._offers:
+            self._offers_parked[task_id] = None
+
+    def unpark(self) -> None:
+        """Put back all that was parked."""
+        due, self._due_parked = self._due_parked, {}
+        for schedule_id in due:
+            self.settle_due(schedule_id)
+        offers, self._offers_parked = self._offers_parked, {}
+        for task_id in offers:
+            self.settle_offer(task_id)
 
     def reserve(self, labels: Labels, agent_id: str | None, now: datetime) -> Available | None:
         """Hold a slot for a task that does not exist yet; None when there is none, or a waiting task has a right to it.

@@ -84,9 +84,9 @@ class Dispatcher:
             self._asking -= 1
             self._agenda.release(match.agent.agent_id)
             self.alarm.ring()
-        if guard is None or self._leases.guard(offer.job_id) is None:
-            return  # another server decides for this job: the task stays in hand, out of our way
-        if self._agenda.wants(offer.task_id):
+        if self._leases.guard(offer.job_id) is None:
+            self._agenda.park_offer(offer.task_id)  # another server decides for this job
+        elif self._agenda.wants(offer.task_id):
             self._agenda.settle_offer(offer.task_id, later(self._clock.now(), self._patience.failed(offer.task_id)))
         else:
             self._patience.worked(offer.task_id)

@@ -5,12 +5,17 @@ clock but of PostgreSQL: a slot's lease is the stream `lease-<slot>`, taking it 
 has is the epoch. Each decision names (stream, epoch) as a guard; a server that was paused, cut off or slow while
 another took the lease has its appends refused by the statement itself. It then stops deciding for that slot.
 
+A server takes every lease at its start, whoever holds it, and a lease that was lost only when nobody holds it any more:
+it was released, or its holder said that it stops, or was found dead. So a second server that is started by mistake has
+all of it while it lives, and the first has it again afterwards; two that live never take from each other in turns.
+
 Commands of users and reports of agents need no lease: expected versions are enough.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from zlib import crc32
 
 import trio
@@ -21,7 +26,9 @@ from hetuflow.actors import ActorSystem
 from hetuflow.actors.patience import FAILING, PASSING, STOPPING, Patience
 from hetuflow.domain.commands import ReleaseLease, TakeLease
 from hetuflow.domain.decider import Address, Guard
+from hetuflow.domain.events import LeaseReleased, ServerLost, ServerRemoved, ServerStopped
 from hetuflow.domain.rejection import Rejected
+from hetuflow.scheduler.alarm import Alarm
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +36,8 @@ SLOTS = 64
 """Number of leases, for ever: a job's slot must not change. Enough to spread over more servers than one database feeds."""
 
 CATEGORY = "lease"
+
+SERVER_ENDS = frozenset(cls.__name__ for cls in (ServerStopped, ServerLost, ServerRemoved))
 
 
 def slot_of(job_id: str) -> int:
@@ -42,20 +51,23 @@ def address_of(slot: int) -> Address:
 
 @frozen(slots=True)
 class LeaseStatus:
-    """Which slots this server decides for, and which were taken from it since it started."""
+    """For how many slots this server decides, and which were taken from it and are not back."""
 
     held: int
     lost: tuple[int, ...]
 
 
 class Leases:
-    """The leases of this server."""
+    """The leases of this server. `regained` is called after some that were lost have been taken back."""
 
     def __init__(self, system: ActorSystem, server_id: str) -> None:
         self._system = system
         self._server_id = server_id
         self._guards: dict[int, Guard] = {}
-        self._lost: set[int] = set()
+        self._lost: dict[int, None] = {}
+        self._vacant: dict[int, None] = {}
+        self._alarm = Alarm()
+        self.regained: Callable[[], None] = lambda: None
 
     def __repr__(self) -> str:
         return f"<Leases: {len(self._guards)} of {SLOTS} held, {len(self._lost)} lost>"
@@ -84,23 +96,72 @@ class Leases:
             return False
         slot = int(address.id)
         if self._guards.pop(slot, None) is not None:
-            self._lost.add(slot)
-            log.error(
-                "lease of slot %d was taken by another server: this one (%s) stops deciding for its jobs",
+            log.log(
+                logging.INFO if self._lost else logging.ERROR,  # 64 at once: said once
+                "lease of slot %d was taken by another server: this one (%s) stops deciding for its jobs. Is a second"
+                " server running on this database? When it stops, this one goes on; if it was killed, restart this one",
                 slot,
                 self._server_id,
             )
+            self._lost[slot] = None
         return True
 
     def heard(self, event: RecordedEvent) -> None:
-        """Another process appended: a lease that is now further than ours is lost, before any append finds out."""
+        """An event of the log, in its order.
+
+        A lease that is now further than ours is lost, before any append finds out; one that was lost and that nobody
+        holds any more is taken back by `run`.
+        """
         if event.category == CATEGORY:
-            guard = self._guards.get(int(Address.of_stream(event.stream_id).id))
+            slot = int(Address.of_stream(event.stream_id).id)
+            guard = self._guards.get(slot)
             if guard is not None and event.version > guard.version:
                 self.lost(event.stream_id)
+            if event.type == LeaseReleased.__name__ and slot in self._lost:
+                self._vacant[slot] = None
+                self._alarm.ring()
+        elif event.type in SERVER_ENDS and self._lost:
+            self._vacant.update(self._lost)
+            self._alarm.ring()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Take lost leases back when nobody holds them any more; until cancelled."""
+        task_status.started()
+        while True:
+            await self._alarm.wait()
+            while self._vacant:
+                slots, self._vacant = list(self._vacant), {}
+                lost = len(self._lost)
+                async with trio.open_nursery() as nursery:
+                    for slot in slots:
+                        nursery.start_soon(self._take_back, slot)
+                if len(self._lost) < lost:
+                    log.warning("leases of %d slots are back; %d are not", lost - len(self._lost), len(self._lost))
+                    self.regained()
 
     def status(self) -> LeaseStatus:
         return LeaseStatus(len(self._guards), tuple(sorted(self._lost)))
+
+    async def _take_back(self, slot: int) -> None:
+        """Take a lost lease if nobody holds it: what freed it may be past already."""
+        patience = Patience(most_seconds=5.0)
+        while slot in self._lost:
+            try:
+                if await self._is_held(slot):
+                    return
+                await self._take(slot)
+            except STOPPING:
+                return
+            except FAILING as problem:
+                pause = patience.failed(slot)
+                log.warning("lease of slot %d is not taken back yet: %s; again in %.1f s", slot, problem, pause)
+                await trio.sleep(pause)
+
+    async def _is_held(self, slot: int) -> bool:
+        holder = (await self._system.read(address_of(slot))).state.holder_id
+        if holder is None:
+            return False
+        return bool((await self._system.read(Address("server", holder))).state.is_active)
 
     async def _take(self, slot: int) -> None:
         patience = Patience(most_seconds=5.0)
@@ -113,7 +174,7 @@ class Leases:
                 await trio.sleep(pause)
             else:
                 self._guards[slot] = Guard(address_of(slot).stream_id, answer.version)
-                self._lost.discard(slot)
+                self._lost.pop(slot, None)
                 return
 
     async def _release(self, slot: int) -> None:

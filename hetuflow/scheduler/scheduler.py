@@ -67,6 +67,7 @@ class Scheduler:
         self._refusals = Patience(first_seconds=0.25, most_seconds=30.0)
         self._resume_deadlines: dict[str, float] = {}
         self._refused = Alarm()
+        self.leases.regained = self._regained
         outside.bind(Duties(self._ticker, self._dispatcher, self._reaper, self._settling))
 
     def __repr__(self) -> str:
@@ -79,7 +80,7 @@ class Scheduler:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Decide until cancelled. Start it with the leases taken and everything open activated."""
         async with trio.open_nursery() as nursery:
-            for duty in (self._settling, self._dispatcher, self._ticker, self._reaper):
+            for duty in (self._settling, self.leases, self._dispatcher, self._ticker, self._reaper):
                 await nursery.start(duty.run)
             nursery.start_soon(self._resume)
             task_status.started()
@@ -164,6 +165,12 @@ class Scheduler:
         """The agent started work."""
         if self._refusals.failures(agent_id):
             self._refusals.worked(agent_id)
+
+    def _regained(self) -> None:
+        """Look at everything again that another server was deciding for."""
+        self._agenda.unpark()
+        self._ticker.alarm.ring()
+        self._dispatcher.alarm.ring()
 
     async def _resume(self) -> None:
         """Give agents that refused work another chance."""

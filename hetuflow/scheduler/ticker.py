@@ -198,7 +198,9 @@ class Ticker:
                 self.lateness_seconds.append((self._clock.now() - due_at).total_seconds())
         job_id = self._jobs_of.get(schedule_id)
         if job_id is None or self._leases.guard(job_id) is not None:
-            self._settle(schedule_id, due_at)  # else another server decides for it: it stays in hand, out of our way
+            self._settle(schedule_id, due_at)
+        else:
+            self._agenda.park_due(schedule_id)  # another server decides for it
 
     async def _ask(self, schedule_id: str, jobs: Mapping[str, JobSnapshot | None]) -> None:
         """Put the question, again when the job has changed since it was read. Raises what `ActorSystem.ask` raises."""

@@ -9,7 +9,8 @@ import trio
 
 from eventstore.memory import MemoryLog
 from hetuflow.core import ELSEWHERE_SECONDS
-from hetuflow.domain.commands import TakeLease
+from hetuflow.domain.commands import LoseServer, StartServer, TakeLease
+from hetuflow.domain.decider import Address
 from hetuflow.protocol.messages import Dispatch
 from hetuflow.scheduler.leases import SLOTS, address_of, slot_of
 from tests.gateway.scripted import ScriptedAgent
@@ -82,3 +83,57 @@ async def test_a_superseded_server_leaves_the_work_to_its_successor(autojump_clo
 def test_a_jobs_slot_never_changes() -> None:
     """Frozen: servers of different versions must agree."""
     assert [slot_of(job_id) for job_id in ("a", "job-1", "550e8400-e29b-41d4-a716-446655440000")] == [3, 63, 49]
+
+
+async def test_a_server_goes_on_when_the_one_that_superseded_it_has_stopped(autojump_clock) -> None:
+    log, clock = MemoryLog(), TrioClock()
+    async with a_server(log=log, clock=clock) as first, trio.open_nursery() as nursery:
+        job = await first.job()
+        await first.schedule(job, interval_secs=10)
+        agent = ScriptedAgent(first.core.gateway.serve_connection, nursery)
+        await agent.connect()
+        async with a_server(log=log, clock=clock, server_id="server-2"):
+            await trio.sleep(1)
+            assert not first.core.scheduler.status().is_whole
+            await first.task(job, "meanwhile")
+            await agent.expect_nothing(Dispatch, 25)
+        await trio.sleep(1)
+        status = first.core.scheduler.status()
+        assert (status.is_whole, status.leases.held) == (True, SLOTS)
+        nursery.start_soon(agent.run)
+        await trio.sleep(20)
+        assert first.history("meanwhile")[-1] == "TaskSucceeded"
+        covered = [nominal(event) for event in first.events("ScheduleFired")]
+        assert covered[-1] >= 40 and len(set(covered)) == len(covered)
+        nursery.cancel_scope.cancel()
+
+
+async def test_two_servers_that_live_do_not_take_from_each_other_in_turns(autojump_clock) -> None:
+    log, clock = MemoryLog(), TrioClock()
+    async with a_server(log=log, clock=clock) as first, a_server(log=log, clock=clock, server_id="server-2") as second:
+        await trio.sleep(1)
+        async with a_server(log=log, clock=clock, server_id="server-3"):
+            await trio.sleep(100)
+            assert len(log.events) == len(log.streams["lease-0"]) * SLOTS + 3
+        await trio.sleep(100)
+        held = [each.core.scheduler.status().leases.held for each in (first, second)]
+        assert sum(held) == SLOTS
+        written = len(log.events)
+        await trio.sleep(1000)
+        assert len(log.events) == written
+
+
+async def test_the_leases_of_a_server_that_could_not_release_them_are_taken_when_it_is_known_to_have_ended(
+    autojump_clock,
+) -> None:
+    log, clock = MemoryLog(), TrioClock()
+    async with a_server(log=log, clock=clock) as first:
+        await first.ask(
+            Address("server", "server-2"), StartServer(server_id="server-2", name="2", address="", version="1")
+        )
+        await first.ask(address_of(3), TakeLease(slot=3, server_id="server-2"))
+        await trio.sleep(1)
+        assert first.core.scheduler.status().leases.lost == (3,)
+        await first.ask(Address("server", "server-2"), LoseServer())
+        await trio.sleep(1)
+        assert first.core.scheduler.status().is_whole
