@@ -60,9 +60,10 @@ class Api:
         """Answer one request. Raises nothing but cancellation."""
         self.memory.requests += 1
         request_id = request_id_of(scope) or str(self.rooms.ids.uuid7())
+        reader = BodyReader.of(dict(scope["headers"]), receive)
         origin: list[str] = []
         try:
-            status, reply, error = 200, await self._reply(scope, receive, request_id, origin), None
+            status, reply, error = 200, await self._reply(scope, reader, request_id, origin), None
         except Disconnected:
             return
         except Exception as raised:
@@ -93,22 +94,21 @@ class Api:
             ]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         body = b"" if scope["method"] == "HEAD" else content
-        await send({"type": "http.response.body", "body": body, "more_body": False})
-
-    async def _reply(self, scope: Mapping[str, Any], receive: Receive, request_id: str, origin: list[str]) -> Reply:
-        reader = BodyReader.of(dict(scope["headers"]), receive)
-        try:
-            head = head_of(scope)
-            if (listed := self.doorkeeper.admit(head)) is not None:
-                origin.append(listed)
-            if head.method == "OPTIONS" and origin and b"access-control-request-method" in head.headers:
-                return _preflight()
-            if (file := self._static_file(head)) is not None:
-                return file
-            match = self.router.match(head.method, head.segments)
-            body = await reader.read() if head.method in ("POST", "PUT") and match.endpoint.body is not None else b""
-        finally:
+        await send({"type": "http.response.body", "body": body, "more_body": not reader.is_over})
+        if not reader.is_over:
             await reader.discard()
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _reply(self, scope: Mapping[str, Any], reader: BodyReader, request_id: str, origin: list[str]) -> Reply:
+        head = head_of(scope)
+        if (listed := self.doorkeeper.admit(head)) is not None:
+            origin.append(listed)
+        if head.method == "OPTIONS" and origin and b"access-control-request-method" in head.headers:
+            return _preflight()
+        if (file := self._static_file(head)) is not None:
+            return file
+        match = self.router.match(head.method, head.segments)
+        body = await reader.read() if head.method in ("POST", "PUT") and match.endpoint.body is not None else b""
         call = self._call(head, match, body, request_id)
         return await match.endpoint.handler(call)
 

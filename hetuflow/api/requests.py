@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -19,8 +20,10 @@ HEADER_BYTES_MAX = 16 * 1024
 REQUEST_LINE_BYTES_MAX = 8 * 1024
 
 DISCARDED_BYTES_MAX = 64 * 1024 * 1024
-"""A body that is too large is read and thrown away up to this, because a client that is still sending when the
-connection is closed under it sees a reset instead of the answer (curl does)."""
+"""A body that nobody wants is read and thrown away up to this, after the answer: a client that is still sending when
+the connection is closed under it sees a reset instead of the answer (curl does)."""
+DISCARD_PAUSE_SECONDS_MAX = 1.0
+"""A client that sends nothing for so long has seen the answer; its connection is closed."""
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
@@ -145,29 +148,33 @@ class BodyReader:
         if not self.is_expected:
             return b""
         if self.declared_bytes is not None and self.declared_bytes > bytes_max:
-            await self.discard()
             raise self._too_large(bytes_max)
         body = bytearray()
         with trio.move_on_after(seconds) as scope:
             while (chunk := await self._next()) is not None:
                 body += chunk
                 if len(body) > bytes_max:
-                    await self.discard()
                     raise self._too_large(bytes_max)
         if scope.cancelled_caught:
             self._done = True
             raise ApiError(408, f"the body did not arrive within {seconds:g} s", headers=[(b"connection", b"close")])
         return bytes(body)
 
+    @property
+    def is_over(self) -> bool:
+        """Nothing of the body is still to come."""
+        return self._done or not self.is_expected
+
     async def discard(self, seconds: float = BODY_SECONDS_MAX) -> None:
-        """Read what is still coming and drop it, within bounds."""
-        if self._done or not self.is_expected or (self.declared_bytes or 0) > DISCARDED_BYTES_MAX:
+        """Read what is still coming and drop it, within bounds. For after the answer."""
+        if (self.declared_bytes or 0) > DISCARDED_BYTES_MAX:
             return
         dropped = 0
-        with trio.move_on_after(seconds):
-            while (chunk := await self._next()) is not None:
-                dropped += len(chunk)
-                if dropped > DISCARDED_BYTES_MAX:
+        with trio.move_on_after(seconds), suppress(Disconnected):
+            while not self.is_over and dropped <= DISCARDED_BYTES_MAX:
+                with trio.move_on_after(DISCARD_PAUSE_SECONDS_MAX) as pause:
+                    dropped += len(await self._next() or b"")
+                if pause.cancelled_caught:
                     return
 
     async def _next(self) -> bytes | None:

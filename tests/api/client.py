@@ -19,6 +19,8 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     content: bytes
+    answered_at: float
+    """When the last byte was there; the application may still read after it."""
 
     @property
     def json(self) -> Any:
@@ -38,6 +40,8 @@ class Client:
     def __init__(self, app: HetuflowApp, address: str = "127.0.0.1") -> None:
         self._app = app
         self.address = address
+        self.unread = 0
+        """Pieces of the last request's body that the application has not read."""
 
     async def send(
         self,
@@ -64,6 +68,7 @@ class Client:
             for index, piece in enumerate(pieces)
         ]
         sent: list[Mapping[str, Any]] = []
+        answered_at = trio.current_time()
 
         async def receive() -> Mapping[str, Any]:
             if incoming:
@@ -72,7 +77,10 @@ class Client:
             raise AssertionError
 
         async def collect(message: Mapping[str, Any]) -> None:
+            nonlocal answered_at
             sent.append(message)
+            if message.get("body"):
+                answered_at = trio.current_time()
 
         scope = {
             "type": "http",
@@ -91,10 +99,12 @@ class Client:
             "extensions": {},
         }
         await self._app(scope, receive, collect)
+        self.unread = len(incoming)
         start, *rest = sent
         content = b"".join(message.get("body", b"") for message in rest)
         decoded = {name.decode(): value.decode() for name, value in start["headers"]}
-        return Answer(start["status"], decoded, content)
+        assert [message["more_body"] for message in rest] == [True] * (len(rest) - 1) + [False]
+        return Answer(start["status"], decoded, content, answered_at)
 
     async def call(
         self, method: str, path: str, value: Any = None, headers: Sequence[tuple[str, str]] = (), **options: Any

@@ -59,6 +59,22 @@ async def test_a_large_body_is_answered_and_not_reset() -> None:
             assert (status, json.loads(body)["code"]) == (413, "PAYLOAD_TOO_LARGE")
 
 
+async def test_a_body_that_nobody_reads_keeps_the_connection_and_one_that_does_not_come_ends_it() -> None:
+    async with served() as (_, base):
+        head = b"POST /api/v1/nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n"
+        async with await trio.open_tcp_stream("127.0.0.1", int(base.rpartition(":")[2])) as stream:
+            for _ in range(2):
+                await stream.send_all(head + b"x" * 50_000)
+                received = b""
+                while not received.endswith(b'"}'):
+                    received += await stream.receive_some()
+                assert received.startswith(b"HTTP/1.1 404")
+                await stream.send_all(b"x" * 50_000)
+            await stream.send_all(head)
+            received = b"".join([piece async for piece in stream])
+            assert received.startswith(b"HTTP/1.1 404") and received.endswith(b'"}')
+
+
 async def test_large_heads_are_431() -> None:
     async with served() as (_, base):
         status, body = await curl(f"{base}/api/v1/agents", "-H", "X-Padding: " + "x" * 20_000)

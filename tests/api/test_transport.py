@@ -242,6 +242,37 @@ async def test_a_body_that_does_not_arrive_is_408(autojump_clock: trio.testing.M
         assert trio.current_time() - began == 30
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/api/v1/nothing", 404),
+        ("POST", "/api/v1/system/health", 405),
+        ("GET", "/api/v1/agents", 200),
+        ("POST", "/api/v1/auth/generate-token", 501),
+    ],
+)
+async def test_nobody_waits_for_a_body_that_is_not_read(
+    autojump_clock: trio.testing.MockClock, method: str, path: str, status: int
+) -> None:
+    async with memory_world() as world:
+        began = trio.current_time()
+        for extra in ([], [("Content-Length", "1000")]):
+            answer = await world.client.send(method, path, b"{", [JSON, *extra], stall=True)
+            assert (answer.status, answer.answered_at - began) == (status, 0)
+            assert trio.current_time() - began == 1, "the connection is held for long"
+            began = trio.current_time()
+
+
+async def test_a_body_that_is_too_large_is_answered_at_once_and_read_to_its_end_after_that() -> None:
+    async with memory_world() as world:
+        pieces = [b" " * 65_536] * 40
+        answer = await world.client.send("POST", "/api/v1/jobs/item", headers=[JSON], chunks=pieces)
+        assert answer.status == 413
+        declared = [("Content-Length", str(65_536 * 40)), JSON]
+        assert (await world.client.send("POST", "/api/v1/jobs/item", headers=declared, chunks=pieces)).status == 413
+        assert world.client.unread == 0
+
+
 async def test_a_defect_is_500_without_internals(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
