@@ -102,8 +102,6 @@ async def update(call: Call) -> Reply:
     if cron_expr is not None:
         check_expression(cron_expr, call.rooms.identity.timezone, "cron_expr", problems)
     call.refuse(problems)
-    if (command := changes.pop("command", None)) is not None:
-        changes["config"] = {**state.config, "cmd": command}
     answer = await call.ask("job", call.id, UpdateJob(changes=changes))
     position = answer.position
     if cron_expr is not None:

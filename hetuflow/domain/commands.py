@@ -56,7 +56,8 @@ class CreateJob:
 
 @frozen(slots=True, kw_only=True)
 class UpdateJob:
-    """`changes` of: namespace_id, name, description, environment, config, agent_id, status."""
+    """`changes` of: namespace_id, name, description, environment, config, agent_id, status; `command` = `config.cmd` alone,
+    of the config as it then is."""
 
     changes: JSON
 

@@ -95,6 +95,8 @@ def _update(command: UpdateJob, state: JobState, now: datetime) -> Decision:
     _existing(state)
     wanted = dict(command.changes)
     status = wanted.pop("status", None)
+    if (command_name := wanted.pop("command", None)) is not None:
+        wanted["config"] = {**(state.config or {}), "cmd": command_name}
     if wanted.get("config") is not None:
         wanted["config"] = effective(checked(wanted["config"]))
     if wanted.get("agent_id") == "":

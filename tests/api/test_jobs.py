@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 import pytest
 import trio
 
+from hetuflow.actors import ActorSystem
+from hetuflow.domain.decider import Address
 from tests.api.client import Client
 
 ID = "550e8400-e29b-41d4-a716-446655440000"
@@ -113,6 +116,23 @@ async def test_command_is_config_cmd_alone(client: Client) -> None:
     both = await client.put(f"/jobs/item/{job_id}", {"command": "node", "config": {}})
     assert (both.status, list(both.problems)) == (422, ["command"])
     assert (await client.post("/jobs/item", {"name": "x", "command": "node"})).status == 422
+
+
+async def test_command_is_merged_into_the_config_as_it_is_then(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another update that is committed after this one was read is not lost."""
+    job_id = await client.made("/jobs/item", {"name": "x", "config": {"timeout": 5}})
+    ask = ActorSystem.ask
+    waiting = [{"config": {"timeout": 7, "args": ["a"]}}]
+
+    async def overtaken(self: ActorSystem, address: Address, command: object, *more: Any) -> Any:
+        if waiting:
+            assert (await client.put(f"/jobs/item/{job_id}", waiting.pop())).status == 200
+        return await ask(self, address, command, *more)
+
+    monkeypatch.setattr(ActorSystem, "ask", overtaken)
+    assert (await client.put(f"/jobs/item/{job_id}", {"command": "node"})).status == 200
+    config = (await client.get(f"/jobs/item/{job_id}")).json["config"]
+    assert (config["cmd"], config["timeout"], config["args"]) == ("node", 7, ["a"])
 
 
 async def test_update_mask_clears(client: Client) -> None:
