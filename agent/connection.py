@@ -57,7 +57,8 @@ GREET_SECONDS_MAX: Final = 15.0
 """The server paces admissions; it has this long to answer a hello."""
 SEND_SECONDS_MAX: Final = 10.0
 ACK_SECONDS_MIN: Final = 10.0
-"""A heartbeat unanswered for this long, or for the heartbeat interval if that is longer, ends the connection."""
+"""A heartbeat unanswered for this long, or for the heartbeat interval if that is longer, ends the connection; at a quarter of a
+short lease already, so that there is time to dial again."""
 INTERVAL_SECONDS_MIN: Final = 0.05
 """Whatever the server says."""
 INBOX_FRAMES_MAX: Final = 64
@@ -273,7 +274,7 @@ class Link:
 
     @property
     def _ack_seconds(self) -> float:
-        return max(ACK_SECONDS_MIN, self._beat_interval)
+        return min(max(ACK_SECONDS_MIN, self._beat_interval), self._lease_seconds / 4)
 
     def _check_silence(self, now: float) -> None:
         if not self.is_open and self._end is None and now >= self._greet_deadline:

@@ -90,7 +90,8 @@ def agent_schema() -> Schema:
                 low=0.1, high=86_400),
         Setting("agent", "max_concurrent_tasks", Kind.INTEGER, 5, "slots: tasks at once", low=1, high=100_000),
         Setting("agent", "state_dir", Kind.PATH, state_dir, "identity and journal; readable by their owner only"),
-        Setting("agent", "lost_after_seconds", Kind.DURATION, 120.0, "silence after which the agent counts as lost",
+        Setting("agent", "lost_after_seconds", Kind.DURATION, 120.0, "silence after which the agent counts as lost;"
+                " the server allows 5 s to 1 h",
                 low=1, high=86_400),
     )  # fmt: skip
     executor = (

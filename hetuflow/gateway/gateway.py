@@ -236,7 +236,7 @@ class Gateway:
         self._connections[hello.agent_id] = connection
         for occupy in missing_in(hello, self._scheduler.occupants(hello.agent_id)):
             self._scheduler.settle(occupy, settlement(occupy, is_same_life=True))
-        connection.tell(self._welcome(session))
+        connection.tell(self._welcome(session, hello))
         connection.stop_strays(hello.known)
         for stop in self._scheduler.stops(hello.agent_id):
             connection.stop(stop.instance_id, stop.epoch, stop.reason)
@@ -257,12 +257,13 @@ class Gateway:
         await older.dismiss(CloseCode.SUPERSEDED, "another connection of this agent took over")
         await older.ended.wait()
 
-    def _welcome(self, session: str) -> Welcome:
+    def _welcome(self, session: str, hello: Hello) -> Welcome:
+        lease_seconds = self._settings.lease_seconds(hello.lost_after_seconds)
         return Welcome(
             session=session,
             server_id=self._settings.server_id,
-            lease_seconds=self._settings.lease_seconds,
-            heartbeat_interval=self._settings.heartbeat_interval(len(self._connections)),
+            lease_seconds=lease_seconds,
+            heartbeat_interval=self._settings.heartbeat_interval(len(self._connections), lease_seconds),
             check_interval=self._settings.check_seconds,
             server_time=rfc3339(self._clock.now()),
             store_id=self._settings.store_id,

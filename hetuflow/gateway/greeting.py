@@ -118,7 +118,7 @@ class Greeting:
             server_id=self._settings.server_id,
             session=session,
             address=address,
-            lease_seconds=self._settings.lease_seconds,
+            lease_seconds=self._settings.lease_seconds(hello.lost_after_seconds),
         )
 
 

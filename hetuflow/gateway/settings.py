@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 from attrs import frozen
+
+from hetuflow.protocol.messages import LEASE_SECONDS
 
 HEARTBEATS_PER_SECOND_MAX = 200
 """Of all agents together: about 2 % of a core. Beyond it the interval grows with the number of agents."""
 
 HEARTBEATS_PER_LEASE = 4
 """Three may be lost without an agent being declared lost."""
+
+HEARTBEATS_PER_LEASE_MIN = 2
+"""Also when so many are connected that the interval grows."""
 
 
 @frozen(slots=True, kw_only=True)
@@ -17,7 +24,9 @@ class GatewaySettings:
 
     server_id: str
     store_id: str = ""
-    lease_seconds: float = 120.0
+    lease_seconds_min: float = 5.0
+    """Shorter ones would end work for one slow commit."""
+    lease_seconds_max: float = 3600.0
     heartbeat_seconds: float = 30.0
     check_seconds: float = 10.0
     connections_max: int = 1000
@@ -34,7 +43,12 @@ class GatewaySettings:
     output_bytes_max: int = 8 * 1024 * 1024
     """Output of one connection waiting to be stored; its socket is not read beyond it."""
 
-    def heartbeat_interval(self, connections: int) -> float:
-        """Seconds between an agent's heartbeats when so many are connected."""
-        wanted = min(self.heartbeat_seconds, self.lease_seconds / HEARTBEATS_PER_LEASE)
-        return max(wanted, connections / HEARTBEATS_PER_SECOND_MAX)
+    def lease_seconds(self, wanted: float) -> float:
+        """The lease of a session whose agent asks for so many seconds."""
+        asked = LEASE_SECONDS if math.isnan(wanted) else wanted
+        return min(max(asked, self.lease_seconds_min), self.lease_seconds_max)
+
+    def heartbeat_interval(self, connections: int, lease_seconds: float) -> float:
+        """Seconds between the heartbeats of an agent with this lease when so many are connected."""
+        wanted = min(self.heartbeat_seconds, lease_seconds / HEARTBEATS_PER_LEASE)
+        return min(max(wanted, connections / HEARTBEATS_PER_SECOND_MAX), lease_seconds / HEARTBEATS_PER_LEASE_MIN)

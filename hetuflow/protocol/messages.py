@@ -19,6 +19,9 @@ from attrs import Factory, frozen
 
 PROTOCOL_VERSION = 1
 
+LEASE_SECONDS = 120.0
+"""Of an agent that does not say which it wants."""
+
 AGENT_ID_RULE = "1 to 64 of A-Z a-z 0-9 . _ -, and neither . nor .."
 _AGENT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -73,8 +76,8 @@ class Hello(Message):
     protocol: int = PROTOCOL_VERSION
     labels: Mapping[str, str] = Factory(dict)
     metadata: Mapping[str, str] = Factory(dict)
-    lost_after_seconds: float = 120.0
-    """The lease that the agent is configured for; the server's welcome decides."""
+    lost_after_seconds: float = LEASE_SECONDS
+    """The lease that the agent is configured for; the server's welcome says what it gets, which is bounded."""
     last_acked: int = 0
     known: tuple[Known, ...] = ()
     known_complete: bool = True

@@ -123,6 +123,19 @@ async def test_a_server_that_stops_answering_is_left(autojump_clock: MockClock) 
         assert world.dialer.streams[0].closed == (4005, "a heartbeat was not answered within 10 s")
 
 
+async def test_with_a_short_lease_it_is_left_while_there_is_time_to_dial_again(autojump_clock: MockClock) -> None:
+    gateway = Gateway(lease_seconds=6, heartbeat_interval=1.5)
+    async with fake_world(gateway, script=lambda spec: Script(seconds=20)) as world:
+        order = an_order("work")
+        await gateway.send(order)
+        await gateway.until_started(order.instance_id)
+        gateway.acks_heartbeats = False
+        await gateway.until(lambda: len(gateway.hellos) == 2)
+        assert world.dialer.streams[0].closed == (4005, "a heartbeat was not answered within 1.5 s")
+        gateway.acks_heartbeats = True
+        assert (await gateway.until_ended(order.instance_id)).reason is None, "nothing was ended"
+
+
 async def test_a_hello_without_answer_is_given_up(autojump_clock: MockClock) -> None:
     gateway = Gateway()
     async with fake_world(gateway) as world:

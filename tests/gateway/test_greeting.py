@@ -10,9 +10,11 @@ import trio
 from eventstore.memory import MemoryLog
 from hetuflow.domain.commands import CancelTask, RemoveAgent
 from hetuflow.domain.decider import Address
+from hetuflow.gateway.settings import GatewaySettings
 from hetuflow.ports.network import ConnectionLost
 from hetuflow.protocol.errors import CloseCode
-from hetuflow.protocol.messages import Dispatch, Known, Ping, Pong, Refused, Stop
+from hetuflow.protocol.messages import Dispatch, HeartbeatAck, Known, Ping, Pong, Refused, Stop
+from hetuflow.scheduler.reaper import MARGIN_SECONDS
 from tests.gateway.scripted import ScriptedAgent
 from tests.scheduler.harness import Server, a_server, data
 from tests.scheduler.hooks import Outage, Slow
@@ -50,13 +52,55 @@ async def refused(agent: ScriptedAgent) -> Refused:
 
 
 async def test_a_welcome_says_what_the_agent_has_to_know(autojump_clock) -> None:
-    async with a_server(lease_seconds=60, store_id="store-7") as server, trio.open_nursery() as nursery:
-        welcome = await an_agent(server, nursery).connect()
+    async with a_server(store_id="store-7") as server, trio.open_nursery() as nursery:
+        welcome = await an_agent(server, nursery).connect(lost_after_seconds=60.0)
         assert (welcome.server_id, welcome.lease_seconds, welcome.store_id) == ("server-1", 60, "store-7")
         assert welcome.heartbeat_interval == 15
         [connected] = server.events("AgentConnected")
         assert data(connected)["session"] == welcome.session
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "lease", "interval"),
+    [
+        (1.0, 5, 1.25),
+        (20.0, 20, 5),
+        (-1.0, 5, 1.25),
+        (1e9, 3600, 30),
+        (float("inf"), 3600, 30),
+        (float("nan"), 120, 30),
+    ],
+)
+async def test_the_lease_is_the_agents_own_within_bounds(
+    autojump_clock, wanted: float, lease: float, interval: float
+) -> None:
+    async with a_server() as server, trio.open_nursery() as nursery:
+        agent, other = an_agent(server, nursery), an_agent(server, nursery, "agent-2")
+        welcome = await agent.connect(lost_after_seconds=wanted)
+        assert (welcome.lease_seconds, welcome.heartbeat_interval) == (lease, interval)
+        assert data(server.events("AgentConnected")[0])["lease_seconds"] == lease
+        await other.connect()
+        nursery.start_soon(_stays, other)
+        await trio.sleep(lease + MARGIN_SECONDS - 0.1)
+        assert not server.events("AgentLost")
+        await trio.sleep(0.2)
+        assert [data(event)["agent_id"] for event in server.events("AgentLost")] == ["agent-1"]
+        nursery.cancel_scope.cancel()
+
+
+async def _stays(agent: ScriptedAgent) -> None:
+    while True:
+        await agent.heartbeat()
+        await agent.expect(HeartbeatAck)
+        await trio.sleep(30)
+
+
+@pytest.mark.parametrize("connections", [0, 1000, 100_000])
+@pytest.mark.parametrize("lease", [5.0, 120.0, 3600.0])
+def test_two_heartbeats_fit_into_every_lease(connections: int, lease: float) -> None:
+    interval = GatewaySettings(server_id="s").heartbeat_interval(connections, lease)
+    assert 0 < 2 * interval <= lease
 
 
 async def test_a_dispatch_that_never_arrived_is_requeued_without_a_retry(autojump_clock) -> None:
@@ -175,9 +219,9 @@ async def test_a_cancel_while_the_agent_was_away_reaches_it_with_its_welcome(aut
 
 
 async def test_what_the_server_counts_as_ended_is_stopped(autojump_clock) -> None:
-    async with a_server(lease_seconds=30) as server, trio.open_nursery() as nursery:
+    async with a_server() as server, trio.open_nursery() as nursery:
         agent = an_agent(server, nursery)
-        await agent.connect()
+        await agent.connect(lost_after_seconds=30.0)
         order = await a_dispatched_task(server, agent, started=True, max_retries=0)
         await trio.sleep(60)  # lost
         again = an_agent(server, nursery)

@@ -31,7 +31,7 @@ async def a_running_task(server, nursery) -> ScriptedAgent:
 
 
 async def test_a_silent_agent_is_lost_one_lease_after_it_was_last_heard(autojump_clock) -> None:
-    async with a_server(lease_seconds=LEASE) as server, trio.open_nursery() as nursery:
+    async with a_server() as server, trio.open_nursery() as nursery:
         agent = await a_running_task(server, nursery)
         await trio.sleep(50)
         await agent.heartbeat()
@@ -46,7 +46,7 @@ async def test_a_silent_agent_is_lost_one_lease_after_it_was_last_heard(autojump
 
 
 async def test_heartbeats_keep_the_lease(autojump_clock) -> None:
-    async with a_server(lease_seconds=LEASE) as server, trio.open_nursery() as nursery:
+    async with a_server() as server, trio.open_nursery() as nursery:
         agent = await a_running_task(server, nursery)
         for n in range(10):
             await trio.sleep(LEASE - 1)
@@ -56,7 +56,7 @@ async def test_heartbeats_keep_the_lease(autojump_clock) -> None:
 
 
 async def test_a_dropped_connection_is_no_reason(autojump_clock) -> None:
-    async with a_server(lease_seconds=LEASE) as server, trio.open_nursery() as nursery:
+    async with a_server() as server, trio.open_nursery() as nursery:
         agent = await a_running_task(server, nursery)
         await agent.drop()
         await trio.sleep(LEASE)
@@ -68,7 +68,7 @@ async def test_a_dropped_connection_is_no_reason(autojump_clock) -> None:
 
 
 async def test_a_wall_clock_that_steps_is_no_reason(autojump_clock) -> None:
-    async with a_server(lease_seconds=LEASE) as server, trio.open_nursery() as nursery:
+    async with a_server() as server, trio.open_nursery() as nursery:
         await a_running_task(server, nursery)
         server.clock.step(10 * LEASE)
         await trio.sleep(LEASE - 1)
@@ -78,11 +78,11 @@ async def test_a_wall_clock_that_steps_is_no_reason(autojump_clock) -> None:
 
 async def test_a_restarted_server_waits_one_full_lease(autojump_clock) -> None:
     log, clock = MemoryLog(), TrioClock()
-    async with a_server(log=log, clock=clock, lease_seconds=LEASE) as server, trio.open_nursery() as nursery:
+    async with a_server(log=log, clock=clock) as server, trio.open_nursery() as nursery:
         await a_running_task(server, nursery)
         nursery.cancel_scope.cancel()
     await trio.sleep(10 * LEASE)
-    async with a_server(log=log, clock=clock, seed=2, lease_seconds=LEASE) as server:
+    async with a_server(log=log, clock=clock, seed=2) as server:
         begun = trio.current_time()
         await trio.sleep(LEASE + MARGIN_SECONDS - 0.5)
         assert not server.events("AgentLost")
@@ -106,7 +106,7 @@ async def test_a_crash_between_the_loss_of_the_agent_and_of_its_instances_is_mad
 
 
 async def test_the_loss_waits_for_the_store(autojump_clock) -> None:
-    async with a_server(lease_seconds=LEASE) as server, trio.open_nursery() as nursery:
+    async with a_server() as server, trio.open_nursery() as nursery:
         await a_running_task(server, nursery)
         server.store.hooks = Outage(trio.current_time() + 3 * LEASE)
         await trio.sleep(4 * LEASE)
@@ -116,7 +116,7 @@ async def test_the_loss_waits_for_the_store(autojump_clock) -> None:
 
 
 async def test_an_agent_lost_on_an_open_connection_is_sent_away_and_may_come_again(autojump_clock) -> None:
-    async with a_server(lease_seconds=LEASE) as server, trio.open_nursery() as nursery:
+    async with a_server() as server, trio.open_nursery() as nursery:
         agent = await a_running_task(server, nursery)
         await trio.sleep(LEASE + MARGIN_SECONDS + 1)
         assert agent.stream.other.closed is not None

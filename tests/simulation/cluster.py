@@ -127,7 +127,6 @@ class Server:
             address=ADDRESS,
             gateway=GatewaySettings(
                 server_id=SERVER,
-                lease_seconds=LEASE_SECONDS,
                 heartbeat_seconds=HEARTBEAT_SECONDS,
                 check_seconds=CHECK_SECONDS,
             ),
