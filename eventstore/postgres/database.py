@@ -29,6 +29,11 @@ class Database(Protocol):
     PostgreSQL refuses.
     """
 
+    @property
+    def connections(self) -> int:
+        """Pooled connections that are open now."""
+        ...
+
     async def fetch(self, sql: str, *args: Any, timeout_seconds: float = 10.0) -> Sequence[Any]:
         """Rows of one statement on a pooled connection (server-side statement_timeout)."""
         ...

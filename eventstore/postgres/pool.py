@@ -51,6 +51,11 @@ class Pool:
     def __repr__(self) -> str:
         return f"<Pool {len(self._busy)} busy, {len(self._idle)} idle of {self._settings.pool_size}>"
 
+    @property
+    def connections(self) -> int:
+        """How many are open now, in use or idle. May be asked in any thread: both lists are copied in one step."""
+        return len(tuple(self._busy)) + sum(not pooled.connection.is_closed() for pooled in tuple(self._idle))
+
     async def use(self, work: Callable[[Any], Awaitable[T]], seconds: float, *, local: bool = False) -> T:
         """Run `work(asyncpg connection)` with that statement timeout.
 
@@ -123,6 +128,10 @@ class PooledDatabase:
     def __init__(self, bridge: Bridge, url: str, settings: PostgresSettings) -> None:
         self._bridge, self._settings = bridge, settings
         self.pool = Pool(url, settings)
+
+    @property
+    def connections(self) -> int:
+        return self.pool.connections
 
     async def fetch(self, sql: str, *args: Any, timeout_seconds: float = 10.0) -> Sequence[Any]:
         rows: Sequence[Any] = await self._bridge.call(

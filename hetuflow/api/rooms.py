@@ -60,6 +60,10 @@ class Rows(Protocol):
         """Streams of the log whose id begins so (ASCII), with their versions."""
         ...
 
+    def connections(self) -> int:
+        """Connections to the database that are open now."""
+        ...
+
     def stall(self) -> str | None:
         """What a table cannot get past; None while all follow the log."""
         ...

@@ -49,6 +49,9 @@ class ProjectionRows:
         rows = await self.database.fetch(_STREAMS, prefix, prefix + "\x7f")
         return {row["stream_id"]: row["version"] for row in rows}
 
+    def connections(self) -> int:
+        return self.database.connections
+
     def stall(self) -> str | None:
         stalled = (each for each in (self.status() if self.status is not None else ()) if each.error is not None)
         return next((f"{each.name}: {each.error}" for each in stalled), None)

@@ -92,7 +92,7 @@ async def health(call: Call) -> Reply:
             "timestamp": _epoch_ms(call.rooms.clock.now()),
             "version": identity.version,
             "uptime": _uptime(call),
-            "db_conn_size": identity.pool_size,
+            "db_conn_size": call.rooms.rows.connections(),
             "agent_size": agents["online"],
             "database": {"status": "connected" if connected else "disconnected", "pool_size": identity.pool_size},
             "agents": dict(agents),

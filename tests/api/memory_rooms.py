@@ -79,6 +79,9 @@ class FoldedRows:
         events = await self._store.read_all(limit=1_000_000)
         return {event.stream_id: event.version for event in events if event.stream_id.startswith(prefix)}
 
+    def connections(self) -> int:
+        return 0
+
     def stall(self) -> str | None:
         return None
 

@@ -16,10 +16,10 @@ from tests.api.memory_rooms import World
 
 
 @asynccontextmanager
-async def postgres_world(url: str, state_dir: Path) -> AsyncIterator[World]:
+async def postgres_world(url: str, state_dir: Path, pool_size: int = 4) -> AsyncIterator[World]:
     flags = {
         "database.url": url,
-        "database.pool_size": 4,
+        "database.pool_size": pool_size,
         "server.http_port": 0,
         "server.websocket_port": 0,
         "server.id": "server-1",

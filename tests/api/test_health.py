@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import trio
 
 from eventstore.errors import StoreUnavailable
 from tests.api.memory_rooms import memory_world
+from tests.api.postgres_rooms import postgres_world
 
 
 async def test_a_store_that_is_away_is_unhealthy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,6 +39,25 @@ async def test_a_store_that_hangs_is_unhealthy_in_time(
         assert trio.current_time() - began < 2
         assert (answer.status, answer.json["checks"]["database"]["status"]) == (200, "failed")
         monkeypatch.undo()
+
+
+@pytest.mark.postgres
+async def test_connections_are_those_that_are_open(fresh_database: str, tmp_path: Path) -> None:
+    """Not those that are configured: of a pool that is hardly used, as many as PostgreSQL knows of."""
+    query = (
+        "select count(*) from pg_stat_activity"
+        " where application_name = 'hetuflow pool' and datname = current_database()"
+    )
+    async with postgres_world(fresh_database, tmp_path, pool_size=100) as world:
+        database = world.store.database  # type: ignore[attr-defined]
+        for _ in range(100):  # the server works meanwhile: one may be opened between the two questions
+            shown = (await world.client.get("/system/health")).json
+            [(known,)] = await database.fetch(query)
+            assert 1 <= shown["db_conn_size"] < shown["database"]["pool_size"] == 100
+            if shown["db_conn_size"] == known:
+                break
+        else:
+            pytest.fail(f"{shown['db_conn_size']} connections are said to be open, {known} are")
 
 
 async def test_a_stalled_projection_is_unhealthy(monkeypatch: pytest.MonkeyPatch) -> None:
