@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 import httpx
@@ -35,7 +36,13 @@ class Client:
 
     def __init__(self, server: str) -> None:
         self.server = server.rstrip("/")
-        self._http = httpx.Client(base_url=self.server, timeout=REQUEST_SECONDS_MAX, follow_redirects=False)
+        # A proxy that a company sets for the internet does not know this machine's loopback.
+        self._http = httpx.Client(
+            base_url=self.server,
+            timeout=REQUEST_SECONDS_MAX,
+            follow_redirects=False,
+            trust_env=not is_loopback(self.server),
+        )
 
     def close(self) -> None:
         self._http.close()
@@ -88,6 +95,11 @@ class Client:
                 "start one with `hetuflow dev`, or name another with --server or HETUFLOW_SERVER"
             ) from exc
         return _value(answer, self.server)
+
+
+def is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    return host == "localhost" or host == "::1" or host.startswith("127.")
 
 
 @contextmanager

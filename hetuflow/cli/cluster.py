@@ -6,7 +6,9 @@ them in order: agents, server, PostgreSQL. Each child's output goes to a file in
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -54,26 +56,40 @@ class Child:
     """One process, watched until it ends."""
 
     name: str
-    process: trio.Process
+    process: subprocess.Popen[bytes]
     log: Path | None
     stopping: bool = False
     ended: trio.Event = field(factory=trio.Event)
 
     async def watch(self, report: Callable[[Child], None]) -> None:
-        await self.process.wait()
+        await _wait(self.process)
         self.ended.set()
         if not self.stopping:
             report(self)
 
     async def stop(self) -> None:
         self.stopping = True
-        if self.process.returncode is None:
+        if self.process.poll() is None:
             self.process.terminate()
         with trio.move_on_after(STOP_SECONDS) as deadline:
-            await self.process.wait()
+            await _wait(self.process)  # itself: `watch` may have been cancelled
         if deadline.cancelled_caught:
             self.process.kill()
-            await self.process.wait()
+            await _wait(self.process)
+
+
+async def _wait(process: subprocess.Popen[bytes]) -> None:
+    if not hasattr(os, "pidfd_open"):
+        await trio.to_thread.run_sync(process.wait, abandon_on_cancel=True)
+        return
+    if process.poll() is not None:
+        return
+    pidfd = os.pidfd_open(process.pid)
+    try:
+        await trio.lowlevel.wait_readable(pidfd)
+    finally:
+        os.close(pidfd)
+    process.wait()
 
 
 @define
@@ -106,8 +122,7 @@ async def open_cluster(layout: Layout, *, environ: Mapping[str, str] | None = No
     """
     from hetuflow.embedded.postgres import open_embedded_postgres
 
-    layout.log("x").parent.mkdir(parents=True, exist_ok=True)
-    os.chmod(layout.data_dir, 0o755)
+    _make_data_dir(layout)
     async with open_embedded_postgres(layout.data_dir / "postgres", port=layout.database_port) as postgres:
         cluster = Cluster(layout, postgres.url)
         async with trio.open_nursery() as nursery:
@@ -122,10 +137,19 @@ async def open_cluster(layout: Layout, *, environ: Mapping[str, str] | None = No
                 nursery.cancel_scope.cancel()
 
 
+def _make_data_dir(layout: Layout) -> None:
+    """Raises `ClusterError` when it cannot be written. What is there already keeps its mode."""
+    try:
+        layout.data_dir.mkdir(parents=True, exist_ok=True)
+        layout.log("x").parent.mkdir(mode=0o700, exist_ok=True)
+    except OSError as exc:
+        raise ClusterError(f"cannot use {layout.data_dir}: {exc.strerror}; choose another --data-dir") from exc
+
+
 async def start_server(cluster: Cluster, nursery: trio.Nursery, environ: Mapping[str, str] | None = None) -> Child:
     """Start the server and wait until it answers."""
     layout = cluster.layout
-    child = await _spawn(
+    child = _spawn(
         cluster,
         nursery,
         "server",
@@ -145,7 +169,7 @@ async def start_agent(
 ) -> Child:
     """Start one agent, `agent-01` and so on."""
     layout, name = cluster.layout, f"agent-{number:02}"
-    return await _spawn(
+    return _spawn(
         cluster,
         nursery,
         name,
@@ -168,7 +192,7 @@ async def stop_children(cluster: Cluster) -> None:
         await cluster.children["server"].stop()
 
 
-async def _spawn(
+def _spawn(
     cluster: Cluster, nursery: trio.Nursery, name: str, arguments: list[str], environ: Mapping[str, str] | None
 ) -> Child:
     log = None if cluster.layout.logs_to_terminal else cluster.layout.log(name)
@@ -178,13 +202,14 @@ async def _spawn(
         else os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     )
     try:
-        process = await trio.lowlevel.open_process(
+        process = subprocess.Popen(
             [sys.executable, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             start_new_session=True,
             env=dict(os.environ if environ is None else environ),
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
         )
     finally:
         if log is not None:
@@ -194,9 +219,21 @@ async def _spawn(
     return child
 
 
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
+
+
+def _end_with_parent() -> None:
+    """In the child: SIGTERM when the thread that started it, our main thread, is gone, be it by `kill -9`.
+
+    So the children are started by the main thread itself, not in trio's worker threads, which end when idle.
+    """
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 async def _until_healthy(cluster: Cluster, child: Child) -> None:
     with trio.move_on_after(READY_SECONDS):
-        async with httpx.AsyncClient(base_url=cluster.http_url, timeout=2.5) as http:
+        async with httpx.AsyncClient(base_url=cluster.http_url, timeout=2.5, trust_env=False) as http:
             while not child.ended.is_set():
                 try:
                     if (await http.get("/api/v1/system/health")).status_code == 200:

@@ -18,6 +18,7 @@ import trio
 from hetuflow.cli import events, render, tasks
 from hetuflow.cli.client import Client, open_client
 from hetuflow.cli.cluster import ClusterError, Layout, free_port, open_cluster
+from hetuflow.cli.dev import stop_on_signal
 from hetuflow.cli.unwrap import lone
 from hetuflow.domain.enums import TaskStatus
 
@@ -48,6 +49,19 @@ def main() -> None:
 async def _main(layout: Layout) -> None:
     began = trio.current_time()
     _say("starting PostgreSQL, a server and an agent ...")
+    running = trio.CancelScope()
+    async with trio.open_nursery() as signals:
+        await signals.start(stop_on_signal, running)
+        with running:
+            await _tell(layout, began)
+        signals.cancel_scope.cancel()
+    if running.cancelled_caught:
+        raise KeyboardInterrupt
+    _say("everything is stopped; the data stay")
+    click.echo(_what_next(layout))
+
+
+async def _tell(layout: Layout, began: float) -> None:
     async with open_cluster(layout) as cluster, trio.open_nursery() as nursery:
         nursery.start_soon(_fail_with, cluster.failed, lambda: cluster.failure)
         _say(f"everything runs after {trio.current_time() - began:.1f} s: REST API on {layout.http_url}")
@@ -59,8 +73,6 @@ async def _main(layout: Layout) -> None:
                 raise DemoFailed(f"not done within {DEADLINE_SECONDS:.0f} s: {story.missing()}")
             story.epilogue()
         nursery.cancel_scope.cancel()
-    _say("everything is stopped; the data stay")
-    click.echo(_what_next(layout))
 
 
 async def _fail_with(failed: trio.Event, why: Callable[[], str]) -> None:

@@ -36,10 +36,7 @@ def run(
     try:
         with lone(ClusterError, StartError, OSError):
             return trio.run(_main, layout)
-    except ClusterError as exc:
-        click.echo(f"Error: {exc}", err=True)
-        return 1
-    except (StartError, OSError) as exc:
+    except (ClusterError, StartError, OSError) as exc:
         click.echo(f"Error: {exc}", err=True)
         return 2
 
@@ -53,7 +50,7 @@ def default_data_dir() -> Path:
 async def _main(layout: Layout) -> int:
     running = trio.CancelScope()
     async with trio.open_nursery() as nursery:
-        await nursery.start(_stop_on_signal, running)
+        await nursery.start(stop_on_signal, running)
         click.echo(f"starting PostgreSQL, server and {layout.agents} agent(s) in {layout.data_dir} ...", err=True)
         with running:
             async with open_cluster(layout) as cluster:
@@ -65,8 +62,8 @@ async def _main(layout: Layout) -> int:
     return 0
 
 
-async def _stop_on_signal(running: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+async def stop_on_signal(running: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
         task_status.started()
         async for number in signals:
             if running.cancel_called:

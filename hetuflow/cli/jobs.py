@@ -37,6 +37,8 @@ def create(client: Client, name: str, argv: tuple[str, ...], json_: bool, **give
     Example:
       hetuflow job create nightly-backup --timeout 7200 -- bash -c 'pg_dump app | gzip > /backup/app.gz'
     """
+    if argv[0].startswith("-"):
+        raise click.UsageError(f"no such option {argv[0]!r}; write -- before the program if that is its name")
     config: dict[str, Any] = {
         "cmd": argv[0],
         "args": list(argv[1:]),

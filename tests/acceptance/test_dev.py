@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from hetuflow.cli.cluster import free_port
@@ -49,6 +51,28 @@ def test_ctrl_c_stops_cleanly_and_the_data_are_there_at_the_next_start(tmp_path:
         assert dev.stop() == 0
         assert "Traceback" not in dev.log.read_text()
     with running_dev(data) as dev:
+        assert httpx.get(f"{dev.url}/api/v1/jobs/item/{created['id']}").json()["name"] == "kept"
+
+
+def test_a_closed_terminal_stops_everything(tmp_path: Path) -> None:
+    with running_dev(tmp_path / "data") as dev:
+        dev.process.send_signal(signal.SIGHUP)
+        assert dev.process.wait(60) == 0
+        with pytest.raises(httpx.TransportError):
+            httpx.get(dev.url)
+
+
+def test_kill_9_leaves_no_server_and_the_next_start_goes_on(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with running_dev(data) as dev:
+        created = httpx.post(f"{dev.url}/api/v1/jobs/item", json={"name": "kept"}).json()
+        children = psutil.Process(dev.process.pid).children()
+        ours = [child for child in children if "hetuflow" in " ".join(child.cmdline()) or "agent" in child.cmdline()]
+        assert len(ours) == 2
+        dev.process.kill()
+        dev.process.wait()
+        assert not psutil.wait_procs(ours, timeout=30)[1]
+    with running_dev(data, same_database=True) as dev:
         assert httpx.get(f"{dev.url}/api/v1/jobs/item/{created['id']}").json()["name"] == "kept"
 
 

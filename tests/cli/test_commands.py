@@ -143,6 +143,16 @@ def test_projections_are_listed_and_rebuilt(dev: Dev, hetuflow: Shell) -> None:
     assert hetuflow.json("task", "list", "-n", "1000") == before
 
 
+def test_a_misspelt_option_is_not_taken_for_the_program(hetuflow: Shell) -> None:
+    wrong = hetuflow.run("job", "create", "x", "--timeot", "5", "true")
+    assert wrong.returncode == 2 and "--timeot" in wrong.stderr
+
+
+def test_a_proxy_for_the_internet_is_not_asked_for_loopback(hetuflow: Shell) -> None:
+    done = hetuflow.run("job", "list", http_proxy="http://127.0.0.1:1", HTTP_PROXY="http://127.0.0.1:1")
+    assert done.returncode == 0, done.stderr
+
+
 def test_no_server_is_exit_status_3() -> None:
     done = Shell("http://127.0.0.1:1").run("job", "list")
     assert done.returncode == 3 and "hetuflow dev" in done.stderr and len(done.stderr.splitlines()) == 1

@@ -40,8 +40,13 @@ class Dev:
 
 
 @contextmanager
-def running_dev(data_dir: Path, *arguments: str) -> Iterator[Dev]:
-    """Start it, wait until the server is healthy and its agents are online, stop it at the end."""
+def running_dev(data_dir: Path, *arguments: str, same_database: bool = False) -> Iterator[Dev]:
+    """Start it, wait until the server is healthy and its agents are online, stop it at the end.
+
+    `same_database`: PostgreSQL may still run from before, on its port of then.
+    """
+    if not same_database:
+        arguments = ("--database-port", str(free_port()), *arguments)
     http_port, websocket_port = free_port(), free_port()
     log = data_dir.parent / f"{data_dir.name}.log"
     with log.open("wb") as output:
@@ -49,7 +54,7 @@ def running_dev(data_dir: Path, *arguments: str) -> Iterator[Dev]:
             [
                 *(sys.executable, "-m", "hetuflow.cli.main", "dev", "--data-dir", str(data_dir)),
                 *("--http-port", str(http_port), "--websocket-port", str(websocket_port)),
-                *("--database-port", str(free_port()), *arguments),
+                *arguments,
             ],
             stdout=output,
             stderr=output,
