@@ -25,7 +25,6 @@ from hetuflow.api.shapes import Given
 from hetuflow.domain.commands import CancelTask, DeleteTask, RetryTask, UpdateTask
 from hetuflow.domain.decider import Address
 from hetuflow.domain.enums import ScheduleKind, ScheduleStatus, TaskStatus
-from hetuflow.domain.rejection import Rejected
 
 
 async def page(call: Call) -> Reply:
@@ -144,14 +143,7 @@ def _refuse_transition(current: int, wanted: int) -> None:
 
 
 async def delete(call: Call) -> Reply:
-    try:
-        answer = await call.ask("task", call.id, DeleteTask(cascade="cascade" in call.query))
-    except Rejected as refused:
-        if refused.code == "has_open_instances":
-            message = "the task has not ended; ?cascade=cancel cancels it first"
-            raise conflict("has_open_tasks", message, count=1) from refused
-        raise
-    return call.written(answer.position)
+    return call.written((await call.ask("task", call.id, DeleteTask(cascade="cascade" in call.query))).position)
 
 
 async def retry(call: Call) -> Reply:
