@@ -17,6 +17,8 @@ from hetuflow.api.problems import Problems
 
 LIST_MAX = 5000
 ALTERNATIVES_MAX = 20
+CONDITIONS_MAX = 1000
+"""In all alternatives together: each binds a parameter or two, and a statement has at most 32767."""
 LIMIT_MAX = 5000
 LIMIT_DEFAULT = 20
 OFFSET_MAX = 2**53 - 1
@@ -118,6 +120,9 @@ class Collection:
                 page = value if isinstance(value, dict) else {}
             else:
                 problems.unknown(name, name, ("filter", "page"))
+        count = sum(map(len, alternatives))
+        if count > CONDITIONS_MAX:
+            problems.add("filter", f"must have at most {CONDITIONS_MAX} conditions in all, has {count}")
         return self._page(page, alternatives, problems)
 
     def _filter(self, value: Any, problems: Problems) -> Sequence[Sequence[Comparison]]:

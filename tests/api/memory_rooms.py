@@ -51,8 +51,9 @@ class FoldedRows:
 
     async def page(self, collection: str, request: PageRequest) -> RowPage:
         rows = await self._rows(collection)
-        for alternative in request.alternatives:
-            rows = [row for row in rows if all(_holds(row, each) for each in alternative)]
+        if request.alternatives:
+            any_of = request.alternatives
+            rows = [row for row in rows if any(all(_holds(row, each) for each in one) for one in any_of)]
         rows.sort(key=lambda row: (row["created_at"], str(row["id"])), reverse=True)
         if request.after is not None:
             if not request.after.isdigit():
@@ -89,7 +90,10 @@ class FoldedRows:
 def _holds(row: Row, comparison: Comparison) -> bool:
     if comparison.field.name == "enabled":
         return (row["status"] == 100) == comparison.value
-    return OPERATORS[comparison.operator](row[comparison.field.name], comparison.value)
+    value = row[comparison.field.name]
+    for name in comparison.path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return bool(OPERATORS[comparison.operator](value, comparison.value))
 
 
 @frozen(slots=True)

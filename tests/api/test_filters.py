@@ -13,6 +13,7 @@ from hetuflow.api.filters import Collection, PageRequest
 from hetuflow.api.operators import OPERATORS, FieldType, canonical
 from hetuflow.api.problems import Problems
 from projections import queries, query_fields, query_operators
+from tests.api.client import Client
 
 Problem = tuple[str, int, str | None]
 
@@ -126,6 +127,22 @@ def test_mistakes_in_a_filter_are_named(filter_: Any, problem: Problem) -> None:
 )
 def test_mistakes_in_a_page_are_named(page: Any, problem: Problem) -> None:
     assert parse(JOBS, {"page": page})[1] == [problem]
+
+
+async def test_a_filter_has_a_bounded_number_of_conditions_and_all_of_them_can_be_asked(client: Client) -> None:
+    job_id = await client.made("/jobs/item", {"name": "x", "config": {"owner": "me"}})
+    some = {"config.owner": {"$eq": "me"}, **{f"config.free{n}": {"$eq": n} for n in range(499)}}
+    full = [
+        {"id": {"$eq": job_id}},
+        {**some, "name": {"$eq": "x"}},
+        {f"config.free{n}": {"$eq": n} for n in range(498)},
+    ]
+    answer = await client.post("/jobs/page", {"filter": full})
+    assert (answer.status, [job["id"] for job in answer.json["result"]]) == (200, [job_id])
+    full[2]["config.one_more"] = {"$eq": 1}
+    for filter_ in (full, {f"config.free{n}": {"$eq": n} for n in range(40_000)}):
+        answer = await client.post("/jobs/page", {"filter": filter_})
+        assert (answer.status, list(answer.problems)) == (422, ["filter"])
 
 
 def test_offset_wins_over_page_and_page_size_is_limit() -> None:
