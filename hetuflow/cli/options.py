@@ -14,11 +14,30 @@ from hetuflow.cli.client import DEFAULT_SERVER, Client, open_client
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+SERVER_PACKAGES = frozenset({"asyncpg", "quart", "quart_trio", "hypercorn", "msgspec", "msgpack", "trio_websocket"})
+
+
+class NotInstalled(click.ClickException):
+    """A part of hetuflow is not installed on this machine. Exit status 2."""
+
+    exit_code = 2
+
+
 class Group(click.Group):
     """A group that lists its commands in the order they were added and suggests the nearest for an unknown one."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as exc:
+            if exc.name is None or exc.name.partition(".")[0] not in SERVER_PACKAGES:
+                raise
+            raise NotInstalled(
+                f"this needs the server's packages ({exc.name} is missing): run `pip install 'hetuflow[server]'`"
+            ) from exc
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from tests.cli.conftest import Shell
 from tests.support.dev import Dev
+
+ROOT = Path(__file__).parents[2]
 
 
 def until(condition: Any, seconds: float = 30) -> Any:
@@ -151,6 +154,14 @@ def test_a_misspelt_option_is_not_taken_for_the_program(hetuflow: Shell) -> None
 def test_a_proxy_for_the_internet_is_not_asked_for_loopback(hetuflow: Shell) -> None:
     done = hetuflow.run("job", "list", http_proxy="http://127.0.0.1:1", HTTP_PROXY="http://127.0.0.1:1")
     assert done.returncode == 0, done.stderr
+
+
+def test_a_missing_extra_is_named(tmp_path: Path) -> None:
+    (tmp_path / "asyncpg.py").write_text("raise ModuleNotFoundError(name='asyncpg')")
+    done = Shell("http://127.0.0.1:1").run(
+        *("migrate", "--database-url", "postgresql://x@127.0.0.1/y"), PYTHONPATH=f"{tmp_path}:{ROOT}"
+    )
+    assert done.returncode == 2 and "hetuflow[server]" in done.stderr and "Traceback" not in done.stderr, done.stderr
 
 
 def test_no_server_is_exit_status_3() -> None:
