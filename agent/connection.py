@@ -76,12 +76,13 @@ class Work:
         self,
         profile: Profile,
         incarnation: int,
+        life: str,
         executor: Executor,
         reports: Reports,
         shipping: Shipping,
         gauges: Gauges,
     ) -> None:
-        self.profile, self.incarnation = profile, incarnation
+        self.profile, self.incarnation, self.life = profile, incarnation, life
         self.executor, self.reports, self.shipping, self.gauges = executor, reports, shipping, gauges
         self.lease: Lease = NO_LEASE
         self.lease_changed = Wakeup()
@@ -116,7 +117,10 @@ class Connection:
             problem = await self._connect_once()
             failures = 0 if trio.current_time() - began >= STEADY_SECONDS else failures
             delay = self._random.uniform(0, min(BACKOFF_SECONDS_MAX, BACKOFF_SECONDS_FIRST * 2 ** min(failures, 20)))
-            log.warning("no connection to the server", problem=problem, retry_seconds=round(delay, 3))
+            if self._link is not None and self._link.refusal is not None:
+                log.error("the server refuses this agent", reason=self._link.refusal, retry_seconds=round(delay, 3))
+            else:
+                log.warning("no connection to the server", problem=problem, retry_seconds=round(delay, 3))
             failures += 1
             await trio.sleep(delay)
 
@@ -135,6 +139,7 @@ class Connection:
 
     async def _connect_once(self) -> str:
         """One connection, from dial to loss; why there is none any more."""
+        self._link = None
         try:
             with trio.fail_after(DIAL_SECONDS_MAX):
                 stream = await self._dialer.dial(self._work.profile.gateway_url)
@@ -170,6 +175,8 @@ class Link:
         self._replies: list[Message] = []
         self._acked: list[int] = []
         self._end: str | None = None
+        self.refusal: str | None = None
+        """What the server said when it wanted this agent not, or no longer."""
         self._lease_seconds = 0.0
         self._beats: dict[int, float] = {}
         """Sequence of a heartbeat -> when it was sent: those not acknowledged yet."""
@@ -234,6 +241,7 @@ class Link:
             name=profile.name,
             boot_id=profile.boot_id,
             incarnation=self._work.incarnation,
+            life=self._work.life,
             version=profile.version,
             host=profile.host,
             slots=profile.slots,
@@ -328,6 +336,7 @@ class Link:
         log.info("connected", server=message.server_id, session=message.session, peer=self._stream.peer)
 
     def _refused(self, message: Refused) -> None:
+        self.refusal = message.reason
         self._end = f"refused by the server ({message.code}: {message.reason})"
 
     def _beat_acked(self, message: HeartbeatAck) -> None:

@@ -93,7 +93,7 @@ class Agent:
         self.executor = Executor(self._workplace(), reports, shipping, ready)
         await end_leftovers(journal, ports.leftovers)
         lost = report_lost(journal, reports, spools, shipments, ports.clock)
-        work = Work(profile, self.incarnation, self.executor, reports, shipping, ports.gauges)
+        work = Work(profile, self.incarnation, ports.ids.token(), self.executor, reports, shipping, ports.gauges)
         self.connection = Connection(work, ports.dialer, ports.random, ready)
         try:
             async with trio.open_nursery() as nursery:

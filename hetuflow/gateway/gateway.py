@@ -19,7 +19,7 @@ from hetuflow.domain.decider import Address, DispatchOrder
 from hetuflow.domain.environment import rfc3339
 from hetuflow.domain.rejection import Rejected
 from hetuflow.gateway.connection import LOST, Connection
-from hetuflow.gateway.greeting import Greeting, Unwelcome, check, missing_in, settlement
+from hetuflow.gateway.greeting import Greeting, Unwelcome, check, missing_in, session_name, settlement, started_later
 from hetuflow.gateway.hooks import SchedulerHooks
 from hetuflow.gateway.output import OutputSink
 from hetuflow.gateway.settings import GatewaySettings
@@ -217,7 +217,7 @@ class Gateway:
 
     async def _admit(self, hello: Hello, stream: MessageStream, protocol: Session) -> Connection:
         """Greet, and in one step without an await at the end: reconcile what remains, welcome, open for work."""
-        session = self._ids.token()
+        session = session_name(hello.life, self._ids.token())
         async with self._admissions:
             await self._end_older(hello)
             await self._greeting.greet(hello, session, stream.peer)
@@ -235,7 +235,7 @@ class Gateway:
         )
         self._connections[hello.agent_id] = connection
         for occupy in missing_in(hello, self._scheduler.occupants(hello.agent_id)):
-            self._scheduler.settle(occupy, settlement(occupy, is_same_life=True))
+            self._scheduler.settle(occupy, settlement(occupy, same_life=True))
         connection.tell(self._welcome(session, hello))
         connection.stop_strays(hello.known)
         for stop in self._scheduler.stops(hello.agent_id):
@@ -251,7 +251,7 @@ class Gateway:
         if older is None:
             return
         if hello.incarnation < older.incarnation:
-            raise Unwelcome(CloseCode.SUPERSEDED, "the agent has been started again since")
+            raise started_later(hello, older.incarnation)
         if hello.incarnation == older.incarnation and await older.answers_ping(self._ids.token()):
             raise Unwelcome(CloseCode.REFUSED, "the agent has a connection that is alive: is its identity used twice?")
         await older.dismiss(CloseCode.SUPERSEDED, "another connection of this agent took over")

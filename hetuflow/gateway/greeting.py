@@ -5,7 +5,8 @@ Order is the point, for a crash may come between any two steps and the next hell
 1. An older session of the agent is ended, here and in the log, so that nothing new is committed for it. One that still
    answers wins over a second connection of the same incarnation.
 2. Instances that the log gives to the agent and the hello lacks are settled: the same incarnation never started them
-   (requeued), an earlier one did perhaps (lost). The log still holds the *previous* incarnation then, whatever crashes.
+   (requeued), an earlier one did perhaps (lost). The log still holds the *previous* incarnation then, whatever crashes,
+   and in its session's name the life: an equal incarnation of another life is an earlier start too.
 3. `AgentConnected` records incarnation and session.
 4. In one step without an await: what was committed for the old session meanwhile is requeued (nobody was sent it), the
    welcome and everything that the agent should end goes out, and the session is opened for work.
@@ -45,6 +46,30 @@ class Unwelcome(Exception):
         super().__init__(reason)
 
 
+def session_name(life: str, token: str) -> str:
+    """The name of a session tells which life of the agent it belongs to, so that the log knows it too."""
+    return f"{life}.{token}" if life else token
+
+
+def is_same_life(hello: Hello, incarnation: int, session: str | None) -> bool:
+    """Whether the start of the agent that says this hello is the one that had this incarnation and session.
+
+    What is not told on either side (an older agent, an older log) does not tell two lives apart.
+    """
+    life = (session or "").rpartition(".")[0]
+    return hello.incarnation == incarnation and (not life or not hello.life or life == hello.life)
+
+
+def started_later(hello: Hello, incarnation: int) -> Unwelcome:
+    """The refusal of an incarnation that is over: either this agent is, or its count began anew."""
+    return Unwelcome(
+        CloseCode.SUPERSEDED,
+        f"agent {hello.agent_id} is known from start number {incarnation}, and this is its start number"
+        f" {hello.incarnation}: either a later one runs, or its state directory was lost; in that case delete the agent"
+        f" (DELETE /api/v1/agents/{hello.agent_id}), and it is let in as a new one",
+    )
+
+
 def check(hello: Hello, agent_id: str) -> None:
     """Raises `Unwelcome` for a hello that does not fit its connection."""
     if hello.protocol != PROTOCOL_VERSION:
@@ -58,6 +83,8 @@ def check(hello: Hello, agent_id: str) -> None:
         raise Unwelcome(CloseCode.REFUSED, "the hello names another agent than the connection's address")
     if hello.incarnation < 1 or hello.slots < 0:
         raise Unwelcome(CloseCode.REFUSED, "incarnation must be at least 1, slots at least 0")
+    if hello.life and not is_agent_id(hello.life):
+        raise Unwelcome(CloseCode.REFUSED, f"life must be empty, or {AGENT_ID_RULE}")
 
 
 class Greeting:
@@ -75,18 +102,18 @@ class Greeting:
         agent = Address("agent", hello.agent_id)
         state: AgentState = (await self._system.read(agent)).state
         if hello.incarnation < state.incarnation:
-            raise Unwelcome(CloseCode.SUPERSEDED, "the agent has been started again since")
+            raise started_later(hello, state.incarnation)
         self._scheduler.heard_from(hello.agent_id)
         if state.is_connected and state.session is not None:
             await self._system.ask(agent, DisconnectAgent(session=state.session, reason="replaced"))
         await self._look_at(hello)
-        await self._settle(hello, is_same_life=hello.incarnation == state.incarnation)
+        await self._settle(hello, same_life=is_same_life(hello, state.incarnation, state.session))
         try:
             await self._system.ask(agent, self._connect(hello, session, address))
         except Rejected as no:
-            raise Unwelcome(
-                CloseCode.SUPERSEDED if no.code == "incarnation_old" else CloseCode.REFUSED, no.message
-            ) from no
+            if no.code == "incarnation_old":  # it has started again in this moment, on another server
+                raise started_later(hello, int(no.detail["known"])) from no
+            raise Unwelcome(CloseCode.REFUSED, no.message) from no
 
     async def _look_at(self, hello: Hello) -> None:
         """Make sure that what the log gives to the agent is in the agenda, also what another server committed."""
@@ -99,13 +126,13 @@ class Greeting:
         if unknown:
             await self._system.read_many(unknown)
 
-    async def _settle(self, hello: Hello, *, is_same_life: bool) -> None:
+    async def _settle(self, hello: Hello, *, same_life: bool) -> None:
         missing = missing_in(hello, self._scheduler.occupants(hello.agent_id))
         limiter = trio.CapacityLimiter(SETTLING_MAX)
 
         async def settle(occupy: Occupy) -> None:
             async with limiter:
-                await self._scheduler.settle_now(occupy, settlement(occupy, is_same_life=is_same_life))
+                await self._scheduler.settle_now(occupy, settlement(occupy, same_life=same_life))
 
         async with trio.open_nursery() as nursery:
             for occupy in missing:
@@ -128,7 +155,7 @@ def missing_in(hello: Hello, occupants: Mapping[str, Occupy]) -> list[Occupy]:
     return [occupy for occupy in occupants.values() if (occupy.instance_id, occupy.epoch) not in held]
 
 
-def settlement(occupy: Occupy, *, is_same_life: bool) -> RequeueInstance | LoseInstance:
-    if is_same_life:
+def settlement(occupy: Occupy, *, same_life: bool) -> RequeueInstance | LoseInstance:
+    if same_life:
         return RequeueInstance(instance_id=occupy.instance_id, epoch=occupy.epoch, reason=NEVER_STARTED)
     return LoseInstance(instance_id=occupy.instance_id, epoch=occupy.epoch, message=RESTARTED)

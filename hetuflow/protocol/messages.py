@@ -62,8 +62,9 @@ class Known:
 class Hello(Message):
     """The first message of a connection. `known` is complete: what it lacks, the agent does not have.
 
-    `incarnation` grows at every start of the agent; of two agents with one id the higher wins. `last_acked` is the
-    highest sequence for which the agent has an acknowledgement.
+    `incarnation` grows at every start of the agent; of two agents with one id the higher wins. `life` is drawn at the
+    start and kept in memory only: an equal incarnation with another life is another start, whose state directory was
+    lost or copied; "" = not told. `last_acked` is the highest sequence for which the agent has an acknowledgement.
     """
 
     agent_id: str
@@ -82,6 +83,7 @@ class Hello(Message):
     known: tuple[Known, ...] = ()
     known_complete: bool = True
     """False on the wire when `KnownPage`s follow; a `Session` joins them, its users never see it."""
+    life: str = ""
 
 
 @frozen(slots=True, kw_only=True)

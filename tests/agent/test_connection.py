@@ -350,3 +350,17 @@ async def test_chunks_sent_again_have_the_same_bounds(autojump_clock: MockClock)
         sent = gateway.of(Output, ended.instance_id)
         assert sent[:10] == sent[10:]
         assert [data for _, data in gateway.order_of_output(ended.instance_id)] == [data for _, data in pieces]
+
+
+async def test_a_refusal_is_one_line_that_says_why(
+    autojump_clock: MockClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gateway = Gateway()
+    async with fake_world(gateway):
+        await gateway.send(Refused(code=4003, reason="delete the agent, and it is let in as a new one"))
+        await gateway.until(lambda: len(gateway.hellos) == 2)
+        first, second = gateway.hellos
+        assert first.life and first.life == second.life, "one start is one life, however often it connects"
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "refuses" in line]
+    assert "the server refuses this agent" in line
+    assert "reason='delete the agent, and it is let in as a new one'" in line

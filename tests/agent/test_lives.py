@@ -19,10 +19,11 @@ from tests.support.ports import SeededIds, TrioClock
 
 async def test_every_start_is_a_new_incarnation(autojump_clock: MockClock) -> None:
     disk, gateway = MemoryDisk(), Gateway()
-    for _ in range(3):
-        async with fake_world(gateway, disk=disk):
+    for seed in range(3):
+        async with fake_world(gateway, disk=disk, seed=seed):
             pass
     assert [hello.incarnation for hello in gateway.hellos] == [1, 2, 3]
+    assert len({hello.life for hello in gateway.hellos}) == 3
 
 
 async def test_what_ran_when_the_agent_was_killed_is_lost_and_told_so(autojump_clock: MockClock) -> None:

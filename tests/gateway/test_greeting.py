@@ -303,7 +303,68 @@ async def test_an_older_incarnation_is_refused(autojump_clock) -> None:
         await an_agent(server, nursery).connect(incarnation=3)
         stale = an_agent(server, nursery)
         await stale.hello(incarnation=2)
-        assert (await refused(stale)).code == CloseCode.SUPERSEDED
+        refusal = await refused(stale)
+        assert refusal.code == CloseCode.SUPERSEDED
+        assert "start number 3, and this is its start number 2" in refusal.reason
+        assert "(DELETE /api/v1/agents/agent-1)" in refusal.reason
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_agent_that_lost_its_state_is_told_what_to_do_and_then_let_in(autojump_clock) -> None:
+    async with a_server() as server, trio.open_nursery() as nursery:
+        agent = an_agent(server, nursery)
+        await agent.connect(incarnation=3, life="a")
+        await agent.drop()
+        anew = an_agent(server, nursery)
+        await anew.hello(incarnation=1, life="b")
+        assert "its state directory was lost; in that case delete the agent" in (await refused(anew)).reason
+        await server.ask(Address("agent", "agent-1"), RemoveAgent())
+        await an_agent(server, nursery).connect(incarnation=1, life="b")
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("lives", "event"),
+    [(("a", "a"), "TaskRequeued"), (("", ""), "TaskRequeued"), (("a", "b"), "InstanceFailed")],
+)
+@pytest.mark.parametrize("server_restarts", [False, True])
+async def test_an_equal_incarnation_of_another_life_may_have_started_what_it_does_not_have(
+    autojump_clock, lives: tuple[str, str], event: str, server_restarts: bool
+) -> None:
+    """Its state directory was lost after its first start: both are number 1."""
+    log, clock = MemoryLog(), TrioClock()
+    first, second = lives
+    async with a_server(log=log, clock=clock) as server, trio.open_nursery() as nursery:
+        agent = an_agent(server, nursery)
+        await agent.connect(life=first)
+        order = await a_dispatched_task(server, agent, max_retries=1)
+        await agent.drop()
+        if not server_restarts:
+            await an_agent(server, nursery).connect(life=second)
+            await _settled(server, order, event)
+        nursery.cancel_scope.cancel()
+    if server_restarts:
+        async with a_server(log=log, clock=clock, seed=2) as server, trio.open_nursery() as nursery:
+            await an_agent(server, nursery).connect(life=second)
+            await _settled(server, order, event)
+            nursery.cancel_scope.cancel()
+
+
+async def _settled(server: Server, order: Dispatch, event: str) -> None:
+    await trio.sleep(1)
+    [settled] = [*server.events("TaskRequeued"), *server.events("InstanceFailed")]
+    assert server.events(event) == [settled]
+    assert data(settled)["instance_id"] == order.instance_id
+
+
+async def test_another_life_does_not_take_over_from_one_that_answers(autojump_clock) -> None:
+    async with a_server() as server, trio.open_nursery() as nursery:
+        agent = an_agent(server, nursery)
+        await agent.connect(life="a")
+        clone = an_agent(server, nursery)
+        await clone.hello(life="b")
+        await agent.say(Pong(token=(await agent.expect(Ping)).token))
+        assert "used twice" in (await refused(clone)).reason
         nursery.cancel_scope.cancel()
 
 

@@ -110,7 +110,7 @@ def protocol() -> str:
         "`<server_url>/api/v1/gateway/ws?agent_id=<id>`.\n",
         "```\n" + inspect.cleandoc(session.__doc__ or "").split("\n\n")[1] + "\n```\n",
         "**Reconciliation.** A hello lists everything that the agent holds. What the server believes dispatched to that agent and the hello lacks\n"
-        "is requeued when the incarnation is the same (it provably never started), and lost when it is higher. What the agent holds and the\n"
+        "is requeued when incarnation and life are the same (it provably never started), and lost when either is another. What the agent holds and the\n"
         "server knows as ended is forgotten or stopped.\n",
     ]
     for number, kind in sorted(messages.TAGS.items()):
