@@ -102,14 +102,17 @@ async def open_core(
     system = ActorSystem(
         store, event_codec() if codec is None else codec, DECIDERS, outside, clock, ids, settings.limits
     )
-    scheduler = Scheduler(system, agenda, outside, clock, settings.server_id, tick_seconds=settings.tick_seconds)
+    announcement = StartServer(
+        server_id=settings.server_id, name=settings.server_name, address=settings.address, version=settings.version
+    )
+    scheduler = Scheduler(system, agenda, outside, clock, announcement, tick_seconds=settings.tick_seconds)
     gateway = Gateway(system, scheduler, sink, clock, ids, settings.gateway)
     scheduler.connect(gateway)
     reactions = Reactions(system, schedules_of)
     core = Core(system, scheduler, gateway, reactions)
     async with trio.open_nursery() as actors:
         await actors.start(system.run)
-        await _announce(system, settings)
+        await _until_it_works(lambda: system.ask(Address("server", settings.server_id), announcement))
         await scheduler.leases.take_all()
         async with trio.open_nursery() as duties:
             position = await _until_it_works(store.head)
@@ -130,16 +133,12 @@ async def open_core(
 # --- start ---------------------------------------------------------------------------------------------------------
 
 
-async def _announce(system: ActorSystem, settings: CoreSettings) -> None:
-    command = StartServer(
-        server_id=settings.server_id, name=settings.server_name, address=settings.address, version=settings.version
-    )
-    await _until_it_works(lambda: system.ask(Address("server", settings.server_id), command))
-
-
 async def _recover(core: Core, agenda: Agenda, addresses: Sequence[Address]) -> None:
     """Load everything open, and end in the log the sessions that ended with this server's previous life."""
     failed = await _until_it_works(lambda: core.system.activate(addresses))
+    for address in addresses:
+        if address.category == "server":
+            core.scheduler.peers.note(address.id)
     for address in failed:
         log.error("%s cannot be loaded: what it wants does not happen until it can", address.stream_id)
     sessions = agenda.sessions_here()
@@ -185,6 +184,7 @@ async def _follow(store: EventStore, core: Core, elsewhere: WorkElsewhere, posit
                 for event in batch:
                     core.system.apply_foreign(event)
                     core.scheduler.leases.heard(event)
+                    core.scheduler.peers.heard(event)
                     await core.reactions.heard(event)
                 elsewhere.notice(batch)
     except STOPPING:

@@ -338,9 +338,12 @@ def _undrained(state: AgentState, event: AgentUndrained) -> AgentState:
 
 
 def _removed(state: AgentState, event: AgentRemoved) -> AgentState:
-    """All of it is forgotten, its incarnation too: a machine that is set up anew starts counting at 1."""
+    """All of it is forgotten, its incarnation too: a machine that is set up anew starts counting at 1.
+
+    But not how long what it runs may go on.
+    """
     _check(state, event)
-    return AgentState(was_removed=True)
+    return AgentState(was_removed=True, lease_seconds=state.lease_seconds)
 
 
 def _check(state: AgentState, event: AgentEvent) -> None:

@@ -364,6 +364,11 @@ class UpdateServer:
 
 
 @frozen(slots=True)
+class AffirmServer:
+    """It lives: a beat, for other servers on the same log."""
+
+
+@frozen(slots=True)
 class StopServer:
     pass
 

@@ -7,7 +7,14 @@ from datetime import datetime
 from attrs import evolve as changed
 from attrs import frozen
 
-from hetuflow.domain.commands import LoseServer, RemoveServer, StartServer, StopServer, UpdateServer
+from hetuflow.domain.commands import (
+    AffirmServer,
+    LoseServer,
+    RemoveServer,
+    StartServer,
+    StopServer,
+    UpdateServer,
+)
 from hetuflow.domain.decider import NOTHING, Decision
 from hetuflow.domain.enums import ServerStatus
 from hetuflow.domain.events import ServerEvent, ServerLost, ServerRemoved, ServerStarted, ServerStopped, ServerUpdated
@@ -66,6 +73,14 @@ def _update(command: UpdateServer, state: ServerState, now: datetime) -> Decisio
     if not names:
         return NOTHING
     members = {name: wanted[name] if name in names else getattr(state, name) for name in EDITABLE}
+    return Decision([ServerUpdated(server_id=state.server_id, **members)])
+
+
+def _affirm(command: AffirmServer, state: ServerState, now: datetime) -> Decision:
+    """It is as it was: that it says so is the news."""
+    if not state.is_active:
+        return NOTHING
+    members = {name: getattr(state, name) for name in EDITABLE}
     return Decision([ServerUpdated(server_id=state.server_id, **members)])
 
 
@@ -136,7 +151,14 @@ INITIAL = ServerState()
 SERVER: TableDecider[ServerState] = TableDecider(
     "server",
     INITIAL,
-    {StartServer: _start, UpdateServer: _update, StopServer: _stop, LoseServer: _lose, RemoveServer: _remove},
+    {
+        StartServer: _start,
+        UpdateServer: _update,
+        AffirmServer: _affirm,
+        StopServer: _stop,
+        LoseServer: _lose,
+        RemoveServer: _remove,
+    },
     {
         ServerStarted: _started,
         ServerUpdated: _updated,

@@ -26,9 +26,10 @@ from hetuflow.actors import ActorSystem
 from hetuflow.actors.patience import FAILING, PASSING, STOPPING, Patience
 from hetuflow.domain.commands import ReleaseLease, TakeLease
 from hetuflow.domain.decider import Address, Guard
-from hetuflow.domain.events import LeaseReleased, ServerLost, ServerRemoved, ServerStopped
+from hetuflow.domain.events import LeaseReleased
 from hetuflow.domain.rejection import Rejected
 from hetuflow.scheduler.alarm import Alarm
+from hetuflow.scheduler.peers import SERVER_ENDS
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +37,6 @@ SLOTS = 64
 """Number of leases, for ever: a job's slot must not change. Enough to spread over more servers than one database feeds."""
 
 CATEGORY = "lease"
-
-SERVER_ENDS = frozenset(cls.__name__ for cls in (ServerStopped, ServerLost, ServerRemoved))
 
 
 def slot_of(job_id: str) -> int:
@@ -99,7 +98,7 @@ class Leases:
             log.log(
                 logging.INFO if self._lost else logging.ERROR,  # 64 at once: said once
                 "lease of slot %d was taken by another server: this one (%s) stops deciding for its jobs. Is a second"
-                " server running on this database? When it stops, this one goes on; if it was killed, restart this one",
+                " server running on this database? This one goes on when it has ended",
                 slot,
                 self._server_id,
             )

@@ -5,8 +5,14 @@ wall clock that stepped, is no reason. The agent ends its own work a grace earli
 we acknowledged, so that an instance is never declared lost while it may still run. A server that has just started has
 heard from nobody: it waits one full lease for every agent that the log does not say is lost.
 
+Whose agents: our own sessions (those of our previous life too), and those of servers that the log says have ended
+(`peers`), a lease after we heard of that. The agents of a server that lives are its own business: what renews their
+leases never reaches us. That a server which was killed is known to have ended some day is the business of `peers`.
+
 Two rules, both driven by what is wanted now, so that a crash between their steps changes nothing: an agent that is
-watched and silent is lost; an instance that holds a slot of an agent nobody watches is lost.
+watched and silent is lost; an instance that holds a slot of an agent nobody watches is lost. The second asks the log
+first whether the agent has a session after all, and if the agent was removed, waits until its lease has run out: its
+program may run that long, and the agent may come back with it.
 """
 
 from __future__ import annotations
@@ -23,6 +29,7 @@ from hetuflow.domain.decider import Address, Watch
 from hetuflow.domain.rejection import Rejected
 from hetuflow.scheduler.agenda import Agenda
 from hetuflow.scheduler.alarm import Alarm
+from hetuflow.scheduler.peers import Peers
 from hetuflow.scheduler.settling import Settling, lose
 
 log = logging.getLogger(__name__)
@@ -30,19 +37,26 @@ log = logging.getLogger(__name__)
 MARGIN_SECONDS = 2.0
 """Beyond the lease: for the difference in rate of two clocks over a lease (100 ppm of 120 s is 12 ms) and a slow loop."""
 
+REMOVED_LOOK_SECONDS = 5.0
+"""How often a removed agent with open instances is looked at before its lease ends."""
+
 LOST = "the agent was not heard from within its lease"
 UNWATCHED = "its agent had been declared lost"
+REMOVED = "its agent was removed, and has not come back within its lease"
 
 
 class Reaper:
-    def __init__(self, system: ActorSystem, agenda: Agenda, settling: Settling) -> None:
+    def __init__(self, system: ActorSystem, agenda: Agenda, settling: Settling, peers: Peers, server_id: str) -> None:
         self._system = system
         self._agenda = agenda
+        self._peers = peers
+        self._server_id = server_id
         self._settling = settling
         self._heard: dict[str, float] = {}
         self._started = -math.inf
         self._losing: set[str] = set()
         self._suspects: dict[str, None] = {}
+        self._looking_at: set[str] = set()
         self._patience = Patience()
         self.alarm = Alarm()
         self.agents_lost = 0
@@ -77,20 +91,54 @@ class Reaper:
                         nursery.start_soon(self._lose, watch)
                     else:
                         next_deadline = min(next_deadline, deadline)
-                self._settle_suspects()
+                suspects, self._suspects = self._suspects, {}
+                for agent_id in suspects:
+                    if agent_id not in self._looking_at and self._is_suspect(agent_id):
+                        self._looking_at.add(agent_id)
+                        nursery.start_soon(self._look_at, agent_id)
                 await self.alarm.wait(next_deadline - now)
 
     def _deadline(self, watch: Watch) -> float:
-        heard = max(self._heard.get(watch.agent_id, -math.inf), self._started)
-        return heard + watch.lease_seconds + MARGIN_SECONDS
+        """When the agent is lost; never while another server that lives answers for it."""
+        since = self._heard_or_started(watch.agent_id)
+        if watch.server_id != self._server_id:
+            ended = self._peers.ended_at(watch.server_id)
+            if ended is None:
+                return math.inf
+            since = max(since, ended)
+        return since + watch.lease_seconds + MARGIN_SECONDS
 
-    def _settle_suspects(self) -> None:
-        suspects, self._suspects = self._suspects, {}
-        for agent_id in suspects:
+    def _heard_or_started(self, agent_id: str) -> float:
+        return max(self._heard.get(agent_id, -math.inf), self._started)
+
+    def _is_suspect(self, agent_id: str) -> bool:
+        return self._agenda.watch_of(agent_id) is None and bool(self._agenda.occupants(agent_id))
+
+    async def _look_at(self, agent_id: str) -> None:
+        """Lose what an agent without a session runs: at once when it is lost, after its lease when it was removed."""
+        try:
+            while self._is_suspect(agent_id):
+                try:
+                    state = (await self._system.read(Address("agent", agent_id))).state
+                except STOPPING:
+                    return
+                except FAILING as problem:
+                    log.warning("agent %s cannot be looked at yet: %s", agent_id, problem)
+                    await trio.sleep(self._patience.failed(agent_id))
+                    continue
+                lease_ends = self._heard_or_started(agent_id) + state.lease_seconds + MARGIN_SECONDS
+                if state.was_removed and trio.current_time() < lease_ends:
+                    await trio.sleep(min(lease_ends - trio.current_time(), REMOVED_LOOK_SECONDS))
+                elif self._is_suspect(agent_id):
+                    message = REMOVED if state.was_removed else LOST if agent_id in self._heard else UNWATCHED
+                    for occupy in self._agenda.occupants(agent_id).values():
+                        self._settling.put(occupy, lose(occupy, message))
+                    break
             if self._agenda.watch_of(agent_id) is None:
-                for occupy in self._agenda.occupants(agent_id).values():
-                    self._settling.put(occupy, lose(occupy, LOST if agent_id in self._heard else UNWATCHED))
                 self._heard.pop(agent_id, None)
+            self._patience.worked(agent_id)
+        finally:
+            self._looking_at.discard(agent_id)
 
     async def _lose(self, watch: Watch) -> None:
         """Ask until the agent is lost, or has been heard from after all."""

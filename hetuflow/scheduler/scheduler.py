@@ -11,6 +11,7 @@ from attrs import frozen
 
 from hetuflow.actors import ActorSystem
 from hetuflow.actors.patience import Patience
+from hetuflow.domain.commands import StartServer
 from hetuflow.domain.decider import Occupy, Placement, Stop
 from hetuflow.domain.placement import Labels
 from hetuflow.ports.clock import Clock
@@ -19,6 +20,7 @@ from hetuflow.scheduler.alarm import Alarm
 from hetuflow.scheduler.dispatcher import Dispatcher
 from hetuflow.scheduler.leases import Leases, LeaseStatus
 from hetuflow.scheduler.outside import Deliveries, Duties, Outside
+from hetuflow.scheduler.peers import Peers
 from hetuflow.scheduler.reaper import Reaper
 from hetuflow.scheduler.settling import Settlement, Settling
 from hetuflow.scheduler.ticker import Ticker
@@ -45,7 +47,7 @@ class SchedulerStatus:
 
 
 class Scheduler:
-    """`outside` must be the `Effects` of `system`, over the same `agenda`."""
+    """`outside` must be the `Effects` of `system`, over the same `agenda`; `announcement` is how the server announced itself."""
 
     def __init__(
         self,
@@ -53,17 +55,19 @@ class Scheduler:
         agenda: Agenda,
         outside: Outside,
         clock: Clock,
-        server_id: str,
+        announcement: StartServer,
         *,
         tick_seconds: float = 1.0,
     ) -> None:
         self._agenda = agenda
         self._outside = outside
-        self.leases = Leases(system, server_id)
+        self.leases = Leases(system, announcement.server_id)
+        self.peers = Peers(system, announcement)
         self._settling = Settling(system, agenda)
         self._dispatcher = Dispatcher(system, agenda, self.leases, clock, tick_seconds=tick_seconds)
         self._ticker = Ticker(system, agenda, self.leases, self._dispatcher, clock, tick_seconds=tick_seconds)
-        self._reaper = Reaper(system, agenda, self._settling)
+        self._reaper = Reaper(system, agenda, self._settling, self.peers, announcement.server_id)
+        self.peers.ended_one = self._reaper.alarm.ring
         self._refusals = Patience(first_seconds=0.25, most_seconds=30.0)
         self._resume_deadlines: dict[str, float] = {}
         self._refused = Alarm()
@@ -80,7 +84,7 @@ class Scheduler:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Decide until cancelled. Start it with the leases taken and everything open activated."""
         async with trio.open_nursery() as nursery:
-            for duty in (self._settling, self.leases, self._dispatcher, self._ticker, self._reaper):
+            for duty in (self._settling, self.leases, self.peers, self._dispatcher, self._ticker, self._reaper):
                 await nursery.start(duty.run)
             nursery.start_soon(self._resume)
             task_status.started()

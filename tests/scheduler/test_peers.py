@@ -1,0 +1,184 @@
+"""Two servers on one log: each leaves the other's agents alone while it lives, and a dead one's do not stay for ever."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from eventstore.memory import MemoryLog
+from hetuflow.core import ELSEWHERE_SECONDS
+from hetuflow.domain.commands import LoseServer, RemoveAgent, StopServer
+from hetuflow.domain.decider import Address
+from hetuflow.protocol.messages import Dispatch, Known, KnownState
+from hetuflow.scheduler.leases import SLOTS
+from hetuflow.scheduler.peers import BEAT_SECONDS, SILENT_BEATS
+from hetuflow.scheduler.reaper import MARGIN_SECONDS
+from tests.gateway.scripted import ScriptedAgent
+from tests.scheduler.harness import Server, a_server
+from tests.scheduler.hooks import Outage
+from tests.support.ports import TrioClock
+
+LEASE = 120
+
+
+@asynccontextmanager
+async def one_that_is_killed(server_id: str, log: MemoryLog, clock: TrioClock) -> AsyncIterator[Server]:
+    """At the end of the block it is gone without a word."""
+    async with a_server(log=log, clock=clock, server_id=server_id) as server:
+        yield server
+        server.store.close()
+
+
+async def a_running_task(server: Server, nursery: trio.Nursery) -> ScriptedAgent:
+    agent = ScriptedAgent(server.core.gateway.serve_connection, nursery)
+    await agent.connect()
+    await server.task(await server.job(max_retries=0))
+    started = agent.started(await agent.expect(Dispatch))
+    await agent.say(started)
+    await agent.acknowledged(started.sequence)
+    return agent
+
+
+async def beats(agent: ScriptedAgent, times: int) -> None:
+    for n in range(times):
+        await trio.sleep(LEASE / 4)
+        await agent.heartbeat(n)
+
+
+async def test_the_agents_of_another_server_that_lives_are_its_own_business(autojump_clock) -> None:
+    log, clock = MemoryLog(), TrioClock()
+    async with a_server(log=log, clock=clock) as first, trio.open_nursery() as nursery:
+        agent = await a_running_task(first, nursery)
+        async with a_server(log=log, clock=clock, server_id="server-2") as second:
+            await beats(agent, 40)
+            assert not second.events("AgentLost", "InstanceFailed", "ServerLost")
+            assert agent.stream.other.closed is None
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_agents_of_a_server_that_was_killed_are_lost_in_the_end(autojump_clock) -> None:
+    log, clock = MemoryLog(), TrioClock()
+    async with one_that_is_killed("server-1", log, clock) as first, trio.open_nursery() as nursery:
+        await a_running_task(first, nursery)
+        first.store.close()
+        nursery.cancel_scope.cancel()
+    async with a_server(log=log, clock=clock, server_id="server-2") as second:
+        await trio.sleep((SILENT_BEATS - 1) * BEAT_SECONDS)
+        assert not second.events("ServerLost", "AgentLost")
+        await trio.sleep(3 * BEAT_SECONDS)
+        assert len(second.events("ServerLost")) == 1
+        assert not second.events("AgentLost")
+        await trio.sleep(LEASE + MARGIN_SECONDS)
+        assert len(second.events("AgentLost")) == 1
+        assert second.history()[-1] == "TaskFailed"
+        written = len(log.events)
+        await trio.sleep(1000)
+        assert len(log.events) == written, "a server that is alone writes no signs of life"
+
+
+async def test_the_agents_of_a_server_that_has_stopped_are_lost_after_a_lease(autojump_clock) -> None:
+    log, clock = MemoryLog(), TrioClock()
+    async with a_server(log=log, clock=clock) as first, trio.open_nursery() as nursery:
+        await a_running_task(first, nursery)
+        nursery.cancel_scope.cancel()
+    assert first.events("ServerStopped")
+    async with a_server(log=log, clock=clock, server_id="server-2") as second:
+        await trio.sleep(LEASE + MARGIN_SECONDS - 1)
+        assert not second.events("AgentLost")
+        await trio.sleep(2)
+        assert len(second.events("AgentLost")) == 1
+
+
+async def test_who_is_killed_after_superseding_another_gives_its_leases_back(autojump_clock) -> None:
+    log, clock = MemoryLog(), TrioClock()
+    async with a_server(log=log, clock=clock) as first:
+        async with one_that_is_killed("server-2", log, clock):
+            await trio.sleep(10 * BEAT_SECONDS)
+            assert first.core.scheduler.status().leases.held == 0
+            assert not first.events("ServerLost")
+        await trio.sleep((SILENT_BEATS + 2) * BEAT_SECONDS)
+        assert first.core.scheduler.status().leases.held == SLOTS
+
+
+async def test_a_server_called_lost_by_mistake_says_that_it_lives_and_keeps_its_agents(autojump_clock) -> None:
+    log, clock = MemoryLog(), TrioClock()
+    async with a_server(log=log, clock=clock) as first, trio.open_nursery() as nursery:
+        agent = await a_running_task(first, nursery)
+        async with a_server(log=log, clock=clock, server_id="server-2") as second:
+            await second.ask(Address("server", "server-1"), LoseServer())
+            await beats(agent, 20)
+            assert len(second.events("ServerStarted", stream="server-server-1")) == 2
+            assert not second.events("AgentLost", "InstanceFailed")
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_database_that_was_away_for_long_makes_nobody_lost(autojump_clock) -> None:
+    log, clock = MemoryLog(), TrioClock()
+    async with a_server(log=log, clock=clock) as first, a_server(log=log, clock=clock, server_id="server-2") as second:
+        await trio.sleep(1)
+        until = trio.current_time() + 20 * BEAT_SECONDS
+        first.store.hooks, second.store.hooks = Outage(until), Outage(until)
+        await trio.sleep(40 * BEAT_SECONDS)
+        assert not second.events("ServerLost")
+        await second.ask(Address("server", "server-2"), StopServer())
+
+
+async def test_an_agent_that_is_not_known_here_yet_is_looked_up_before_its_work_is_lost(autojump_clock) -> None:
+    log, clock = MemoryLog(), TrioClock()
+    async with (
+        a_server(log=log, clock=clock) as first,
+        a_server(log=log, clock=clock, server_id="server-2") as second,
+        trio.open_nursery() as nursery,
+    ):
+        await first.task(await first.job())
+        await trio.sleep(2 * ELSEWHERE_SECONDS)
+        agent = ScriptedAgent(second.core.gateway.serve_connection, nursery)
+        await agent.connect()  # the first hears of the dispatch before it has heard of the agent
+        await agent.say(agent.started(await agent.expect(Dispatch)))
+        await beats(agent, 2)
+        assert first.history() == ["TaskCreated", "TaskLocked", "TaskDispatched", "InstanceStarted"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_a_removed_agent_runs_is_lost_when_its_lease_has_run_out(autojump_clock) -> None:
+    async with a_server() as server, trio.open_nursery() as nursery:
+        agent = await a_running_task(server, nursery)
+        await trio.sleep(LEASE / 2)
+        await agent.heartbeat()
+        await server.ask(Address("agent", agent.agent_id), RemoveAgent())
+        await trio.sleep(LEASE)
+        assert server.history()[-1] == "InstanceStarted"
+        await trio.sleep(MARGIN_SECONDS + 1)
+        assert server.history()[-1] == "TaskFailed"
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_removed_agent_that_comes_back_in_time_goes_on_with_its_work(autojump_clock) -> None:
+    async with a_server() as server, trio.open_nursery() as nursery:
+        agent = await a_running_task(server, nursery)
+        [running] = server.core.scheduler.occupants(agent.agent_id).values()
+        await server.ask(Address("agent", agent.agent_id), RemoveAgent())
+        await trio.sleep(LEASE / 2)
+        again = ScriptedAgent(server.core.gateway.serve_connection, nursery)
+        known = Known(task_id="t1", instance_id=running.instance_id, epoch=running.epoch, state=KnownState.RUNNING)
+        await again.connect(known=(known,))
+        await beats(again, 2 * LEASE // 30)
+        assert server.core.scheduler.is_occupying(running)
+        assert server.history()[-1] == "InstanceStarted"
+        nursery.cancel_scope.cancel()
+
+
+async def test_after_a_restart_a_removed_agent_has_its_lease_too(autojump_clock) -> None:
+    log, clock = MemoryLog(), TrioClock()
+    async with a_server(log=log, clock=clock) as server, trio.open_nursery() as nursery:
+        agent = await a_running_task(server, nursery)
+        await server.ask(Address("agent", agent.agent_id), RemoveAgent())
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    async with a_server(log=log, clock=clock, seed=2) as server:
+        await trio.sleep(LEASE)
+        assert server.history()[-1] == "InstanceStarted"
+        await trio.sleep(MARGIN_SECONDS + 1)
+        assert server.history()[-1] == "TaskFailed"
