@@ -67,7 +67,7 @@ COLUMNS = [
     render.Column("ID", lambda row: row["id"]),
     render.Column("NAME", lambda row: row["name"]),
     render.Column("STATUS", lambda row: render.status(JobStatus, row["status"])),
-    render.Column("COMMAND", lambda row: " ".join([row["config"]["cmd"], *row["config"]["args"]])),
+    render.Column("COMMAND", lambda row: render.command_line(row["config"])),
     render.Column("CREATED", lambda row: render.moment(row["created_at"])),
 ]
 
@@ -105,7 +105,7 @@ def show(client: Client, job_: str, json_: bool) -> None:
             ("namespace", lambda r: r["namespace_id"]),
             ("description", lambda r: r["description"]),
             ("status", lambda r: render.status(JobStatus, r["status"])),
-            ("command", lambda _: " ".join([config["cmd"], *config["args"]])),
+            ("command", lambda _: render.command_line(config)),
             ("environment", lambda r: r["environment"]),
             ("labels", lambda _: config["labels"]),
             ("agent", lambda r: r["agent_id"]),

@@ -90,7 +90,7 @@ def show(client: Client, task_id: str, json_: bool) -> None:
             ("status", lambda r: render.status(TaskStatus, r["status"])),
             ("trigger", lambda r: r["trigger"]),
             ("schedule", lambda r: r["schedule_id"]),
-            ("command", lambda _: " ".join([config["cmd"], *config["args"]])),
+            ("command", lambda _: render.command_line(config)),
             ("parameters", lambda r: r["parameters"]),
             ("priority", lambda r: r["priority"]),
             ("scheduled", lambda r: render.moment(r["scheduled_at"])),
