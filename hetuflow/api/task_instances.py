@@ -22,7 +22,7 @@ from hetuflow.api.reads import OneOf, PageOf, bad_request, page_of, row_of
 from hetuflow.api.rooms import Row
 from hetuflow.api.routing import Endpoint, Parameter, PathId, boolean_text, integer_text
 from hetuflow.api.schemas.instance import INSTANCE, LOG_PAGE
-from hetuflow.domain.enums import InstanceStatus
+from hetuflow.domain.enums import InstanceReason, InstanceStatus
 from projections.output import Chunk
 
 TAIL_BYTES = 64 * 1024
@@ -70,7 +70,8 @@ async def logs(call: Call) -> Reply:
         offset = query.get("offset", 0) if after is None else after
         chunks, following = await _of_one_stream(call, stream, offset, limit, total)
     ending = await _ending(call, task_id) if is_final else None
-    is_complete = ending is not None and all(totals.get(name, 0) >= kept for name, kept in ending["kept"].items())
+    shipped = ending["shipped"] if ending is not None else None
+    is_complete = shipped is not None and all(totals.get(name, 0) >= end for name, end in shipped.items())
     value = {
         "page": {"total": total, "has_more": following is not None, "next": following},
         "result": [log_chunk(chunk) for chunk in chunks],
@@ -138,16 +139,28 @@ def _cursor(text: str | None) -> int | None:
 
 
 async def _ending(call: Call, task_id: str) -> dict[str, Any]:
-    """What the instance's last event says of its output: bytes kept and digests per stream, bytes dropped."""
+    """What the log says of the instance's output after its end.
+
+    `shipped`: bytes per stream that its agent sends, with the marker of a cut; None when nobody knows, as when the agent
+    was lost. `sha256` per stream of what was written, None when not known; `dropped` bytes.
+    """
     found: dict[str, Any] = {}
+    captures = is_dispatched = can_have_run = False
     for event in await call.rooms.store.read_stream(f"task-{task_id}"):
-        if event.type in ("InstanceSucceeded", "InstanceFailed", "InstanceCancelled"):
-            data = json.loads(event.data)
-            if data["instance_id"] == call.id and data.get("output"):
-                found = data["output"]
+        data = json.loads(event.data)
+        if event.type in ("TaskCreated", "TaskUpdated") and not is_dispatched:
+            captures = data["config"].get("capture_output", True)
+        elif data.get("instance_id") != call.id:
+            continue
+        elif event.type in ("TaskDispatched", "TaskRequeued"):
+            is_dispatched, can_have_run = True, event.type == "TaskDispatched"
+        elif event.type in ("InstanceSucceeded", "InstanceFailed", "InstanceCancelled"):
+            found = data.get("output") or {}
+            can_have_run = can_have_run and data.get("reason") != InstanceReason.START_ERROR
     streams = {str(name): found[name] for name in Stream if isinstance(found.get(name), dict)}
+    shipped = {name: stream.get("shipped", stream.get("kept", 0)) for name, stream in streams.items()}
     return {
-        "kept": {name: stream.get("kept", 0) for name, stream in streams.items()},
+        "shipped": shipped if streams or not (captures and can_have_run) else None,
         "sha256": {str(name): streams.get(name, {}).get("sha256") for name in Stream} if streams else None,
         "dropped": found.get("dropped", 0),
     }

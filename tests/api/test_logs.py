@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+import trio
 from attrs import frozen
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 from hetuflow.api.rendering import tail_text
 from hetuflow.api.task_instances import unfinished, whole_characters
 from hetuflow.domain.identity import instance_id_of
+from hetuflow.protocol.messages import Dispatch
 from projections.output import Chunk
 from tests.api.memory_rooms import World
+from tests.gateway.scripted import ScriptedAgent
 
 AT = "2026-01-31T08:00:00Z"
 
@@ -126,6 +129,55 @@ async def test_logs_and_history_stay_readable_after_the_task_was_deleted(world: 
     assert (after[:-1], after[-1]["type"]) == (events, "TaskDeleted")
     never = f"{first[:-1]}{'0' if first[-1] != '0' else '1'}"
     assert (await client.get(f"/task-instances/item/{never}/logs")).status == 404
+
+
+SHA = "0" * 64
+ALL_SENT = {"stdout": {"bytes": 9, "kept": 2, "shipped": 4, "sha256": SHA}, "dropped": 7}
+
+
+@pytest.mark.parametrize(
+    ("reason", "output", "captures", "stored", "complete"),
+    [
+        (None, ALL_SENT, True, b"12", False),  # all that was kept, and not yet the marker of the cut
+        (None, ALL_SENT, True, b"1234", True),
+        ("lost", ALL_SENT, True, b"1234", True),
+        ("lost", None, True, b"1234", False),
+        ("lost", None, True, b"", False),
+        ("lost", None, False, b"", True),
+        ("exit_code", None, False, b"", True),
+        ("start_error", None, True, b"", True),
+    ],
+)
+async def test_output_is_complete_when_all_that_was_sent_is_here(
+    world: World, reason: str | None, output: Any, captures: bool, stored: bytes, complete: bool
+) -> None:
+    client = world.client
+    async with trio.open_nursery() as nursery:
+        agent = ScriptedAgent(world.rooms.agents.serve_connection, nursery)
+        await agent.connect()
+        job = await client.made("/jobs/item", {"name": "x", "config": {"capture_output": captures, "max_retries": 0}})
+        await client.made(f"/jobs/item/{job}/run", {})
+        order = await agent.expect(Dispatch)
+        path = f"/task-instances/item/{order.instance_id}/logs"
+        assert (await client.get(path)).json["complete"] is False
+        await world.rooms.output.store([Piece(order.instance_id, "stdout", 0, 0, stored)] if stored else [])
+        report = agent.ended(order, reason, output=output, started_at=AT)
+        await agent.say(report)
+        await agent.acknowledged(report.sequence)
+        await world.rooms.rows.reached(await world.store.head(), 30)
+        shown = (await client.get(path)).json
+        assert shown["complete"] is complete
+        assert shown["sha256"] == ({"stdout": SHA, "stderr": None} if complete and output else None)
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_was_never_sent_to_an_agent_has_printed_nothing(world: World) -> None:
+    instance_id = await printed(world)
+    task = (await world.client.post("/tasks/page")).json["result"][0]["id"]
+    path = f"/task-instances/item/{instance_id}/logs"
+    assert (await world.client.get(path)).json["complete"] is False
+    await world.client.post(f"/tasks/{task}/cancel")
+    assert (await world.client.get(path)).json["complete"] is True
 
 
 @given(st.text(max_size=20), st.lists(st.integers(0, 60), max_size=6))
