@@ -17,6 +17,7 @@ import trio
 from attrs import Factory, frozen
 
 from eventstore.codec import EventCodec
+from eventstore.errors import EventStoreError
 from eventstore.event import RecordedEvent
 from eventstore.store import EventStore
 from hetuflow.actors import ActorSystem, Limits
@@ -232,9 +233,13 @@ class WorkElsewhere:
         if due:
             log.info("%d streams with work that another server opened", len(due))
             try:
-                await _until_it_works(partial(self._system.activate, due))
+                await self._system.activate(due)
             except STOPPING:
                 pass
+            except (EventStoreError, *PASSING) as problem:
+                log.warning("work that another server opened cannot be loaded yet: %s", problem)
+                for address in due:
+                    self._noticed.setdefault(address, trio.current_time())
 
 
 # --- stop ----------------------------------------------------------------------------------------------------------

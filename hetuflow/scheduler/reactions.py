@@ -2,7 +2,8 @@
 
 A reaction is a subscription, not a step of the event's append: only new streams may be written along with one's own.
 Each is idempotent, and each has a second way to happen, so that a crash in between loses nothing: the schedules of a
-deleted job are looked for again at every start, and a schedule that comes due finds its job deleted by itself.
+deleted job are looked for again at every start, and a schedule that comes due finds its job deleted by itself. One that
+fails is tried again by itself, and holds up no other.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
+from eventstore.errors import EventStoreError
 from eventstore.event import RecordedEvent
 from hetuflow.actors import ActorSystem, Context
-from hetuflow.actors.patience import FAILING, STOPPING, Patience
+from hetuflow.actors.patience import FAILING, PASSING, STOPPING, Patience
 from hetuflow.domain.commands import DeleteSchedule
 from hetuflow.domain.decider import Address
 from hetuflow.domain.events import JobDeleted
@@ -26,7 +28,13 @@ SchedulesOf = Callable[[str, int], Awaitable[Sequence[str]]]
 """(job id, position) -> ids of its schedules that are not deleted, as of at least that position."""
 
 OPEN_MAX = 1000
-"""Deleted jobs whose schedules are still being looked up; the subscription waits beyond it."""
+"""Deleted jobs whose schedules are still being deleted; the subscription waits beyond it."""
+
+ASKING_MAX = 16
+"""Deleted jobs that are worked on at once; those that wait for another try do not count."""
+
+DEFECTS_MAX = 10
+"""Failures in a row that are not the store's being away, before a job is left to the second way."""
 
 
 class Reactions:
@@ -36,6 +44,8 @@ class Reactions:
         self._system = system
         self._schedules_of = schedules_of
         self._send, self._receive = trio.open_memory_channel[tuple[str, int, str | None]](OPEN_MAX)
+        self._places = trio.Semaphore(OPEN_MAX)
+        self._asking = trio.Semaphore(ASKING_MAX)
 
     async def heard(self, event: RecordedEvent) -> None:
         """Take note of a committed event; waits only when far too many reactions are open."""
@@ -47,27 +57,47 @@ class Reactions:
         await self._send.send((job_id, position, cause))
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        task_status.started()
-        async for job_id, position, cause in self._receive:
-            patience = Patience()
-            while True:
-                if await self._delete_schedules(job_id, position, cause):
-                    break
-                await trio.sleep(patience.failed(job_id))
+        async with trio.open_nursery() as nursery:
+            task_status.started()
+            async for job_id, position, cause in self._receive:
+                await self._places.acquire()
+                nursery.start_soon(self._react, job_id, position, cause)
 
-    async def _delete_schedules(self, job_id: str, position: int, cause: str | None) -> bool:
-        context = Context(causation_id=cause)
+    async def _react(self, job_id: str, position: int, cause: str | None) -> None:
+        """Try until the schedules of the job are deleted."""
+        patience, defects = Patience(), 0
         try:
-            for schedule_id in await self._schedules_of(job_id, position):
+            while defects < DEFECTS_MAX:
                 try:
-                    await self._system.ask(
-                        Address("schedule", schedule_id), DeleteSchedule(reason="job_deleted"), context
-                    )
-                except Rejected:
-                    log.debug("schedule %s of the deleted job %s is gone already", schedule_id, job_id)
-        except STOPPING:
-            return True
-        except FAILING as problem:
-            log.warning("the schedules of the deleted job %s cannot be deleted yet: %s", job_id, problem)
-            return False
-        return True
+                    async with self._asking:
+                        await self._delete_schedules(job_id, position, cause)
+                except STOPPING:
+                    return
+                except (EventStoreError, *FAILING) as problem:
+                    defects += not isinstance(problem, PASSING)
+                    log.warning("the schedules of the deleted job %s cannot be deleted yet: %s", job_id, problem)
+                    await trio.sleep(patience.failed(job_id))
+                else:
+                    return
+            log.error("the schedules of the deleted job %s are left: each is deleted when it comes due", job_id)
+        finally:
+            self._places.release()
+
+    async def _delete_schedules(self, job_id: str, position: int, cause: str | None) -> None:
+        """Ask each once; raises what the last one that failed raised."""
+        failure: Exception | None = None
+        for schedule_id in await self._schedules_of(job_id, position):
+            try:
+                await self._system.ask(
+                    Address("schedule", schedule_id),
+                    DeleteSchedule(reason="job_deleted"),
+                    Context(causation_id=cause),
+                )
+            except Rejected:
+                log.debug("schedule %s of the deleted job %s is gone already", schedule_id, job_id)
+            except STOPPING:
+                raise
+            except (EventStoreError, *FAILING) as problem:
+                failure = problem
+        if failure is not None:
+            raise failure

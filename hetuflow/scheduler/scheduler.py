@@ -47,7 +47,7 @@ class SchedulerStatus:
 
 
 class Scheduler:
-    """`outside` must be the `Effects` of `system`, over the same `agenda`; `announcement` is how the server announced itself."""
+    """`outside` must be the `Effects` of `system`, over the same `agenda`; `announcement` is what the server said at start."""
 
     def __init__(
         self,

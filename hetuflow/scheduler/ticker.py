@@ -14,7 +14,7 @@ from datetime import datetime
 
 import trio
 
-from eventstore.errors import WrongExpectedVersion
+from eventstore.errors import EventStoreError, SqlError, WrongExpectedVersion
 from hetuflow.actors import ActorSystem, Crashed, GuardLost
 from hetuflow.actors.patience import PASSING, STOPPING, UNSTORABLE, Patience
 from hetuflow.domain.commands import DeleteSchedule, FireSchedule, JobSnapshot, SuspendSchedule
@@ -148,7 +148,7 @@ class Ticker:
                     nursery.start_soon(self._fire, schedule_id, jobs)
         except STOPPING:
             pass
-        except PASSING as problem:
+        except (EventStoreError, *PASSING) as problem:
             log.warning("%d schedules cannot be asked yet: %s", len(schedule_ids), problem)
             for schedule_id in schedule_ids:
                 self._settle(schedule_id)
@@ -240,6 +240,8 @@ class Ticker:
         """Nothing that passes by itself: tried again, and in the end suspended."""
         log.error("schedule %s failed: %s", schedule_id, problem)
         cause = problem.__cause__ if isinstance(problem, Crashed) else problem
+        if isinstance(cause, SqlError):
+            return  # the database's trouble (a full disk, say), not the schedule's
         count, _ = self._defects.get(schedule_id, (0, ""))
         self._defects[schedule_id] = (count + 1, f"{type(cause).__name__}: {cause}")
 

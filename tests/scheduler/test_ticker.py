@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
+import pytest
 import trio
 
-from eventstore.memory import MemoryLog
+from eventstore.errors import SqlError
+from eventstore.event import Claim
+from eventstore.memory import MemoryLog, NoFaults
+from hetuflow.actors import Limits
 from hetuflow.domain import schedule_fires
 from hetuflow.domain.commands import DeleteJob, DisableJob
 from hetuflow.domain.decider import Address
 from hetuflow.domain.schedule import SCHEDULE
 from tests.gateway.scripted import ScriptedAgent
 from tests.scheduler.harness import a_server, data, nominal, seconds
-from tests.scheduler.hooks import LostAnswers, Outage, Recording
+from tests.scheduler.hooks import LostAnswers, Outage, Recording, types_of
 from tests.support.ports import TrioClock
 
 
@@ -191,3 +196,30 @@ async def test_ten_thousand_due_at_once_are_all_decided(autojump_clock) -> None:
 
 async def ignored(event) -> None:
     pass
+
+
+class SqlTrouble(NoFaults):
+    """PostgreSQL refuses until then (monotonic seconds): reads of many streams, or appends of fires."""
+
+    def __init__(self, what: str, until: float) -> None:
+        self._what, self._until = what, until
+
+    async def before_read(self, what: str) -> None:
+        if what == self._what and trio.current_time() < self._until:
+            raise SqlError("XX000", "cache lookup failed")
+
+    async def before_commit(self, claims: Sequence[Claim]) -> None:
+        if "ScheduleFired" in types_of(claims):
+            await self.before_read("append")
+
+
+@pytest.mark.parametrize("what", ["read_streams", "append"])
+async def test_an_error_of_sql_is_the_databases_trouble_and_passes(autojump_clock, what: str) -> None:
+    async with a_server(limits=Limits(warm_cells=1)) as server:
+        await server.schedule(await server.job(), interval_secs=100)
+        server.store.hooks = SqlTrouble(what, trio.current_time() + 150)
+        await server.job("another")  # the cells of the first are forgotten
+        await trio.sleep(1000)
+        fired = [nominal(event) for event in server.events("ScheduleFired")]
+        assert fired[-8:] == [100 * n for n in range(2, 10)]
+        assert not server.events("ScheduleSuspended")
