@@ -106,7 +106,13 @@ class Call:
     # --- asking -------------------------------------------------------------------------------------------------
 
     async def ask(self, category: str, entity_id: str, command: object, context: Context | None = None) -> Answer:
-        return await self.rooms.system.ask(Address(category, entity_id), command, context or self.context)
+        try:
+            return await self.rooms.system.ask(Address(category, entity_id), command, context or self.context)
+        except Rejected as refused:
+            if refused.code != "not_found" or refused.detail.get("id"):
+                raise
+            # what does not exist does not know its id
+            raise Rejected(refused.code, refused.message, {**refused.detail, "id": entity_id}) from refused
 
     async def ask_unless(self, refusals: Sequence[str], category: str, entity_id: str, command: object) -> int:
         """Ask for something that may have come about already: these refusals are fine. The position, 0 if refused."""

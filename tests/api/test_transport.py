@@ -168,7 +168,9 @@ async def test_a_malformed_id_is_400_and_an_absent_one_404() -> None:
         for method, path in BY_UUID:
             assert (await world.client.call(method, path.format("nope"))).status == 400, path
             for query in ("", "?cascade=cancel") if method == "DELETE" else ("",):
-                assert (await world.client.call(method, path.format(ID) + query)).status == 404, path
+                absent = await world.client.call(method, path.format(ID) + query)
+                assert (absent.status, absent.json["details"]["id"]) == (404, ID), path
+                assert ID in absent.json["message"]
 
 
 @pytest.mark.parametrize(
