@@ -1,49 +1,54 @@
-"""One sentence for people per event type. Fields are those of the event's data; what is missing shows as `?`."""
+"""One sentence for people per event type, from the stored data: what is missing there is left out of the sentence."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
+
+from hetuflow.domain.enums import JobStatus
+
+Data = Mapping[str, Any]
 
 SENTENCES: Final[Mapping[str, str]] = {
     "JobCreated": "Job {name} was created.",
     "JobUpdated": "Job {name} was changed: {changed}.",
     "JobEnabled": "The job was enabled.",
-    "JobDisabled": "The job was switched off (status {status}).",
+    "JobDisabled": "The job was set to {status}.",
     "JobDeleted": "The job was deleted.",
-    "ScheduleCreated": "Schedule {name} was created; next run {next_run_at}.",
-    "ScheduleUpdated": "The schedule was changed: {changed}; next run {next_run_at}.",
-    "ScheduleEnabled": "The schedule was enabled; next run {next_run_at}.",
-    "ScheduleDisabled": "The schedule was switched off (status {status}).",
-    "ScheduleDeleted": "The schedule was deleted ({reason}).",
-    "ScheduleExpired": "The schedule is over: {reason}.",
-    "ScheduleSuspended": "The schedule was suspended after a defect: {error}",
+    "ScheduleCreated": "{Schedule} was created; {next_run}.",
+    "ScheduleUpdated": "{Schedule} was changed: {changed}; {next_run}.",
+    "ScheduleEnabled": "The schedule was enabled; {next_run}.",
+    "ScheduleDisabled": "The schedule was set to {status}.",
+    "ScheduleDeleted": "The schedule was deleted{deleted_because}.",
+    "ScheduleExpired": "The schedule is over: {over_because}.",
+    "ScheduleSuspended": "The schedule was suspended after a defect: {error}.",
     "ScheduleFired": "Fired for {nominal_at} as task {task_id} (fire {fire_count}).",
-    "ScheduleSkipped": "Skipped {count} nominal times from {first_nominal_at} to {last_nominal_at}: {reason}.",
-    "TaskCreated": "Task {name} was created by {trigger}, to start at {scheduled_at}.",
-    "TaskUpdated": "The task was changed: {changed}.",
+    "ScheduleSkipped": "Skipped {nominal_times}: {skipped_because}.",
+    "TaskCreated": "Task {name} was created {trigger}, to start {start}.",
+    "TaskUpdated": "Task {name} was changed: {changed}.",
     "TaskLocked": "Claimed by server {server_id}.",
     "TaskDispatched": "Attempt {attempt} was dispatched to agent {agent_id} (epoch {epoch}).",
     "TaskRequeued": "Agent {agent_id} did not start it ({reason}); it waits again.",
     "TaskRetryScheduled": "Retry {retry_count} follows at {retry_at} as attempt {attempt}.",
     "TaskReopened": "Reopened by an operator as attempt {attempt}.",
-    "TaskCancelRequested": "A cancel was requested by {by}.",
-    "TaskCancelled": "Cancelled ({cause}).",
+    "TaskCancelRequested": "A cancel was requested by {by}{because}; the agent ends the process.",
+    "TaskCancelled": "The task was cancelled{cancelled_because}{because}.",
     "TaskSucceeded": "The task succeeded.",
-    "TaskFailed": "The task failed: {reason}.",
+    "TaskFailed": "The task failed ({reason}).",
     "TaskDeleted": "The task was deleted.",
-    "InstanceStarted": "Attempt {attempt} started on agent {agent_id} as process {pid}.",
-    "InstanceSucceeded": "Attempt {attempt} succeeded on agent {agent_id} after {duration_seconds} s.",
-    "InstanceFailed": "Attempt {attempt} failed on agent {agent_id} ({reason}): {error_message}",
-    "InstanceCancelled": "Attempt {attempt} was cancelled.",
+    "InstanceStarted": "Attempt {attempt} started on agent {agent_id}{process}.",
+    "InstanceSucceeded": "Attempt {attempt} succeeded on agent {agent_id} after {duration_seconds}.",
+    "InstanceFailed": "Attempt {attempt} failed on agent {agent_id} after {duration_seconds} ({reason}): {error_message}.",
+    "InstanceCancelled": "Attempt {attempt} was cancelled {cancelled_where}.",
     "InstanceReportRefused": "A report of agent {agent_id} (epoch {epoch}) was refused: {why}.",
     "AgentCreated": "Agent {name} was created.",
     "AgentRegistered": "Agent {name} declared itself: version {version} on {host}.",
     "AgentConnected": "Connected from {address} with {max_concurrent_tasks} slots.",
     "AgentDisconnected": "Disconnected: {reason}.",
     "AgentLost": "Lost: its lease ran out.",
-    "AgentUpdated": "The agent was changed: {changed}.",
-    "AgentDrained": "Draining: it takes nothing new.",
+    "AgentUpdated": "Agent {name} was changed: {changed}.",
+    "AgentDrained": "Draining{because}: it takes nothing new.",
     "AgentUndrained": "Taking work again.",
     "AgentRemoved": "The agent was removed.",
     "ServerStarted": "Server {name} started, version {version}.",
@@ -55,23 +60,153 @@ SENTENCES: Final[Mapping[str, str]] = {
     "LeaseReleased": "Server {server_id} gave slot {slot} back.",
 }
 
-
-class _Shown(dict[str, str]):
-    def __missing__(self, key: str) -> str:
-        return "?"
-
-
-def summary(event_type: str, data: Mapping[str, Any]) -> str:
-    """The sentence; for a type without one, its name."""
-    sentence = SENTENCES.get(event_type)
-    if sentence is None:
-        return event_type
-    return sentence.format_map(_Shown({name: _text(value) for name, value in data.items()}))
+_OVER = {
+    "end_time": "its end time has come",
+    "max_count": "it has fired as often as it was to",
+    "no_further_fire": "no further time follows",
+}
+_SKIPPED = {
+    "misfire": "found too late, as the misfire policy says",
+    "job_disabled": "the job was not enabled",
+    "edited": "the schedule was given other times",
+    "disabled": "the schedule was switched off",
+    "deleted": "the schedule was deleted",
+}
+_TRIGGERS = {
+    "schedule": "by its schedule",
+    "execute": "by hand from its schedule",
+    "run": "by a run of the job",
+    "api": "over the API",
+    "event": "by an event",
+    "daemon": "to keep the job running",
+}
+_CANCELLED = {
+    "user": " by a user",
+    "cascade": " with what it belongs to",
+    "overlap": " by a newer task of its schedule",
+    "dependency": ": a dependency did not succeed",
+}
 
 
 def _text(value: Any) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(str, value))
-    return str(value)
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _words(value: Any) -> str:
+    return str(value).replace("_", " ")
+
+
+def moment(value: Any) -> str:
+    """`2026-01-31 08:00:00 UTC`."""
+    try:
+        return f"{datetime.fromisoformat(value).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def duration(seconds: Any) -> str:
+    """As people say it, in two digits or more: `1 ms`, `1.3 s`, `2 min 5 s`, `3 h 20 min`."""
+    if not isinstance(seconds, (int, float)):
+        return str(seconds)
+    if seconds < 0.9995:
+        return f"{max(1, round(seconds * 1000))} ms" if seconds > 0 else "0 ms"
+    if seconds < 9.95:
+        return f"{seconds:.1f}".removesuffix(".0") + " s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return _two(whole // 60, "min", whole % 60, "s")
+    return _two(whole // 3600, "h", whole % 3600 // 60, "min")
+
+
+def _two(large: int, large_unit: str, small: int, small_unit: str) -> str:
+    return f"{large} {large_unit} {small} {small_unit}" if small else f"{large} {large_unit}"
+
+
+def _status(value: Any) -> str:
+    try:
+        return JobStatus(value).name.capitalize()  # schedules have the same
+    except ValueError:
+        return str(value)
+
+
+_MEMBERS: Final[Mapping[str, Callable[[Any], str]]] = {
+    **dict.fromkeys(("nominal_at", "retry_at"), moment),
+    "duration_seconds": duration,
+    "status": _status,
+    "reason": _words,
+    "error_message": lambda value: str(value).rstrip(". \n"),
+    "error": lambda value: str(value).rstrip(". \n"),
+}
+"""How a member is shown, where its text is not its value."""
+
+
+def _schedule(data: Data) -> str:
+    return f"Schedule {data['name']}" if data.get("name") else "The schedule"
+
+
+def _next_run(data: Data) -> str:
+    return f"next run {moment(data['next_run_at'])}" if data.get("next_run_at") else "no run follows"
+
+
+def _nominal_times(data: Data) -> str:
+    first, last = moment(data.get("first_nominal_at")), moment(data.get("last_nominal_at"))
+    return first if data.get("count") == 1 else f"{data.get('count')} nominal times from {first} to {last}"
+
+
+def _start(data: Data) -> str:
+    at, created = data.get("scheduled_at"), data.get("created_at")
+    if at is None or created is None or datetime.fromisoformat(at) <= datetime.fromisoformat(created):
+        return "at once"
+    return f"at {moment(at)}"
+
+
+def _because(data: Data) -> str:
+    return f" ({data['reason']})" if data.get("reason") else ""
+
+
+def _process(data: Data) -> str:
+    return f" as process {data['pid']}" if data.get("pid") is not None else ""
+
+
+def _cancelled_where(data: Data) -> str:
+    if data.get("agent_id") is None:
+        return "before it was dispatched"
+    return f"on agent {data['agent_id']} after {duration(data.get('duration_seconds'))}"
+
+
+def _one_of(words: Mapping[str, str], member: str) -> Callable[[Data], str]:
+    return lambda data: words.get(str(data.get(member)), _words(data.get(member)))
+
+
+_PHRASES: Final[Mapping[str, Callable[[Data], str]]] = {
+    "Schedule": _schedule,
+    "next_run": _next_run,
+    "changed": lambda data: _text(data.get("changed") or "its times were computed anew"),
+    "deleted_because": lambda data: " with its job" if data.get("reason") == "job_deleted" else "",
+    "over_because": _one_of(_OVER, "reason"),
+    "nominal_times": _nominal_times,
+    "skipped_because": _one_of(_SKIPPED, "reason"),
+    "trigger": _one_of(_TRIGGERS, "trigger"),
+    "start": _start,
+    "because": _because,
+    "cancelled_because": lambda data: _CANCELLED.get(str(data.get("cause", "user")), ""),
+    "process": _process,
+    "cancelled_where": _cancelled_where,
+}
+"""Parts of a sentence that are more than one member, or none."""
+
+
+class _Shown(dict[str, Any]):
+    def __missing__(self, name: str) -> str:
+        if name in _PHRASES:
+            return _PHRASES[name](self["data"])
+        value = self["data"].get(name)
+        return "(unknown)" if value is None else _MEMBERS.get(name, _text)(value)
+
+
+def summary(event_type: str, data: Data) -> str:
+    """The sentence; for a type without one, its name."""
+    sentence = SENTENCES.get(event_type)
+    return event_type if sentence is None else sentence.format_map(_Shown(data=data))
