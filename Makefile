@@ -26,7 +26,7 @@ dev: $(STAMP)  ## embedded PostgreSQL, server and one agent until Ctrl-C
 	@$(BIN)/hetuflow dev
 
 test: $(STAMP)  ## all tests, on a real PostgreSQL that the suite starts
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 lint: $(STAMP)  ## ruff, formatting, and the direction of imports between the packages
 	@$(BIN)/ruff check .
