@@ -236,6 +236,11 @@ class SystemProcesses:
         os.close(self._null)
         os.close(self._home)
 
+    def memory_peak_of(self, pid: int) -> int:
+        """In bytes, as sampled so far of a running process; 0 = not yet."""
+        process = self._running.get(pid)
+        return process.memory_peak_bytes if process is not None else 0
+
     # --- for processes of this runner ------------------------------------------------------------------------------
 
     def watch(self, fd: int, callback: Callable[[], None]) -> None:

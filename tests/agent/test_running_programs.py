@@ -15,6 +15,7 @@ import trio
 from attrs import evolve
 
 from agent import process_tree
+from agent.processes import SystemProcesses
 from hetuflow.protocol.messages import Ended, Output, Started
 from tests.agent.gateway import Gateway, an_order
 from tests.agent.world import World, real_world
@@ -271,10 +272,19 @@ async def test_cpu_time_and_memory_of_the_process_are_measured(gateway: Gateway)
     assert 400 * 2**20 < ended.metrics["memory_peak"] < 500 * 2**20
 
 
-async def test_memory_below_the_agents_own_is_not_the_agents_own(gateway: Gateway) -> None:
-    """After vfork the kernel's figure starts at the size of the parent."""
+async def test_memory_below_the_agents_own_is_not_the_agents_own(world: World, tmp_path: Path) -> None:
+    """After vfork the kernel's figure starts at the size of the parent. The program stays until it was measured."""
     ballast = bytearray(100 * 2**20)
-    ended = await gateway.run("sleep", "0.2")
+    os.mkfifo(tmp_path / "go")
+    order = an_order("cat", str(tmp_path / "go"))
+    await world.gateway.send(order)
+    pid = (await world.gateway.until_started(order.instance_id)).pid
+    assert isinstance(world.ports.runner, SystemProcesses) and pid is not None
+    with trio.fail_after(60):
+        while not world.ports.runner.memory_peak_of(pid):  # noqa: ASYNC110 - a sample is nobody's news
+            await trio.sleep(0.01)
+    await trio.to_thread.run_sync((tmp_path / "go").write_bytes, b"")
+    ended = await world.gateway.until_ended(order.instance_id)
     assert ended.metrics is not None and 0 < ended.metrics["memory_peak"] < 20 * 2**20
     assert psutil.Process().memory_info().rss > len(ballast)
 
