@@ -143,15 +143,16 @@ async def test_a_second_signal_ends_it_at_once(fresh_database: str, tmp_path: Pa
             cluster = Cluster(layout, fresh_database)
             server = await start_server(cluster, nursery)
             server.stopping = True
-            client = await trio.open_tcp_stream("127.0.0.1", layout.http_port)
-            await client.send_all(b"POST /api/v1/jobs/item HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n")
-            server.process.send_signal(signal.SIGTERM)  # the request under way holds the stop up
-            while b"stopping" not in layout.log("server").read_bytes():  # noqa: ASYNC110 - another process writes it
-                await trio.sleep(0.01)
-            server.process.send_signal(signal.SIGTERM)
-            await server.process.wait()
+            async with await trio.open_tcp_stream("127.0.0.1", layout.http_port) as client:
+                await client.send_all(
+                    b"POST /api/v1/jobs/item HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n"
+                )
+                server.process.send_signal(signal.SIGTERM)  # the request under way holds the stop up
+                while b"stopping" not in layout.log("server").read_bytes():  # noqa: ASYNC110 - another process writes it
+                    await trio.sleep(0.01)
+                server.process.send_signal(signal.SIGTERM)
+                await server.ended.wait()
             assert server.process.returncode == -signal.SIGTERM
-            await client.aclose()
             nursery.cancel_scope.cancel()
 
 
