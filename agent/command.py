@@ -15,12 +15,12 @@ import click
 import structlog
 import trio
 
-from agent import host, state_lock
+from agent import host, state_lock, watchdog
 from agent.daemon import Agent, Ports
 from agent.directories import RecycledDirectories
 from agent.identity import kept_agent_id
 from agent.logs import configure_logging
-from agent.processes import open_processes
+from agent.processes import SystemProcesses, open_processes
 from agent.profile import Profile
 from agent.settings import AgentSettings, load_agent_settings
 from agent.websocket import open_dialer
@@ -95,7 +95,17 @@ def _work_dir_held(disk: SystemDisk, work_dir: str) -> Iterator[None]:
 
 
 async def _live(profile: Profile, disk: SystemDisk, ids: SystemIds) -> None:
-    async with open_processes() as runner, open_dialer() as dialer, trio.open_nursery() as nursery:
+    mark = ids.token()
+    with watchdog.watch(mark) as watching:
+        bystanders = () if watching is None else (watching,)
+        async with open_processes(bystanders) as runner:
+            await _serve(profile, disk, ids, runner, {**host.base_environment(), watchdog.MARK: mark})
+
+
+async def _serve(
+    profile: Profile, disk: SystemDisk, ids: SystemIds, runner: SystemProcesses, base_environment: Mapping[str, str]
+) -> None:
+    async with open_dialer() as dialer, trio.open_nursery() as nursery:
         agent = Agent(
             profile,
             Ports(
@@ -108,7 +118,7 @@ async def _live(profile: Profile, disk: SystemDisk, ids: SystemIds) -> None:
                 directories=RecycledDirectories(disk),
                 leftovers=host.SystemLeftovers(),
                 gauges=host.SystemGauges(profile.work_dir),
-                base_environment=host.base_environment(),
+                base_environment=base_environment,
             ),
         )
         await nursery.start(_stop_on_signal, agent)

@@ -24,7 +24,7 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import trio
@@ -179,7 +179,8 @@ class SystemProcess:
 class SystemProcesses:
     """See `ProcessRunner`. Use `open_processes`."""
 
-    def __init__(self) -> None:
+    def __init__(self, bystanders: Sequence[int] = ()) -> None:
+        self._bystanders = tuple(bystanders)
         self._selector = selectors.DefaultSelector()
         self._running: dict[int, SystemProcess] = {}
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -311,7 +312,7 @@ class SystemProcesses:
     def _reap_adopted(self) -> list[int]:
         """Reap orphans that have ended; those that live."""
         alive = []
-        for pid in process_tree.adopted_children(self._running):
+        for pid in process_tree.adopted_children((*self._running, *self._bystanders)):
             found = process_tree.read_process(pid)
             if found is None or found.session == os.getsid(0):  # not of ours: a child of whoever embeds the agent
                 continue
@@ -338,9 +339,12 @@ class SystemProcesses:
 
 
 @contextlib.asynccontextmanager
-async def open_processes() -> AsyncIterator[SystemProcesses]:
-    """A runner for the length of the block. Processes that still run at its end are killed."""
-    runner = SystemProcesses()
+async def open_processes(bystanders: Sequence[int] = ()) -> AsyncIterator[SystemProcesses]:
+    """A runner for the length of the block. Processes that still run at its end are killed.
+
+    `bystanders`: children of this process that are none of the runner's, to be left alone.
+    """
+    runner = SystemProcesses(bystanders)
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(runner.run)

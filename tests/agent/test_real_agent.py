@@ -97,7 +97,7 @@ async def test_sigterm_ends_work_reports_it_and_exits_with_zero(machine: Machine
 
 
 async def test_after_kill_9_the_next_life_ends_what_is_left_and_reports_it_lost(machine: Machine) -> None:
-    """Also what has left the session, and what has cleaned its environment."""
+    """Also what has left the session, and what has cleaned its environment. The watchdog was killed too."""
     agent = await machine.start_agent()
     script = "setsid sleep 300 & sleep 300 & trap '' TERM; echo up; while true; do sleep 0.1; done"
     orders = [
@@ -109,6 +109,7 @@ async def test_after_kill_9_the_next_life_ends_what_is_left_and_reports_it_lost(
         await machine.gateway.until_output(order.instance_id, b"up")
     pids = [(await machine.gateway.until_started(order.instance_id)).pid for order in orders]
     assert len(process_tree.marked(orders[0].instance_id)) >= 3
+    watchdog_of(agent).kill()
     agent.kill()
     await agent.wait()
     assert all(pid is not None and psutil.pid_exists(pid) for pid in pids)
@@ -124,6 +125,44 @@ async def test_after_kill_9_the_next_life_ends_what_is_left_and_reports_it_lost(
 def _is_alive(pid: int | None) -> bool:
     found = process_tree.read_process(pid or 0)
     return found is not None and found.state not in "ZX"
+
+
+def watchdog_of(agent: trio.Process) -> psutil.Process:
+    [found] = [each for each in psutil.Process(agent.pid).children() if "hetuflow-watchdog" in each.cmdline()]
+    return found
+
+
+async def test_after_kill_9_the_watchdog_ends_what_is_left(machine: Machine) -> None:
+    """Also what has left the session, and what is stopped. What another agent runs stays."""
+    agent = await machine.start_agent()
+    orders = [
+        an_order("bash", "-c", script) for script in ("setsid sleep 300 & echo up; wait", "echo up; kill -STOP $$")
+    ]
+    await machine.gateway.send(*orders)
+    for order in orders:
+        await machine.gateway.until_output(order.instance_id, b"up")
+    other = await machine.start_agent("--id", "agent-2", "--state-dir", str(machine.root / "state-2"))
+    stays = an_order("sleep", "300")
+    await machine.gateway.send(stays)
+    await machine.gateway.until_started(stays.instance_id)
+    watchdog = watchdog_of(agent)
+    assert watchdog.memory_info().rss < 5 * 2**20
+    agent.kill()
+    await agent.wait()
+    with trio.fail_after(PATIENCE_SECONDS):
+        while any(process_tree.marked(order.instance_id) for order in orders) or watchdog.is_running():  # noqa: ASYNC110
+            await trio.sleep(0.05)
+    assert process_tree.marked(stays.instance_id)
+    other.terminate()
+    await other.wait()
+
+
+async def test_the_watchdog_goes_with_its_agent(machine: Machine) -> None:
+    agent = await machine.start_agent()
+    watchdog = watchdog_of(agent)
+    agent.terminate()
+    await agent.wait()
+    assert not watchdog.is_running()
 
 
 async def test_kill_9_amid_many_tasks_loses_no_outcome(machine: Machine) -> None:
