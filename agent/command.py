@@ -56,8 +56,9 @@ def command(config: Path | None, labels: tuple[str, ...], **given: str | None) -
     """Run tasks of a hetuflow server on this machine.
 
     The agent dials out to the server and listens on nothing. Stop it with Ctrl-C or SIGTERM: running tasks are ended
-    (SIGTERM, 10 s, SIGKILL) and run again elsewhere. Settings come from defaults, the configuration file, environment
-    variables (HETUFLOW_AGENT__SERVER_URL and so on) and these options; later ones win.
+    (SIGTERM, 10 s, SIGKILL) and count as lost, which uses one of their retries: with none left they fail. Settings come
+    from defaults, the configuration file, environment variables (HETUFLOW_AGENT__SERVER_URL and so on) and these
+    options; later ones win.
     """
     own_labels = _labels(labels)
     try:

@@ -263,6 +263,7 @@ def test_imports_of_the_agent_are_few() -> None:
 def test_help_explains_every_option() -> None:
     done = agent_command("--help")
     assert done.returncode == 0
+    assert "count as lost, which uses one of their retries: with none left they fail" in " ".join(done.stdout.split())
     for word in ("--server-url", "--label KEY=VALUE", "--state-dir", "SERVER_URL", "SIGTERM"):
         assert word in done.stdout
 
