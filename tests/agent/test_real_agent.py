@@ -150,7 +150,7 @@ async def test_after_kill_9_the_watchdog_ends_what_is_left(machine: Machine) -> 
     agent.kill()
     await agent.wait()
     with trio.fail_after(PATIENCE_SECONDS):
-        while any(process_tree.marked(order.instance_id) for order in orders) or watchdog.is_running():  # noqa: ASYNC110
+        while any(process_tree.marked(order.instance_id) for order in orders) or _is_alive(watchdog.pid):  # noqa: ASYNC110
             await trio.sleep(0.05)
     assert process_tree.marked(stays.instance_id)
     other.terminate()
@@ -162,7 +162,7 @@ async def test_the_watchdog_goes_with_its_agent(machine: Machine) -> None:
     watchdog = watchdog_of(agent)
     agent.terminate()
     await agent.wait()
-    assert not watchdog.is_running()
+    assert not _is_alive(watchdog.pid)
 
 
 async def test_kill_9_amid_many_tasks_loses_no_outcome(machine: Machine) -> None:
