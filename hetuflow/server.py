@@ -15,13 +15,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import trio
-from attrs import frozen
+from attrs import evolve, frozen
 
 import projections
-from eventstore.errors import SqlError, StartError, StoreClosed, StoreTimeout, StoreUnavailable
+from eventstore.errors import EventStoreError, SqlError, StartError, StoreClosed, StoreTimeout, StoreUnavailable
 from eventstore.postgres import PostgresSettings, PostgresStore, open_postgres_store
 from eventstore.postgres.database import Database
 from eventstore.postgres.migrate import EVENTSTORE, Source
+from eventstore.postgres.roles import SERVER_ROLE, may_become
 from hetuflow.api.app import create_app
 from hetuflow.api.rooms import Identity, Rooms
 from hetuflow.api.rows import ProjectionRows
@@ -37,10 +38,14 @@ from hetuflow.logs import configure_logging
 from hetuflow.ports.admission import Admission
 from hetuflow.ports.disk import DiskError
 from hetuflow.ports.real import SystemClock, SystemDisk, SystemIds
+from hetuflow.ports.state_lock import hold
 from hetuflow.protocol.messages import Output
 from hetuflow.settings import ServerSettings
+from projections.errors import ProjectionError
 from projections.output import InvalidOutput, PostgresOutput
+from projections.queries import fetch
 from projections.runner import Runner, open_runner
+from projections.tables import ALL_TABLES
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +67,10 @@ _SERVER_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 class NoDatabase(StartError):
     """No database is configured."""
+
+
+class CannotStart(StartError):
+    """What would be waited out in a running server ends one that starts: somebody looks at it."""
 
 
 @frozen(slots=True)
@@ -94,15 +103,15 @@ class Life:
     def __init__(self) -> None:
         self.scope = trio.CancelScope()
         self.stopping = trio.Event()
-        self._serves = False
+        self.serves = False
 
     def started(self, value: object = None) -> None:
         """As a `trio.TaskStatus`: it serves."""
-        self._serves = True
+        self.serves = True
 
     def stop(self) -> None:
         self.stopping.set()
-        if not self._serves:
+        if not self.serves:
             self.scope.cancel()
 
 
@@ -111,8 +120,19 @@ async def _until_signal(settings: ServerSettings) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(_watch_signals, life)
         with life.scope:
-            await serve(settings, until=life.stopping.wait, task_status=life)
+            await _serve_or_say_why_not(settings, life)
         nursery.cancel_scope.cancel()
+
+
+async def _serve_or_say_why_not(settings: ServerSettings, life: Life) -> None:
+    """Raises `StartError` for all trouble with the database until it serves; afterwards it is a defect."""
+    try:
+        await serve(settings, until=life.stopping.wait, task_status=life)
+    except* (EventStoreError, ProjectionError) as group:
+        trouble = _first(group)
+        if life.serves or isinstance(trouble, StartError):
+            raise
+        raise CannotStart(f"the server cannot start: {trouble}") from group
 
 
 async def _watch_signals(life: Life, *, task_status: trio.TaskStatus[None]) -> None:
@@ -139,15 +159,25 @@ async def serve(
     Raises:
       StartError: no usable database. HttpListenError, AgentListenError: a port is in use. DiskError: no state directory.
     """
-    clock, ids = SystemClock(), SystemIds()
-    server_id = _kept_server_id(settings, ids)
+    clock, ids, disk = SystemClock(), SystemIds(), SystemDisk()
     if settings.database.url is None:
         raise NoDatabase("no database is configured: set DATABASE_URL (postgresql://user:password@host:5432/database)")
+    disk.make_private_dir(str(settings.server.state_dir))
+    with hold(str(settings.server.state_dir)):
+        await _serve(settings, _kept_server_id(settings, ids, disk), clock, ids, until, task_status)
+
+
+async def _serve(
+    settings: ServerSettings,
+    server_id: str,
+    clock: SystemClock,
+    ids: SystemIds,
+    until: Callable[[], Awaitable[object]],
+    task_status: trio.TaskStatus[Rooms],
+) -> None:
     async with (
         _bound(settings) as sockets,
-        open_postgres_store(
-            settings.database.url, settings=_postgres_settings(settings), sources=MIGRATION_SOURCES
-        ) as store,
+        _store(settings) as store,
         open_runner(store) as runner,
         open_core(
             store,
@@ -218,9 +248,10 @@ class Listening:
 
 async def _react_to_the_past(database: Database, core: Core) -> None:
     """Schedules whose job was deleted just before the last server died, and that nothing else would find."""
-    rows = await database.fetch(
+    rows = await fetch(
+        database,
         "select distinct s.job_id::text from sched_schedule s"
-        " where not exists (select from sched_job j where j.id = s.job_id) order by 1"
+        " where not exists (select from sched_job j where j.id = s.job_id) order by 1",
     )
     for row in rows:
         await core.reactions.job_deleted(row[0], 0, None)
@@ -275,8 +306,28 @@ async def _bound(settings: ServerSettings) -> AsyncIterator[Sockets]:
         http.close()
 
 
-def _postgres_settings(settings: ServerSettings) -> PostgresSettings:
-    return PostgresSettings(pool_size=settings.database.pool_size)
+@asynccontextmanager
+async def _store(settings: ServerSettings) -> AsyncIterator[PostgresStore]:
+    """The store, as the role that can only append to the log where `migrate` could arrange that."""
+    url = settings.database.url or ""
+    wanted = PostgresSettings(
+        pool_size=settings.database.pool_size, connection_seconds_max=settings.database.max_lifetime
+    )
+    if await may_become(url, SERVER_ROLE, _OWNED, settings=wanted):
+        wanted = evolve(wanted, role=SERVER_ROLE)
+    async with open_postgres_store(url, settings=wanted, sources=MIGRATION_SOURCES) as store:
+        if wanted.role is not None:
+            log.info("the server runs as role %s: it can append to the log and cannot change it", SERVER_ROLE)
+        else:
+            log.warning(
+                "the server runs as its login role: %s does not exist, does not own the tables, or is not open to it",
+                SERVER_ROLE,
+            )
+        yield store
+
+
+_OWNED = ("projection_tables", *(table.name for table in ALL_TABLES.values()))
+"""What the server's role must own to follow the log and to rebuild."""
 
 
 def _core_settings(settings: ServerSettings, server_id: str, sockets: Sockets) -> CoreSettings:
@@ -302,7 +353,7 @@ class OpenStreams:
 
     async def __call__(self, position: int) -> Sequence[Address]:
         await self.runner.open_work_reached(position)
-        rows = await self.database.fetch("select stream_id from open_work order by opened_at, stream_id")
+        rows = await fetch(self.database, "select stream_id from open_work order by opened_at, stream_id")
         return [Address.of_stream(row[0]) for row in rows]
 
 
@@ -316,8 +367,8 @@ class SchedulesOfJob:
     async def __call__(self, job_id: str, position: int) -> Sequence[str]:
         if await self.runner.reached(position, 10.0) < position:
             raise StoreUnavailable("the tables are behind the log; try again")
-        rows = await self.database.fetch(
-            "select id::text from sched_schedule where job_id = $1::text::uuid order by id", job_id
+        rows = await fetch(
+            self.database, "select id::text from sched_schedule where job_id = $1::text::uuid order by id", job_id
         )
         return [row[0] for row in rows]
 
@@ -349,13 +400,11 @@ class OutputSinkOf:
 # --- identity ------------------------------------------------------------------------------------------------------
 
 
-def _kept_server_id(settings: ServerSettings, ids: SystemIds) -> str:
+def _kept_server_id(settings: ServerSettings, ids: SystemIds, disk: SystemDisk) -> str:
     """The configured id, else the one generated at the first start and kept."""
-    disk, state_dir = SystemDisk(), str(settings.server.state_dir)
     if settings.server.id is not None:
         return settings.server.id
-    disk.make_private_dir(state_dir)
-    path = f"{state_dir}/{SERVER_ID_FILE}"
+    path = f"{settings.server.state_dir}/{SERVER_ID_FILE}"
     kept = (disk.read(path) or b"").decode("ascii", "replace").strip()
     if _SERVER_ID.fullmatch(kept):
         return kept

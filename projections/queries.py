@@ -22,7 +22,7 @@ from projections.definition import Kind
 from projections.query_fields import COLLECTIONS, Collection, Field, FieldType
 from projections.query_operators import FOLDS_CASE, OPERATORS, SQL_TYPES, Arguments
 
-__all__ = ["COLLECTIONS", "Condition", "CursorError", "Order", "Page", "Query", "get", "page", "tally"]
+__all__ = ["COLLECTIONS", "Condition", "CursorError", "Order", "Page", "Query", "fetch", "get", "page", "tally"]
 
 Row = dict[str, Any]
 """By column name: uuids as text, times aware, JSON decoded."""
@@ -97,13 +97,13 @@ async def page(database: Database, collection: str, query: Query) -> Page:
     if query.after is not None:
         after = _after(keys, cursors.decode(query.after, print_, [key.field for key in keys]), arguments)
 
-    records = await _fetch(database, _rows_statement(known, keys, [where, after], query, arguments), *arguments.values)
+    records = await fetch(database, _rows_statement(known, keys, [where, after], query, arguments), *arguments.values)
     found, has_more = records[: query.limit], len(records) > query.limit
     total = None
     if query.after is None:
         total = query.offset + len(found)
         if has_more or (query.offset and not found):
-            count = await _fetch(database, f"SELECT count(*) FROM {_table(known)}{_clause([where])}", *counted)
+            count = await fetch(database, f"SELECT count(*) FROM {_table(known)}{_clause([where])}", *counted)
             # Rows may have gone or come between the two statements; never fewer than are shown.
             total = max(count[0][0], total + 1) if has_more else count[0][0]
     width = len(known.columns)
@@ -124,7 +124,7 @@ async def get(database: Database, collection: str, id: str) -> Row | None:
         except ValueError:
             return None
     type_ = known.table.key_kind.value
-    records = await _fetch(database, f'{_select(known)} WHERE "{known.table.key}" = $1::{type_}', id)
+    records = await fetch(database, f'{_select(known)} WHERE "{known.table.key}" = $1::{type_}', id)
     return _row(known, records[0]) if records else None
 
 
@@ -132,7 +132,7 @@ async def tally(database: Database, collection: str, field: str) -> Mapping[Any,
     """How many rows have each value of a field; raises what `page` raises."""
     known = COLLECTIONS[collection]
     sql = known.field(field).sql
-    counts = await _fetch(database, f"SELECT {sql}, count(*) FROM {_table(known)} GROUP BY 1")
+    counts = await fetch(database, f"SELECT {sql}, count(*) FROM {_table(known)} GROUP BY 1")
     return {str(value) if isinstance(value, UUID) else value: count for value, count in counts}
 
 
@@ -273,7 +273,11 @@ def _met_a_swap(error: SqlError) -> bool:
     return error.sqlstate in _GONE or (error.sqlstate == _INTERNAL and error.message.startswith(_GONE_WHILE_READ))
 
 
-async def _fetch(database: Database, sql: str, *args: Any) -> Sequence[Any]:
+async def fetch(database: Database, sql: str, *args: Any) -> Sequence[Any]:
+    """Rows of one statement over the tables, also while a rebuilt table takes the place of the old one.
+
+    Raises what `Database.fetch` raises.
+    """
     try:
         return await database.fetch(sql, *args)
     except SqlError as error:

@@ -29,12 +29,12 @@ T = TypeVar("T")
 
 
 class _Pooled:
-    """An open connection and the statement timeout it has now."""
+    """An open connection, until when it is used, and the statement timeout it has now."""
 
-    __slots__ = ("connection", "statement_seconds")
+    __slots__ = ("connection", "deadline", "statement_seconds")
 
-    def __init__(self, connection: Any, statement_seconds: float) -> None:
-        self.connection, self.statement_seconds = connection, statement_seconds
+    def __init__(self, connection: Any, statement_seconds: float, deadline: float) -> None:
+        self.connection, self.statement_seconds, self.deadline = connection, statement_seconds, deadline
 
 
 class Pool:
@@ -89,12 +89,21 @@ class Pool:
     async def _take(self) -> _Pooled:
         if self._closed:
             raise StoreClosed
+        self._retire()
         while self._idle:
             pooled = self._idle.pop()
             if not pooled.connection.is_closed():
                 return pooled
         connection = await self.connect("pool", self._settings.statement_seconds_max)
-        return _Pooled(connection, self._settings.statement_seconds_max)
+        deadline = asyncio.get_running_loop().time() + self._settings.connection_seconds_max
+        return _Pooled(connection, self._settings.statement_seconds_max, deadline)
+
+    def _retire(self) -> None:
+        """End the idle connections that are too old."""
+        now = asyncio.get_running_loop().time()
+        for pooled in [each for each in self._idle if each.deadline <= now]:
+            self._idle.remove(pooled)
+            pooled.connection.terminate()
 
     async def connect(self, purpose: str, statement_seconds_max: float) -> Any:
         """A new connection; of an open store every failure is `StoreUnavailable`."""
@@ -116,10 +125,13 @@ class Pool:
             while self._idle:
                 self._idle.pop().connection.terminate()
             return
-        if self._closed or pooled.connection.is_in_transaction():
+        if self._closed or pooled.connection.is_in_transaction() or self._is_old(pooled):
             pooled.connection.terminate()
         else:
             self._idle.append(pooled)
+
+    def _is_old(self, pooled: _Pooled) -> bool:
+        return pooled.deadline <= asyncio.get_running_loop().time()
 
 
 class PooledDatabase:

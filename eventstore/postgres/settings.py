@@ -12,9 +12,11 @@ class PostgresSettings:
 
     application_name: str = "hetuflow"
     role: str | None = None
-    """Become this role on every connection (`hetuflow_server`, where `migrate` could make it)."""
+    """Become this role on every connection (`hetuflow_server`, where `roles.may_become` says so)."""
     pool_size: int = field(default=6, validator=ge(1))
     """Connections for reads and projections, opened when needed; the writer and LISTEN have their own."""
+    connection_seconds_max: float = field(default=3600.0, validator=gt(0))
+    """A pooled connection older than this is not used again: what it has gathered in the server's memory goes."""
     statement_cache_size: int = field(default=100, validator=ge(0))
     """Prepared statements kept per connection; 0 behind pgbouncer in transaction mode."""
     connect_seconds_max: float = field(default=5.0, validator=gt(0))
