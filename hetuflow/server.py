@@ -55,6 +55,9 @@ MIGRATION_SOURCES: Sequence[Source] = (EVENTSTORE, PROJECTIONS)
 START_ERRORS = (StartError, HttpListenError, AgentListenError, DiskError)
 """What a person can mend: one line, exit status 2."""
 
+START_SECONDS_MAX = 10.0
+"""For the tables to show this server's own start; a stalled projection must not keep it from serving."""
+
 CLIENTS_SECONDS_MAX = 6.0
 """Longer than the HTTP listener's own deadline for requests under way (3 s)."""
 REPORTS_SECONDS_MAX = 2.0
@@ -191,6 +194,8 @@ async def _serve(
         trio.open_nursery() as nursery,
     ):
         await _react_to_the_past(store.database, core)
+        # The first reader sees this server and the sessions it has ended: nobody has written here yet, so no read would wait.
+        await runner.reached(await store.head(), START_SECONDS_MAX)
         rooms = await _rooms(settings, server_id, sockets, store, runner, core, clock, ids)
         agents, clients = Listening("agents"), Listening("clients")
         await nursery.start(agents.run, sockets.agents.serve, core.gateway.serve_connection)
