@@ -15,7 +15,7 @@ async def idle() -> list[Figure]:
     async with bench_cluster(agents=1) as cluster, open_api(cluster) as http:
         await until_agent_online(http)
         await answer(http, "GET", "/system/info")
-        await trio.sleep(3)
+        await trio.sleep(15)  # idle backends flush their counters of the start after ten seconds
         server = psutil.Process(cluster.children["server"].process.pid)
         agent = psutil.Process(cluster.children["agent-01"].process.pid)
         cpu, queries = _cpu(server), await trio.to_thread.run_sync(_queries, cluster.database_url)
