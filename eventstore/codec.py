@@ -72,10 +72,6 @@ class EventCodec:
     def registry(self) -> Mapping[str, EventType]:
         return self._types
 
-    def name_of(self, cls: type) -> str:
-        """The stored name of an event class."""
-        return self._known(cls)[0]
-
     def encode(self, event: object, event_id: UUID, metadata: Mapping[str, Any]) -> NewEvent:
         """Return the event to append.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -200,7 +200,3 @@ class Router:
 
 
 UUID_OUT: Kind = Uuid()
-
-
-def by_number(endpoints: Sequence[Endpoint]) -> Mapping[str, Endpoint]:
-    return {endpoint.number: endpoint for endpoint in endpoints}

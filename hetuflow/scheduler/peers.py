@@ -52,11 +52,6 @@ class Peers:
     def __repr__(self) -> str:
         return f"<Peers: {len(self._beats_since)} active, {len(self._ended)} ended>"
 
-    @property
-    def active(self) -> tuple[str, ...]:
-        """Ids of the other servers that run, as far as is known."""
-        return tuple(self._beats_since)
-
     def ended_at(self, server_id: str) -> float | None:
         """When this process heard (monotonic seconds) that the peer has ended; None: it lives, for all we know."""
         at = self._ended.get(server_id)

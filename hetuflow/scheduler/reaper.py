@@ -70,10 +70,6 @@ class Reaper:
         self._suspects[agent_id] = None
         self.alarm.ring()
 
-    def last_heard(self, agent_id: str) -> float | None:
-        """Monotonic seconds; None when this server has not heard from the agent."""
-        return self._heard.get(agent_id)
-
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Start when everything open has been loaded: what is missing from the agenda counts as not watched."""
         self._started = trio.current_time()

@@ -71,9 +71,5 @@ def quantile(values: Sequence[float], q: float) -> float:
     return ordered[max(0, math.ceil(q * len(ordered)) - 1)]
 
 
-def ms(seconds: float) -> str:
-    return f"{seconds * 1000:.1f} ms"
-
-
 def quantiles_ms(values: Sequence[float]) -> str:
     return " / ".join(f"{quantile(values, q) * 1000:.1f}" for q in (0.5, 0.95, 0.99)) + " ms"
