@@ -10,12 +10,12 @@ import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import trio
-from attrs import evolve, frozen
+from attrs import Factory, evolve, frozen
 
 import projections
 from eventstore.errors import EventStoreError, SqlError, StartError, StoreClosed, StoreTimeout, StoreUnavailable
@@ -36,7 +36,9 @@ from hetuflow.gateway.output import OutputUnavailable
 from hetuflow.gateway.settings import GatewaySettings
 from hetuflow.logs import configure_logging
 from hetuflow.ports.admission import Admission
-from hetuflow.ports.disk import DiskError
+from hetuflow.ports.clock import Clock
+from hetuflow.ports.disk import Disk, DiskError
+from hetuflow.ports.ids import Ids
 from hetuflow.ports.real import SystemClock, SystemDisk, SystemIds
 from hetuflow.ports.state_lock import hold
 from hetuflow.protocol.messages import Output
@@ -86,14 +88,14 @@ class Sockets:
     websocket_port: int
 
 
-def run(settings: ServerSettings) -> int:
+def run(settings: ServerSettings, world: World | None = None) -> int:
     """Run a server until SIGTERM or SIGINT; return the exit status. A second signal ends it at once."""
     configure_logging(settings.logging.level, settings.logging.format)
     for name in settings.configuration.unused_environment:
         log.info("%s is set and has no effect", name)
     status = 0
     try:
-        trio.run(_until_signal, settings)
+        trio.run(_until_signal, settings, world or World())
     except* START_ERRORS as group:
         print(f"Error: {_first(group)}", file=sys.stderr)
         status = 2
@@ -118,19 +120,19 @@ class Life:
             self.scope.cancel()
 
 
-async def _until_signal(settings: ServerSettings) -> None:
+async def _until_signal(settings: ServerSettings, world: World) -> None:
     life = Life()
     async with trio.open_nursery() as nursery:
         await nursery.start(_watch_signals, life)
         with life.scope:
-            await _serve_or_say_why_not(settings, life)
+            await _serve_or_say_why_not(settings, life, world)
         nursery.cancel_scope.cancel()
 
 
-async def _serve_or_say_why_not(settings: ServerSettings, life: Life) -> None:
+async def _serve_or_say_why_not(settings: ServerSettings, life: Life, world: World) -> None:
     """Raises `StartError` for all trouble with the database until it serves; afterwards it is a defect."""
     try:
-        await serve(settings, until=life.stopping.wait, task_status=life)
+        await serve(settings, world=world, until=life.stopping.wait, task_status=life)
     except* (EventStoreError, ProjectionError) as group:
         trouble = _first(group)
         if life.serves or isinstance(trouble, StartError):
@@ -154,6 +156,7 @@ async def _watch_signals(life: Life, *, task_status: trio.TaskStatus[None]) -> N
 async def serve(
     settings: ServerSettings,
     *,
+    world: World | None = None,
     until: Callable[[], Awaitable[object]] = trio.sleep_forever,
     task_status: trio.TaskStatus[Rooms] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -162,31 +165,30 @@ async def serve(
     Raises:
       StartError: no usable database. HttpListenError, AgentListenError: a port is in use. DiskError: no state directory.
     """
-    clock, ids, disk = SystemClock(), SystemIds(), SystemDisk()
+    world = world or World()
     if settings.database.url is None:
         raise NoDatabase("no database is configured: set DATABASE_URL (postgresql://user:password@host:5432/database)")
-    disk.make_private_dir(str(settings.server.state_dir))
+    world.disk.make_private_dir(str(settings.server.state_dir))
     with hold(str(settings.server.state_dir)):
-        await _serve(settings, _kept_server_id(settings, ids, disk), clock, ids, until, task_status)
+        await _serve(settings, _kept_server_id(settings, world.ids, world.disk), world, until, task_status)
 
 
 async def _serve(
     settings: ServerSettings,
     server_id: str,
-    clock: SystemClock,
-    ids: SystemIds,
+    world: World,
     until: Callable[[], Awaitable[object]],
     task_status: trio.TaskStatus[Rooms],
 ) -> None:
     async with (
-        _bound(settings) as sockets,
-        _store(settings) as store,
+        _bound(settings, world) as sockets,
+        world.open_store(settings) as store,
         open_runner(store) as runner,
         open_core(
             store,
             OutputSinkOf(PostgresOutput(store.database)),
-            clock,
-            ids,
+            world.clock,
+            world.ids,
             _core_settings(settings, server_id, sockets),
             find_open=OpenStreams(store.database, runner),
             schedules_of=SchedulesOfJob(store.database, runner),
@@ -196,7 +198,7 @@ async def _serve(
         await _react_to_the_past(store.database, core)
         # The first reader sees this server and the sessions it has ended: nobody has written here yet, so no read would wait.
         await runner.reached(await store.head(), START_SECONDS_MAX)
-        rooms = await _rooms(settings, server_id, sockets, store, runner, core, clock, ids)
+        rooms = await _rooms(settings, server_id, sockets, store, runner, core, world)
         agents, clients = Listening("agents"), Listening("clients")
         await nursery.start(agents.run, sockets.agents.serve, core.gateway.serve_connection)
         await nursery.start(clients.run, sockets.http.serve, create_app(rooms))
@@ -269,15 +271,14 @@ async def _rooms(
     store: PostgresStore,
     runner: Runner,
     core: Core,
-    clock: SystemClock,
-    ids: SystemIds,
+    world: World,
 ) -> Rooms:
     return Rooms(
         identity=Identity(
             server_id=server_id,
             server_name=settings.server.name,
             version=_version(),
-            started_at=clock.now(),
+            started_at=world.clock.now(),
             started=trio.current_time(),
             http_port=sockets.http_port,
             websocket_port=sockets.websocket_port,
@@ -294,16 +295,16 @@ async def _rooms(
         scheduler=core.scheduler,
         output=PostgresOutput(store.database),
         agents=core.gateway,
-        clock=clock,
-        ids=ids,
+        clock=world.clock,
+        ids=world.ids,
     )
 
 
 @asynccontextmanager
-async def _bound(settings: ServerSettings) -> AsyncIterator[Sockets]:
+async def _bound(settings: ServerSettings, world: World) -> AsyncIterator[Sockets]:
     http = HttpListener(settings.server.host, settings.server.http_port)
     admission = Admission.of(settings.server.allowed_hosts, settings.server.allowed_origins)
-    agents = WebSocketListener(settings.server.host, settings.server.websocket_port, admission)
+    agents = world.listen(settings.server.host, settings.server.websocket_port, admission)
     try:
         http_port = http.open()
         yield Sockets(http, agents, http_port, await agents.open())
@@ -312,7 +313,7 @@ async def _bound(settings: ServerSettings) -> AsyncIterator[Sockets]:
 
 
 @asynccontextmanager
-async def _store(settings: ServerSettings) -> AsyncIterator[PostgresStore]:
+async def open_store(settings: ServerSettings) -> AsyncIterator[PostgresStore]:
     """The store, as the role that can only append to the log where `migrate` could arrange that."""
     url = settings.database.url or ""
     wanted = PostgresSettings(
@@ -333,6 +334,17 @@ async def _store(settings: ServerSettings) -> AsyncIterator[PostgresStore]:
 
 _OWNED = ("projection_tables", *(table.name for table in ALL_TABLES.values()))
 """What the server's role must own to follow the log and to rebuild."""
+
+
+@frozen(slots=True, kw_only=True)
+class World:
+    """The ports of a server. Whoever breaks things on purpose hands in others than those of the operating system."""
+
+    clock: Clock = Factory(SystemClock)
+    ids: Ids = Factory(SystemIds)
+    disk: Disk = Factory(SystemDisk)
+    open_store: Callable[[ServerSettings], AbstractAsyncContextManager[PostgresStore]] = open_store
+    listen: Callable[[str, int, Admission], WebSocketListener] = WebSocketListener
 
 
 def _core_settings(settings: ServerSettings, server_id: str, sockets: Sockets) -> CoreSettings:
@@ -405,7 +417,7 @@ class OutputSinkOf:
 # --- identity ------------------------------------------------------------------------------------------------------
 
 
-def _kept_server_id(settings: ServerSettings, ids: SystemIds, disk: SystemDisk) -> str:
+def _kept_server_id(settings: ServerSettings, ids: Ids, disk: Disk) -> str:
     """The configured id, else the one generated at the first start and kept."""
     if settings.server.id is not None:
         return settings.server.id
