@@ -41,6 +41,7 @@ from hetuflow.protocol.messages import (
     Pong,
     Refused,
     Shutdown,
+    Standing,
     Stop,
     Welcome,
 )
@@ -192,6 +193,7 @@ class Link:
             Dispatch: work.executor.dispatch,
             Stop: self._stop,
             Forget: self._forget,
+            Standing: self._standing,
             Ack: lambda message: self._acked.extend(message.sequences),
             OutputAck: self._output_acked,
             Ping: lambda message: self._replies.append(Pong(token=message.token)),
@@ -350,6 +352,9 @@ class Link:
         reason = message.reason or "cancelled"
         order = StopOrder("cancelled", f"ended on request: {reason}", max(0.0, message.grace_seconds))
         self._work.executor.stop(message.instance_id, message.epoch, order)
+
+    def _standing(self, message: Standing) -> None:
+        self._work.executor.stand(message)
 
     def _forget(self, message: Forget) -> None:
         for instance_id in message.instance_ids:

@@ -16,7 +16,7 @@ from agent.shipping import Shipping
 from agent.wakeup import Wakeup
 from agent.workplace import Outcome, StopOrder, Workplace, instant
 from hetuflow.ports.disk import DiskError
-from hetuflow.protocol.messages import Dispatch, Ended, Known, KnownState
+from hetuflow.protocol.messages import Dispatch, Ended, Known, KnownState, Standing
 
 log = structlog.get_logger()
 
@@ -28,6 +28,7 @@ class Executor:
         self.workplace, self.reports, self.shipping, self._ready = workplace, reports, shipping, ready
         self._runs: dict[str, Run] = {}
         self._refusal: StopOrder | None = None
+        self.standing = Standing()
         self._nursery: trio.Nursery | None = None
         self._emptied = trio.Event()
         self._began = trio.current_time()
@@ -62,6 +63,16 @@ class Executor:
         run = Run(order, self.workplace, self.reports, self.shipping, self._ready)
         self._runs[order.instance_id] = run
         self._nursery.start_soon(self._perform, run, name=f"instance {order.instance_id}")
+
+    def stand(self, standing: Standing) -> None:
+        """How the server counts this agent from now on. What was sent before still starts: its dispatch is committed."""
+        if standing.draining != self.standing.draining:
+            log.info(
+                "draining: nothing new comes" if standing.draining else "taking work again", reason=standing.reason
+            )
+        if standing.labels != self.standing.labels:
+            log.info("labels set by the server", labels=dict(standing.labels))
+        self.standing = standing
 
     def stop(self, instance_id: str, epoch: int, order: StopOrder) -> None:
         """End the instance if it is held with this epoch (or an older one)."""

@@ -1,4 +1,4 @@
-"""A1-A7: agents."""
+"""A1-A9: agents."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from hetuflow.api.reads import (
     where,
 )
 from hetuflow.api.rooms import Row
-from hetuflow.api.routing import Endpoint, PathId
+from hetuflow.api.routing import NO_BODY, Endpoint, PathId
 from hetuflow.api.runs import cancel_task
-from hetuflow.api.schemas.agent import AGENT, check_agent_create, fold_agent
-from hetuflow.domain.commands import CreateAgent, RemoveAgent, UpdateAgent
+from hetuflow.api.schemas.agent import AGENT, REASON, check_agent_create, fold_agent
+from hetuflow.domain.commands import CreateAgent, DrainAgent, RemoveAgent, UndrainAgent, UpdateAgent
 from hetuflow.domain.decider import Address
 from hetuflow.domain.enums import InstanceStatus
 
@@ -104,6 +104,16 @@ async def delete(call: Call) -> Reply:
     return call.written(position)
 
 
+async def drain(call: Call) -> Reply:
+    reason = call.given(REASON).members.get("reason")
+    return call.written((await call.ask("agent", call.id, DrainAgent(reason=reason))).position)
+
+
+async def undrain(call: Call) -> Reply:
+    call.given(NO_BODY)
+    return call.written((await call.ask("agent", call.id, UndrainAgent())).position)
+
+
 _AGENT = "/api/v1/agents/{id}"
 
 ENDPOINTS = (
@@ -174,6 +184,29 @@ ENDPOINTS = (
         handler=everyone,
         reply=AllOf(AGENT),
         summary="All agents, newest first",
+        tag="agents",
+    ),
+    Endpoint(
+        number="A8",
+        method="POST",
+        path=f"{_AGENT}/drain",
+        path_id=PathId.NAME,
+        handler=drain,
+        body=REASON,
+        reply=Nothing(),
+        summary="Give an agent nothing new; what runs goes on",
+        tag="agents",
+        example={"reason": "new disk"},
+    ),
+    Endpoint(
+        number="A9",
+        method="POST",
+        path=f"{_AGENT}/undrain",
+        path_id=PathId.NAME,
+        handler=undrain,
+        body=NO_BODY,
+        reply=Nothing(),
+        summary="Give an agent work again",
         tag="agents",
     ),
 )

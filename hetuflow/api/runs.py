@@ -54,24 +54,28 @@ async def make_task(
       ApiError: 404, there is no such job; 409 `version_conflict`.
       Rejected: `already_exists`.
     """
+    wants_slot = True
     for attempt in range(1, RACES_MAX + 1):
         reading = await call.rooms.system.read(Address("job", job_id))
         if not reading.state.exists:
             raise not_found("job", job_id, job_path)
         job = snapshot(job_id, reading)
         try:
-            answer = await _create(call, context, task_id, job, members)
+            answer = await _create(call, context, task_id, job, members, wants_slot=wants_slot)
         except GuardLost as error:
             if attempt == RACES_MAX:
                 raise lost_for_good(error) from error
+            wants_slot = wants_slot and Address.of_stream(error.stream_id).category != "agent"
             continue
         return answer.position
     raise AssertionError("the loop returns or raises")
 
 
-async def _create(call: Call, context: Context, task_id: str, job: JobSnapshot, members: Mapping[str, Any]) -> Answer:
+async def _create(
+    call: Call, context: Context, task_id: str, job: JobSnapshot, members: Mapping[str, Any], *, wants_slot: bool
+) -> Answer:
     """One try, with a slot held when the task is due now and an agent has one free."""
-    placement = _slot(call, job, members)
+    placement = _slot(call, job, members) if wants_slot else None
     try:
         command = CreateTask(task_id=task_id, job=job, placement=placement, **members)
         return await call.ask("task", task_id, command, context)

@@ -7,7 +7,7 @@ always wins: it is a later start of the same agent, so whoever shows a lower one
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -36,6 +36,7 @@ from hetuflow.domain.events import (
     AgentRemoved,
     AgentUndrained,
     AgentUpdated,
+    Event,
 )
 from hetuflow.domain.rejection import Rejected
 from hetuflow.domain.table_decider import NO_INTENTS, TableDecider
@@ -71,8 +72,10 @@ class AgentState:
     is_connected: bool = False
     is_lost: bool = False
     is_draining: bool = False
+    drain_reason: str | None = None
     exists: bool = False
     was_removed: bool = False
+    stream_version: int = 0
 
     @property
     def labels(self) -> JSON:
@@ -329,12 +332,12 @@ def _updated(state: AgentState, event: AgentUpdated) -> AgentState:
 
 def _drained(state: AgentState, event: AgentDrained) -> AgentState:
     _check(state, event)
-    return changed(state, is_draining=True)
+    return changed(state, is_draining=True, drain_reason=event.reason)
 
 
 def _undrained(state: AgentState, event: AgentUndrained) -> AgentState:
     _check(state, event)
-    return changed(state, is_draining=False)
+    return changed(state, is_draining=False, drain_reason=None)
 
 
 def _removed(state: AgentState, event: AgentRemoved) -> AgentState:
@@ -374,11 +377,34 @@ def intents(state: AgentState) -> frozenset[Intent]:
         slots=0 if state.is_draining else state.max_concurrent_tasks,
         labels=tuple(sorted(state.labels.items())),
         draining=state.is_draining,
+        drain_reason=state.drain_reason,
+        version=state.stream_version,
     )
     return frozenset((available, watch))
 
 
+def _counted(fold: Callable[[AgentState, Any], AgentState]) -> Callable[[AgentState, Any], AgentState]:
+    """The fold, and the count of the stream's events."""
+
+    def counting(state: AgentState, event: Any) -> AgentState:
+        return changed(fold(state, event), stream_version=state.stream_version + 1)
+
+    return counting
+
+
 INITIAL = AgentState()
+
+FOLDS: Mapping[type[Event], Callable[[AgentState, Any], AgentState]] = {
+    AgentCreated: _created,
+    AgentRegistered: _registered,
+    AgentConnected: _connected,
+    AgentDisconnected: _disconnected,
+    AgentLost: _lost,
+    AgentUpdated: _updated,
+    AgentDrained: _drained,
+    AgentUndrained: _undrained,
+    AgentRemoved: _removed,
+}
 
 AGENT: TableDecider[AgentState] = TableDecider(
     "agent",
@@ -393,16 +419,6 @@ AGENT: TableDecider[AgentState] = TableDecider(
         UndrainAgent: _undrain,
         RemoveAgent: _remove,
     },
-    {
-        AgentCreated: _created,
-        AgentRegistered: _registered,
-        AgentConnected: _connected,
-        AgentDisconnected: _disconnected,
-        AgentLost: _lost,
-        AgentUpdated: _updated,
-        AgentDrained: _drained,
-        AgentUndrained: _undrained,
-        AgentRemoved: _removed,
-    },
+    {kind: _counted(fold) for kind, fold in FOLDS.items()},
     intents,
 )

@@ -123,7 +123,11 @@ class Stop(Intent):
 
 @frozen(slots=True)
 class Available(Intent):
-    """The agent is connected on this session of this server and takes work (0 slots when draining)."""
+    """The agent is connected on this session of this server and takes work (0 slots when draining).
+
+    `version` is that of the agent's stream: a dispatch guards it, so that none is committed for an agent that has been
+    drained, removed or labelled otherwise meanwhile. 0 = not known, not guarded.
+    """
 
     agent_id: str
     server_id: str
@@ -131,6 +135,12 @@ class Available(Intent):
     slots: int
     labels: tuple[tuple[str, str], ...]
     draining: bool
+    drain_reason: str | None = None
+    version: int = 0
+
+    @property
+    def guard(self) -> tuple[Guard, ...]:
+        return (Guard(f"agent-{self.agent_id}", self.version),) if self.version else ()
 
 
 @frozen(slots=True)

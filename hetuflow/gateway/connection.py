@@ -7,14 +7,14 @@ wrong here ends this connection with a code and a reason, and no other.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import trio
 
 from hetuflow.actors import ActorSystem
 from hetuflow.actors.patience import FAILING, STOPPING
 from hetuflow.domain.commands import Report, ReportEnded
-from hetuflow.domain.decider import Address, DispatchOrder
+from hetuflow.domain.decider import Address, Available, DispatchOrder
 from hetuflow.domain.enums import InstanceReason
 from hetuflow.domain.rejection import Rejected
 from hetuflow.gateway.hooks import SchedulerHooks
@@ -22,7 +22,7 @@ from hetuflow.gateway.outbox import Outbox, OutboxFull
 from hetuflow.gateway.output import OutputIntake, OutputSink
 from hetuflow.gateway.reports import ReportIntake
 from hetuflow.gateway.settings import GatewaySettings
-from hetuflow.gateway.translate import dispatch_of, metrics_of
+from hetuflow.gateway.translate import declared_labels, dispatch_of, metrics_of, standing_of
 from hetuflow.ports.clock import Clock
 from hetuflow.ports.network import MessageStream
 from hetuflow.protocol.errors import CloseCode, LocalProtocolError
@@ -39,6 +39,7 @@ from hetuflow.protocol.messages import (
     Pong,
     Refused,
     Shutdown,
+    Standing,
     Started,
     Stop,
 )
@@ -59,6 +60,7 @@ class Connection:
         agent_id: str,
         session: str,
         incarnation: int,
+        labels: Mapping[str, str],
         stream: MessageStream,
         protocol: Session,
         system: ActorSystem,
@@ -88,6 +90,7 @@ class Connection:
         self._outbox = Outbox(settings.outbox_messages_max, self._not_sent)
         self._reports = ReportIntake(system, agent_id, self._outbox.acknowledge, reports_max=settings.reports_max)
         self._output = OutputIntake(sink, self.tell, bytes_max=settings.output_bytes_max)
+        self._standing = Standing(labels=declared_labels(labels))
         self._nursery: trio.Nursery | None = None
 
     def __repr__(self) -> str:
@@ -120,6 +123,13 @@ class Connection:
 
     def stop(self, instance_id: str, epoch: int, reason: str) -> None:
         self.tell(Stop(instance_id=instance_id, epoch=epoch, reason=reason))
+
+    def stand(self, agent: Available) -> None:
+        """Tell the agent its labels and whether it is draining, unless it was told the same last."""
+        standing = standing_of(agent)
+        if standing != self._standing:
+            self._standing = standing
+            self.tell(standing)
 
     def end(self, code: CloseCode, reason: str) -> None:
         """End this connection, nothing more is sent. Returns at once; `ended` says when it is over."""

@@ -15,7 +15,7 @@ from attrs import frozen
 from hetuflow.actors import ActorSystem
 from hetuflow.actors.patience import FAILING, STOPPING
 from hetuflow.domain.commands import DisconnectAgent
-from hetuflow.domain.decider import Address, DispatchOrder
+from hetuflow.domain.decider import Address, Available, DispatchOrder
 from hetuflow.domain.environment import rfc3339
 from hetuflow.domain.rejection import Rejected
 from hetuflow.gateway.connection import LOST, Connection
@@ -143,6 +143,11 @@ class Gateway:
         if connection is not None and connection.session == session:
             connection.end(CloseCode.REFUSED, reason)
 
+    def stand(self, agent: Available) -> None:
+        connection = self._connections.get(agent.agent_id)
+        if connection is not None and connection.session == agent.session:
+            connection.stand(agent)
+
     # --- stopping ----------------------------------------------------------------------------------------------------
 
     def stop_accepting(self) -> None:
@@ -225,6 +230,7 @@ class Gateway:
             agent_id=hello.agent_id,
             session=session,
             incarnation=hello.incarnation,
+            labels=hello.labels,
             stream=stream,
             protocol=protocol,
             system=self._system,
@@ -237,6 +243,8 @@ class Gateway:
         for occupy in missing_in(hello, self._scheduler.occupants(hello.agent_id)):
             self._scheduler.settle(occupy, settlement(occupy, same_life=True))
         connection.tell(self._welcome(session, hello))
+        if (agent := self._scheduler.available(hello.agent_id)) is not None:
+            connection.stand(agent)
         connection.stop_strays(hello.known)
         for stop in self._scheduler.stops(hello.agent_id):
             connection.stop(stop.instance_id, stop.epoch, stop.reason)

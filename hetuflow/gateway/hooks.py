@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from hetuflow.domain.commands import LoseInstance, RequeueInstance
-from hetuflow.domain.decider import Occupy, Stop
+from hetuflow.domain.decider import Available, Occupy, Stop
 
 
 class SchedulerHooks(Protocol):
@@ -24,6 +24,10 @@ class SchedulerHooks(Protocol):
 
     def occupants(self, agent_id: str) -> Mapping[str, Occupy]:
         """The instances that hold a slot of the agent, by instance id."""
+        ...
+
+    def available(self, agent_id: str) -> Available | None:
+        """The agent as the log has it: labels and draining; None while it is connected nowhere."""
         ...
 
     def stops(self, agent_id: str) -> Sequence[Stop]:

@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hetuflow.domain.commands import ConnectAgent, ReportEnded, ReportStarted
-from hetuflow.domain.decider import DispatchOrder
+from hetuflow.domain.decider import Available, DispatchOrder
 from hetuflow.domain.environment import rfc3339
 from hetuflow.protocol.errors import CloseCode, RemoteProtocolError
-from hetuflow.protocol.messages import Dispatch, Ended, Hello, Started
+from hetuflow.protocol.messages import Dispatch, Ended, Hello, Standing, Started
 
 MESSAGE_CHARACTERS_MAX = 4096
 """Of an error message kept in the log; the output has the rest."""
@@ -40,6 +40,14 @@ def dispatch_of(order: DispatchOrder) -> Dispatch:
     )
 
 
+def standing_of(agent: Available) -> Standing:
+    return Standing(labels=dict(agent.labels), draining=agent.draining, reason=agent.drain_reason or "")
+
+
+def declared_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    return {clean(name): clean(value) for name, value in labels.items()}
+
+
 def connect_agent(hello: Hello, *, server_id: str, session: str, address: str, lease_seconds: float) -> ConnectAgent:
     return ConnectAgent(
         agent_id=hello.agent_id,
@@ -48,7 +56,7 @@ def connect_agent(hello: Hello, *, server_id: str, session: str, address: str, l
         address=address,
         name=clean(hello.name) or hello.agent_id,
         incarnation=hello.incarnation,
-        labels={clean(name): clean(value) for name, value in hello.labels.items()},
+        labels=declared_labels(hello.labels),
         metadata={clean(name): clean(value) for name, value in hello.metadata.items()},
         max_concurrent_tasks=hello.slots,
         version=clean(hello.version),

@@ -245,6 +245,19 @@ class OutputAck(Message):
     offset_end: int
 
 
+@frozen(slots=True, kw_only=True)
+class Standing(Message):
+    """How the server counts this agent: told when that is not what the hello declared, and whenever it changes.
+
+    `labels` are those that placement goes by, which an operator may have set over the declared ones. `draining`: nothing
+    new is sent, what runs goes on; `reason` is the operator's.
+    """
+
+    labels: Mapping[str, str] = Factory(dict)
+    draining: bool = False
+    reason: str = ""
+
+
 # --- both ways -----------------------------------------------------------------------------------------------------
 
 
@@ -282,6 +295,7 @@ TAGS: Mapping[int, type[Message]] = {
     25: Forget,
     26: Ack,
     27: OutputAck,
+    28: Standing,
     40: Ping,
     41: Pong,
     42: Shutdown,

@@ -36,6 +36,7 @@ from hetuflow.protocol.messages import (
     Pong,
     Refused,
     Shutdown,
+    Standing,
     Started,
     Stop,
     Welcome,
@@ -66,7 +67,7 @@ def _loop(state: State, *types: type[Message]) -> dict[type[Message], State]:
 
 
 _AGENT_SAYS = (Heartbeat, Started, Ended, Output, Ping, Pong)
-_SERVER_SAYS = (HeartbeatAck, Stop, Forget, Ack, OutputAck, Ping, Pong)
+_SERVER_SAYS = (HeartbeatAck, Stop, Forget, Standing, Ack, OutputAck, Ping, Pong)
 
 TRANSITIONS: Mapping[Role, Mapping[State, Mapping[type[Message], State]]] = {
     Role.AGENT: {

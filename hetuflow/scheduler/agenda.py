@@ -189,6 +189,10 @@ class Agenda:
         """The session on which the agent may be sent work."""
         return self._sessions.get(agent_id)
 
+    def available(self, agent_id: str) -> Available | None:
+        """The agent as the log has it, while it is connected somewhere."""
+        return self._available.get(agent_id)
+
     def available_session(self, agent_id: str) -> str | None:
         """The session that the agent has according to the log."""
         agent = self._available.get(agent_id)

@@ -104,7 +104,7 @@ class Dispatcher:
             log.info("task %s is not dispatched: %s", offer.task_id, no)
         except GuardLost as lost:
             if not self._leases.lost(lost.stream_id):
-                log.warning("task %s: %s", offer.task_id, lost)
+                log.info("task %s: %s", offer.task_id, lost)
         except FAILING as problem:
             log.warning("task %s cannot be dispatched yet: %s", offer.task_id, problem)
         else:
@@ -112,4 +112,6 @@ class Dispatcher:
 
 
 def _placement(agent: Available, guard: Guard) -> Placement:
-    return Placement(agent_id=agent.agent_id, session=agent.session, server_id=agent.server_id, guards=(guard,))
+    return Placement(
+        agent_id=agent.agent_id, session=agent.session, server_id=agent.server_id, guards=(guard, *agent.guard)
+    )

@@ -53,6 +53,10 @@ class Deliveries(Protocol):
         """End that session: the log says that it is over."""
         ...
 
+    def stand(self, agent: Available) -> None:
+        """Tell the agent how it is counted now: its labels, and whether it is draining."""
+        ...
+
 
 class NoDeliveries:
     """While no gateway is there, nobody is connected."""
@@ -62,6 +66,8 @@ class NoDeliveries:
     def stop(self, agent_id: str, instance_id: str, epoch: int, reason: str) -> None: ...
 
     def close(self, agent_id: str, session: str, reason: str) -> None: ...
+
+    def stand(self, agent: Available) -> None: ...
 
 
 @frozen(slots=True)
@@ -128,6 +134,7 @@ class Outside:
         duties.dispatcher.alarm.ring()
 
     def _available(self, agent: Available, duties: Duties) -> None:
+        self.deliveries.stand(agent)
         if self._agenda.has_waiting:
             duties.dispatcher.alarm.ring()
 

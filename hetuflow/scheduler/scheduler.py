@@ -12,7 +12,7 @@ from attrs import frozen
 from hetuflow.actors import ActorSystem
 from hetuflow.actors.patience import Patience
 from hetuflow.domain.commands import StartServer
-from hetuflow.domain.decider import Occupy, Placement, Stop
+from hetuflow.domain.decider import Available, Occupy, Placement, Stop
 from hetuflow.domain.placement import Labels
 from hetuflow.ports.clock import Clock
 from hetuflow.scheduler.agenda import Agenda, AgendaStatus
@@ -143,6 +143,10 @@ class Scheduler:
     def occupants(self, agent_id: str) -> Mapping[str, Occupy]:
         """The instances that hold a slot of the agent, by instance id."""
         return self._agenda.occupants(agent_id)
+
+    def available(self, agent_id: str) -> Available | None:
+        """The agent as the log has it: labels and draining; None while it is connected nowhere."""
+        return self._agenda.available(agent_id)
 
     def is_occupying(self, occupy: Occupy) -> bool:
         return self._agenda.is_occupying(occupy)

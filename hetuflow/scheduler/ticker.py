@@ -204,6 +204,7 @@ class Ticker:
 
     async def _ask(self, schedule_id: str, jobs: Mapping[str, JobSnapshot | None]) -> None:
         """Put the question, again when the job has changed since it was read. Raises what `ActorSystem.ask` raises."""
+        wants_slot = True
         for attempt in range(1, GUARD_ATTEMPTS + 1):
             if schedule_id not in jobs:
                 return  # it or its job cannot be folded: the kernel has said so, and looks again later
@@ -215,19 +216,21 @@ class Ticker:
             if guard is None:
                 return
             try:
-                await self._ask_with_slot(Address("schedule", schedule_id), job, guard)
+                await self._ask_once(Address("schedule", schedule_id), job, guard, wants_slot=wants_slot)
                 return
             except GuardLost as lost:
                 if self._leases.lost(lost.stream_id):
                     return
+                # another server may have told the agent's news first: fire without its slot rather than not at all
+                wants_slot = wants_slot and Address.of_stream(lost.stream_id).category != "agent"
                 if attempt == GUARD_ATTEMPTS:
                     raise
             jobs = await self._jobs([schedule_id])
 
-    async def _ask_with_slot(self, address: Address, job: JobSnapshot, guard: Guard) -> None:
+    async def _ask_once(self, address: Address, job: JobSnapshot, guard: Guard, *, wants_slot: bool) -> None:
         """Fire, with a slot in hand where there is one: creation and dispatch are then one append."""
         placement = None
-        if job.status == JobStatus.ENABLED:
+        if wants_slot and job.status == JobStatus.ENABLED:
             placement = self._dispatcher.reserve(required_labels(job.config), job.agent_id, job.job_id)
         try:
             placements = () if placement is None else (placement,)

@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from hetuflow.protocol.codec import encode_frames
-from hetuflow.protocol.messages import Ended, Heartbeat, HeartbeatAck, Output, Ping, Pong, Refused, Started
+from hetuflow.protocol.messages import Ended, Heartbeat, HeartbeatAck, Output, Ping, Pong, Refused, Standing, Started
 from tests.agent.gateway import Gateway, an_order
 from tests.agent.world import MemoryDisk, Script, fake_world
 
@@ -187,6 +187,15 @@ async def test_a_ping_is_answered(autojump_clock: MockClock) -> None:
     async with fake_world() as world:
         await world.gateway.send(Ping(token="abc"))
         await world.gateway.until(lambda: Pong(token="abc") in world.gateway.heard)
+
+
+async def test_a_standing_is_kept_and_ends_nothing(autojump_clock: MockClock) -> None:
+    async with fake_world(script=lambda spec: Script(seconds=10)) as world:
+        standing = Standing(labels={"zone": "b"}, draining=True, reason="new disk")
+        await world.gateway.send(an_order("work", instance_id="i1"), standing, an_order("late", instance_id="i2"))
+        await world.gateway.until(lambda: world.gateway.ended_count == 2)
+        assert [world.gateway.of(Ended, each)[0].reason for each in ("i1", "i2")] == [None, None]
+        assert world.agent.executor is not None and world.agent.executor.standing == standing
 
 
 async def test_a_refusal_is_obeyed_and_tried_again_later(autojump_clock: MockClock) -> None:

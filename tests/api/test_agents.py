@@ -1,4 +1,4 @@
-"""A1-A7, S1, S2, and what the server says of itself."""
+"""A1-A9, S1, S2, and what the server says of itself."""
 
 from __future__ import annotations
 
@@ -57,6 +57,30 @@ async def test_a_fetched_agent_can_be_sent_back(client: Client) -> None:
     assert (await client.put("/agents/a.1", {**agent, "labels": {"gpu": "false"}})).status == 200
     assert (await client.get("/agents/a.1")).json["capabilities"]["labels"] == {"gpu": "false"}
     assert (await client.put("/agents/a.1", {"endpoint": "h:1", "address": "h:2"})).status == 422
+
+
+async def test_draining_and_undraining(client: Client) -> None:
+    await client.made("/agents/create", {"id": "a"})
+    created = (await client.get("/agents/a")).json
+    assert (await client.post("/agents/a/drain", {"reason": "new disk"})).json is None
+    drained = (await client.get("/agents/a")).json
+    assert (drained["draining"], drained["drain"]["reason"]) == (True, "new disk")
+    assert drained["drain"]["since"] >= created["created_at"]
+    answer = await client.post("/agents/a/drain")
+    assert (answer.status, answer.json) == (200, None)
+    assert (await client.get("/agents/a")).json == drained
+    assert (await client.put("/agents/a", drained)).status == 200
+    found = (await client.post("/agents/query", {"filter": {"draining": {"eq": True}}})).json["result"]
+    assert [agent["id"] for agent in found] == ["a"]
+    for _ in range(2):
+        answer = await client.post("/agents/a/undrain", {})
+        assert (answer.status, answer.json) == (200, None)
+    agent = (await client.get("/agents/a")).json
+    assert (agent["draining"], agent["drain"], agent["version"]) == (False, None, drained["version"] + 1)
+    for action in ("drain", "undrain"):
+        assert (await client.post(f"/agents/b/{action}")).status == 404
+        assert (await client.post(f"/agents/a/{action}", {"reasons": "x"})).status == 422
+        assert (await client.post(f"/agents/a%2Fb/{action}")).status == 400
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from hetuflow.domain.commands import (
     UndrainAgent,
     UpdateAgent,
 )
-from hetuflow.domain.decider import Available, Watch
+from hetuflow.domain.decider import Available, Guard, Watch
 from hetuflow.domain.events import (
     AgentConnected,
     AgentCreated,
@@ -48,7 +48,7 @@ HELLO = ConnectAgent(
     lease_seconds=120.0,
 )
 AGAIN = evolve(HELLO, session="s2")
-AVAILABLE = Available("agent-1", "server-1", "s1", 5, (("env", "prod"),), False)
+AVAILABLE = Available("agent-1", "server-1", "s1", 5, (("env", "prod"),), False, version=2)
 WATCHED = Watch("agent-1", "s1", "server-1", True, 120.0)
 
 connected = given(AGENT).when(HELLO)
@@ -69,7 +69,7 @@ def test_the_same_hello_again_is_nothing() -> None:
 
 def test_a_reconnection_that_declares_the_same_only_connects() -> None:
     outcome = disconnected.when(AGAIN).then(AgentConnected)
-    assert outcome.intents == {evolve(AVAILABLE, session="s2"), evolve(WATCHED, session="s2")}
+    assert outcome.intents == {evolve(AVAILABLE, session="s2", version=4), evolve(WATCHED, session="s2")}
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,9 @@ def test_a_connection_keeps_name_and_description_and_sets_address_and_capacity()
 def test_a_draining_agent_takes_nothing_new_and_is_drained_once() -> None:
     drained = connected.when(DrainAgent(reason="reboot")).then(AgentDrained)
     assert (drained.event(AgentDrained).reason, drained.event(AgentDrained).drained_at) == ("reboot", NOW)
-    assert drained.intents == {evolve(AVAILABLE, slots=0, draining=True), WATCHED}
+    draining = evolve(AVAILABLE, slots=0, draining=True, drain_reason="reboot", version=3)
+    assert drained.intents == {draining, WATCHED}
+    assert draining.guard == (Guard("agent-agent-1", 3),)
     drained.when(DrainAgent()).then_nothing()
     drained.when(UndrainAgent()).then(AgentUndrained).when(UndrainAgent()).then_nothing()
     reconnected = drained.when(evolve(AGAIN, incarnation=2))

@@ -26,6 +26,7 @@ from hetuflow.protocol.messages import (
     Pong,
     Refused,
     Shutdown,
+    Standing,
     Started,
     Stop,
     Welcome,
@@ -116,6 +117,7 @@ SAMPLES: Mapping[str, Message] = {
     "output_ack": OutputAck(instance_id="instance-1", stream="stdout", offset_end=2048),
     "ping": Ping(token="abc"),
     "pong": Pong(token="abc"),
+    "standing": Standing(labels={"env": "staging"}, draining=True, reason="new disk"),
     "shutdown": Shutdown(reason="maintenance"),
 }
 

@@ -8,9 +8,9 @@ import trio
 import trio.testing
 
 from eventstore.memory import MemoryLog
-from hetuflow.domain.commands import CancelTask, DrainAgent, UpdateAgent
+from hetuflow.domain.commands import CancelTask, DrainAgent, UndrainAgent, UpdateAgent
 from hetuflow.domain.decider import Address
-from hetuflow.protocol.messages import Dispatch
+from hetuflow.protocol.messages import Dispatch, Standing
 from tests.gateway.scripted import ScriptedAgent
 from tests.scheduler.harness import Server, a_server, data
 from tests.scheduler.hooks import LostAnswers, Outage, Recording, Slow
@@ -113,6 +113,51 @@ async def test_a_draining_agent_gets_nothing_new(autojump_clock) -> None:
         await server.ask(Address("agent", "agent-1"), DrainAgent())
         await server.task(await server.job())
         await agent.expect_nothing(Dispatch)
+        nursery.cancel_scope.cancel()
+
+
+async def test_nothing_is_committed_for_an_agent_that_was_drained_meanwhile(autojump_clock) -> None:
+    """Also while the agent's drain is under way: the dispatch relies on the agent as it was, and is refused."""
+    async with a_server() as server, trio.open_nursery() as nursery:
+        agent = await an_agent(server, nursery)
+        job = await server.job()
+        server.store.hooks = Slow("TaskDispatched", 5.0)
+        await server.task(job)
+        await trio.testing.wait_all_tasks_blocked()
+        await server.ask(Address("agent", "agent-1"), DrainAgent(reason="new disk"))
+        await agent.expect_nothing(Dispatch, seconds=60)
+        assert server.history() == ["TaskCreated"]
+        assert await agent.expect(Standing) == Standing(draining=True, reason="new disk")
+        await server.ask(Address("agent", "agent-1"), UndrainAgent())
+        assert await agent.expect(Standing) == Standing()
+        assert (await agent.expect(Dispatch)).task_id == "t1"
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_runs_on_a_draining_agent_goes_on(autojump_clock) -> None:
+    async with a_server() as server, trio.open_nursery() as nursery:
+        agent = await an_agent(server, nursery)
+        await server.task(await server.job())
+        order = await agent.expect(Dispatch)
+        await server.ask(Address("agent", "agent-1"), DrainAgent())
+        await agent.say(agent.started(order), agent.ended(order))
+        await agent.acknowledged(2)
+        assert server.history()[-1] == "TaskSucceeded"
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_agent_is_told_how_it_is_counted_when_that_is_not_what_it_declared(autojump_clock) -> None:
+    async with a_server() as server, trio.open_nursery() as nursery:
+        agent = await an_agent(server, nursery, labels={"zone": "a"})
+        await agent.expect_nothing(Standing)
+        await server.ask(Address("agent", "agent-1"), UpdateAgent(changes={"labels": {"zone": "b"}}))
+        assert await agent.expect(Standing) == Standing(labels={"zone": "b"})
+        await server.ask(Address("agent", "agent-1"), UpdateAgent(changes={"description": "x"}))
+        await server.ask(Address("agent", "agent-1"), DrainAgent())
+        assert await agent.expect(Standing) == Standing(labels={"zone": "b"}, draining=True)
+        await agent.drop()
+        again = await an_agent(server, nursery, labels={"zone": "a"}, incarnation=2)
+        assert await again.expect(Standing) == Standing(labels={"zone": "b"}, draining=True)
         nursery.cancel_scope.cancel()
 
 

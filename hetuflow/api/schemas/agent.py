@@ -52,6 +52,8 @@ DRAIN = Shape(
     members=[Member(name="since", kind=Time()), Member(name="reason", kind=Text(), nullable=True)],
 )
 
+REASON = Shape(title="DrainRequest", members=[Member(name="reason", kind=Text(1000), nullable=True)])
+
 AGENT = Entity(
     title="SchedAgent",
     ignored_on_create=frozenset({"status", "last_heartbeat_at"}),
