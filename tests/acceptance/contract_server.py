@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -16,10 +14,9 @@ from typing import Any
 
 from attrs import field, frozen
 
-from hetuflow.cli.cluster import free_port
+from tests.support.dev import Dev, running_dev
 from tests.support.postgres import run_sql
 
-READY_SECONDS = 90
 JSON = "Content-Type: application/json"
 
 
@@ -41,12 +38,17 @@ class Answer:
 class ContractServer:
     """`hetuflow dev` without agents. `H` is the base address of the API, as in the contract."""
 
-    process: subprocess.Popen[bytes]
+    dev: Dev
     directory: Path
-    http_port: int
-    websocket_port: int
-    database_port: int
     agents: list[subprocess.Popen[bytes]] = field(factory=list)
+
+    @property
+    def http_port(self) -> int:
+        return self.dev.http_port
+
+    @property
+    def websocket_port(self) -> int:
+        return self.dev.websocket_port
 
     @property
     def root(self) -> str:
@@ -58,7 +60,7 @@ class ContractServer:
 
     @property
     def database_url(self) -> str:
-        return f"postgresql://postgres@127.0.0.1:{self.database_port}/hetuflow"
+        return f"postgresql://postgres@127.0.0.1:{self.dev.database_port}/hetuflow"
 
     # --- curl -------------------------------------------------------------------------------------------------------
 
@@ -151,44 +153,16 @@ class ContractServer:
 
 @contextmanager
 def contract_server(directory: Path) -> Iterator[ContractServer]:
-    http_port, websocket_port, database_port = free_port(), free_port(), free_port()
-    log_file = directory / "dev.log"
-    with log_file.open("wb") as log:
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "hetuflow.cli.main", "dev", "--data-dir", str(directory / "data")),
-                *("--http-port", str(http_port), "--websocket-port", str(websocket_port)),
-                *("--database-port", str(database_port), "--agents", "0"),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            env=os.environ | {"COLUMNS": "200"},
-        )
-    server = ContractServer(process, directory, http_port, websocket_port, database_port)
-    try:
-        _until_healthy(server, log_file)
-        yield server
-    finally:
-        for each in (*server.agents, process):
-            if each.poll() is None:
-                each.send_signal(signal.SIGINT if each is process else signal.SIGTERM)
-        for each in (*server.agents, process):
-            try:
-                each.wait(60)
-            except subprocess.TimeoutExpired:
-                each.kill()
-                each.wait()
-
-
-def _until_healthy(server: ContractServer, log: Path) -> None:
-    deadline = time.monotonic() + READY_SECONDS
-    while time.monotonic() < deadline and server.process.poll() is None:
-        done = subprocess.run(
-            ["curl", "-s", "--max-time", "5", f"{server.H}/system/health"], capture_output=True, check=False
-        )
-        if done.returncode == 0 and b'"healthy"' in done.stdout:
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"hetuflow dev was not ready: {log.read_text(errors='replace')}")
+    with running_dev(directory / "data", agents=0) as dev:
+        server = ContractServer(dev, directory)
+        try:
+            yield server
+        finally:
+            for each in server.agents:
+                each.terminate()
+            for each in server.agents:
+                try:
+                    each.wait(60)
+                except subprocess.TimeoutExpired:
+                    each.kill()
+                    each.wait()

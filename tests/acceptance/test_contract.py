@@ -1,6 +1,7 @@
 """The REST contract's acceptance list, §7.1, §7.2 and §7.3, row by row, with curl against real processes.
 
-Rows (or parts of rows) that belong to later items are skipped with the item's name, after a look at what answers today.
+Rows (or parts of rows) that belong to later items fail as expected, strictly: the row turns red when the item is built,
+and its mark is taken away.
 The "else" column of §7.1 comes first: it is the answer without the fixture `guide`.
 """
 
@@ -288,11 +289,30 @@ def test_7_2_resource_limits(guide: ContractServer) -> None:
     config = {"timeout": 3600, "resource_limits": limits}
     job = guide.get(f"/jobs/item/{guide.made('/jobs/item', {'name': 'x', 'config': config})}").json
     assert job["config"]["resource_limits"] == limits
-    whole = {**limits, "max_memory_mb": 1024, "max_cpu_percent": 0.8}
-    answer = guide.post("/jobs/item", {"name": "x", "config": {"timeout": 3600, "resource_limits": whole}})
-    assert answer.status == 422
-    assert {problem["message"] for problem in answer.json["details"]} == {"not supported by this version"}
-    pytest.skip("limits of memory and CPU come with the item on resource limits; until then they answer 422")
+
+
+def test_7_2_the_shorter_of_two_time_limits_holds(guide: ContractServer) -> None:
+    """As the snippet's 1800 s against 3600 s, with one second in place of 1800."""
+    limits = {"max_execution_time_secs": 1, "max_output_size_bytes": 10485760}
+    config = {**FULL_CONFIG, "timeout": 3600, "args": ["-c", "sleep 600"], "resource_limits": limits}
+    task = guide.made(f"/jobs/item/{guide.made('/jobs/item', {'name': 'x', 'config': config})}/run", {})
+    assert guide.task_in(task, [90, 99, 100])["status"] == 90
+    [instance] = guide.post("/task-instances/page", {"filter": {"task_id": {"eq": task}}}).json["result"]
+    assert (instance["status"], instance["reason"]) == (20, "timeout")
+
+
+@pytest.mark.xfail(reason="limits of memory and CPU come with the item on resource limits")
+def test_7_2_resource_limits_of_memory_and_cpu(guide: ContractServer) -> None:
+    limits = {
+        "max_memory_mb": 1024,
+        "max_cpu_percent": 0.8,
+        "max_execution_time_secs": 1800,
+        "max_output_size_bytes": 10485760,
+    }
+    config = {"timeout": 3600, "resource_limits": limits}
+    answer = guide.post("/jobs/item", {"name": "x", "config": config})
+    assert answer.status == 200
+    assert guide.get(f"/jobs/item/{answer.json['id']}").json["config"]["resource_limits"] == limits
 
 
 def test_7_2_labels(guide: ContractServer) -> None:
@@ -312,9 +332,15 @@ def test_7_2_labels(guide: ContractServer) -> None:
     guide.stop_agent(agent, "agent-labels")
 
 
+@pytest.mark.xfail(reason="the explanation of a task (T10) is being built")
 def test_7_2_labels_explained(guide: ContractServer) -> None:
-    assert guide.get(f"/tasks/{TASK}/explain").status == 404
-    pytest.skip("the explanation of a task (T10) comes with its own item")
+    labels = {"env": "production", "region": "east", "gpu": "true"}
+    job = guide.made("/jobs/item", {"name": "x", "config": {**FULL_CONFIG, "labels": labels}})
+    task = guide.made(f"/jobs/item/{job}/run", {})
+    explained = guide.get(f"/tasks/{task}/explain")
+    assert explained.status == 200
+    assert [each["code"] for each in explained.json["waiting_for"]] == ["no_agent_with_labels"]
+    assert guide.post(f"/tasks/{task}/cancel").status == 200
 
 
 @pytest.mark.parametrize(
@@ -363,11 +389,16 @@ def test_7_2_interval_with_a_start(guide: ContractServer) -> None:
     guide.send("DELETE", f"/schedules/item/{schedule_id}")
 
 
+@pytest.mark.xfail(reason="event schedules come with their own item")
 def test_7_2_event(guide: ContractServer) -> None:
     snippet = {"kind": "event", "event_type": "file.created", "event_filter": {"path": "/data/input/*.csv"}}
-    assert guide.post("/schedules/item", {"job_id": JOB, **snippet}).status == 422
-    assert guide.post("/events", {"type": "file.created", "data": {"path": "/data/input/a.csv"}}).status == 405
-    pytest.skip("event schedules and external events (E1) come with their own item; until then they answer 422 and 405")
+    schedule = guide.made("/schedules/item", {"job_id": JOB, **snippet})
+    for path in ("/data/input/x/a.csv", "/tmp/a.csv", "/data/input/a.csv"):
+        assert guide.post("/events", {"type": "file.created", "data": {"path": path}}).status == 200
+    query = {"filter": {"schedule_id": {"eq": schedule}}}
+    guide.until(lambda: guide.post("/tasks/page", query), lambda answer: answer.json["page"]["total"] > 0)
+    [task] = guide.post("/tasks/page", query).json["result"]
+    assert task["parameters"]["path"] == "/data/input/a.csv"
 
 
 # --- 7.3 --------------------------------------------------------------------------------------------------------------
@@ -528,11 +559,20 @@ def test_7_3_rows_12_and_13_a_task_by_hand(guide: ContractServer) -> None:
     guide.post(f"/tasks/{task_id}/cancel")
 
 
+@pytest.mark.xfail(reason="instances driven over the API (I2, I4, I5) are being built")
 def test_7_3_row_14_instances_driven_from_outside(guide: ContractServer) -> None:
-    assert guide.post("/task-instances/item", {"job_id": JOB, "task_id": TASK, "status": 1}).status == 404
-    pytest.skip(
-        "instances driven over the API (I2, I4, I5) come with their own item; until then there is no such route"
-    )
+    job = guide.made("/jobs/item", {"name": "outside", "config": {**FULL_CONFIG, "labels": {"no": "where"}}})
+    task = guide.made("/tasks/create", {"job_id": job})
+    answer = guide.post("/task-instances/item", {"job_id": job, "task_id": task, "status": 1})
+    assert answer.status == 200
+    instance = answer.json
+    assert UUID(instance).version == 7
+    assert guide.post("/task-instances/item/update", {"id": instance, "status": 10}).json is None
+    assert guide.get(f"/task-instances/item/{instance}").json["status"] == 10
+    assert guide.post("/task-instances/item/update", {"status": 10}).status == 400
+    assert guide.post(f"/task-instances/item/update?id={instance}", {"status": "succeeded"}).json is None
+    assert guide.get(f"/task-instances/item/{instance}").json["status"] == 100
+    assert guide.post(f"/tasks/{task}/cancel").status == 200
 
 
 def test_7_3_row_15_agents_by_hand(guide: ContractServer) -> None:
@@ -541,9 +581,17 @@ def test_7_3_row_15_agents_by_hand(guide: ContractServer) -> None:
     assert (answer.status, answer.json) == (200, None)
 
 
+@pytest.mark.xfail(reason="commands to agents (G1) are being built")
 def test_7_3_row_16_commands(guide: ContractServer) -> None:
-    assert guide.post("/gateway/command", {"agent_id": "nobody", "command": "cancel_task"}).status == 404
-    pytest.skip("commands to agents (G1) come with their own item; until then there is no such route")
+    nobody = guide.post("/gateway/command", {"agent_id": "nobody", "command": "cancel_task"})
+    assert (nobody.status, nobody.json["code"]) == (404, "NOT_FOUND")
+    short = guide.post("/gateway/command", {"agent_id": "agent-01", "command": "fetch_metrics"})
+    assert short.status == 200 and UUID(short.json["id"])
+    head = {"id": UNUSED.replace("ff", "e1"), "timestamp": 1_700_000_000_000, "kind": 4}
+    whole = {"type": "single", "agent_id": "agent-01", "command": {"head": head, "payload": {}}}
+    assert guide.post("/gateway/command", whole).json == {"id": head["id"]}
+    everybody = {"type": "broadcast", "command": {"head": {**head, "id": UNUSED.replace("ff", "e2")}}}
+    assert guide.post("/gateway/command", everybody).json == {"id": UNUSED.replace("ff", "e2")}
 
 
 def test_7_3_row_17_delete_with_open_tasks(guide: ContractServer) -> None:
@@ -555,9 +603,15 @@ def test_7_3_row_17_delete_with_open_tasks(guide: ContractServer) -> None:
     assert guide.get(f"/jobs/item/{job}").status == 404
 
 
+@pytest.mark.xfail(reason="as_of is being built")
 def test_7_3_row_17_time_travel(guide: ContractServer) -> None:
-    assert guide.get(f"/jobs/item/{JOB}?as_of=1").status == 422
-    pytest.skip("as_of comes with the item on time travel; until then it is an unknown query parameter")
+    path = f"/jobs/item/{guide.made('/jobs/item', {'name': 'then'})}"
+    shown = guide.get(path).json
+    position = guide.get("/system/info").json["position"]
+    assert guide.send("DELETE", path).status == 200
+    assert guide.get(path).status == 404
+    then = guide.get(f"{path}?as_of={position}")
+    assert (then.status, then.json) == (200, shown)
 
 
 def test_7_3_row_18_own_writes_are_visible(guide: ContractServer) -> None:

@@ -27,6 +27,8 @@ class Dev:
     data_dir: Path
     http_port: int
     websocket_port: int
+    database_port: int | None
+    """None: that of an earlier run with the same directory."""
     log: Path
 
     @property
@@ -40,13 +42,18 @@ class Dev:
 
 
 @contextmanager
-def running_dev(data_dir: Path, *arguments: str, same_database: bool = False) -> Iterator[Dev]:
+def running_dev(
+    data_dir: Path, *arguments: str, same_database: bool = False, agents: int | None = None
+) -> Iterator[Dev]:
     """Start it, wait until the server is healthy and its agents are online, stop it at the end.
 
-    `same_database`: PostgreSQL may still run from before, on its port of then.
+    `same_database`: PostgreSQL may still run from before, on its port of then. `agents`: None = as it does by itself.
     """
-    if not same_database:
-        arguments = ("--database-port", str(free_port()), *arguments)
+    database_port = None if same_database else free_port()
+    if database_port is not None:
+        arguments = ("--database-port", str(database_port), *arguments)
+    if agents is not None:
+        arguments = ("--agents", str(agents), *arguments)
     http_port, websocket_port = free_port(), free_port()
     log = data_dir.parent / f"{data_dir.name}.log"
     with log.open("wb") as output:
@@ -62,9 +69,9 @@ def running_dev(data_dir: Path, *arguments: str, same_database: bool = False) ->
             start_new_session=True,
             env=os.environ | {"COLUMNS": "200"},
         )
-    dev = Dev(process, data_dir, http_port, websocket_port, log)
+    dev = Dev(process, data_dir, http_port, websocket_port, database_port, log)
     try:
-        _until_ready(dev)
+        _until_ready(dev, 1 if agents is None else agents)
         yield dev
     finally:
         if process.poll() is None:
@@ -76,13 +83,14 @@ def running_dev(data_dir: Path, *arguments: str, same_database: bool = False) ->
                 process.wait()
 
 
-def _until_ready(dev: Dev) -> None:
+def _until_ready(dev: Dev, agents: int) -> None:
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         if dev.process.poll() is not None:
             raise AssertionError(f"hetuflow dev ended: {dev.log.read_text(errors='replace')}")
         try:
-            if httpx.get(f"{dev.url}/api/v1/gateway/status", timeout=5).json().get("online_agents"):
+            health = httpx.get(f"{dev.url}/api/v1/system/health", timeout=5).json()
+            if health["status"] == "healthy" and health["agents"]["online"] >= agents:
                 return
         except (httpx.TransportError, ValueError):
             pass
