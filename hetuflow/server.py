@@ -186,7 +186,7 @@ async def _serve(
         open_runner(store) as runner,
         open_core(
             store,
-            OutputSinkOf(PostgresOutput(store.database)),
+            OutputSinkOf(output := PostgresOutput(store.database)),
             world.clock,
             world.ids,
             _core_settings(settings, server_id, sockets),
@@ -198,7 +198,7 @@ async def _serve(
         await _react_to_the_past(store.database, core)
         # The first reader sees this server and the sessions it has ended: nobody has written here yet, so no read would wait.
         await runner.reached(await store.head(), START_SECONDS_MAX)
-        rooms = await _rooms(settings, server_id, sockets, store, runner, core, world)
+        rooms = await _rooms(settings, server_id, sockets, store, runner, core, output, world)
         agents, clients = Listening("agents"), Listening("clients")
         await nursery.start(agents.run, sockets.agents.serve, core.gateway.serve_connection)
         await nursery.start(clients.run, sockets.http.serve, create_app(rooms))
@@ -271,6 +271,7 @@ async def _rooms(
     store: PostgresStore,
     runner: Runner,
     core: Core,
+    output: PostgresOutput,
     world: World,
 ) -> Rooms:
     return Rooms(
@@ -293,7 +294,7 @@ async def _rooms(
         store=store,
         rows=ProjectionRows(store.database, runner.reached, runner.status),
         scheduler=core.scheduler,
-        output=PostgresOutput(store.database),
+        output=output,
         agents=core.gateway,
         clock=world.clock,
         ids=world.ids,

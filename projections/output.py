@@ -9,11 +9,13 @@ from __future__ import annotations
 import logging
 from bisect import insort
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any, Final, Protocol
 from uuid import UUID
+from weakref import WeakValueDictionary
 
+import trio
 from attrs import field, frozen
 
 from eventstore.errors import SqlError, StoreTimeout
@@ -85,8 +87,31 @@ class InvalidOutput(ValueError):
     """A piece that cannot be kept: no UUID, no stream of that name, an offset or time out of range. Nothing was kept."""
 
 
+class Arrivals:
+    """Wakes whoever follows the output of an instance. A hint: what another process stores is not announced here."""
+
+    def __init__(self) -> None:
+        self._next: WeakValueDictionary[str, trio.Event] = WeakValueDictionary()
+
+    def next(self, instance_id: str) -> trio.Event:
+        """Set when more of that instance is stored. Take it before reading, so that nothing falls in between."""
+        event = self._next.get(instance_id)
+        if event is None:
+            event = self._next[instance_id] = trio.Event()
+        return event
+
+    def announce(self, instance_ids: Iterable[str]) -> None:
+        for instance_id in instance_ids:
+            event = self._next.pop(instance_id, None)
+            if event is not None:
+                event.set()
+
+
 class OutputStore(Protocol):
     """The captured output of instances. Reading never loads more than was asked for."""
+
+    @property
+    def arrivals(self) -> Arrivals: ...
 
     async def store(self, chunks: Sequence[Piece]) -> None:
         """Keep the bytes that are not kept yet; they are durable when it returns.
@@ -256,6 +281,7 @@ class PostgresOutput:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._day: date | None = None
+        self.arrivals = Arrivals()
 
     async def store(self, chunks: Sequence[Piece]) -> None:
         streams = _Streams()
@@ -272,6 +298,7 @@ class PostgresOutput:
             [kept.chunk.at for kept in new],
             [kept.chunk.data for kept in new],
         )
+        self.arrivals.announce({kept.instance_id for kept in new})
 
     async def tail(self, instance_id: str, bytes_max: int) -> Tail | None:
         return next(iter((await self.tails([instance_id], bytes_max)).values()), None)
@@ -321,10 +348,13 @@ class MemoryOutput:
 
     def __init__(self) -> None:
         self._streams = _Streams()
+        self.arrivals = Arrivals()
 
     async def store(self, chunks: Sequence[Piece]) -> None:
-        for kept in [_parsed(piece) for piece in chunks]:
+        parsed = [_parsed(piece) for piece in chunks]
+        for kept in parsed:
             self._streams.add(kept)
+        self.arrivals.announce({kept.instance_id for kept in parsed})
 
     async def tail(self, instance_id: str, bytes_max: int) -> Tail | None:
         data = b"".join(chunk.data for chunk in self._arrived(instance_id))

@@ -34,11 +34,14 @@ from hetuflow.api.requests import (
 from hetuflow.api.rooms import Rooms
 from hetuflow.api.routing import Match, Router
 from hetuflow.api.static_files import StaticFiles
+from hetuflow.api.streaming import Outgoing
 
 log = logging.getLogger(__name__)
 
 EXPOSED = b"X-Request-Id, X-Hetuflow-Position, Idempotency-Replayed, Retry-After, Allow"
 _JSON = b"application/json"
+_STREAM = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no")]
+"""The second line tells nginx to pass frames on as they come."""
 
 
 @define(slots=True)
@@ -73,16 +76,16 @@ class Api:
                 error = internal()
             self.memory.errors += 1
             status, reply = error.status, Reply(error.body(request_id))
-        content = write_json(reply.value) if reply.content is None else reply.content
-        headers = [
-            (b"content-type", reply.content_type),
-            (b"content-length", str(len(content)).encode()),
-            (b"x-request-id", request_id.encode()),
-            *reply.headers,
-        ]
+        content = b""
+        headers = [(b"x-request-id", request_id.encode()), *reply.headers]
+        if reply.stream is None:
+            content = write_json(reply.value) if reply.content is None else reply.content
+            headers += [(b"content-type", reply.content_type), (b"content-length", str(len(content)).encode())]
+        else:
+            headers += _STREAM
         if reply.position is not None:
             headers.append((b"x-hetuflow-position", str(reply.position).encode()))
-        if reply.content_type == _JSON:
+        if reply.content_type == _JSON or reply.stream is not None:
             headers.append((b"cache-control", b"no-store"))
         if error is not None:
             headers += error.headers
@@ -93,6 +96,8 @@ class Api:
                 (b"vary", b"Origin"),
             ]
         await send({"type": "http.response.start", "status": status, "headers": headers})
+        if reply.stream is not None and scope["method"] != "HEAD":
+            await Outgoing(receive, send).run(reply.stream, self.memory.streams)
         body = b"" if scope["method"] == "HEAD" else content
         await send({"type": "http.response.body", "body": body, "more_body": not reader.is_over})
         if not reader.is_over:

@@ -16,6 +16,7 @@ from hetuflow.api.requests import Head
 from hetuflow.api.rooms import Rooms
 from hetuflow.api.routing import Endpoint
 from hetuflow.api.shapes import Given, Shape, read, read_mask
+from hetuflow.api.streaming import Produce
 from hetuflow.domain.decider import Address
 from hetuflow.domain.rejection import Rejected
 
@@ -41,6 +42,8 @@ class Reply:
     content_type: bytes = b"application/json"
     headers: tuple[tuple[bytes, bytes], ...] = ()
     is_write: bool = False
+    stream: Produce | None = None
+    """Where given, the answer is `text/event-stream`, written by this."""
 
 
 @define(slots=True)

@@ -93,6 +93,15 @@ def not_found(kind: str, entity_id: str, path: str | None = None) -> ApiError:
     return ApiError(404, f"there is no {kind.replace('_', ' ')} {entity_id}{where}", detail)
 
 
+def gone(first_position: int) -> ApiError:
+    """`first_position`: of the oldest event that is left."""
+    return ApiError(
+        410,
+        f"events before position {first_position} were dropped by retention, and this needs them",
+        {"first_position": first_position},
+    )
+
+
 def conflict(reason: str, message: str, **detail: Any) -> ApiError:
     return ApiError(409, message, {"reason": reason, **detail})
 

@@ -10,6 +10,7 @@ from attrs import define, field
 from eventstore.store import EventFilter, EventStore
 from hetuflow.api.idempotency import Keys
 from hetuflow.api.own_writes import OwnWrites
+from hetuflow.api.streaming import OpenStreams
 
 BATCH_EVENTS = 5000
 
@@ -54,6 +55,7 @@ class Memory:
     own_writes: OwnWrites = field(factory=OwnWrites)
     keys: Keys = field(factory=Keys)
     fires: Fires = field(factory=Fires)
+    streams: OpenStreams = field(factory=OpenStreams)
     requests: int = 0
     """Since the start."""
     errors: int = 0

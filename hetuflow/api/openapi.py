@@ -224,6 +224,13 @@ def _parameters(endpoint: Endpoint) -> Iterable[dict[str, Any]]:
             "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
             "description": "the same request again under the same key has no second effect",
         }
+    if endpoint.is_stream or endpoint.may_stream:
+        yield {
+            "name": "Last-Event-ID",
+            "in": "header",
+            "schema": {"type": "string"},
+            "description": "resume after the event with this `id`; goes before `after`",
+        }
     if (endpoint.method == "GET" or isinstance(endpoint.body, Collection)) and endpoint.is_positioned:
         yield {
             "name": "X-Hetuflow-Min-Position",
@@ -233,12 +240,21 @@ def _parameters(endpoint: Endpoint) -> Iterable[dict[str, Any]]:
         }
 
 
+_EVENT_STREAM: Schema = {
+    "type": "string",
+    "description": "Server-Sent Events: `id`, `event` and `data` of each; a comment at least every 15 s",
+}
+
+
 def _responses(endpoint: Endpoint, components: Components) -> dict[str, Any]:
     media = "text/html" if endpoint.number == "D1" else "application/json"
     responses: dict[str, Any] = {}
     if 501 not in endpoint.also:
         schema = components.reply(endpoint.reply)
-        responses["200"] = {"description": "done", "headers": HEADERS, "content": {media: {"schema": schema}}}
+        answers: dict[str, Any] = {} if endpoint.is_stream else {media: {"schema": schema}}
+        if endpoint.is_stream or endpoint.may_stream:
+            answers["text/event-stream"] = {"schema": _EVENT_STREAM}
+        responses["200"] = {"description": "done", "headers": HEADERS, "content": answers}
     usual = [400, 403, 422, 500, 503, 504]
     if endpoint.body is not None:
         usual += [413, 415]

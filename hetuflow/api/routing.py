@@ -61,6 +61,7 @@ class Endpoint:
       also: statuses that come on top of the usual ones.
       is_keyed: takes an `Idempotency-Key`.
       is_positioned: a read that waits for `X-Hetuflow-Min-Position`.
+      is_stream: the reply is an event stream, and `reply` the data of its events. `may_stream`: it can be one too.
     """
 
     number: str
@@ -77,6 +78,8 @@ class Endpoint:
     also: Sequence[int] = ()
     is_keyed: bool = False
     is_positioned: bool = True
+    is_stream: bool = False
+    may_stream: bool = False
     example: Any = None
 
     def read_id(self, segment: str) -> str:

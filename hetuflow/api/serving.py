@@ -26,6 +26,13 @@ connection that is being closed."""
 HEAD_BYTES_MAX = 64 * 1024
 """Larger than what the application allows, so that it can answer 431 itself, as JSON."""
 
+DRAIN_SECONDS_MAX = 30.0
+"""A client that takes no byte of what is sent to it for so long is disconnected, by the kernel: hypercorn shields each
+write, so nothing in this process could end it. Accepted connections inherit it; where the system has no such option
+(macOS), a stalled client keeps its connection until the server stops."""
+
+_USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
+
 BACKLOG = 1024
 WEBSOCKET_BYTES_MAX = 256 * 1024
 
@@ -35,10 +42,11 @@ class ListenError(Exception):
 
 
 class HttpListener:
-    """Listens on one address; `port` 0 = any free one."""
+    """Listens on one address; `port` 0 = any free one. A client that takes nothing for `drain_seconds` is cut off."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, drain_seconds: float = DRAIN_SECONDS_MAX) -> None:
         self._host, self._port = host, port
+        self._drain_seconds = drain_seconds
         self._sockets: list[socket.socket] = []
 
     def open(self) -> int:
@@ -55,6 +63,8 @@ class HttpListener:
             listening = socket.socket(family, kind, protocol)
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.setblocking(False)
+            if _USER_TIMEOUT is not None:
+                listening.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, int(self._drain_seconds * 1000))
             try:
                 listening.bind(address)
                 listening.listen(BACKLOG)
@@ -96,6 +106,7 @@ class HttpListener:
                 task_status.started(self._port)
                 await trio.sleep_forever()
             finally:
+                app.api.memory.streams.close()
                 stop.set()
                 shield.deadline = trio.current_time() + GRACEFUL_SECONDS + 2
                 shield.shield = True

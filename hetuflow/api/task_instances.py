@@ -16,12 +16,14 @@ from hetuflow.api.coded import Word
 from hetuflow.api.collections import TASK_INSTANCES
 from hetuflow.api.deleted_tasks import task_of
 from hetuflow.api.errors import invalid, not_found
-from hetuflow.api.kinds import Boolean, Integer, Supported, Text
+from hetuflow.api.kinds import Boolean, Integer, Text
+from hetuflow.api.log_follow import Ending, Following, Place
 from hetuflow.api.problems import Problem
 from hetuflow.api.reads import OneOf, PageOf, bad_request, page_of, row_of
 from hetuflow.api.rooms import Row
 from hetuflow.api.routing import Endpoint, Parameter, PathId, boolean_text, integer_text
 from hetuflow.api.schemas.instance import INSTANCE, LOG_PAGE
+from hetuflow.api.streaming import Write
 from hetuflow.domain.enums import InstanceReason, InstanceStatus
 from projections.output import Chunk
 
@@ -59,6 +61,8 @@ async def logs(call: Call) -> Reply:
     stream, limit = query.get("stream"), query.get("limit", LOG_BYTES_DEFAULT)
     if "offset" in query and stream is None:
         raise invalid([Problem("query.offset", "needs stream: it counts bytes within one")])
+    if query.get("follow", False):
+        return await _follow(call)
     task_id, is_final, position = await _printed_by(call)
     totals = await call.rooms.output.totals(call.id)
     after = _cursor(query.get("after"))
@@ -80,6 +84,55 @@ async def logs(call: Call) -> Reply:
         "sha256": ending["sha256"] if ending and is_complete else None,
     }
     return Reply(value, position)
+
+
+async def _follow(call: Call) -> Reply:
+    """The same as an event stream, until the instance has ended and all it sent was told."""
+    stream = call.query.get("stream")
+    task_id, _, position = await _printed_by(call)
+    place = await _place(call, stream)
+    call.memory.streams.require_room()
+
+    async def look() -> Ending | None:
+        row = await call.rooms.rows.get(TASK_INSTANCES.name, call.id)
+        if row is not None and not InstanceStatus(row["status"]).is_final:
+            return None
+        found = await _ending(call, task_id)
+        status = InstanceStatus.CANCELLED if row is None else row["status"]
+        return Ending(status=int(status), exit_code=None if row is None else row["exit_code"], **found)
+
+    async def produce(write: Write) -> None:
+        following = Following(
+            output=call.rooms.output,
+            instance_id=call.id,
+            stream=stream,
+            place=place,
+            look=look,
+            unfinished=unfinished,
+            rendered=log_chunk,
+            write=write,
+        )
+        await following.run()
+
+    return Reply(position=position, stream=produce)
+
+
+async def _place(call: Call, stream: str | None) -> Place:
+    """Where a follower begins: `Last-Event-ID`, else `after`, else `offset`, else at the beginning."""
+    header = call.head.text(b"last-event-id")
+    text = call.query.get("after") if header is None else header
+    if text is not None:
+        place = Place.parse(text)
+        if place is None:
+            where = "query.after" if header is None else "header.Last-Event-ID"
+            raise bad_request(where, "must be the id of an event of this stream, or a cursor from page.next")
+        return place
+    if stream is None:
+        return Place()
+    offset = call.query.get("offset", 0)
+    if offset < 0:
+        offset = max(0, (await call.rooms.output.totals(call.id)).get(stream, 0) + offset)
+    return Place(offset)
 
 
 async def _printed_by(call: Call) -> tuple[str, bool, int]:
@@ -248,10 +301,12 @@ ENDPOINTS = (
             ),
             Parameter(name="after", kind=Text(100, 1), doc="cursor from `page.next`"),
             Parameter(name="limit", kind=Integer(1, LOG_BYTES_MAX), from_text=integer_text, doc="bytes; default 65536"),
-            Parameter(name="follow", kind=Supported(Boolean(), (False,)), from_text=boolean_text, doc="only false yet"),
+            Parameter(name="follow", kind=Boolean(), from_text=boolean_text, doc="true: Server-Sent Events"),
         ),
         reply=LOG_PAGE,
         summary="The output of a task instance",
         tag="task instances",
+        also=(410, 429),
+        may_stream=True,
     ),
 )

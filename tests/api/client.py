@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
@@ -34,6 +35,59 @@ class Answer:
     @property
     def reason(self) -> str:
         return str(self.json["details"]["reason"])
+
+
+@frozen(slots=True)
+class Frame:
+    """One server-sent event."""
+
+    event: str
+    id: str | None
+    data: Any
+
+
+class Stream:
+    """An answer that goes on. `frames` are read one by one; comments are counted."""
+
+    def __init__(
+        self, status: int, headers: Mapping[str, str], receive: trio.MemoryReceiveChannel[Mapping[str, Any]]
+    ) -> None:
+        self.status, self.headers, self._receive = status, headers, receive
+        self._text = ""
+        self.comments = 0
+
+    async def frame(self) -> Frame:
+        """The next event. Raises `trio.EndOfChannel` when the stream is over."""
+        while True:
+            part, end, rest = self._text.partition("\n\n")
+            if not end:
+                message = await self._receive.receive()
+                self._text += message.get("body", b"").decode()
+                continue
+            self._text = rest
+            lines = dict(line.split(": ", 1) for line in part.split("\n") if not line.startswith(":"))
+            if lines:
+                return Frame(lines["event"], lines.get("id"), json.loads(lines["data"]))
+            self.comments += 1
+
+    async def comment(self) -> None:
+        """Wait for the next comment."""
+        before = self.comments
+        while self.comments == before:
+            message = await self._receive.receive()
+            self._text += message.get("body", b"").decode()
+            while self._text.startswith(":") and "\n\n" in self._text:
+                self._text = self._text.partition("\n\n")[2]
+                self.comments += 1
+
+    async def rest(self) -> list[Frame]:
+        """All frames until the stream is over."""
+        frames = []
+        try:
+            while True:
+                frames.append(await self.frame())
+        except trio.EndOfChannel:
+            return frames
 
 
 class Client:
@@ -82,7 +136,17 @@ class Client:
             if message.get("body"):
                 answered_at = trio.current_time()
 
-        scope = {
+        scope = self._scope(method, path, query, lines)
+        await self._app(scope, receive, collect)
+        self.unread = len(incoming)
+        start, *rest = sent
+        content = b"".join(message.get("body", b"") for message in rest)
+        decoded = {name.decode(): value.decode() for name, value in start["headers"]}
+        assert [message["more_body"] for message in rest] == [True] * (len(rest) - 1) + [False]
+        return Answer(start["status"], decoded, content, answered_at)
+
+    def _scope(self, method: str, path: bytes, query: bytes, lines: Sequence[tuple[bytes, bytes]]) -> Mapping[str, Any]:
+        return {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.1"},
             "http_version": "1.1",
@@ -98,13 +162,35 @@ class Client:
             "state": {},
             "extensions": {},
         }
-        await self._app(scope, receive, collect)
-        self.unread = len(incoming)
-        start, *rest = sent
-        content = b"".join(message.get("body", b"") for message in rest)
-        decoded = {name.decode(): value.decode() for name, value in start["headers"]}
-        assert [message["more_body"] for message in rest] == [True] * (len(rest) - 1) + [False]
-        return Answer(start["status"], decoded, content, answered_at)
+
+    @asynccontextmanager
+    async def follow(self, path: str, headers: Sequence[tuple[str, str]] = ()) -> AsyncIterator[Stream]:
+        """An event stream of the API; the client goes when the block ends."""
+        raw, _, query = (API + path).encode().partition(b"?")
+        lines = [(b"host", b"localhost:8080"), *((name.lower().encode(), value.encode()) for name, value in headers)]
+        send, receive = trio.open_memory_channel[Mapping[str, Any]](0)
+        gone = trio.Event()
+        began = False
+
+        async def listen() -> Mapping[str, Any]:
+            nonlocal began
+            if not began:
+                began = True
+                return {"type": "http.request", "body": b"", "more_body": False}
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def run() -> None:
+            async with send:
+                await self._app(self._scope("GET", raw, query, lines), listen, send.send)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            start = await receive.receive()
+            yield Stream(start["status"], {n.decode(): v.decode() for n, v in start["headers"]}, receive)
+            gone.set()
+            async for _ in receive:  # what was under way; it ends by itself
+                pass
 
     async def call(
         self, method: str, path: str, value: Any = None, headers: Sequence[tuple[str, str]] = (), **options: Any
