@@ -134,8 +134,8 @@ async def test_a_client_that_does_not_drain_is_cut_off() -> None:
             while not len(streams):
                 await trio.lowlevel.checkpoint()
             with trio.fail_after(60):
-                while len(streams):
-                    await trio.sleep(0.05)  # the kernel's own time: nothing here could tell
+                while len(streams):  # noqa: ASYNC110  the kernel decides: nothing here could set an event
+                    await trio.sleep(0.05)
         nursery.cancel_scope.cancel()
 
 
