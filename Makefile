@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 SEED   ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test lint types bench simulate docs clean
+.PHONY: help demo dev test lint types bench simulate faults docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*##[[:space:]]*(.*)/  make \1\t\2/' | expand -t 18
@@ -41,6 +41,9 @@ bench: $(STAMP)  ## one table of figures, each beside a baseline of the same run
 
 simulate: $(STAMP)  ## one seed of the simulated cluster: make simulate SEED=7
 	@$(BIN)/python -m tests.simulation --seed $(SEED)
+
+faults: $(STAMP)  ## break real processes: make faults, make faults ARGS="--only postgres-kill --rounds 5"
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 docs: $(STAMP)  ## write the generated pages of docs/ anew
 	@$(BIN)/python -m tests.support.reference

@@ -1,0 +1,96 @@
+"""`python -m tests.faults`: break a real cluster, and see that nothing is missed, doubled or left."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import click
+import trio
+from rich.console import Console
+
+from tests.faults import report
+from tests.faults.kinds.fault import Fault
+from tests.faults.kinds.register import KINDS, SHORT
+from tests.faults.rounds import Result, run_all
+from tests.support.postgres import fast_directory
+
+
+def chosen(only: str | None, short: bool) -> list[type[Fault]]:
+    if only is None:
+        return [KINDS[name] for name in SHORT] if short else list(KINDS.values())
+    names = [name.strip() for name in only.split(",")]
+    unknown = [name for name in names if name not in KINDS]
+    if unknown:
+        raise click.BadParameter(f"there is no kind {', '.join(unknown)}; --list shows them", param_hint="--only")
+    return [KINDS[name] for name in names]
+
+
+def tried(kinds: list[type[Fault]], console: Console) -> list[type[Fault]]:
+    """Those that this machine can have; the others are named with the reason."""
+    here = []
+    for kind in kinds:
+        reason = kind().unavailable()
+        if reason is None:
+            here.append(kind)
+        else:
+            console.print(f"skipped {kind.name}: {reason}", markup=False, highlight=False)
+    return here
+
+
+@click.command("tests.faults", context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--only", metavar="KIND,KIND", help="These kinds only.")
+@click.option("--rounds", type=click.IntRange(1), default=1, show_default=True, help="Of each kind.")
+@click.option("--short", is_flag=True, help="A few kinds, about a minute.")
+@click.option("--seed", type=int, help="Of what is drawn; processes keep their own will.  [default: the time]")
+@click.option(
+    "--json", "as_json", is_flag=True, help="The sums as JSON on standard output; the rest goes to the other."
+)
+@click.option("--list", "list_", is_flag=True, help="The kinds, and which cannot be had here.")
+@click.option("--keep", is_flag=True, help="Keep the directory with logs and lines also when all is well.")
+def main(only: str | None, rounds: int, short: bool, seed: int | None, as_json: bool, list_: bool, keep: bool) -> None:
+    """Break PostgreSQL, servers, agents and what lies between them, while jobs run.
+
+    Every nominal time must have exactly one complete run, solved from files that the runs write themselves. Exit status
+    1 when something was missed, doubled, slow to come back or left over.
+    """
+    console = Console(stderr=as_json, soft_wrap=True)
+    if list_:
+        for kind in KINDS.values():
+            reason = kind().unavailable()
+            console.print(f"{kind.name:32} {kind.about()}" + (f" [{reason}]" if reason else ""), markup=False)
+        return
+    kinds = tried(chosen(only, short), console)
+    seed = int(time.time()) if seed is None else seed
+    directory = Path(tempfile.mkdtemp(prefix="hetuflow-faults-", dir=fast_directory()))
+    results: list[Result] = []
+
+    def told(result: Result) -> None:
+        results.append(result)
+        report.show(console, result, with_answers=False)
+
+    def say(text: str) -> None:
+        console.print(f"[{time.strftime('%H:%M:%S')}] {text}", markup=False, highlight=False, style="dim")
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # everything that was started is stopped
+    console.print(f"seed {seed}, {len(kinds)} kinds, logs in {directory}", markup=False, highlight=False)
+    is_clean = False
+    try:
+        trio.run(run_all, kinds, rounds, seed, directory, told, say)
+        is_clean = bool(results) and all(result.is_clean for result in results)
+    finally:
+        if results:
+            (console.print(report.table(results)) if not as_json else print(report.as_json(results)))
+        if is_clean and not keep:
+            shutil.rmtree(directory, ignore_errors=True)
+        else:
+            console.print(f"logs and lines: {directory}", markup=False, highlight=False)
+    sys.exit(0 if is_clean else 1)
+
+
+if __name__ == "__main__":
+    main()

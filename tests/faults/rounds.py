@@ -1,0 +1,145 @@
+"""One round: work of a known extent, a fault in its middle, and the verdict on it."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import trio
+from attrs import Factory, define, frozen
+
+from tests.faults import leftovers, lines
+from tests.faults.cluster import Cluster, Setup, open_cluster
+from tests.faults.kinds.fault import Fault, Healed, Scene
+from tests.faults.lines import Run
+from tests.faults.verdict import Verdict, solve
+from tests.faults.workload import Late, Workload, create_jobs, window
+
+LEAD_SECONDS = 2.0
+"""Of the window before the fault strikes: every job has run."""
+TAIL_SECONDS = 3.0
+"""Of the window after the fault usually is over."""
+STRIKE_SECONDS_MAX = 120.0
+WINDOWS_MAX = 5
+RECOVERY_SECONDS_MAX = 5.0
+"""What is promised, from healing (or the end of a lease) to the first run."""
+
+Say = Callable[[str], None]
+
+
+@frozen(kw_only=True)
+class Result:
+    """`recovery_seconds`: None when nothing ran any more. `wrong`: everything that must not be, in words."""
+
+    kind: str
+    injected: int
+    verdict: Verdict
+    recovery_seconds: float | None
+    answers: Counter[str]
+    worst_answer_seconds: float
+    seconds: float
+    wrong: Sequence[str] = ()
+    measured: str = ""
+
+    @property
+    def is_prompt(self) -> bool:
+        """Did work go on soon enough? Says as much about the machine as about hetuflow when others use it too."""
+        return self.recovery_seconds is not None and self.recovery_seconds < RECOVERY_SECONDS_MAX
+
+    @property
+    def is_clean(self) -> bool:
+        return self.verdict.is_clean and not self.wrong and self.is_prompt
+
+
+@define
+class Rounds:
+    """Rounds of kinds with equal setups, on one cluster."""
+
+    cluster: Cluster
+    jobs: Mapping[str, str]
+    seen: set[str] = Factory(set)
+    """The tasks of earlier rounds."""
+
+    async def run(self, fault: Fault, draw: random.Random) -> Result:
+        began = time.time()
+        workload = await self._window(fault)
+        scene = Scene(self.cluster, workload, draw)
+        healed: Healed | None = None
+        with trio.CancelScope() as hands:
+            async with trio.open_nursery() as nursery:
+                if fault.by_hand:
+                    nursery.start_soon(workload.ask_by_hand)
+                await trio.sleep(workload.start.timestamp() + LEAD_SECONDS - time.time())
+                with trio.move_on_after(STRIKE_SECONDS_MAX):
+                    healed = await fault.strike(scene)
+                hands.deadline = trio.current_time() + STRIKE_SECONDS_MAX
+                await trio.sleep(workload.end.timestamp() - time.time())
+        wrong = [] if healed else [f"the fault was not over after {STRIKE_SECONDS_MAX:.0f} s"]
+        healed = healed or Healed(at=time.time())
+        open_ = await leftovers.until_nothing_is_open(self.cluster, self.jobs)
+        wrong += [open_] if open_ else []
+        wrong += await leftovers.look(self.cluster)
+        wrong += healed.notes
+        return self._judge(fault, workload, healed, wrong, time.time() - began)
+
+    async def _window(self, fault: Fault) -> Workload:
+        for _ in range(WINDOWS_MAX):
+            start, end = window(LEAD_SECONDS + fault.seconds + TAIL_SECONDS)
+            workload = Workload(self.cluster, self.jobs, start, end)
+            try:
+                await workload.create(fault.load)
+            except Late:
+                # Those schedules fire as they like; what they run is none of this round's.
+                await trio.sleep(end.timestamp() - time.time())
+                await leftovers.until_nothing_is_open(self.cluster, self.jobs)
+                self.seen |= {run.task for run in lines.read(self.cluster.lines)}
+            else:
+                return workload
+        raise RuntimeError(
+            f"this machine could not create {len(fault.load)} schedules within a second, {WINDOWS_MAX} times"
+        )
+
+    def _judge(self, fault: Fault, workload: Workload, healed: Healed, wrong: Sequence[str], seconds: float) -> Result:
+        runs = [run for run in lines.read(self.cluster.lines) if run.task not in self.seen]
+        self.seen |= {run.task for run in runs}
+        verdict = solve(workload.slots(), runs, healed.silences)
+        recovery = recovered(runs, healed)
+        return Result(
+            kind=fault.name,
+            injected=healed.injected,
+            verdict=verdict,
+            recovery_seconds=recovery,
+            answers=workload.answers,
+            worst_answer_seconds=workload.worst_answer_seconds,
+            seconds=seconds,
+            wrong=tuple(wrong),
+            measured=healed.measured,
+        )
+
+
+def recovered(runs: Sequence[Run], healed: Healed) -> float | None:
+    """Seconds until the first run that started after the fault was over, on the agent concerned."""
+    after = [run.start for run in runs if run.start >= healed.at and healed.agent in (None, run.agent)]
+    return min(after) - healed.at if after else None
+
+
+async def run_all(
+    kinds: Sequence[type[Fault]], rounds: int, seed: int, directory: Path, report: Callable[[Result], None], say: Say
+) -> None:
+    """Run so many rounds of each kind, those of equal setups on one cluster, one kind after the other in each round."""
+    setups: dict[Setup, list[type[Fault]]] = {}
+    for kind in kinds:
+        setups.setdefault(kind.setup, []).append(kind)
+    for number, (setup, group) in enumerate(setups.items(), 1):
+        say(f"starting PostgreSQL, a server and {setup.agents} agents ({number} of {len(setups)} setups)")
+        async with open_cluster(setup, directory / f"cluster-{number}") as cluster:
+            on_it = Rounds(cluster, await create_jobs(cluster))
+            for turn in range(rounds):
+                for kind in group:
+                    say(f"{kind.name}, round {turn + 1} of {rounds}")
+                    result = await on_it.run(kind(), random.Random(f"{seed} {kind.name} {turn}"))
+                    cluster.forget_ended()
+                    report(result)
