@@ -7,6 +7,7 @@ Faults enter through `Hooks`: an error before the commit, or after it (the lost 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -183,6 +184,12 @@ class MemoryStore:
         if where is not None:
             events = (event for event in events if matches(where, event))
         return list(islice(events, limit))
+
+    async def position_at(self, moment: datetime) -> int | None:
+        await self._reading("position_at")
+        if moment >= self._now():  # not yet: something may still be recorded in this very microsecond
+            return None
+        return bisect_right(self.log.events, moment, key=lambda event: event.recorded_at)
 
     @asynccontextmanager
     async def subscribe(

@@ -80,6 +80,11 @@ class EventStore(Protocol):
         """Events by position, bounds exclusive, at most `limit`."""
         ...
 
+    async def position_at(self, moment: datetime) -> int | None:
+        """The last event recorded at or before `moment` (aware), 0 when there is none; None: by the store's clock the
+        moment has not come yet. The answer never changes: nothing is recorded at or before `moment` afterwards."""
+        ...
+
     def subscribe(
         self, *, after: int, buffer_events: int = 10_000
     ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[RecordedEvent]]]:

@@ -45,6 +45,7 @@ from hetuflow.protocol.messages import Output
 from hetuflow.settings import ServerSettings
 from projections.errors import ProjectionError
 from projections.output import InvalidOutput, PostgresOutput
+from projections.past import PastTables
 from projections.queries import fetch
 from projections.runner import Runner, open_runner
 from projections.tables import ALL_TABLES
@@ -198,7 +199,9 @@ async def _serve(
         await _react_to_the_past(store.database, core)
         # The first reader sees this server and the sessions it has ended: nobody has written here yet, so no read would wait.
         await runner.reached(await store.head(), START_SECONDS_MAX)
-        rooms = await _rooms(settings, server_id, sockets, store, runner, core, output, world)
+        past = PastTables(store.database)
+        nursery.start_soon(past.run)
+        rooms = await _rooms(settings, server_id, sockets, store, runner, core, output, past, world)
         agents, clients = Listening("agents"), Listening("clients")
         await nursery.start(agents.run, sockets.agents.serve, core.gateway.serve_connection)
         await nursery.start(clients.run, sockets.http.serve, create_app(rooms))
@@ -272,6 +275,7 @@ async def _rooms(
     runner: Runner,
     core: Core,
     output: PostgresOutput,
+    past: PastTables,
     world: World,
 ) -> Rooms:
     return Rooms(
@@ -292,7 +296,7 @@ async def _rooms(
         ),
         system=core.system,
         store=store,
-        rows=ProjectionRows(store.database, runner.reached, runner.status),
+        rows=ProjectionRows(store.database, past, runner.reached, runner.status),
         scheduler=core.scheduler,
         output=output,
         agents=core.gateway,

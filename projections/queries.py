@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 from attrs import frozen
 
 from eventstore.errors import SqlError
-from eventstore.postgres.database import Database
+from eventstore.postgres.database import Asked, Database
 from projections import cursors
 from projections.cursors import CursorError
 from projections.definition import Kind
@@ -79,15 +79,15 @@ class Page:
     next: str | None
 
 
-async def page(database: Database, collection: str, query: Query) -> Page:
-    """The rows that a query asks for.
+async def page(database: Asked, collection: str | Collection, query: Query) -> Page:
+    """The rows that a query asks for; `collection`: its name, or one over another table of the same columns.
 
     Raises:
       CursorError: `after` is malformed, or of another filter or order.
       ValueError: the query names a field or operator that the collection does not have.
       StoreUnavailable, StoreTimeout: the database could not be asked, or took too long.
     """
-    known = COLLECTIONS[collection]
+    known = COLLECTIONS[collection] if isinstance(collection, str) else collection
     keys = _keys(known, query.order)
     arguments = Arguments(await _folding(database, query))
     where = _where(known, query.any_of, arguments)
@@ -111,13 +111,13 @@ async def page(database: Database, collection: str, query: Query) -> Page:
     return Page([_row(known, record) for record in found], total, has_more, following)
 
 
-async def get(database: Database, collection: str, id: str) -> Row | None:
+async def get(database: Asked, collection: str | Collection, id: str) -> Row | None:
     """The row of that id, or None.
 
     Raises:
       StoreUnavailable, StoreTimeout.
     """
-    known = COLLECTIONS[collection]
+    known = COLLECTIONS[collection] if isinstance(collection, str) else collection
     if known.table.key_kind is Kind.UUID:
         try:
             UUID(id)
@@ -273,7 +273,7 @@ def _met_a_swap(error: SqlError) -> bool:
     return error.sqlstate in _GONE or (error.sqlstate == _INTERNAL and error.message.startswith(_GONE_WHILE_READ))
 
 
-async def fetch(database: Database, sql: str, *args: Any) -> Sequence[Any]:
+async def fetch(database: Asked, sql: str, *args: Any) -> Sequence[Any]:
     """Rows of one statement over the tables, also while a rebuilt table takes the place of the old one.
 
     Raises what `Database.fetch` raises.
@@ -303,10 +303,10 @@ FOLDING: Final = ("pg_c_utf8", "C.utf8", "und-x-icu", "default")
 """Collations that know upper and lower case of all scripts, best first: built in since PostgreSQL 17, of the system, of
 ICU. The last is the database's own, which may know ASCII alone."""
 
-_foldings: WeakKeyDictionary[Database, str] = WeakKeyDictionary()
+_foldings: WeakKeyDictionary[Asked, str] = WeakKeyDictionary()
 
 
-async def _folding(database: Database, query: Query) -> str:
+async def _folding(database: Asked, query: Query) -> str:
     """The collation to fold case with; the database is asked once."""
     if not any(each.operator in FOLDS_CASE for all_of in query.any_of for each in all_of):
         return FOLDING[-1]

@@ -21,6 +21,32 @@ class Connection(Protocol):
     async def execute(self, sql: str, *args: Any) -> str: ...
 
 
+class Session(Protocol):
+    """One connection of its own, used by one task at a time; what is made in it (temporary tables) stays until `close`."""
+
+    @property
+    def connections(self) -> int: ...
+
+    @property
+    def is_closed(self) -> bool: ...
+
+    async def fetch(self, sql: str, *args: Any, timeout_seconds: float = 10.0) -> Sequence[Any]:
+        """Rows of one statement. The session's own timeout holds, not `timeout_seconds`."""
+        ...
+
+    async def transact(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run `work` in one transaction."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Asked(Protocol):
+    """What answers a single statement: a `Database` or a `Session`."""
+
+    async def fetch(self, sql: str, *args: Any, timeout_seconds: float = 10.0) -> Sequence[Any]: ...
+
+
 class Database(Protocol):
     """SQL for projections and queries, in the one room that speaks it. Errors are those of `eventstore.errors`.
 
@@ -47,4 +73,8 @@ class Database(Protocol):
 
     async def run(self, work: Callable[[Connection], Awaitable[T]], *, timeout_seconds: float = 3600.0) -> T:
         """Run `work` on a dedicated connection outside a transaction (rebuilds, DDL, maintenance)."""
+        ...
+
+    async def open_session(self, purpose: str, *, timeout_seconds: float) -> Session:
+        """A dedicated connection for several statements; `timeout_seconds` bounds each. The caller closes it."""
         ...

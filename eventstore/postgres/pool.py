@@ -167,6 +167,10 @@ class PooledDatabase:
     async def run(self, work: Callable[[Connection], Awaitable[T]], *, timeout_seconds: float = 3600.0) -> T:
         return await self._bridge.call(self._dedicated, work, timeout_seconds)
 
+    async def open_session(self, purpose: str, *, timeout_seconds: float) -> PostgresSession:
+        connection = await self._bridge.call(self.pool.connect, purpose, timeout_seconds)
+        return PostgresSession(self._bridge, connection, timeout_seconds)
+
     async def close(self) -> None:
         await self._bridge.call(self.pool.close)
 
@@ -177,6 +181,43 @@ class PooledDatabase:
                 return await uncancelled(connection, _awaited(work, connection))
         finally:
             connection.terminate()
+
+
+class PostgresSession:
+    """`Session` for trio: each call is one crossing of the bridge."""
+
+    def __init__(self, bridge: Bridge, connection: Any, seconds: float) -> None:
+        self._bridge, self._connection, self._seconds = bridge, connection, seconds
+
+    @property
+    def connections(self) -> int:
+        return 0 if self.is_closed else 1
+
+    @property
+    def is_closed(self) -> bool:
+        closed: bool = self._connection.is_closed()
+        return closed
+
+    async def fetch(self, sql: str, *args: Any, timeout_seconds: float = 10.0) -> Sequence[Any]:
+        rows: Sequence[Any] = await self._bridge.call(self._use, lambda connection: connection.fetch(sql, *args))
+        return rows
+
+    async def transact(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        return await self._bridge.call(self._use, partial(_transaction, work, self._seconds))
+
+    async def close(self) -> None:
+        await self._bridge.call(self._terminate)
+
+    async def _terminate(self) -> None:
+        self._connection.terminate()
+
+    async def _use(self, work: Callable[[Any], Awaitable[T]]) -> T:
+        with translated(), silence_limit(self._connection, self._seconds):
+            return await uncancelled(self._connection, _plainly(work, self._connection))
+
+
+async def _plainly(work: Callable[[Any], Awaitable[T]], connection: Any) -> T:
+    return await work(connection)
 
 
 async def _awaited(work: Callable[[Connection], Awaitable[T]], connection: Any) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from eventstore.postgres.pool import PooledDatabase
 from eventstore.postgres.statements import statement
 from eventstore.store import EventFilter
 
+_RECORDED_BY = "select recorded_at <= $2::timestamptz from events where position = $1::bigint"
 _POSITION_MAX = 2**63 - 1
 _VERSION_MAX = 2**31 - 1
 
@@ -45,6 +47,27 @@ class Reader:
     ) -> Sequence[RecordedEvent]:
         sql, args = page_query(after, before, limit, descending, where or EventFilter())
         return await self._rows(sql, args)
+
+    async def position_at(self, moment: datetime) -> int | None:
+        """A search by halves over positions: times never fall, and an index on them would cost every append."""
+
+        async def work(connection: Any) -> int | None:
+            async with connection.transaction():
+                # With the appends' own lock: one that is under way may have taken its time before `moment`.
+                await connection.execute("select pg_advisory_xact_lock_shared(7403011)")
+                if not await connection.fetchval("select $1::timestamptz < clock_timestamp()", moment):
+                    return None
+            first = await connection.fetchval("select position from events order by position limit 1")
+            low, high = (first or 1) - 1, await connection.fetchval(statement("head")) or 0
+            while low < high:
+                middle = (low + high + 1) // 2
+                if await connection.fetchval(_RECORDED_BY, middle, moment):
+                    low = middle
+                else:
+                    high = middle - 1
+            return low
+
+        return await self._database.read(work)
 
     async def load_snapshot(self, stream_id: str, schema: int) -> Snapshot | None:
         async def work(connection: Any) -> Any:

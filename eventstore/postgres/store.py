@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -102,6 +103,10 @@ class PostgresStore:
     ) -> Sequence[RecordedEvent]:
         self._check_open()
         return await self._reader.read_all(after, before, limit, descending, where)
+
+    async def position_at(self, moment: datetime) -> int | None:
+        self._check_open()
+        return await self._reader.position_at(moment)
 
     @asynccontextmanager
     async def subscribe(

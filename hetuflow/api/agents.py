@@ -24,10 +24,11 @@ from hetuflow.api.reads import (
     page_of,
     require_exists,
     row_of,
+    rows_of,
     where,
 )
 from hetuflow.api.rooms import Row
-from hetuflow.api.routing import NO_BODY, Endpoint, PathId
+from hetuflow.api.routing import AS_OF, NO_BODY, Endpoint, PathId
 from hetuflow.api.runs import cancel_task
 from hetuflow.api.schemas.agent import AGENT, REASON, check_agent_create, fold_agent
 from hetuflow.domain.commands import CreateAgent, DrainAgent, RemoveAgent, UndrainAgent, UpdateAgent
@@ -39,8 +40,10 @@ OPEN_INSTANCES = [int(status) for status in InstanceStatus if not status.is_fina
 
 
 def _render(call: Call) -> Any:
+    agents = None if AS_OF.name in call.query else call.rooms.agents
+
     def render(row: Row) -> dict[str, Any]:
-        return rendering.agent(row, call.rooms.agents)
+        return rendering.agent(row, agents)
 
     return render
 
@@ -50,9 +53,8 @@ async def page(call: Call) -> Reply:
 
 
 async def everyone(call: Call) -> Reply:
-    position = await call.visible()
-    found = await call.rooms.rows.page(AGENTS.name, where(AGENTS, limit=AGENTS_MAX))
-    return Reply([_render(call)(row) for row in found.rows], position)
+    rows, position = await rows_of(call, AGENTS, where(AGENTS, limit=AGENTS_MAX))
+    return Reply([_render(call)(row) for row in rows], position)
 
 
 async def show(call: Call) -> Reply:
@@ -128,6 +130,8 @@ ENDPOINTS = (
         summary="Find agents",
         tag="agents",
         example={"filter": {"status": {"$eq": "Online"}}, "page": {"page": 1, "page_size": 20}},
+        parameters=(AS_OF,),
+        also=(410,),
     ),
     Endpoint(
         number="A2",
@@ -151,6 +155,8 @@ ENDPOINTS = (
         reply=OneOf(AGENT),
         summary="Show an agent",
         tag="agents",
+        parameters=(AS_OF,),
+        also=(410,),
     ),
     Endpoint(
         number="A4",
@@ -185,6 +191,8 @@ ENDPOINTS = (
         reply=AllOf(AGENT),
         summary="All agents, newest first",
         tag="agents",
+        parameters=(AS_OF,),
+        also=(410,),
     ),
     Endpoint(
         number="A8",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
@@ -22,7 +21,7 @@ from hetuflow.api.kinds import Integer, Text, Time
 from hetuflow.api.problems import Problems, nearest
 from hetuflow.api.reads import bad_request
 from hetuflow.api.records import EVENT_LIMIT_MAX, event_page, record
-from hetuflow.api.routing import Endpoint, Parameter, integer_text
+from hetuflow.api.routing import Endpoint, Parameter, integer_text, time_text
 from hetuflow.api.schemas.event import EVENT_PAGE, EVENT_RECORD
 from hetuflow.api.streaming import COMMENT, PULSE_SECONDS, Write, frame
 from hetuflow.domain.events import EVENT_TYPES
@@ -36,17 +35,10 @@ BUFFER_EVENTS = 1_000
 FRAMES_AT_ONCE = 100
 POSITION_MAX = 2**63 - 1
 
-_BLANK_OFFSET = re.compile(r" (\d\d:\d\d)$")
-
 
 class Direction(StrEnum):
     ASC = "asc"
     DESC = "desc"
-
-
-def time_text(text: str) -> str:
-    """A `+` of an offset that arrived as a blank, because it was not percent-encoded."""
-    return _BLANK_OFFSET.sub(r"+\1", text)
 
 
 async def find(call: Call) -> Reply:

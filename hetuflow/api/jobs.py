@@ -26,7 +26,7 @@ from hetuflow.api.reads import (
     row_of,
 )
 from hetuflow.api.rooms import Row
-from hetuflow.api.routing import NO_BODY, Endpoint, Parameter, PathId
+from hetuflow.api.routing import AS_OF, NO_BODY, Endpoint, Parameter, PathId
 from hetuflow.api.runs import OPEN_TASKS, Cascade, afterwards, cancel_open_tasks, make_task
 from hetuflow.api.schemas.job import JOB, check_job_update
 from hetuflow.api.schemas.schedule import check_expression
@@ -194,6 +194,8 @@ ENDPOINTS = (
         summary="Find jobs",
         tag="jobs",
         example={"filter": {"name": {"$contains": "hello"}}, "page": {"limit": 20}},
+        parameters=(AS_OF,),
+        also=(410,),
     ),
     Endpoint(
         number="J2",
@@ -217,6 +219,8 @@ ENDPOINTS = (
         reply=OneOf(JOB),
         summary="Show a job",
         tag="jobs",
+        parameters=(AS_OF,),
+        also=(410,),
     ),
     Endpoint(
         number="J4",

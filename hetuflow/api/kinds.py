@@ -218,6 +218,22 @@ class Time:
         return {"type": "string", "format": "date-time"}
 
 
+@frozen(slots=True)
+class AsOf:
+    """A moment of the log: a position, or a time."""
+
+    phrase: str = "a position (digits only), or an RFC 3339 time with offset"
+
+    def parse(self, value: Any, path: str, problems: Problems) -> Any:
+        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 18:
+            return int(value)
+        at = parse_time(value) if isinstance(value, str) else None
+        return refuse(self, value, path, problems) if at is None else at
+
+    def schema(self) -> Schema:
+        return {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "pattern": "^[0-9]{1,18}$"}]}
+
+
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
 _RESERVED_UUIDS = frozenset({str(UUID(int=0)), str(UUID(int=2**128 - 1))})
 

@@ -10,6 +10,7 @@ from hetuflow.api.collections import COLLECTIONS
 from hetuflow.api.errors import ApiError, invalid, not_found
 from hetuflow.api.filters import LIMIT_MAX, Collection, Comparison, PageRequest
 from hetuflow.api.kinds import INVALID, Schema
+from hetuflow.api.moments import moment_of, page_at, row_at
 from hetuflow.api.problems import Problem, Problems
 from hetuflow.api.rooms import BadCursor, Row
 from hetuflow.api.shapes import Entity
@@ -30,9 +31,13 @@ async def page_of(call: Call, collection: Collection, render: RenderAll) -> Repl
     problems = Problems()
     request = collection.read(call.members, problems)
     call.refuse(problems)
-    position = await call.visible(projection=collection.name)
+    moment = await moment_of(call)
     try:
-        page = await call.rooms.rows.page(collection.name, request)
+        if moment is not None:
+            position, page = moment.position, await page_at(call, collection, request, moment)
+        else:
+            position = await call.visible(projection=collection.name)
+            page = await call.rooms.rows.page(collection.name, request)
     except BadCursor as error:
         raise invalid([Problem("page.after", str(error) or "is not a cursor of this query", status=400)]) from None
     value = {
@@ -42,12 +47,22 @@ async def page_of(call: Call, collection: Collection, render: RenderAll) -> Repl
     return Reply(value, position)
 
 
+async def rows_of(call: Call, collection: Collection, request: PageRequest) -> tuple[Sequence[Row], int]:
+    """The rows of a list, and the position they reflect."""
+    if (moment := await moment_of(call)) is not None:
+        return (await page_at(call, collection, request, moment)).rows, moment.position
+    position = await call.visible(projection=collection.name)
+    return (await call.rooms.rows.page(collection.name, request)).rows, position
+
+
 async def row_of(call: Call, collection: Collection, kind: str) -> tuple[Row, int]:
     """The row that the path names, and the position it reflects.
 
     Raises:
       ApiError: 404.
     """
+    if (moment := await moment_of(call)) is not None:
+        return await row_at(call, collection, kind, moment), moment.position
     position = await call.visible(projection=collection.name)
     row = await call.rooms.rows.get(collection.name, call.id)
     if row is None:

@@ -63,12 +63,19 @@ def instance(row: Row, tail: Tail | None) -> JSON:
     return shown
 
 
-def agent(row: Row, agents: Agents) -> JSON:
+def past_instance(row: Row) -> JSON:
+    """As it was: output is no event, so what had been printed by then is not told."""
+    return {**instance(row, None), "output_truncated": row["started_at"] is not None}
+
+
+def agent(row: Row, agents: Agents | None) -> JSON:
+    """`agents` None: as the log alone knows it."""
     agent_id = row["id"]
     shown = {name: row[name] for name in _AGENT}
     shown["statistics"] = {name: row["statistics"][name] for name in _STATISTICS}
-    shown["metrics"] = metrics(agents.metrics(agent_id))
-    shown["last_heartbeat_at"] = _latest(row["last_heartbeat_at"], agents.last_heard_at(agent_id))
+    shown["metrics"] = None if agents is None else metrics(agents.metrics(agent_id))
+    heard_at = None if agents is None else agents.last_heard_at(agent_id)
+    shown["last_heartbeat_at"] = _latest(row["last_heartbeat_at"], heard_at)
     return shown
 
 

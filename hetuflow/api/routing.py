@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from attrs import Factory, define, field, frozen
 
 from hetuflow.api.errors import ApiError
 from hetuflow.api.filters import Collection
-from hetuflow.api.kinds import INVALID, NOT_SUPPORTED, Kind, Uuid, is_name_id, parse_uuid
+from hetuflow.api.kinds import INVALID, NOT_SUPPORTED, AsOf, Kind, Uuid, is_name_id, parse_uuid
 from hetuflow.api.problems import Problems
 from hetuflow.api.shapes import Shape
 
@@ -128,6 +129,18 @@ class Endpoint:
             problems.add(problem.path, problem.message, problem.suggestion, status)
         return value
 
+
+_BLANK_OFFSET = re.compile(r" (\d\d:\d\d)$")
+
+
+def time_text(text: str) -> str:
+    """A `+` of an offset that arrived as a blank, because it was not percent-encoded."""
+    return _BLANK_OFFSET.sub(r"+\1", text)
+
+
+AS_OF = Parameter(
+    name="as_of", kind=AsOf(), from_text=time_text, doc="the answer as it was then: a global position, or a time"
+)
 
 NO_BODY = Shape(title="Nothing", members=[])
 """Empty, `null` and `{}` mean the same; anything else is refused."""

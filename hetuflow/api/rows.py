@@ -11,6 +11,7 @@ from eventstore.postgres.database import Database
 from hetuflow.api.filters import PageRequest
 from hetuflow.api.rooms import BadCursor, Row, RowPage
 from projections import queries
+from projections.past import PastTables
 from projections.queries import Condition, CursorError, Order, Query
 from projections.status import ProjectionStatus
 
@@ -25,6 +26,7 @@ class ProjectionRows:
     """Implements `hetuflow.api.rooms.Rows` over PostgreSQL."""
 
     database: Database
+    past: PastTables
     wait_until: Reached
     status: Callable[[], Sequence[ProjectionStatus]] | None = None
     """Where given, a stalled projection is told in `/system/health`."""
@@ -38,6 +40,16 @@ class ProjectionRows:
         except CursorError as error:
             raise BadCursor(str(error)) from error
         return RowPage(rows=found.rows, total=found.total, has_more=found.has_more, next=found.next)
+
+    async def page_at(self, collection: str, request: PageRequest, position: int) -> RowPage:
+        try:
+            found = await self.past.page(collection, query_of(request), position)
+        except CursorError as error:
+            raise BadCursor(str(error)) from error
+        return RowPage(rows=found.rows, total=found.total, has_more=found.has_more, next=found.next)
+
+    async def get_at(self, collection: str, key: str, position: int) -> Row | None:
+        return await self.past.get(collection, key, position)
 
     async def get(self, collection: str, key: str) -> Row | None:
         return await queries.get(self.database, collection, key)

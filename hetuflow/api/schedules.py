@@ -11,8 +11,8 @@ from hetuflow.api.collections import SCHEDULES
 from hetuflow.api.idempotency import once
 from hetuflow.api.jobs import CASCADE
 from hetuflow.api.problems import Problems
-from hetuflow.api.reads import AllOf, NewId, Nothing, OneOf, PageOf, by, page_of, require_exists, row_of, where
-from hetuflow.api.routing import NO_BODY, Endpoint, PathId
+from hetuflow.api.reads import AllOf, NewId, Nothing, OneOf, PageOf, by, page_of, require_exists, row_of, rows_of, where
+from hetuflow.api.routing import AS_OF, NO_BODY, Endpoint, PathId
 from hetuflow.api.runs import afterwards, cancel_open_tasks, make_task
 from hetuflow.api.schemas.schedule import SCHEDULE, check_schedule
 from hetuflow.api.schemas.task import RUN
@@ -39,11 +39,10 @@ async def show(call: Call) -> Reply:
 
 
 async def schedulable(call: Call) -> Reply:
-    position = await call.visible()
     kinds = [int(ScheduleKind.CRON), int(ScheduleKind.INTERVAL)]
     request = where(SCHEDULES, limit=SCHEDULABLE_MAX, schedule_kind=kinds, status=int(ScheduleStatus.ENABLED))
-    found = await call.rooms.rows.page(SCHEDULES.name, request)
-    return Reply([rendering.schedule(row) for row in found.rows], position)
+    rows, position = await rows_of(call, SCHEDULES, request)
+    return Reply([rendering.schedule(row) for row in rows], position)
 
 
 async def create(call: Call) -> Reply:
@@ -139,6 +138,8 @@ ENDPOINTS = (
         summary="Find schedules",
         tag="schedules",
         example={"filter": {"enabled": {"$eq": True}}},
+        parameters=(AS_OF,),
+        also=(410,),
     ),
     Endpoint(
         number="C2",
@@ -162,6 +163,8 @@ ENDPOINTS = (
         reply=OneOf(SCHEDULE),
         summary="Show a schedule",
         tag="schedules",
+        parameters=(AS_OF,),
+        also=(410,),
     ),
     Endpoint(
         number="C4",
@@ -195,6 +198,8 @@ ENDPOINTS = (
         reply=AllOf(SCHEDULE),
         summary="All enabled Cron and Interval schedules",
         tag="schedules",
+        parameters=(AS_OF,),
+        also=(410,),
     ),
     Endpoint(
         number="C7",

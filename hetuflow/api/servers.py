@@ -6,7 +6,7 @@ from hetuflow.api import rendering
 from hetuflow.api.call import Call, Reply
 from hetuflow.api.collections import SERVERS
 from hetuflow.api.reads import OneOf, PageOf, by, page_of, row_of
-from hetuflow.api.routing import Endpoint, PathId
+from hetuflow.api.routing import AS_OF, Endpoint, PathId
 from hetuflow.api.schemas.server import SERVER
 
 
@@ -30,6 +30,8 @@ ENDPOINTS = (
         reply=PageOf(SERVER),
         summary="Find servers",
         tag="servers",
+        parameters=(AS_OF,),
+        also=(410,),
     ),
     Endpoint(
         number="S2",
@@ -40,5 +42,7 @@ ENDPOINTS = (
         reply=OneOf(SERVER),
         summary="Show a server",
         tag="servers",
+        parameters=(AS_OF,),
+        also=(410,),
     ),
 )

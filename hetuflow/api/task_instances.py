@@ -21,7 +21,7 @@ from hetuflow.api.log_follow import Ending, Following, Place
 from hetuflow.api.problems import Problem
 from hetuflow.api.reads import OneOf, PageOf, bad_request, page_of, row_of
 from hetuflow.api.rooms import Row
-from hetuflow.api.routing import Endpoint, Parameter, PathId, boolean_text, integer_text
+from hetuflow.api.routing import AS_OF, Endpoint, Parameter, PathId, boolean_text, integer_text
 from hetuflow.api.schemas.instance import INSTANCE, LOG_PAGE
 from hetuflow.api.streaming import Write
 from hetuflow.domain.enums import InstanceReason, InstanceStatus
@@ -41,6 +41,8 @@ class Stream(StrEnum):
 
 async def page(call: Call) -> Reply:
     async def render(rows: Sequence[Row]) -> Sequence[Mapping[str, Any]]:
+        if AS_OF.name in call.query:
+            return [rendering.past_instance(row) for row in rows]
         tails = await call.rooms.output.tails([str(row["id"]) for row in rows], TAIL_BYTES_IN_PAGES)
         return [rendering.instance(row, tails.get(str(row["id"]))) for row in rows]
 
@@ -49,6 +51,8 @@ async def page(call: Call) -> Reply:
 
 async def show(call: Call) -> Reply:
     row, position = await row_of(call, TASK_INSTANCES, "task_instance")
+    if AS_OF.name in call.query:
+        return Reply(rendering.past_instance(row), position)
     tails = await call.rooms.output.tails([call.id], TAIL_BYTES)
     return Reply(rendering.instance(row, tails.get(call.id)), position)
 
@@ -274,6 +278,8 @@ ENDPOINTS = (
         summary="Find task instances",
         tag="task instances",
         example={"filter": {"status": {"$eq": "Failed"}}},
+        parameters=(AS_OF,),
+        also=(410,),
     ),
     Endpoint(
         number="I3",
@@ -284,6 +290,8 @@ ENDPOINTS = (
         reply=OneOf(INSTANCE),
         summary="Show a task instance, with the end of its output",
         tag="task instances",
+        parameters=(AS_OF,),
+        also=(410,),
     ),
     Endpoint(
         number="I7",

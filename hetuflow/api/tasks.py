@@ -17,7 +17,7 @@ from hetuflow.api.kinds import Integer
 from hetuflow.api.problems import Problems
 from hetuflow.api.reads import NewId, Nothing, OneOf, PageOf, by, page_of, require_exists, row_of
 from hetuflow.api.records import EVENT_LIMIT_MAX, event_page
-from hetuflow.api.routing import NO_BODY, Endpoint, Parameter, PathId, integer_text
+from hetuflow.api.routing import AS_OF, NO_BODY, Endpoint, Parameter, PathId, integer_text
 from hetuflow.api.runs import make_task
 from hetuflow.api.schemas.event import EVENT_PAGE
 from hetuflow.api.schemas.task import CANCEL, TASK
@@ -187,6 +187,8 @@ ENDPOINTS = (
         summary="Find tasks",
         tag="tasks",
         example={"filter": {"status": {"$in": ["Running", "WaitingRetry"]}}},
+        parameters=(AS_OF,),
+        also=(410,),
     ),
     Endpoint(
         number="T3",
@@ -210,6 +212,8 @@ ENDPOINTS = (
         reply=OneOf(TASK),
         summary="Show a task",
         tag="tasks",
+        parameters=(AS_OF,),
+        also=(410,),
     ),
     Endpoint(
         number="T5",

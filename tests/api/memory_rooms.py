@@ -37,20 +37,24 @@ class FoldedRows:
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
 
-    async def _tables(self) -> Tables:
+    async def _tables(self, position: int | None) -> Tables:
         tables = Tables(LIVE_TABLES)
-        tables.apply(await self._store.read_all(limit=1_000_000))
+        before = None if position is None else position + 1
+        tables.apply(await self._store.read_all(before=before, limit=1_000_000))
         return tables
 
-    async def _rows(self, collection: str) -> list[Row]:
-        tables = await self._tables()
+    async def _rows(self, collection: str, position: int | None = None) -> list[Row]:
+        tables = await self._tables(position)
         return list(tables.folds[collection].rows().values())
 
     async def reached(self, position: int, seconds: float) -> int:
         return await self._store.head()
 
     async def page(self, collection: str, request: PageRequest) -> RowPage:
-        rows = await self._rows(collection)
+        return await self.page_at(collection, request, None)
+
+    async def page_at(self, collection: str, request: PageRequest, position: int | None) -> RowPage:
+        rows = await self._rows(collection, position)
         if request.alternatives:
             any_of = request.alternatives
             rows = [row for row in rows if any(all(_holds(row, each) for each in one) for one in any_of)]
@@ -68,7 +72,10 @@ class FoldedRows:
         return RowPage(rows=found, total=total, has_more=has_more, next=str(end) if has_more else None)
 
     async def get(self, collection: str, key: str) -> Row | None:
-        return next((row for row in await self._rows(collection) if str(row["id"]) == key), None)
+        return await self.get_at(collection, key, None)
+
+    async def get_at(self, collection: str, key: str, position: int | None) -> Row | None:
+        return next((row for row in await self._rows(collection, position) if str(row["id"]) == key), None)
 
     async def tally(self, collection: str, column: str) -> Mapping[Any, int]:
         counts: dict[Any, int] = {}
