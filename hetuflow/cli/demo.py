@@ -15,7 +15,7 @@ from typing import Any
 import click
 import trio
 
-from hetuflow.cli import events, render, tasks
+from hetuflow.cli import events, output, render, tasks
 from hetuflow.cli.client import Client, open_client
 from hetuflow.cli.cluster import ClusterError, Layout, free_port, open_cluster
 from hetuflow.cli.dev import stop_on_signal
@@ -215,11 +215,11 @@ class Story:
         hello = next(
             task for task in rows if task["job_id"] == self._jobs["hello"] and task["status"] == TaskStatus.SUCCEEDED
         )
-        chunks, _ = tasks.read_output(self._client, hello["instance_id"], None)
-        output = "".join(chunk["text"] for chunk in chunks)
-        if output != "Hello from hetuflow!\n":
-            raise DemoFailed(f"a hello-world task wrote {output!r}")
-        _say(f"what a hello-world task wrote: {output.strip()}")
+        chunks, _ = output.read_output(self._client, hello["instance_id"], None)
+        written = "".join(chunk["text"] for chunk in chunks)
+        if written != "Hello from hetuflow!\n":
+            raise DemoFailed(f"a hello-world task wrote {written!r}")
+        _say(f"what a hello-world task wrote: {written.strip()}")
 
 
 def _say(text: str) -> None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from rich.text import Text
 
 from hetuflow.cli import render
 from hetuflow.cli.client import Client
-from hetuflow.cli.options import Group, talks_to_server
+from hetuflow.cli.options import Group, Json, Moment, NotThere, key_option, limit_option, talks_to_server
 
-POLL_SECONDS = 0.5
+if TYPE_CHECKING:
+    from rich.text import Text
+
+F = TypeVar("F", bound=Callable[..., Any])
 PAGE = 1000
 
 
@@ -23,28 +23,117 @@ def events() -> None:
     """Events: the log that everything else is computed from."""
 
 
+def event_filters(command: F) -> F:
+    """The filters that E2 and E3 share."""
+    for option in reversed(
+        [
+            click.option(
+                "--stream", metavar="STREAM", help="One stream (task-<id>) or category (task, job, agent, …)."
+            ),
+            click.option(
+                "--type", "types", multiple=True, metavar="TYPE", help="Only this event type; may be repeated."
+            ),
+            click.option("--event-type", metavar="TYPE", help="Only external events of this type."),
+            click.option("--correlation-id", metavar="ID", help="Only one conversation."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def _query(given: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "stream": given.pop("stream"),
+        "type": list(given.pop("types")) or None,
+        "event_type": given.pop("event_type"),
+        "correlation_id": given.pop("correlation_id"),
+    }
+
+
+@events.command(name="list")
+@event_filters
+@click.option("--since", type=Moment(), help="Recorded since: 1h (ago), 22:00, RFC 3339.")
+@click.option("--until", type=Moment(), help="Recorded until.")
+@click.option("--after", type=click.IntRange(0), metavar="POSITION", help="Only after this position.")
+@click.option("--before", type=click.IntRange(0), metavar="POSITION", help="Only before this position.")
+@click.option("--reverse", is_flag=True, help="Newest first.")
+@limit_option(100)
+@click.option("--all", "all_", is_flag=True, help="All of them.")
+@talks_to_server
+def list_(client: Client, json_: bool, reverse: bool, limit: int, all_: bool, **given: Any) -> None:
+    """Print events of the past, oldest first.
+
+    \b
+    Examples:
+      hetuflow events list --since 'yesterday 22:00' --until 06:00 --stream agent
+      hetuflow events list --type TaskFailed --type InstanceFailed --since 12h
+    """
+    query = {
+        **_query(given),
+        "from": given["since"],
+        "to": given["until"],
+        "after": given["after"],
+        "before": given["before"],
+        "order": "desc" if reverse else "asc",
+    }
+    found: list[Mapping[str, Any]] = []
+    is_more = True
+    while is_more and (all_ or len(found) < limit):
+        answer = client.get("/events", limit=PAGE if all_ else min(PAGE, limit - len(found)), **query)
+        found += answer["result"]
+        is_more = answer["page"]["has_more"]
+        query["before" if reverse else "after"] = answer["page"]["next"]
+    if json_:
+        render.as_json(found)
+        return
+    if not found:
+        click.echo("no events like that")
+    echo(found, json_=False)
+    if is_more:
+        click.echo(f"the first {len(found)}; more with -n or --all", err=True)
+
+
 @events.command(name="tail")
 @click.option("-n", "--lines", type=click.IntRange(0, 5000), default=10, show_default=True, help="Start so many back.")
-@click.option("--stream", metavar="STREAM", help="One stream (task-<id>) or one category (task, job, agent, …).")
-@click.option("--type", "types", multiple=True, metavar="TYPE", help="Only this event type; may be repeated.")
+@event_filters
+@click.option("--after", type=click.IntRange(0), metavar="POSITION", help="Start after this position instead.")
 @click.option("--no-follow", is_flag=True, help="Stop at the end of the log instead of waiting for more.")
 @talks_to_server
-def tail(client: Client, lines: int, stream: str | None, types: tuple[str, ...], no_follow: bool, json_: bool) -> None:
-    """Print events as they happen, until Ctrl-C."""
-    query: dict[str, Any] = {"stream": stream, "type": list(types) or None}
-    position = client.get("/system/info")["position"]
-    if lines:
-        newest = client.get("/events", order="desc", limit=lines, **query)["result"]
-        if newest:
-            position = max(position, newest[0]["position"])
-        echo(newest[::-1], json_)
-    while not no_follow:
-        found = client.get("/events", after=position, limit=PAGE, **query)["result"]
-        if found:
-            echo(found, json_)
-            position = found[-1]["position"]
-        if len(found) < PAGE:
-            time.sleep(POLL_SECONDS)
+def tail(client: Client, lines: int, after: int | None, no_follow: bool, json_: bool, **given: Any) -> None:
+    """Print events as they happen, until Ctrl-C; over restarts of the server, each once. With --json: JSON lines.
+
+    \b
+    Example (a program that misses nothing: it keeps the last position, and starts again after it):
+      hetuflow events tail --json --after 1234 --stream task
+    """
+    query = _query(given)
+    position = after
+    if position is None:
+        position = client.get("/system/info")["position"]
+        if lines:
+            newest = client.get("/events", order="desc", limit=lines, before=position + 1, **query)["result"]
+            echo(newest[::-1], json_)
+    elif no_follow:
+        position = _until_the_end(client, query, position, json_)
+    if not no_follow:
+        _follow(client, query, position, json_)
+
+
+def _until_the_end(client: Client, query: Mapping[str, Any], position: int, json_: bool) -> int:
+    while True:
+        page = client.get("/events", after=position, limit=PAGE, **query)
+        echo(page["result"], json_)
+        if not page["page"]["has_more"]:
+            return position
+        position = page["page"]["next"]
+
+
+def _follow(client: Client, query: Mapping[str, Any], position: int, json_: bool) -> None:
+    from hetuflow.cli import sse
+
+    for event in sse.events(client, "/events/stream", {**query, "after": position}, last_id=str(position)):
+        if event.name != "position":
+            echo([event.data], json_)
 
 
 @events.command(name="show")
@@ -65,27 +154,71 @@ def show(client: Client, stream: str, json_: bool) -> None:
         render.as_json(found)
         return
     if not found:
-        raise click.ClickException(f"there is no stream {name!r}; the newest are shown by `hetuflow events tail`")
+        raise NotThere(f"there is no stream {name!r}; the newest are shown by `hetuflow events tail`")
     echo(found, json_=False)
+
+
+@events.command(name="post")
+@click.argument("type_", metavar="TYPE")
+@click.option("-d", "--data", type=Json(), help='The event\'s data, e.g. \'{"path": "/data/a.csv"}\'.')
+@click.option("--id", "id_", help="Its id at the source: posting it again has no effect.")
+@click.option("--source", help="[default: default]")
+@click.option("--time", type=Moment(), help="When it happened [default: now].")
+@key_option
+@talks_to_server
+def post(
+    client: Client,
+    type_: str,
+    data: Any,
+    id_: str | None,
+    source: str | None,
+    time: str | None,
+    key: str | None,
+    json_: bool,
+) -> None:
+    """Tell hetuflow that something happened; schedules of kind event fire on it.
+
+    \b
+    Example:
+      hetuflow events post file.created -d '{"path": "/data/input/a.csv"}'
+    """
+    body = {"type": type_, "data": data, "id": id_, "source": source, "time": time}
+    answer = client.post("/events", {name: value for name, value in body.items() if value is not None}, key=key)
+    if json_:
+        render.as_json(answer)
+    elif answer["duplicate"]:
+        click.echo(f"event {answer['id']} was known already, at position {answer['position']}")
+    else:
+        click.echo(f"event {answer['id']} recorded at position {answer['position']}")
 
 
 def echo(records: Sequence[Mapping[str, Any]], json_: bool) -> None:
     """One line an event."""
+    if json_:
+        for record in records:
+            render.as_json_line(record)
+        return
     out = render.console()
     for record in records:
-        if json_:
-            click.echo(json.dumps(record, ensure_ascii=False))
-            continue
         out.print(line(record), soft_wrap=True)
 
 
 def line(record: Mapping[str, Any]) -> Text:
+    from rich.text import Text
+
     return Text.assemble(
         (f"{record['position']:>8} ", "dim"),
-        f"{render.clock(record['recorded_at'])} ",
+        f"{_day_and_clock(record['recorded_at'])} ",
         (f"{record['type']:<20} ", "bold"),
         str(record.get("summary") or record["stream_id"]),
     )
+
+
+def _day_and_clock(value: str) -> str:
+    """The time of day; with the date when it is not today's."""
+    here = render.local(value)
+    text = render.clock(value)
+    return text if here.date() == render.now().astimezone(here.tzinfo).date() else f"{here:%Y-%m-%d} {text}"
 
 
 def _looks_like_uuid(text: str) -> bool:

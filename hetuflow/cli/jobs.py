@@ -2,59 +2,130 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import click
 
 from hetuflow.cli import render
 from hetuflow.cli.client import Client
-from hetuflow.cli.options import Group, limit_option, pairs, resolve_job, talks_to_server
+from hetuflow.cli.editing import assign, assignments, edit_options, update_body
+from hetuflow.cli.listing import (
+    Wanted,
+    as_of_option,
+    label_option,
+    labels,
+    list_options,
+    show_list,
+    status_condition,
+    status_option,
+)
+from hetuflow.cli.names import JOB, resolve
+from hetuflow.cli.options import Group, Seconds, confirm, key_option, pairs, talks_to_server, yes_option
 from hetuflow.domain.enums import JobStatus
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @click.group(cls=Group, name="job")
 def job() -> None:
-    """Jobs: what to run, and how."""
+    """Jobs: what to run, and how.
+
+    JOB is a name, namespace/name, an id, or the beginning of one.
+    """
+
+
+def job_argument(command: F) -> F:
+    from hetuflow.cli.completion import complete_jobs
+
+    return click.argument("job_", metavar="JOB", shell_complete=complete_jobs)(command)
+
+
+def config_options(command: F) -> F:
+    """What `job create` and `job update` both have."""
+    for option in reversed(
+        [
+            click.option("--description", help="A sentence for people."),
+            click.option(
+                "-e", "--env", multiple=True, metavar="NAME=VALUE", help="An environment variable; may be repeated."
+            ),
+            click.option(
+                "--label", multiple=True, metavar="NAME=VALUE", help="A label the agent must have; may be repeated."
+            ),
+            click.option("--agent", metavar="AGENT", help="Run only on this agent."),
+            click.option("--timeout", type=Seconds(), help="Longest run: 90, 30m, 2h; 0 = no limit [default: 1h]."),
+            click.option("--max-retries", type=click.IntRange(0, 1000), help="After the first run [default: 3]."),
+            click.option("--retry-interval", type=Seconds(), help="Before a retry [default: 60 s]."),
+            click.option("--memory-mb", type=click.IntRange(1), help="Limit of memory, MiB."),
+            click.option("--cpu", type=float, help="Limit of CPU: 0.5 = half a core, 2 = two cores."),
+            click.option(
+                "--max-output", type=click.IntRange(0), metavar="BYTES", help="Output kept [default: 10 MiB]."
+            ),
+            click.option("--cron", metavar="EXPRESSION", help="A cron schedule named `cron`, e.g. '0 0 12 * * ?'."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def config_changes(given: dict[str, Any], argv: Sequence[str]) -> dict[str, Any]:
+    """Members of a job, by path, from the options that were given."""
+    changes = {
+        "description": given["description"],
+        "agent_id": given["agent"],
+        "cron_expr": given["cron"],
+        "config.timeout": given["timeout"],
+        "config.max_retries": given["max_retries"],
+        "config.retry_interval": given["retry_interval"],
+        "config.max_output_size": given["max_output"],
+        "config.resource_limits.max_memory_mb": given["memory_mb"],
+        "config.resource_limits.max_cpu_percent": given["cpu"],
+        "config.cmd": argv[0] if argv else None,
+        "config.args": list(argv[1:]) if argv else None,
+        "config.labels": pairs(given["label"], "--label") or None,
+        "environment": pairs(given["env"], "--env") or None,
+    }
+    return {name: value for name, value in changes.items() if value is not None}
 
 
 @job.command(name="create", context_settings={"ignore_unknown_options": True})
 @click.argument("name")
 @click.argument("argv", nargs=-1, type=click.UNPROCESSED, required=True, metavar="-- PROGRAM [ARG]...")
-@click.option("--description", help="A sentence for people.")
 @click.option("--namespace", default="default", show_default=True)
-@click.option("-e", "--env", multiple=True, metavar="NAME=VALUE", help="An environment variable; may be repeated.")
-@click.option("--label", multiple=True, metavar="NAME=VALUE", help="A label the agent must have; may be repeated.")
-@click.option("--agent", metavar="ID", help="Run only on this agent.")
-@click.option("--timeout", type=click.IntRange(0), default=3600, show_default=True, help="Seconds; 0 = no limit.")
-@click.option("--max-retries", type=click.IntRange(0, 1000), default=3, show_default=True, help="After the first run.")
-@click.option("--retry-interval", type=click.IntRange(0), default=60, show_default=True, help="Seconds.")
-@click.option("--cron", metavar="EXPRESSION", help="Also add a cron schedule, e.g. '0 0 12 * * ?'.")
+@config_options
+@click.option("--disabled", is_flag=True, help="Its schedules do not fire yet.")
+@click.option("--id", "id_", metavar="UUID", help="An id of your own.")
+@click.option("--set", "set_", multiple=True, metavar="MEMBER=VALUE", help="Any other member by its API name.")
+@key_option
 @talks_to_server
-def create(client: Client, name: str, argv: tuple[str, ...], json_: bool, **given: Any) -> None:
+def create(
+    client: Client,
+    name: str,
+    argv: tuple[str, ...],
+    json_: bool,
+    namespace: str,
+    disabled: bool,
+    id_: str | None,
+    set_: tuple[str, ...],
+    key: str | None,
+    **given: Any,
+) -> None:
     """Create a job that runs PROGRAM with its arguments (no shell unless it is one).
 
     \b
     Example:
-      hetuflow job create nightly-backup --timeout 7200 -- bash -c 'pg_dump app | gzip > /backup/app.gz'
+      hetuflow job create nightly-backup --timeout 2h -- bash -c 'pg_dump app | gzip > /backup/app.gz'
     """
     if argv[0].startswith("-"):
         raise click.UsageError(f"no such option {argv[0]!r}; write -- before the program if that is its name")
-    config: dict[str, Any] = {
-        "cmd": argv[0],
-        "args": list(argv[1:]),
-        "timeout": given["timeout"],
-        "max_retries": given["max_retries"],
-        "retry_interval": given["retry_interval"],
-    }
-    if given["label"]:
-        config["labels"] = pairs(given["label"], "--label")
-    body: dict[str, Any] = {"name": name, "namespace_id": given["namespace"], "config": config}
-    if given["env"]:
-        body["environment"] = pairs(given["env"], "--env")
-    for member, option in (("description", "description"), ("agent_id", "agent"), ("cron_expr", "cron")):
-        if given[option] is not None:
-            body[member] = given[option]
-    created = client.post("/jobs/item", body)
+    body: dict[str, Any] = {"name": name, "namespace_id": namespace, "config": {}}
+    for path, value in [(n.split("."), v) for n, v in config_changes(given, argv).items()] + assignments(set_):
+        assign(body, path, value)
+    if disabled:
+        body["status"] = int(JobStatus.DISABLED)
+    if id_:
+        body["id"] = id_
+    created = client.post("/jobs/item", body, key=key)
     if json_:
         render.as_json(created)
         return
@@ -64,39 +135,62 @@ def create(client: Client, name: str, argv: tuple[str, ...], json_: bool, **give
 
 
 COLUMNS = [
-    render.Column("ID", lambda row: row["id"]),
+    render.Column("ID", lambda row: row["id"], is_id=True),
     render.Column("NAME", lambda row: row["name"]),
+    render.Column("NAMESPACE", lambda row: row["namespace_id"], drop=3),
     render.Column("STATUS", lambda row: render.status(JobStatus, row["status"])),
-    render.Column("COMMAND", lambda row: render.command_line(row["config"])),
-    render.Column("CREATED", lambda row: render.moment(row["created_at"])),
+    render.Column("COMMAND", lambda row: render.command_line(row["config"]), drop=-1),
+    render.Column("CREATED", lambda row: render.At(row["created_at"]), drop=2),
 ]
 
 
 @job.command(name="list")
 @click.option("--name", help="Only jobs whose name contains this.")
-@limit_option()
+@click.option("--namespace", help="Only jobs of this namespace.")
+@status_option(JobStatus, what="jobs")
+@label_option("jobs that need this agent label")
+@list_options()
 @talks_to_server
-def list_(client: Client, name: str | None, limit: int, json_: bool) -> None:
+def list_(
+    client: Client,
+    json_: bool,
+    name: str | None,
+    namespace: str | None,
+    status_: tuple[str, ...],
+    label: tuple[str, ...],
+    **given: Any,
+) -> None:
     """List jobs, newest first."""
-    where = {"name": {"$containsCi": name}} if name else {}
-    rows = client.rows("jobs", where=where, limit=limit)
-    if json_:
-        render.as_json(rows)
-        return
-    render.table(rows, COLUMNS, empty="no jobs; create one with `hetuflow job create NAME -- PROGRAM [ARG]...`")
+    where: dict[str, Any] = status_condition(status_)
+    if name:
+        where["name"] = {"$containsCi": name}
+    if namespace:
+        where["namespace_id"] = {"$eq": namespace}
+    if label:
+        where["config"] = {"$contains": {"labels": labels(label)}}
+    show_list(
+        client,
+        "jobs",
+        Wanted.of(given),
+        where,
+        COLUMNS,
+        json_=json_,
+        empty="no jobs; create one with `hetuflow job create NAME -- PROGRAM [ARG]...`",
+    )
 
 
 @job.command(name="show")
-@click.argument("job_", metavar="JOB")
+@job_argument
+@as_of_option
 @talks_to_server
-def show(client: Client, job_: str, json_: bool) -> None:
-    """Show one job, by id or name, with its schedules."""
-    row = resolve_job(client, job_)
+def show(client: Client, job_: str, as_of_: str | None, json_: bool) -> None:
+    """Show one job with its schedules."""
+    row = resolve(client, JOB, job_, as_of=as_of_)
     if json_:
         render.as_json(row)
         return
     config = row["config"]
-    schedules = client.rows("schedules", where={"job_id": {"$eq": row["id"]}}, limit=20)
+    schedules = client.rows("schedules", where={"job_id": {"$eq": row["id"]}}, limit=20, as_of=as_of_)
     render.fields(
         row,
         [
@@ -109,44 +203,57 @@ def show(client: Client, job_: str, json_: bool) -> None:
             ("environment", lambda r: r["environment"]),
             ("labels", lambda _: config["labels"]),
             ("agent", lambda r: r["agent_id"]),
-            ("timeout", lambda _: f"{config['timeout']} s"),
+            ("timeout", lambda _: f"{config['timeout']} s" if config["timeout"] else "none"),
             ("retries", lambda _: f"{config['max_retries']}, {config['retry_interval']} s apart"),
+            ("limits", lambda _: config["resource_limits"]),
             ("schedules", lambda _: ", ".join(s["name"] or s["id"] for s in schedules)),
-            ("created", lambda r: render.moment(r["created_at"])),
-            ("updated", lambda r: render.moment(r["updated_at"])),
+            ("created", lambda r: render.At(r["created_at"])),
+            ("updated", lambda r: render.At(r["updated_at"])),
         ],
     )
 
 
-@job.command(name="run")
-@click.argument("job_", metavar="JOB")
-@click.option(
-    "-p", "--param", multiple=True, metavar="NAME=VALUE", help="Reaches the program as HETUFLOW_PARAM_<NAME>."
-)
-@click.option("--wait", is_flag=True, help="Wait for the end, print the output; exit status 1 unless it succeeded.")
+@job.command(name="update", context_settings={"ignore_unknown_options": True})
+@job_argument
+@click.argument("argv", nargs=-1, type=click.UNPROCESSED, metavar="[-- PROGRAM [ARG]...]")
+@click.option("--name", help="A new name.")
+@click.option("--namespace", help="Another namespace.")
+@config_options
+@edit_options
 @talks_to_server
-def run(client: Client, job_: str, param: tuple[str, ...], wait: bool, json_: bool) -> None:
-    """Run a job now."""
-    from hetuflow.cli.tasks import follow_to_the_end
+def update(
+    client: Client,
+    job_: str,
+    argv: tuple[str, ...],
+    json_: bool,
+    name: str | None,
+    namespace: str | None,
+    set_: tuple[str, ...],
+    clear: tuple[str, ...],
+    **given: Any,
+) -> None:
+    """Change a job. What is not given stays; --env and --label replace all of theirs. Running tasks keep their copy.
 
-    row = resolve_job(client, job_)
-    body = {"parameters": pairs(param, "--param")} if param else {}
-    created = client.post(f"/jobs/item/{row['id']}/run", body)
-    if wait:
-        follow_to_the_end(client, created["id"], json_)
-    elif json_:
-        render.as_json(created)
-    else:
-        click.echo(f"created task {created['id']}")
-        click.echo(f"see what becomes of it:  hetuflow task show {created['id']}")
+    \b
+    Examples:
+      hetuflow job update nightly-backup --timeout 3h --max-retries 1
+      hetuflow job update nightly-backup --set config.capture_output=false --clear description
+      hetuflow job update nightly-backup -- bash -c 'pg_dump app > /backup/app.sql'
+    """
+    if argv and argv[0].startswith("-"):
+        raise click.UsageError(f"no such option {argv[0]!r}; write -- before the program if that is its name")
+    row = resolve(client, JOB, job_)
+    changes = {"name": name, "namespace_id": namespace, **config_changes(given, argv)}
+    answer = client.put(f"/jobs/item/{row['id']}", update_body(row, changes, set_, clear))
+    render.as_json(answer) if json_ else click.echo(f"updated job {row['name']}")
 
 
 def _action(verb: str, sentence: str, done: str) -> None:
     @job.command(name=verb, help=sentence)
-    @click.argument("job_", metavar="JOB")
+    @job_argument
     @talks_to_server
     def act(client: Client, job_: str, json_: bool) -> None:
-        row = resolve_job(client, job_)
+        row = resolve(client, JOB, job_)
         answer = client.post(f"/jobs/item/{row['id']}/{verb}")
         render.as_json(answer) if json_ else click.echo(f"job {row['name']} is {done}")
 
@@ -156,14 +263,88 @@ _action("disable", "Keep a job from firing from its schedules; runs by hand stil
 
 
 @job.command(name="delete")
-@click.argument("job_", metavar="JOB")
+@job_argument
 @click.option("--cascade", is_flag=True, help="Cancel its open tasks first, instead of refusing.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @talks_to_server
 def delete(client: Client, job_: str, cascade: bool, yes: bool, json_: bool) -> None:
-    """Delete a job and its schedules; its tasks, output and events stay readable."""
-    row = resolve_job(client, job_)
-    if not yes:
-        click.confirm(f"delete job {row['name']} ({row['id']}) and its schedules?", abort=True, err=True)
+    """Delete a job and its schedules; its tasks, output and events stay readable. JOB is a whole name or id."""
+    row = resolve(client, JOB, job_, exactly=True)
+    confirm(f"delete job {row['name']} ({row['id']}) and its schedules?", yes)
     answer = client.delete(f"/jobs/item/{row['id']}", cascade="cancel" if cascade else None)
     render.as_json(answer) if json_ else click.echo(f"deleted job {row['name']}")
+
+
+def run_options(command: F) -> F:
+    """What `job run`, `schedule run` and `task create` share."""
+    for option in reversed(
+        [
+            click.option(
+                "-p",
+                "--param",
+                multiple=True,
+                metavar="NAME=VALUE",
+                help="Reaches the program as HETUFLOW_PARAM_<NAME>.",
+            ),
+            click.option("-e", "--env", multiple=True, metavar="NAME=VALUE", help="An environment variable."),
+            click.option("--name", help="A name for the task [default: the job's]."),
+            click.option("--priority", type=int, help="Larger runs first."),
+            click.option("--set", "set_", multiple=True, metavar="MEMBER=VALUE", help="Any other member of the task."),
+            click.option("--wait", is_flag=True, help="Wait for the end, print the output; the exit status tells."),
+            click.option("--follow", is_flag=True, help="As --wait, but print the output as it comes."),
+            key_option,
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def run_body(given: dict[str, Any]) -> dict[str, Any]:
+    body: dict[str, Any] = {}
+    for member, value in (
+        ("parameters", pairs(given["param"], "--param") or None),
+        ("environment", pairs(given["env"], "--env") or None),
+        ("name", given["name"]),
+        ("priority", given["priority"]),
+    ):
+        if value is not None:
+            body[member] = value
+    for path, value in assignments(given["set_"]):
+        assign(body, path, value)
+    return body
+
+
+def after_run(client: Client, task_id: str, given: dict[str, Any], json_: bool) -> None:
+    """Wait or follow as asked; else say what was made."""
+    if given["follow"] or given["wait"]:
+        from hetuflow.cli.waiting import follow_to_the_end, wait_for_the_end
+
+        (follow_to_the_end if given["follow"] and not json_ else wait_for_the_end)(client, task_id, json_)
+    elif json_:
+        render.as_json({"id": task_id})
+    else:
+        click.echo(f"created task {task_id}")
+        click.echo(f"see what becomes of it:  hetuflow task show {task_id}")
+
+
+@job.command(name="run")
+@job_argument
+@run_options
+@talks_to_server
+def run(client: Client, job_: str, json_: bool, **given: Any) -> None:
+    """Run a job now.
+
+    With --wait or --follow the exit status is that of the task: 0 it succeeded, 1 it failed or was cancelled. Both
+    go on over a restart of the server.
+
+    \b
+    Examples:
+      hetuflow job run nightly-backup --follow
+      hetuflow job run report -p day=2027-01-31 --wait && mail -s done ops@example.org
+    """
+    row = resolve(client, JOB, job_)
+    created = client.post(f"/jobs/item/{row['id']}/run", run_body(given), key=given["key"])
+    after_run(client, created["id"], given, json_)
+
+
+__all__ = ["after_run", "job", "job_argument", "run_body", "run_options"]

@@ -5,27 +5,67 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
-from hetuflow.cli import agents, events, jobs, projections, schedules, tasks
-from hetuflow.cli.options import Group, json_option
+from hetuflow.cli import exits
+from hetuflow.cli.options import Group, Lazy, json_option
+
+EVERYDAY, PAST, OPERATING, PROCESSES = "What to run", "What happened", "Where it runs", "Run hetuflow"
+
+COMMANDS = {
+    "job": Lazy("hetuflow.cli.jobs:job", "Jobs: what to run, and how.", EVERYDAY),
+    "schedule": Lazy("hetuflow.cli.schedules:schedule", "Schedules: when a job runs.", EVERYDAY),
+    "task": Lazy("hetuflow.cli.tasks:task", "Tasks: one due moment of a job each.", PAST),
+    "instance": Lazy("hetuflow.cli.instances:instance", "Instances: one try of a task each.", PAST),
+    "explain": Lazy("hetuflow.cli.explaining:explain", "Say why a task runs, waits, or ended.", PAST),
+    "events": Lazy("hetuflow.cli.events:events", "Events: the log that all else is computed from.", PAST),
+    "agents": Lazy("hetuflow.cli.agents:agents", "Agents: where tasks run.", OPERATING),
+    "servers": Lazy("hetuflow.cli.servers:servers", "Servers: who schedules and answers.", OPERATING),
+    "projections": Lazy("hetuflow.cli.projections:projections", "Projections: the tables of the log.", OPERATING),
+    "gateway": Lazy("hetuflow.cli.system:gateway", "Gateway: the agents' connections.", OPERATING),
+    "system": Lazy("hetuflow.cli.system:system", "System: health, figures, versions.", OPERATING),
+    "dev": Lazy("hetuflow.cli.main:dev", "PostgreSQL, server and agents on this machine.", PROCESSES),
+    "server": Lazy("hetuflow.cli.main:server", "Run a server.", PROCESSES),
+    "agent": Lazy("hetuflow.cli.main:agent", "Run an agent on this machine.", PROCESSES),
+    "migrate": Lazy("hetuflow.cli.main:migrate", "Create or update the database schema.", PROCESSES),
+    "config": Lazy("hetuflow.cli.main:config", "Every setting, and where it came from.", PROCESSES),
+    "completion": Lazy("hetuflow.cli.completion:completion", "Completion for bash, zsh and fish.", PROCESSES),
+}
+
+
+class Root(Group):
+    """The whole tree. Ctrl-C is not an error."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo(err=True)
+            raise click.exceptions.Exit(exits.INTERRUPTED) from None
 
 
 @click.group(
-    cls=Group,
+    cls=Root,
+    lazy=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit status: 0 done; 1 refused or failed; 2 wrong command or setting; 3 no server reached.",
+    epilog=exits.epilog(),
 )
 @click.version_option(package_name="hetuflow", prog_name="hetuflow")
 def main() -> None:
     """hetuflow runs commands on many machines, at the right time, once, and can prove it.
 
     \b
-    Try it:  hetuflow dev                                 everything on this machine
-             hetuflow job create hello -- echo hello      what to run
-             hetuflow job run hello --wait                run it now
-             hetuflow schedule add hello --every 60s      run it on time
+    Try it:   hetuflow dev                                  everything on this machine
+              hetuflow job create hello -- echo hello       what to run
+              hetuflow job run hello --follow               run it now
+              hetuflow schedule add hello --every 60s       run it on time
+              hetuflow task list --since 12h                what became of it
+              hetuflow explain TASK                         why
+
+    Names, ids and the beginning of either are understood. Commands that talk to a server take --server or
+    HETUFLOW_SERVER, --json, and --utc; times are local, and may be written as 2h (ago), 02:15 or RFC 3339.
     """
 
 
@@ -110,14 +150,6 @@ def migrate(config_file: Path | None, database_url: str | None, json_: bool) -> 
     from hetuflow.cli import processes
 
     sys.exit(processes.run_migrate(config_file, {"database.url": database_url}, json_))
-
-
-main.add_command(jobs.job)
-main.add_command(schedules.schedule)
-main.add_command(tasks.task)
-main.add_command(agents.agents)
-main.add_command(events.events)
-main.add_command(projections.projections)
 
 
 @main.group(name="config", cls=Group)

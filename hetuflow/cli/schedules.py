@@ -2,124 +2,282 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any
+from collections.abc import Callable
+from datetime import UTC
+from typing import Any, TypeVar
 
 import click
 
 from hetuflow.cli import render
 from hetuflow.cli.client import Client
-from hetuflow.cli.options import Group, limit_option, pairs, resolve_job, talks_to_server
-from hetuflow.domain.enums import ScheduleStatus
+from hetuflow.cli.editing import assign, assignments, edit_options, update_body
+from hetuflow.cli.jobs import after_run, job_argument, run_body, run_options
+from hetuflow.cli.listing import Wanted, as_of_option, list_options, show_list, status_condition, status_option
+from hetuflow.cli.names import JOB, SCHEDULE, resolve
+from hetuflow.cli.options import (
+    Group,
+    Json,
+    Moment,
+    Seconds,
+    confirm,
+    is_utc,
+    key_option,
+    pairs,
+    talks_to_server,
+    yes_option,
+)
+from hetuflow.domain.enums import MisfirePolicy, OverlapPolicy, ScheduleKind, ScheduleStatus
 
-SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @click.group(cls=Group, name="schedule")
 def schedule() -> None:
-    """Schedules: when a job runs."""
+    """Schedules: when a job runs.
+
+    SCHEDULE is a name, an id, or the beginning of one.
+    """
 
 
-def every_seconds(text: str) -> int:
-    """`90`, `90s`, `5m`, `1h`, `1d` as seconds."""
-    match = re.fullmatch(r"(\d+)([smhd]?)", text.strip())
-    if not match or int(match[1]) < 1:
-        raise click.BadParameter(f"{text!r} is not a number of seconds, or one with s, m, h or d (90, 90s, 5m, 1h, 1d)")
-    return int(match[1]) * SECONDS[match[2] or "s"]
+def schedule_argument(command: F) -> F:
+    from hetuflow.cli.completion import complete_schedules
+
+    return click.argument("schedule_", metavar="SCHEDULE", shell_complete=complete_schedules)(command)
+
+
+def rule_options(command: F) -> F:
+    """The members of a schedule, for `add`, `update` and `preview`."""
+    for option in reversed(
+        [
+            click.option("--every", type=Seconds(1), metavar="INTERVAL", help="A fixed rate: 30s, 5m, 1h, 1d."),
+            click.option("--cron", metavar="EXPRESSION", help="Five fields (crontab) or six to seven (seconds first)."),
+            click.option("--once", type=Moment(), help="One run, at that moment."),
+            click.option("--daemon", is_flag=True, help="Keep one task running always."),
+            click.option("--event", metavar="TYPE", help="One task per event of this type (a name, or file.*)."),
+            click.option("--event-filter", type=Json(), help="Only events whose data are like that."),
+            click.option("--timezone", metavar="ZONE", help="IANA name, e.g. Europe/Berlin."),
+            click.option("--name", help="A name for people, and for these commands."),
+            click.option("--description", help="A sentence for people."),
+            click.option("--start", type=Moment(), help="First moment: 2027-01-31 08:00, or RFC 3339."),
+            click.option("--end", type=Moment(), help="Last moment."),
+            click.option("--max-count", type=click.IntRange(1), help="Expire after so many runs."),
+            click.option("--priority", type=int, help="Of its tasks; larger runs first."),
+            click.option("--misfire", type=click.Choice([str(p) for p in MisfirePolicy]), help="Runs found too late."),
+            click.option("--grace", type=Seconds(), help="How late is still on time [default: 60 s]."),
+            click.option(
+                "--overlap",
+                type=click.Choice([str(p) for p in OverlapPolicy]),
+                help="When the previous task has not ended.",
+            ),
+            click.option("--jitter", type=Seconds(), help="Spread the runs over so long."),
+            click.option(
+                "-p",
+                "--param",
+                multiple=True,
+                metavar="NAME=VALUE",
+                help="Reaches the program as HETUFLOW_PARAM_<NAME>.",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def rule_changes(given: dict[str, Any]) -> dict[str, Any]:
+    """Members of a schedule from the options that were given; at most one kind."""
+    chosen = [name for name in ("every", "cron", "once", "daemon", "event") if given[name]]
+    if len(chosen) > 1:
+        raise click.UsageError(f"give only one of --{' and --'.join(chosen)}")
+    changes = {
+        "interval_secs": given["every"],
+        "cron_expression": given["cron"],
+        "start_time": given["once"] or given["start"],
+        "max_count": 1 if given["once"] else given["max_count"],
+        "event_type": given["event"],
+        "event_filter": given["event_filter"],
+        "end_time": given["end"],
+        "misfire_policy": given["misfire"],
+        "misfire_grace_seconds": given["grace"],
+        "overlap_policy": given["overlap"],
+        "jitter_seconds": given["jitter"],
+        "parameters": pairs(given["param"], "--param") or None,
+        **{name: given[name] for name in ("timezone", "name", "description", "priority")},
+    }
+    if chosen:
+        changes["kind"] = {"every": "interval"}.get(chosen[0], chosen[0])
+    return {name: value for name, value in changes.items() if value is not None}
 
 
 @schedule.command(name="add")
-@click.argument("job_", metavar="JOB")
-@click.option("--every", metavar="INTERVAL", help="A fixed rate: 30s, 5m, 1h, 1d.")
-@click.option("--cron", metavar="EXPRESSION", help="Five fields (crontab) or six to seven (seconds first).")
-@click.option("--timezone", metavar="ZONE", help="IANA name, e.g. Europe/Berlin.")
-@click.option("--name", help="A name for people.")
-@click.option("--start", metavar="TIME", help="First moment, RFC 3339 with offset: 2027-01-31T08:00:00+01:00.")
-@click.option("--end", metavar="TIME", help="Last moment.")
-@click.option("--max-count", type=click.IntRange(1), help="Expire after so many runs.")
-@click.option("--priority", type=int, help="Of its tasks; larger runs first.")
-@click.option(
-    "-p", "--param", multiple=True, metavar="NAME=VALUE", help="Reaches the program as HETUFLOW_PARAM_<NAME>."
-)
+@job_argument
+@rule_options
 @click.option("--disabled", is_flag=True, help="Do not start it yet.")
+@click.option("--set", "set_", multiple=True, metavar="MEMBER=VALUE", help="Any other member by its API name.")
+@key_option
 @talks_to_server
-def add(client: Client, job_: str, every: str | None, cron: str | None, json_: bool, **given: Any) -> None:
+def add(
+    client: Client, job_: str, json_: bool, disabled: bool, set_: tuple[str, ...], key: str | None, **given: Any
+) -> None:
     """Add a schedule to a job.
 
     \b
     Examples:
-      hetuflow schedule add nightly-backup --cron '0 30 2 * * ?' --timezone Europe/Berlin
+      hetuflow schedule add nightly-backup --name nightly --cron '0 30 2 * * ?' --timezone Europe/Berlin
       hetuflow schedule add probe --every 30s
+      hetuflow schedule add report --once '2027-01-31 08:00'
     """
-    if (every is None) == (cron is None):
-        raise click.UsageError("give one of --every and --cron")
-    row = resolve_job(client, job_)
-    body: dict[str, Any] = {"job_id": row["id"]}
-    if every is not None:
-        body |= {"kind": "interval", "interval_secs": every_seconds(every)}
-    else:
-        body |= {"kind": "cron", "cron_expression": cron}
-    if given["disabled"]:
-        body["enabled"] = False
-    if given["param"]:
-        body["parameters"] = pairs(given["param"], "--param")
-    for member, option in (
-        ("timezone", "timezone"),
-        ("name", "name"),
-        ("start_time", "start"),
-        ("end_time", "end"),
-        ("max_count", "max_count"),
-        ("priority", "priority"),
-    ):
-        if given[option] is not None:
-            body[member] = given[option]
-    created = client.post("/schedules/item", body)
+    changes = rule_changes(given)
+    if "kind" not in changes and not set_:
+        raise click.UsageError("give one of --every, --cron, --once, --daemon and --event")
+    row = resolve(client, JOB, job_)
+    body: dict[str, Any] = {"job_id": row["id"], **changes, **({"enabled": False} if disabled else {})}
+    for path, value in assignments(set_):
+        assign(body, path, value)
+    created = client.post("/schedules/item", body, key=key)
     if json_:
         render.as_json(created)
         return
     stored = client.get(f"/schedules/item/{created['id']}")
     click.echo(f"created schedule {created['id']}")
-    click.echo(f"next run: {render.moment(stored['next_run_at']) or 'none'}")
+    click.echo(f"next run: {render.when(stored['next_run_at']) or 'none'}")
 
 
-def _rule(row: render.Row) -> str:
-    if row["schedule_kind"] == 1:
+def rule(row: render.Row) -> str:
+    """A schedule's rule in a few words."""
+    if row["schedule_kind"] == ScheduleKind.CRON:
         return f"{row['cron_expression']} {row['timezone']}"
-    return f"every {row['interval_secs']} s" if row["interval_secs"] else "once"
+    if row["schedule_kind"] == ScheduleKind.EVENT:
+        return f"on {row['event_type']}"
+    if row["schedule_kind"] == ScheduleKind.INTERVAL:
+        return f"every {row['interval_secs']} s" if row["interval_secs"] else "once"
+    return str(row["kind"])
 
 
-COLUMNS = [
-    render.Column("ID", lambda row: row["id"]),
-    render.Column("NAME", lambda row: row["name"]),
-    render.Column("JOB", lambda row: row["job_id"]),
-    render.Column("STATUS", lambda row: render.status(ScheduleStatus, row["status"])),
-    render.Column("RULE", _rule),
-    render.Column("NEXT RUN", lambda row: render.moment(row["next_run_at"])),
-    render.Column("FIRED", lambda row: row["fire_count"], right=True),
-]
+def _columns(names: dict[str, str]) -> list[render.Column]:
+    return [
+        render.Column("ID", lambda row: row["id"], is_id=True),
+        render.Column("NAME", lambda row: row["name"]),
+        render.Column("JOB", lambda row: names.get(row["job_id"], row["job_id"])),
+        render.Column("STATUS", lambda row: render.status(ScheduleStatus, row["status"])),
+        render.Column("RULE", rule, drop=1),
+        render.Column("NEXT RUN", lambda row: render.At(row["next_run_at"]), drop=2),
+        render.Column("LAST RUN", lambda row: render.At(row["last_run_at"]), drop=4),
+        render.Column("FIRED", lambda row: row["fire_count"], right=True, drop=3),
+    ]
+
+
+class _JobNames(dict[str, str]):
+    """Names of jobs by id, fetched when the first row is shown."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__()
+        self._client, self._asked = client, False
+
+    def get(self, key: str, default: Any = None) -> Any:
+        if not self._asked:
+            self._asked = True
+            self.update({row["id"]: row["name"] for row in self._client.rows("jobs", where={}, limit=1000)})
+        return super().get(key, default)
 
 
 @schedule.command(name="list")
 @click.option("--job", "job_", metavar="JOB", help="Only this job's.")
-@limit_option()
+@click.option("--kind", type=click.Choice([k.name.lower() for k in ScheduleKind]), help="Only of this kind.")
+@status_option(ScheduleStatus, what="schedules")
+@list_options()
 @talks_to_server
-def list_(client: Client, job_: str | None, limit: int, json_: bool) -> None:
+def list_(
+    client: Client, json_: bool, job_: str | None, kind: str | None, status_: tuple[str, ...], **given: Any
+) -> None:
     """List schedules, newest first."""
-    where = {"job_id": {"$eq": resolve_job(client, job_)["id"]}} if job_ else {}
-    rows = client.rows("schedules", where=where, limit=limit)
+    where: dict[str, Any] = status_condition(status_)
+    if job_:
+        where["job_id"] = {"$eq": resolve(client, JOB, job_)["id"]}
+    if kind:
+        where["schedule_kind"] = {"$eq": kind}
+    show_list(
+        client,
+        "schedules",
+        Wanted.of(given),
+        where,
+        _columns(_JobNames(client)),
+        json_=json_,
+        empty="no schedules; add one with `hetuflow schedule add JOB --every 60s`",
+    )
+
+
+@schedule.command(name="show")
+@schedule_argument
+@as_of_option
+@talks_to_server
+def show(client: Client, schedule_: str, as_of_: str | None, json_: bool) -> None:
+    """Show one schedule."""
+    row = resolve(client, SCHEDULE, schedule_, as_of=as_of_)
     if json_:
-        render.as_json(rows)
+        render.as_json(row)
         return
-    render.table(rows, COLUMNS, empty="no schedules; add one with `hetuflow schedule add JOB --every 60s`")
+    render.fields(
+        row,
+        [
+            ("id", lambda r: r["id"]),
+            ("name", lambda r: r["name"]),
+            ("description", lambda r: r["description"]),
+            ("job", lambda r: _JobNames(client).get(r["job_id"], r["job_id"])),
+            ("status", lambda r: render.status(ScheduleStatus, r["status"])),
+            ("kind", lambda r: r["kind"]),
+            ("rule", rule),
+            ("zone", lambda r: r["timezone"]),
+            ("from", lambda r: render.At(r["start_time"])),
+            ("until", lambda r: render.At(r["end_time"])),
+            ("runs at most", lambda r: r["max_count"]),
+            ("when late", lambda r: f"{r['misfire_policy']}, grace {r['misfire_grace_seconds']} s"),
+            ("overlap", lambda r: r["overlap_policy"]),
+            ("jitter", lambda r: f"{r['jitter_seconds']} s" if r["jitter_seconds"] else None),
+            ("event filter", lambda r: r["event_filter"]),
+            ("parameters", lambda r: r["parameters"]),
+            ("priority", lambda r: r["priority"] or None),
+            ("next run", lambda r: render.At(r["next_run_at"])),
+            ("last run", lambda r: render.At(r["last_run_at"])),
+            ("fired", lambda r: r["fire_count"]),
+            ("created", lambda r: render.At(r["created_at"])),
+            ("updated", lambda r: render.At(r["updated_at"])),
+        ],
+    )
+
+
+@schedule.command(name="update")
+@schedule_argument
+@rule_options
+@edit_options
+@talks_to_server
+def update(
+    client: Client, schedule_: str, json_: bool, set_: tuple[str, ...], clear: tuple[str, ...], **given: Any
+) -> None:
+    """Change a schedule; what is not given stays. It never fires for a moment that has passed.
+
+    \b
+    Examples:
+      hetuflow schedule update nightly --cron '0 0 3 * * ?'
+      hetuflow schedule update nightly --clear end_time
+    """
+    row = resolve(client, SCHEDULE, schedule_)
+    answer = client.put(f"/schedules/item/{row['id']}", update_body(row, rule_changes(given), set_, clear))
+    if json_:
+        render.as_json(answer)
+        return
+    stored = client.get(f"/schedules/item/{row['id']}")
+    click.echo(f"updated schedule {row['name'] or row['id']}")
+    click.echo(f"next run: {render.when(stored['next_run_at']) or 'none'}")
 
 
 def _action(verb: str, sentence: str, done: str) -> None:
     @schedule.command(name=verb, help=sentence)
-    @click.argument("schedule_id")
+    @schedule_argument
     @talks_to_server
-    def act(client: Client, schedule_id: str, json_: bool) -> None:
-        answer = client.post(f"/schedules/item/{schedule_id}/{verb}")
-        render.as_json(answer) if json_ else click.echo(f"schedule {schedule_id} is {done}")
+    def act(client: Client, schedule_: str, json_: bool) -> None:
+        row = resolve(client, SCHEDULE, schedule_)
+        answer = client.post(f"/schedules/item/{row['id']}/{verb}")
+        render.as_json(answer) if json_ else click.echo(f"schedule {row['name'] or row['id']} is {done}")
 
 
 _action("enable", "Start a schedule; it never fires for a moment that has passed.", "enabled")
@@ -127,10 +285,84 @@ _action("disable", "Stop a schedule; its tasks go on.", "disabled")
 
 
 @schedule.command(name="delete")
-@click.argument("schedule_id")
+@schedule_argument
 @click.option("--cascade", is_flag=True, help="Also cancel its open tasks.")
+@yes_option
 @talks_to_server
-def delete(client: Client, schedule_id: str, cascade: bool, json_: bool) -> None:
-    """Delete a schedule; its tasks stay."""
-    answer = client.delete(f"/schedules/item/{schedule_id}", cascade="cancel" if cascade else None)
-    render.as_json(answer) if json_ else click.echo(f"deleted schedule {schedule_id}")
+def delete(client: Client, schedule_: str, cascade: bool, yes: bool, json_: bool) -> None:
+    """Delete a schedule; its tasks stay. SCHEDULE is a whole name or id."""
+    row = resolve(client, SCHEDULE, schedule_, exactly=True)
+    if schedule_.lower() != row["id"]:  # who types a whole id means it
+        confirm(f"delete schedule {row['name']} ({row['id']})?", yes)
+    answer = client.delete(f"/schedules/item/{row['id']}", cascade="cancel" if cascade else None)
+    render.as_json(answer) if json_ else click.echo(f"deleted schedule {row['name'] or row['id']}")
+
+
+@schedule.command(name="run")
+@schedule_argument
+@run_options
+@talks_to_server
+def run(client: Client, schedule_: str, json_: bool, **given: Any) -> None:
+    """Run a schedule's task now, with its parameters and priority; works while it is disabled, too."""
+    row = resolve(client, SCHEDULE, schedule_)
+    created = client.post(f"/schedules/item/{row['id']}/execute", run_body(given), key=given["key"])
+    after_run(client, created["id"], given, json_)
+
+
+def preview_options(command: F) -> F:
+    command = click.option("--after", type=Moment(), help="Only later ones [default: now].")(command)
+    return click.option("-n", "--count", type=click.IntRange(1, 1000), default=10, show_default=True)(command)
+
+
+@schedule.command(name="next")
+@schedule_argument
+@preview_options
+@talks_to_server
+def next_(client: Client, schedule_: str, count: int, after: str | None, json_: bool) -> None:
+    """List the next moments at which a schedule fires, as if it were enabled."""
+    row = resolve(client, SCHEDULE, schedule_)
+    _show_preview(client.get(f"/schedules/item/{row['id']}/next", count=count, after=after), json_)
+
+
+@schedule.command(name="preview")
+@rule_options
+@preview_options
+@talks_to_server
+def preview(client: Client, count: int, after: str | None, json_: bool, **given: Any) -> None:
+    """List the moments at which a schedule would fire; nothing is stored.
+
+    \b
+    Example:
+      hetuflow schedule preview --cron '0 30 2 * * ?' --timezone Europe/Berlin --after 2027-03-27
+    """
+    changes = rule_changes(given)
+    if "kind" not in changes:
+        raise click.UsageError("give one of --every, --cron and --once")
+    body = {**changes, "count": count, **({"after": after} if after else {})}
+    _show_preview(client.post("/schedules/preview", body), json_)
+
+
+def _show_preview(answer: Any, json_: bool) -> None:
+    if json_:
+        render.as_json(answer)
+        return
+    notes = {"gap": "does not exist in local time: runs right after the gap", "repeated": "first of two"}
+    zone = answer["timezone"]
+    render.table(
+        answer["result"],
+        [
+            render.Column("AT", lambda row: render.At(row["at"])),
+            render.Column("UTC" if not is_utc() else "AT (UTC)", lambda row: _utc(row["at"]), drop=1),
+            render.Column(zone, lambda row: row["local"]),
+            render.Column("NOTE", lambda row: notes.get(row["note"], row["note"]), wrap=True),
+        ],
+        empty="it never fires" if answer["kind"] in ("cron", "interval") else f"{answer['kind']}: no fixed times",
+    )
+    if answer["result"] and answer["ends"]:
+        click.echo("(the last one)", err=True)
+
+
+def _utc(text: str) -> str:
+    from datetime import datetime
+
+    return datetime.fromisoformat(text).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")

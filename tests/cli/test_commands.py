@@ -59,7 +59,7 @@ def test_disable_and_enable(hetuflow: Shell) -> None:
 
 def test_delete_asks_first(hetuflow: Shell) -> None:
     hetuflow("job", "create", "doomed", "--", "true")
-    assert hetuflow.run("job", "delete", "doomed").returncode == 1
+    assert hetuflow.run("job", "delete", "doomed").returncode == 4
     hetuflow("job", "delete", "doomed", "--yes")
     assert "no job is named" in hetuflow.run("job", "show", "doomed").stderr
 
@@ -77,7 +77,7 @@ def test_schedule_fires_and_stops(hetuflow: Shell) -> None:
 def test_schedule_rule_mistakes_are_named(hetuflow: Shell) -> None:
     hetuflow("job", "create", "ruled", "--", "true")
     wrong = hetuflow.run("schedule", "add", "ruled", "--cron", "0 0 25 * * ?")
-    assert wrong.returncode == 1 and "cron_expression" in wrong.stderr
+    assert wrong.returncode == 2 and "cron_expression" in wrong.stderr
     assert hetuflow.run("schedule", "add", "ruled", "--every", "soon").returncode == 2
     assert hetuflow.run("schedule", "add", "ruled").returncode == 2
 
@@ -89,7 +89,7 @@ def test_cancel_ends_a_running_task_and_retry_opens_it_again(hetuflow: Shell) ->
     hetuflow("task", "cancel", task, "--reason", "enough")
     until(lambda: hetuflow.json("task", "show", task)["status"] == 99)
     again = hetuflow.run("task", "cancel", task)
-    assert again.returncode == 1 and "Error" in again.stderr
+    assert again.returncode == 4 and "Error" in again.stderr
     hetuflow("task", "retry", task)
     until(lambda: hetuflow.json("task", "show", task)["status"] == 10)
     hetuflow("task", "cancel", task)
@@ -164,9 +164,9 @@ def test_a_missing_extra_is_named(tmp_path: Path) -> None:
     assert done.returncode == 2 and "hetuflow[server]" in done.stderr and "Traceback" not in done.stderr, done.stderr
 
 
-def test_no_server_is_exit_status_3() -> None:
+def test_no_server_is_exit_status_5_and_says_how_to_start_one() -> None:
     done = Shell("http://127.0.0.1:1").run("job", "list")
-    assert done.returncode == 3 and "hetuflow dev" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert done.returncode == 5 and "hetuflow dev" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
 def test_agent_command_is_the_agent() -> None:

@@ -12,6 +12,7 @@ import click
 
 from agent.command import command as agent_command
 from agent.settings import agent_schema
+from hetuflow.cli import exits, times
 from hetuflow.cli.main import main
 from hetuflow.configuration import Schema
 from hetuflow.domain import events
@@ -26,9 +27,15 @@ def cli() -> str:
     parts = [
         "# Command line\n",
         GENERATED,
-        "Every command takes `--json`. Those that talk to a server take `--server URL` or `HETUFLOW_SERVER`.\n",
-        "| exit status | means |\n|---|---|\n| 0 | done |\n| 1 | the server refused, or what was waited for failed |\n"
-        "| 2 | the command, a setting or the environment is wrong |\n| 3 | no server reached |\n| 130 | interrupted |\n",
+        "Every command takes `--json` (one JSON document; JSON lines where it follows something). Those that talk to a server take\n"
+        "`--server URL` or `HETUFLOW_SERVER`, and `--utc`. Tables fit the terminal; piped they are whole lines without colours (also with\n"
+        "`NO_COLOR`).\n",
+        "| exit status | means |\n|---|---|\n"
+        + "".join(f"| {code} | {text} |\n" for code, text in exits.MEANING.items()),
+        "Where a job, schedule, agent or server is asked for, its name, its id, or the beginning of either will do; a job also as\n"
+        "`namespace/name`. A task or instance is an id or its beginning; commands that only read take a name for the newest task of it.\n"
+        f"What several answer to is listed, what nobody does gets the nearest name. Moments are written as {times.ALLOWED};\n"
+        "without an offset they are local, or UTC with `--utc`.\n",
     ]
     for path, command in _leaves("hetuflow", main):
         shown = agent_command if path == "hetuflow agent" else command
@@ -39,7 +46,10 @@ def cli() -> str:
 
 def _leaves(path: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
     if isinstance(command, click.Group):
-        for name, child in command.commands.items():
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child is not None
             yield from _leaves(f"{path} {name}", child)
     else:
         yield path, command
