@@ -26,16 +26,16 @@ from tests.support.processes import Running
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
-    from tests.simulation.scenario import Operators
+    from tests.simulation.operators import Operators
 
 VIOLATIONS_MAX = 20
 
 COMMIT_SECONDS_MAX = 6.0
 """Between an instant that a decision took and the commit that shows it, with the slowest store of the faults."""
 
-CANCEL_SECONDS_MAX = 45.0
-"""From an acknowledged cancel to the end of the process tree: a lease with margin (the agent may be cut off, and ends
-its work by itself), grace, kill, and a restart of the server or the agent on the way."""
+CANCEL_SECONDS_MAX = 25.0
+"""From an acknowledged cancel to the end of the process tree, beside a lease (the agent may be cut off, and ends its work
+by itself): its margin, grace, kill, and a restart of the server or the agent on the way."""
 
 EDGES: Mapping[str, Mapping[str, str]] = {
     "": {"TaskCreated": "pending"},
@@ -159,7 +159,7 @@ def check_safety(cluster: Cluster, operators: Operators, verdict: Verdict) -> No
     for name, stream in streams(cluster.log, "task"):
         TaskChecker(name, stream, verdict).check()
     check_processes(cluster.log, history, verdict)
-    check_cancels(history, operators.cancelled, verdict)
+    check_cancels(history, operators.cancelled, verdict, cluster.scale.lease + CANCEL_SECONDS_MAX)
     check_slots(cluster, verdict)
     check_output(cluster, history, verdict)
     for error in cluster.network.handler_errors:
@@ -196,9 +196,10 @@ def nominal_times(created: Mapping[str, Any], after: datetime, until: datetime) 
         number = max(0, int((after - anchor) / step))
         found = (anchor + step * n for n in range(number, number + int((until - after) / step) + 3))
     else:
-        assert created["cron_expression"] == "*/20 * * * * ?"
-        first = int(after.timestamp()) // 20 * 20
-        found = (datetime.fromtimestamp(at, UTC) for at in range(first, int(until.timestamp()) + 40, 20))
+        step_seconds = {"*/20 * * * * ?": 20, "0 */5 * * * ?": 300}[created["cron_expression"]]
+        first = int(after.timestamp()) // step_seconds * step_seconds
+        last = int(until.timestamp()) + 2 * step_seconds
+        found = (datetime.fromtimestamp(at, UTC) for at in range(first, last, step_seconds))
     return [at for at in found if after < at <= until]
 
 
@@ -355,13 +356,15 @@ def check_processes(log: MemoryLog, history: Sequence[Running], verdict: Verdict
         verdict.note("tasks that ran more than once", len(processes) > 1)
 
 
-def check_cancels(history: Sequence[Running], cancelled: Mapping[str, float], verdict: Verdict) -> None:
+def check_cancels(
+    history: Sequence[Running], cancelled: Mapping[str, float], verdict: Verdict, seconds_max: float
+) -> None:
     """T5: after an acknowledged cancel the processes are gone within a bound."""
     for process in history:
         at = cancelled.get(process.task_id)
         if at is not None and (process.ended is None or process.ended > at):
             verdict.note("processes ended by a cancel")
-            if process.ended is None or process.ended > at + CANCEL_SECONDS_MAX:
+            if process.ended is None or process.ended > at + seconds_max:
                 verdict.fail(
                     "T5", f"task {process.task_id} was cancelled at {at:.1f}, its process ended {process.ended}"
                 )

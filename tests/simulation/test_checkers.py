@@ -128,9 +128,9 @@ def test_what_ran_is_held_against_what_was_dispatched(promise: str | None, histo
 
 def test_a_process_that_outlives_its_cancel_is_found() -> None:
     verdict = Verdict()
-    check_cancels([a_process(RUN_1, 1, 10 + CANCEL_SECONDS_MAX)], {"t": 10.0}, verdict)
+    check_cancels([a_process(RUN_1, 1, 10 + CANCEL_SECONDS_MAX)], {"t": 10.0}, verdict, CANCEL_SECONDS_MAX)
     assert not verdict.violations
-    check_cancels([a_process(RUN_1, 1, 11 + CANCEL_SECONDS_MAX)], {"t": 10.0}, verdict)
+    check_cancels([a_process(RUN_1, 1, 11 + CANCEL_SECONDS_MAX)], {"t": 10.0}, verdict, CANCEL_SECONDS_MAX)
     assert promises(verdict) == {"T5"}
 
 

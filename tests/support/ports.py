@@ -13,7 +13,7 @@ EPOCH = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
 
 
 class TrioClock:
-    """A wall clock that follows trio's; `step` moves it, as an operator or NTP would."""
+    """A wall clock that follows trio's, which a simulation starts at 0; `step` moves it, as an operator or NTP would."""
 
     def __init__(self, start_at: datetime = EPOCH) -> None:
         self._start_at = start_at
@@ -27,6 +27,13 @@ class TrioClock:
 
     def step(self, seconds: float) -> None:
         self.offset += timedelta(seconds=seconds)
+
+    def another(self) -> TrioClock:
+        """The clock of another machine: it agrees with this one as of now, and steps by itself."""
+        self.now()
+        clock = TrioClock(self._start_at)
+        clock._started, clock.offset = self._started, self.offset
+        return clock
 
 
 class SeededIds:

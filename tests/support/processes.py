@@ -1,8 +1,9 @@
 """Machines on which simulated programs run: they outlive the agent that started them, as processes do.
 
-A program is described by its arguments: `seconds=2.5`, `exit=1`, `ignore_term`, `output=300` (bytes per stream),
-`exit_below_epoch=3` (fails while the epoch is smaller). Everything that ran is kept in `Machine.history`: what the
-checkers judge by, for it does not come from the system under test.
+A program is described by its arguments: `seconds=2.5`, `exit=1`, `ignore_term`, `output=300` (bytes in all),
+`exit_below_epoch=3` (fails while the epoch is smaller), `signal=9` (ends by that signal, as one that the kernel kills
+for its memory), `fork=5` (leaves a child behind that lives so many seconds longer, and holds no pipe). Everything that
+ran is kept in `Machine.history`: what the checkers judge by, for it does not come from the system under test.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from attrs import define, field
 
 from hetuflow.ports.processes import Exit, ProcessSpec, StartError
 from tests.support.disk import Life
+from tests.support.nodes import start_outside
 
 FOREVER = float("inf")
 SPAWN_SECONDS = (0.001, 0.005)
@@ -22,7 +24,7 @@ SPAWN_SECONDS = (0.001, 0.005)
 
 @define(slots=True, eq=False)
 class Running:
-    """One process, from start to end (monotonic seconds)."""
+    """One process tree, from the start of its root to the end of its last process (monotonic seconds)."""
 
     machine: str
     pid: int
@@ -32,6 +34,7 @@ class Running:
     arguments: dict[str, str]
     started: float
     ended: float | None = None
+    root_ended: float | None = None
     exit_code: int | None = None
     signal: int | None = None
     written: dict[int, bytes] = field(factory=lambda: {1: b"", 2: b""})
@@ -46,10 +49,20 @@ class Running:
             self._write(int(self.arguments.get("output", "0")) // 2)
             await trio.sleep(seconds)
             self._write(int(self.arguments.get("output", "0")) // 2)
-            self.exit_code = int(self.arguments.get("exit", "0"))
-            if self.epoch < int(self.arguments.get("exit_below_epoch", "0")):
-                self.exit_code = 1
+            self._end_root()
+            await trio.sleep(float(self.arguments.get("fork", "0")))
         self.ended = trio.current_time()
+        self.root_ended = self.ended if self.root_ended is None else self.root_ended
+        self._wake()
+
+    def _end_root(self) -> None:
+        if "signal" in self.arguments:
+            self.signal = int(self.arguments["signal"])
+        elif self.epoch < int(self.arguments.get("exit_below_epoch", "0")):
+            self.exit_code = 1
+        else:
+            self.exit_code = int(self.arguments.get("exit", "0"))
+        self.root_ended = trio.current_time()
         self._wake()
 
     def end_by(self, signal: int) -> None:
@@ -58,7 +71,8 @@ class Running:
             if "ignore_term" in self.arguments:
                 return
         if self.ended is None and not self._scope.cancel_called:
-            self.signal = signal
+            if self.root_ended is None:
+                self.signal = signal
             self._scope.cancel()
 
     def _write(self, size: int) -> None:
@@ -76,14 +90,14 @@ class Running:
     async def next_piece(self) -> tuple[int, bytes] | None:
         await trio.lowlevel.checkpoint()
         while not self._pieces:
-            if self.ended is not None:
+            if self.root_ended is not None:
                 return None
             await self._changed.wait()
         return self._pieces.popleft()
 
-    async def until_ended(self) -> None:
+    async def until_root_ended(self) -> None:
         await trio.lowlevel.checkpoint()
-        while self.ended is None:
+        while self.root_ended is None:
             await self._changed.wait()
 
 
@@ -95,6 +109,7 @@ class Machine:
         self.history: list[Running] = []
         self.most_at_once = 0
         self._nursery: trio.Nursery | None = None
+        self._alive: dict[int, Running] = {}
         self._pids = 100
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -103,7 +118,10 @@ class Machine:
             await trio.sleep_forever()
 
     def living(self) -> list[Running]:
-        return [process for process in self.history if process.ended is None]
+        """What has not ended, in the order of its start."""
+        for pid in [pid for pid, process in self._alive.items() if process.ended is not None]:
+            del self._alive[pid]
+        return list(self._alive.values())
 
     def power_off(self) -> None:
         for process in self.living():
@@ -128,8 +146,9 @@ class Machine:
             started=trio.current_time(),
         )
         self.history.append(process)
+        self._alive[process.pid] = process
         self.most_at_once = max(self.most_at_once, len(self.living()))
-        self._nursery.start_soon(process.live)
+        start_outside(self._nursery, process.live)  # it goes on while its agent is stopped
         try:
             await trio.sleep(self._random.uniform(*SPAWN_SECONDS))
         except trio.Cancelled:
@@ -176,7 +195,7 @@ class Handle:
         return await self._process.next_piece()
 
     async def wait(self) -> Exit:
-        await self._process.until_ended()
+        await self._process.until_root_ended()
         return Exit(
             exit_code=self._process.exit_code,
             signal=self._process.signal,

@@ -16,15 +16,17 @@ import trio._core._run as trio_run
 import trio.testing
 
 from eventstore.event import RecordedEvent
+from tests.support.nodes import pausing
 
 T = TypeVar("T")
 
 
 def run(seed: int, main: Callable[..., Awaitable[T]], *args: object) -> T:
-    """`trio.run` with the scheduler seeded and a clock that jumps over every wait."""
+    """`trio.run` with the scheduler seeded, a clock that jumps over every wait, and nodes that can be paused."""
     trio_run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[attr-defined]
     trio_run._r.seed(seed)
-    return trio.run(main, *args, clock=trio.testing.MockClock(autojump_threshold=0))
+    with pausing():
+        return trio.run(main, *args, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 def log_hash(events: Iterable[RecordedEvent]) -> str:

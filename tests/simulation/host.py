@@ -1,0 +1,116 @@
+"""A machine with an agent on it, life after life: disk and processes outlive the agent, as they do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from agent.daemon import Agent, Ports
+from agent.profile import Profile
+from tests.support.disk import Life, MemoryDisk
+from tests.support.nodes import Node
+from tests.support.ports import SeededIds, SeededRandom, TrioClock
+from tests.support.processes import Machine
+
+if TYPE_CHECKING:
+    from tests.simulation.cluster import Cluster
+
+
+class Host:
+    """`agent_id` is the name, unless the machine is a copy of another one."""
+
+    def __init__(
+        self, cluster: Cluster, name: str, *, slots: int, labels: dict[str, str], server_url: str, agent_id: str = ""
+    ) -> None:
+        self.cluster, self.name, self.slots, self.labels = cluster, name, slots, labels
+        self.server_url, self.agent_id = server_url, agent_id or name
+        self.clock: TrioClock = cluster.clock.another()
+        self.machine = Machine(name, cluster.rng)
+        self.disk = MemoryDisk(self.clock)
+        self.lives = 0
+        self.boots = 1
+        self.agent: Agent | None = None
+        self.node = Node(name)
+        self.ended = trio.Event()
+        self._life = Life()
+        self._scope = trio.CancelScope()
+
+    def __repr__(self) -> str:
+        return f"<Host {self.name}: life {self.lives}, {len(self.machine.living())} processes>"
+
+    def start(self) -> None:
+        """Start the agent's next life; returns at once."""
+        assert self.cluster.nursery is not None
+        self.lives += 1
+        self.node = Node(f"{self.name}#{self.lives}")
+        self._life, self._scope, self.ended = Life(), trio.CancelScope(), trio.Event()
+        seed = f"{self.cluster.seed} {self.name} {self.lives}"
+        ports = Ports(
+            clock=self.clock,
+            ids=SeededIds(seed, self.clock),
+            random=SeededRandom(seed),
+            disk=self.disk.mount(self._life),
+            dialer=self.cluster.network.dialer(self.name),
+            runner=self.machine.runner(self._life),
+            leftovers=self.machine,
+        )
+        self.agent = Agent(self._profile(), ports)
+        self.node.start_soon(self.cluster.nursery, self._live, self.agent, self._life, self._scope, self.ended)
+
+    def _profile(self) -> Profile:
+        scale = self.cluster.scale
+        return Profile(
+            agent_id=self.agent_id,
+            name=self.agent_id,
+            boot_id=f"{self.name}-{self.boots}",
+            host=self.name,
+            version="0",
+            server_url=self.server_url,
+            state_dir="/state",
+            work_dir="/work",
+            slots=self.slots,
+            labels=self.labels,
+            heartbeat_interval=scale.heartbeat,
+            check_interval=scale.check,
+            lost_after_seconds=scale.lease,
+            cleanup_interval=max(60.0, 2 * scale.lease),
+        )
+
+    async def _live(self, agent: Agent, life: Life, scope: trio.CancelScope, ended: trio.Event) -> None:
+        try:
+            with scope:
+                await agent.run()
+        except BaseExceptionGroup as group:
+            cancelled, other = group.split(trio.Cancelled)
+            if other is not None and not life.is_dead:
+                raise
+            if cancelled is not None:
+                raise cancelled from None
+        except Exception:
+            if not life.is_dead:
+                raise
+        finally:
+            ended.set()
+
+    def kill(self) -> None:
+        """SIGKILL of the agent: its processes go on."""
+        self._life.is_dead = True
+        self.cluster.network.drop(self.name)
+        self._scope.cancel()
+        self.node.resume()
+
+    def power_off(self, *, silently: bool) -> None:
+        """The whole machine ends; `silently`: its peers are not told, as when a cable is cut."""
+        self._life.is_dead = True
+        self.machine.power_off()
+        self.boots += 1
+        if silently:
+            self.cluster.network.vanish(self.name)
+        self.kill()
+
+    @property
+    def lease_left(self) -> float:
+        """Seconds until the agent ends its work unless its lease is renewed; infinite without a lease."""
+        connection = None if self.agent is None else self.agent.connection
+        return float("inf") if connection is None else connection._work.lease.deadline - trio.current_time()

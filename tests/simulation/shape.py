@@ -1,0 +1,101 @@
+"""What a run looks like, drawn from its seed alone: how many servers and agents, how fast the clocks beat, which day."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from attrs import frozen
+
+
+@frozen(slots=True, kw_only=True)
+class Scale:
+    """The times of a cluster and of the run on it, in seconds. `pace_*`: mean time between two acts, or two faults."""
+
+    name: str
+    heartbeat: float
+    check: float
+    lease: float
+    busy: float
+    settle_max: float
+    """After everything healed: a lease with margin, retries with their intervals, the longest programs, a back-off."""
+    pace_operators: float
+    pace_faults: float
+    interval: int
+    """Of the schedules that fire by interval."""
+    cron: str
+    outages: Sequence[float]
+    """How long faults last."""
+
+
+QUICK = Scale(
+    name="quick",
+    heartbeat=4.0,
+    check=8.0,
+    lease=20.0,
+    busy=150.0,
+    settle_max=240.0,
+    pace_operators=3.0,
+    pace_faults=12.0,
+    interval=5,
+    cron="*/20 * * * * ?",
+    outages=(0.5, 2, 8, 15, 40),
+)
+PRODUCTION = Scale(
+    name="production",
+    heartbeat=30.0,
+    check=10.0,
+    lease=120.0,
+    busy=1500.0,
+    settle_max=900.0,
+    pace_operators=30.0,
+    pace_faults=90.0,
+    interval=60,
+    cron="0 */5 * * * ?",
+    outages=(0.5, 5, 30, 100, 300),
+)
+
+DAYS = {
+    "a Monday morning": datetime(2026, 1, 5, 8, 0, tzinfo=UTC),
+    "clocks go forward in Berlin": datetime(2026, 3, 29, 0, 58, 30, tzinfo=UTC),
+    "clocks go back in Berlin": datetime(2026, 10, 25, 0, 58, 30, tzinfo=UTC),
+    "clocks go back in New York": datetime(2026, 11, 1, 5, 58, 30, tzinfo=UTC),
+    "a leap day begins": datetime(2028, 2, 28, 23, 58, 30, tzinfo=UTC),
+    "a leap day ends": datetime(2028, 2, 29, 23, 58, 30, tzinfo=UTC),
+    "a year ends": datetime(2026, 12, 31, 23, 58, 30, tzinfo=UTC),
+}
+
+SERVERS_MAX = 1
+"""More than one needs a gateway that sends what another server has decided."""
+
+AGENTS = (2, 2, 2, 3, 3, 4, 5, 8, 12, 20, 50)
+
+
+@frozen(slots=True, kw_only=True)
+class Shape:
+    """`seed` is where all chance comes from."""
+
+    seed: int
+    servers: int
+    agents: int
+    scale: Scale
+    day: str
+
+    @property
+    def starts_at(self) -> datetime:
+        return DAYS[self.day]
+
+    def __str__(self) -> str:
+        return f"{self.servers} servers, {self.agents} agents, {self.scale.name} times, {self.day}"
+
+
+def drawn(seed: int) -> Shape:
+    """The shape of this seed."""
+    draw = random.Random(f"shape {seed}")
+    servers = min(SERVERS_MAX, draw.choice([1, 1, 2, 3]))
+    agents = draw.choice(AGENTS)
+    # A large cluster with short leases is mostly heartbeats: it runs with the long ones.
+    scale = PRODUCTION if agents > 5 or draw.random() < 0.3 else QUICK
+    day = draw.choice(["a Monday morning", *DAYS])
+    return Shape(seed=seed, servers=servers, agents=agents, scale=scale, day=day)
