@@ -33,6 +33,10 @@ class StoreUnavailable(EventStoreError):
     """The database cannot be reached: nothing was written; try again."""
 
 
+class StoreFull(StoreUnavailable):
+    """The database has no space left on its disk: nothing was written; free some, it goes on by itself."""
+
+
 class StoreTimeout(EventStoreError):
     """The deadline passed and the outcome is unknown: repeat the same append with the same event ids."""
 

@@ -12,6 +12,7 @@ from eventstore.errors import (
     DatabaseUnreachable,
     EventStoreError,
     SqlError,
+    StoreFull,
     StoreTimeout,
     StoreUnavailable,
     WrongCredentials,
@@ -23,7 +24,8 @@ NO_PARTITION = "23514"
 _STATES: dict[str, type[EventStoreError]] = {
     "08": StoreUnavailable,  # connection exception
     "57P": StoreUnavailable,  # shutdown, crash, starting up, database dropped
-    "53": StoreUnavailable,  # out of connections, memory or disk
+    "53100": StoreFull,  # disk_full
+    "53": StoreUnavailable,  # out of connections or memory
     "58": StoreUnavailable,  # input or output error of the server
     "25006": StoreUnavailable,  # read only: a standby
     "57014": StoreTimeout,  # statement_timeout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import pytest
 import trio
@@ -91,6 +92,23 @@ async def test_an_outage_shorter_than_the_lease_disturbs_nothing(autojump_clock:
         assert (await gateway.until_ended(order.instance_id)).reason is None
 
 
+async def test_a_server_that_was_away_for_long_is_met_within_seconds(autojump_clock: MockClock) -> None:
+    """However long nobody answered: the wait between two dials does not grow with it."""
+    async with fake_world() as world:
+        await world.gateway.until_connected()
+        world.dialer.reachable = False
+        await world.gateway.cut()
+        for _ in range(20):
+            await trio.sleep(60)
+            world.dialer.reachable = True
+            back_at = trio.current_time()
+            hellos = len(world.gateway.hellos)
+            await world.gateway.until(lambda: len(world.gateway.hellos) > hellos)  # noqa: B023 - awaited at once
+            assert trio.current_time() - back_at <= 3.0
+            world.dialer.reachable = False
+            await world.gateway.cut()
+
+
 async def test_work_ends_when_the_lease_runs_out(autojump_clock: MockClock) -> None:
     """At the sending of the last acknowledged heartbeat + lease - grace: before the server gives it to another agent."""
     gateway = Gateway(lease_seconds=60, heartbeat_interval=10)
@@ -145,20 +163,31 @@ async def test_a_hello_without_answer_is_given_up(autojump_clock: MockClock) -> 
         assert world.dialer.streams[1].closed is not None and world.dialer.streams[1].closed[0] == 4005
 
 
-async def test_reconnecting_waits_longer_and_longer_with_full_jitter_up_to_thirty_seconds(
+async def test_dialling_a_dead_server_waits_longer_and_longer_with_full_jitter_up_to_three_seconds(
     autojump_clock: MockClock,
 ) -> None:
     async with fake_world() as world:
         await trio.sleep(10)
         world.dialer.reachable = False
         await world.gateway.cut()
-        await trio.sleep(600)
-        dialled = world.dialer.dialled[1:]
-        gaps = [b - a for a, b in itertools.pairwise(dialled)]
-        limits = [min(30.0, 0.2 * 2**n) for n in range(1, len(gaps) + 1)]
-        assert all(gap <= limit for gap, limit in zip(gaps, limits, strict=True))
-        assert max(gaps) > 5 and len(set(gaps)) == len(gaps)
-        assert min(gaps[10:]) < 10, "full jitter: from zero on, not around the limit"
+        await trio.sleep(120)
+        check_gaps(world.dialer.dialled[1:], longest=3.0)
+
+
+async def test_a_server_that_lets_nobody_in_is_left_alone_for_up_to_thirty_seconds(autojump_clock: MockClock) -> None:
+    async with fake_world() as world:
+        for number in range(1, 40):
+            await world.gateway.until(lambda number=number: len(world.gateway.hellos) == number)
+            await world.gateway.cut()
+        check_gaps(world.dialer.dialled, longest=30.0)
+
+
+def check_gaps(dialled: Sequence[float], longest: float) -> None:
+    gaps = [b - a for a, b in itertools.pairwise(dialled)]
+    limits = [min(longest, 0.2 * 2**n) + 0.001 for n in range(1, len(gaps) + 1)]
+    assert len(gaps) > 30 and all(gap <= limit for gap, limit in zip(gaps, limits, strict=True))
+    assert max(gaps) > longest / 2 and len(set(gaps)) == len(gaps)
+    assert min(gaps[10:]) < longest / 3, "full jitter: from zero on, not around the limit"
 
 
 async def test_a_send_that_the_server_does_not_take_ends_the_connection(autojump_clock: MockClock) -> None:

@@ -58,7 +58,7 @@ def main(only: str | None, rounds: int, short: bool, seed: int | None, as_json: 
     Every nominal time must have exactly one complete run, solved from files that the runs write themselves. Exit status
     1 when something was missed, doubled, slow to come back or left over.
     """
-    console = Console(stderr=as_json, soft_wrap=True)
+    console = Console(stderr=as_json, soft_wrap=True, width=None if sys.stdout.isatty() else report.WIDE)
     if list_:
         for kind in KINDS.values():
             reason = kind().unavailable()
@@ -84,7 +84,7 @@ def main(only: str | None, rounds: int, short: bool, seed: int | None, as_json: 
         is_clean = bool(results) and all(result.is_clean for result in results)
     finally:
         if results:
-            (console.print(report.table(results)) if not as_json else print(report.as_json(results)))
+            (console.print(report.table(results, console.width)) if not as_json else print(report.as_json(results)))
         if is_clean and not keep:
             shutil.rmtree(directory, ignore_errors=True)
         else:

@@ -10,6 +10,8 @@ import trio
 from attrs import define, field
 
 CHUNK = 65536
+FIRST_BYTES = 2048
+"""By which a connection is known: PostgreSQL's clients ask for TLS first, and say who they are then."""
 HELD_CHUNKS_MAX = 1024
 """On their way at once in one direction of a connection; beyond it the sender is not read."""
 
@@ -73,8 +75,8 @@ class Relay:
             nursery.start_soon(self._deliver, link, receive, sink)
             async with send:
                 async for data in source:
-                    if is_client and not link.first:
-                        link.first = bytes(data[:2048])
+                    if is_client and len(link.first) < FIRST_BYTES:
+                        link.first += bytes(data)
                     if not link.is_swallowed:
                         await send.send((trio.current_time() + self.delay_seconds, bytes(data)))
         if link.is_swallowed:

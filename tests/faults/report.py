@@ -48,31 +48,33 @@ COLUMNS = {
     "kind": "kind",
     "rounds": "rounds",
     "faults": "faults",
-    "expected": "fires expected",
-    "satisfied": "satis- fied",
+    "expected": "fires",
+    "satisfied": "satisfied",
     "missed": "missed",
     "extra": "extra",
-    "incomplete": "incom- plete",
-    "repeated": "re- peated",
-    "recovery_p50_seconds": "recovery p50 s",
+    "incomplete": "incomplete",
+    "repeated": "repeated",
+    "recovery_p50_seconds": "p50 s",
     "recovery_max_seconds": "max s",
     "late": "late",
-    "left_or_wrong": "left, wrong",
+    "left_or_wrong": "left",
 }
+WIDE_ONLY = ("rounds", "incomplete", "repeated", "late")
+WIDE = 114
 
 
-def table(results: Sequence[Result]) -> Table:
-    """The sums as a table."""
+def table(results: Sequence[Result], width: int) -> Table:
+    """The sums as a table: p50 and max are of the recovery."""
     shown = Table(title="Faults of real processes", title_justify="left", padding=(0, 0, 0, 1), box=SIMPLE_HEAD)
-    for title in COLUMNS.values():
-        is_kind = title == "kind"
-        shown.add_column(title, justify="left" if is_kind else "right", no_wrap=is_kind)
+    columns = [column for column in COLUMNS if width >= WIDE or column not in WIDE_ONLY]
+    for column in columns:
+        shown.add_column(COLUMNS[column], justify="left" if column == "kind" else "right", no_wrap=True)
     *rows, total = sums(results)
     for row in (*rows, total):
         if row is total:
             shown.add_section()
         bad = row["missed"] or row["extra"] or row["left_or_wrong"] or row["late"]
-        shown.add_row(*(_cell(row[column]) for column in COLUMNS), style="red" if bad else None)
+        shown.add_row(*(_cell(row[column]) for column in columns), style="red" if bad else None)
     return shown
 
 
@@ -85,7 +87,8 @@ def line(result: Result) -> str:
     verdict = result.verdict
     recovery = "-" if result.recovery_seconds is None else f"{result.recovery_seconds:.2f} s"
     said = f"{'ok ' if result.is_clean else 'BAD'} {result.kind}: {verdict.satisfied} of {verdict.expected} satisfied"
-    said += f", {len(verdict.incomplete)} incomplete, recovery {recovery}, {result.seconds:.0f} s"
+    said += f", {len(verdict.incomplete)} incomplete, recovery {recovery}"
+    said += f", longest pause {result.pause_seconds:.1f} s, round {result.seconds:.0f} s"
     if verdict.repeated:
         said += f", {len(verdict.repeated)} repeated"
     return f"{said}; {result.measured}" if result.measured else said

@@ -6,6 +6,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import trio
@@ -32,12 +33,14 @@ Say = Callable[[str], None]
 
 @frozen(kw_only=True)
 class Result:
-    """`recovery_seconds`: None when nothing ran any more. `wrong`: everything that must not be, in words."""
+    """`recovery_seconds`: None when nothing ran any more. `wrong`: everything that must not be, in words.
+    `pause_seconds`: the longest time in which nothing started; shows that the fault was one."""
 
     kind: str
     injected: int
     verdict: Verdict
     recovery_seconds: float | None
+    pause_seconds: float
     answers: Counter[str]
     worst_answer_seconds: float
     seconds: float
@@ -72,11 +75,11 @@ class Rounds:
             async with trio.open_nursery() as nursery:
                 if fault.by_hand:
                     nursery.start_soon(workload.ask_by_hand)
-                await trio.sleep(workload.start.timestamp() + LEAD_SECONDS - time.time())
+                await trio.sleep(max(0.0, workload.start.timestamp() + LEAD_SECONDS - time.time()))
                 with trio.move_on_after(STRIKE_SECONDS_MAX):
                     healed = await fault.strike(scene)
                 hands.deadline = trio.current_time() + STRIKE_SECONDS_MAX
-                await trio.sleep(workload.end.timestamp() - time.time())
+                await trio.sleep(max(0.0, workload.end.timestamp() - time.time()))
         wrong = [] if healed else [f"the fault was not over after {STRIKE_SECONDS_MAX:.0f} s"]
         healed = healed or Healed(at=time.time())
         open_ = await leftovers.until_nothing_is_open(self.cluster, self.jobs)
@@ -93,7 +96,7 @@ class Rounds:
                 await workload.create(fault.load)
             except Late:
                 # Those schedules fire as they like; what they run is none of this round's.
-                await trio.sleep(end.timestamp() - time.time())
+                await trio.sleep(max(0.0, end.timestamp() - time.time()))
                 await leftovers.until_nothing_is_open(self.cluster, self.jobs)
                 self.seen |= {run.task for run in lines.read(self.cluster.lines)}
             else:
@@ -112,6 +115,7 @@ class Rounds:
             injected=healed.injected,
             verdict=verdict,
             recovery_seconds=recovery,
+            pause_seconds=max((later.start - run.start for run, later in pairwise(runs)), default=0.0),
             answers=workload.answers,
             worst_answer_seconds=workload.worst_answer_seconds,
             seconds=seconds,
@@ -121,9 +125,12 @@ class Rounds:
 
 
 def recovered(runs: Sequence[Run], healed: Healed) -> float | None:
-    """Seconds until the first run that started after the fault was over, on the agent concerned."""
-    after = [run.start for run in runs if run.start >= healed.at and healed.agent in (None, run.agent)]
-    return min(after) - healed.at if after else None
+    """Seconds until the first run that started after the fault was over, of those that show that work goes on."""
+    after = [run for run in runs if run.start >= healed.at and healed.agent in (None, run.agent)]
+    if healed.lost_on is not None:
+        lost = {run.task for run in runs if run.outcome is None and run.agent == healed.lost_on}
+        after = [run for run in after if run.task in lost]
+    return min(run.start for run in after) - healed.at if after else None
 
 
 async def run_all(

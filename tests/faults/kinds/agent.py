@@ -63,7 +63,7 @@ class MachineGone(Fault):
         lease_ends = at + LEASE_SECONDS + MARGIN_SECONDS
         await trio.sleep(lease_ends - now() + 2.0)
         scene.cluster.spawn_agent(AGENT)
-        return Healed(at=lease_ends, silences=(silence(at, now()),))
+        return Healed(at=lease_ends, lost_on=AGENT, silences=(silence(at, now()),))
 
 
 async def kill_machine(scene: Scene, agent: str) -> None:

@@ -25,6 +25,7 @@ class Healed:
     Attributes:
       at: when the fault was over (seconds of the wall clock), or when a lease that has to run out did.
       agent: the agent whose next run shows that work goes on; None = any.
+      lost_on: an agent some of whose runs were lost: what shows that work goes on is the next run of such a task.
       silences: when which agent could not report.
       injected: how many single faults this was.
       notes: what the fault itself found to be wrong.
@@ -33,6 +34,7 @@ class Healed:
 
     at: float
     agent: str | None = None
+    lost_on: str | None = None
     silences: tuple[Silence, ...] = ()
     injected: int = 1
     notes: tuple[str, ...] = ()
