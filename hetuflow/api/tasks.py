@@ -11,6 +11,7 @@ from hetuflow.api import rendering
 from hetuflow.api.call import Call, Reply
 from hetuflow.api.collections import TASKS
 from hetuflow.api.errors import conflict
+from hetuflow.api.explain import explain
 from hetuflow.api.idempotency import once
 from hetuflow.api.jobs import CASCADE
 from hetuflow.api.kinds import Integer
@@ -20,6 +21,7 @@ from hetuflow.api.records import EVENT_LIMIT_MAX, event_page
 from hetuflow.api.routing import AS_OF, NO_BODY, Endpoint, Parameter, PathId, integer_text
 from hetuflow.api.runs import make_task
 from hetuflow.api.schemas.event import EVENT_PAGE
+from hetuflow.api.schemas.explanation import EXPLANATION
 from hetuflow.api.schemas.task import CANCEL, TASK
 from hetuflow.api.shapes import Given
 from hetuflow.domain.commands import CancelTask, DeleteTask, RetryTask, UpdateTask
@@ -264,6 +266,18 @@ ENDPOINTS = (
         summary="Cancel a task",
         tag="tasks",
         also=(409,),
+    ),
+    Endpoint(
+        number="T10",
+        method="GET",
+        path=f"{_TASK}/explain",
+        path_id=PathId.UUID,
+        handler=explain,
+        parameters=(AS_OF,),
+        reply=EXPLANATION,
+        summary="Why the task is where it is",
+        tag="tasks",
+        also=(410,),
     ),
     Endpoint(
         number="T11",

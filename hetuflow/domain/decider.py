@@ -172,14 +172,27 @@ class DispatchOrder:
     scheduled_at: datetime
 
 
+@frozen(slots=True)
+class Choice:
+    """`fitting` agents could be given the task; the chosen one had `used` of its `slots` in use, the smallest share."""
+
+    fitting: int
+    used: int
+    slots: int
+
+
 @frozen(slots=True, kw_only=True)
 class Placement:
-    """A slot that the dispatcher holds for the task. `guards`: the lease the decision was taken under."""
+    """A slot that the dispatcher holds for the task. `guards`: the lease the decision was taken under.
+
+    `choice`: why this agent, None when nobody says.
+    """
 
     agent_id: str
     session: str
     server_id: str
     guards: tuple[Guard, ...] = ()
+    choice: Choice | None = None
 
 
 class Decider(Protocol, Generic[S]):

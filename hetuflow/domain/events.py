@@ -318,7 +318,10 @@ class TaskLocked(TaskEvent):
 
 @frozen(slots=True, kw_only=True)
 class TaskDispatched(TaskEvent):
-    """Committed for an agent; sent to it after the commit, valid only on that `session`."""
+    """Committed for an agent; sent to it after the commit, valid only on that `session`.
+
+    `placement` says why there: `fitting` agents could have taken it, this one had `used` of its `slots` in use.
+    """
 
     task_id: str
     job_id: str
@@ -328,6 +331,7 @@ class TaskDispatched(TaskEvent):
     epoch: int
     attempt: int
     dispatched_at: datetime
+    placement: JSON | None = None
 
 
 @frozen(slots=True, kw_only=True)

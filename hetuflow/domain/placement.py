@@ -15,7 +15,7 @@ from heapq import heapify, heappop, heappush
 
 from attrs import define, field, frozen
 
-from hetuflow.domain.decider import Offer
+from hetuflow.domain.decider import Choice, Offer
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -169,6 +169,14 @@ class Slots:
         agent = self._agents[agent_id]
         agent.used += 1
         self._index(agent_id, agent)
+
+    def choice(self, agent_id: str, requirement: Requirement, more: int = 0) -> Choice:
+        """Why that agent: how it and the others stand, before the last `more` + 1 slots of it were taken."""
+        agent = self._agents[agent_id]
+        fitting = 1
+        if requirement.agent_id is None:
+            fitting = sum(group.members for group in self._groups_fitting(requirement.labels))
+        return Choice(fitting, agent.used - more - 1, agent.slots)
 
     def labels_of(self, agent_id: str) -> Labels:
         return self._agents[agent_id].labels

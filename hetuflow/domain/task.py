@@ -147,6 +147,7 @@ def _refuse_dependencies(dependencies: Mapping[str, Any] | None) -> None:
 def _dispatch(
     spec: TaskCreated, instance: Instance, placement: Placement, epoch: int, now: datetime
 ) -> tuple[TaskLocked, TaskDispatched]:
+    choice = placement.choice
     return (
         TaskLocked(task_id=spec.task_id, server_id=placement.server_id, locked_at=now),
         TaskDispatched(
@@ -158,6 +159,9 @@ def _dispatch(
             epoch=epoch,
             attempt=instance.attempt,
             dispatched_at=now,
+            placement=None
+            if choice is None
+            else {"fitting": choice.fitting, "used": choice.used, "slots": choice.slots},
         ),
     )
 

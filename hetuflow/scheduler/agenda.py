@@ -12,13 +12,14 @@ another server decides for is *parked* (`park_due`, `park_offer`): out of the wa
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from attrs import frozen
 
-from hetuflow.domain.decider import Address, Available, Due, Intent, Occupy, Offer, Send, Stop, Watch
+from hetuflow.domain.decider import Address, Available, Choice, Due, Intent, Occupy, Offer, Send, Stop, Watch
 from hetuflow.domain.placement import Labels, Requirement, Slots, Waiting, place
 from hetuflow.scheduler.instants import Instants
 
@@ -33,6 +34,7 @@ class Match:
 
     offer: Offer
     agent: Available
+    choice: Choice | None = None
 
 
 @frozen(slots=True, kw_only=True)
@@ -49,6 +51,7 @@ class AgendaStatus:
     reserved: int
     agents_usable: int
     agents_watched: int
+    tasks_max: int = 0
 
 
 class Agenda:
@@ -276,7 +279,15 @@ class Agenda:
             self._offers_in_hand.add(offer.task_id)
             self._reserved[agent_id] = self._reserved.get(agent_id, 0) + 1
         self._reserved_total += len(placed)
-        return [Match(offer, self._available[agent_id]) for offer, agent_id in placed]
+        after = Counter(agent_id for _, agent_id in placed)
+        return [
+            Match(offer, self._available[agent_id], self._choice(offer, agent_id, after)) for offer, agent_id in placed
+        ]
+
+    def _choice(self, offer: Offer, agent_id: str, after: Counter[str]) -> Choice:
+        """As it was when this offer was placed: those placed on the same agent after it do not count."""
+        after[agent_id] -= 1
+        return self._slots.choice(agent_id, Requirement.of(offer), after[agent_id])
 
     def settle_offer(self, task_id: str, not_before_at: datetime | None = None) -> None:
         """The task was asked. If it still wants a slot, it waits again, at the earliest from `not_before_at`."""
@@ -301,7 +312,7 @@ class Agenda:
         for task_id in offers:
             self.settle_offer(task_id)
 
-    def reserve(self, labels: Labels, agent_id: str | None, now: datetime) -> Available | None:
+    def reserve(self, labels: Labels, agent_id: str | None, now: datetime) -> tuple[Available, Choice] | None:
         """Hold a slot for a task that does not exist yet; None when there is none, or a waiting task has a right to it.
 
         Return it with `release` after the question in which it was offered has been answered, used or not.
@@ -309,13 +320,14 @@ class Agenda:
         self.ripen(now)
         if self.room < 1:
             return None
-        found = self._slots.least_loaded(Requirement(labels, agent_id))
+        requirement = Requirement(labels, agent_id)
+        found = self._slots.least_loaded(requirement)
         if found is None or self._is_awaited(found):
             return None
         self._reserved[found] = self._reserved.get(found, 0) + 1
         self._reserved_total += 1
         self._slots.take(found)
-        return self._available[found]
+        return self._available[found], self._slots.choice(found, requirement)
 
     def release(self, agent_id: str) -> None:
         """Give a held slot back. When the instance was dispatched, its `Occupy` already counts in its place."""
@@ -385,6 +397,7 @@ class Agenda:
             reserved=self._reserved_total,
             agents_usable=len(self._slots),
             agents_watched=len(self._watched),
+            tasks_max=self.tasks_max,
         )
 
 

@@ -13,7 +13,7 @@ import trio
 from hetuflow.actors import ActorSystem, GuardLost
 from hetuflow.actors.patience import FAILING, STOPPING, Patience
 from hetuflow.domain.commands import DispatchTask
-from hetuflow.domain.decider import Address, Available, Guard, Placement
+from hetuflow.domain.decider import Address, Available, Choice, Guard, Placement
 from hetuflow.domain.placement import Labels
 from hetuflow.domain.rejection import Rejected
 from hetuflow.ports.clock import Clock
@@ -60,8 +60,8 @@ class Dispatcher:
         guard = self._leases.guard(job_id)
         if guard is None:
             return None
-        agent = self._agenda.reserve(labels, agent_id, self._clock.now())
-        return None if agent is None else _placement(agent, guard)
+        held = self._agenda.reserve(labels, agent_id, self._clock.now())
+        return None if held is None else _placement(*held, guard)
 
     def release(self, placement: Placement) -> None:
         self._agenda.release(placement.agent_id)
@@ -95,7 +95,7 @@ class Dispatcher:
     async def _ask(self, match: Match, guard: Guard) -> None:
         """Commit the dispatch. Whatever goes wrong, the task's own intent says whether it still waits."""
         offer = match.offer
-        command = DispatchTask(instance_id=offer.instance_id, placement=_placement(match.agent, guard))
+        command = DispatchTask(instance_id=offer.instance_id, placement=_placement(match.agent, match.choice, guard))
         try:
             await self._system.ask(Address("task", offer.task_id), command)
         except STOPPING:
@@ -111,7 +111,7 @@ class Dispatcher:
             self.dispatched += 1
 
 
-def _placement(agent: Available, guard: Guard) -> Placement:
+def _placement(agent: Available, choice: Choice | None, guard: Guard) -> Placement:
     return Placement(
-        agent_id=agent.agent_id, session=agent.session, server_id=agent.server_id, guards=(guard, *agent.guard)
+        agent_id=agent.agent_id, session=agent.session, server_id=agent.server_id, guards=(guard,), choice=choice
     )

@@ -1,0 +1,153 @@
+"""T10: why a task is where it is. Everything is looked up here; what follows from it is `domain.explanation`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from eventstore.event import RecordedEvent
+from eventstore.store import EventFilter
+from hetuflow.actors.catalogue import event_codec
+from hetuflow.api.call import Call, Reply
+from hetuflow.api.collections import AGENTS
+from hetuflow.api.errors import gone, not_found
+from hetuflow.api.moments import Moment, moment_of, page_at
+from hetuflow.api.reads import where
+from hetuflow.api.records import record
+from hetuflow.api.rooms import Row
+from hetuflow.domain.deciders import DECIDERS
+from hetuflow.domain.enums import AgentStatus
+from hetuflow.domain.explanation import Circumstances, Limit, Told, Worker
+from hetuflow.domain.explanation import explain as explain_task
+from hetuflow.domain.task_state import TaskState
+
+AGENTS_READ_MAX = 5000
+SKIPS_MAX = 20
+
+CHAIN_POSITIONS = 2_000
+"""What opens a task stands before it in the same append, which is no longer than this."""
+
+_CODEC = event_codec()
+
+
+async def explain(call: Call) -> Reply:
+    past = await moment_of(call)
+    moment = Moment(await call.log_head(), call.rooms.clock.now()) if past is None else past
+    events = await call.rooms.store.read_stream(f"task-{call.id}", until_position=moment.position)
+    if not events:
+        raise not_found("task", call.id)
+    if events[0].version > 1:
+        raise gone(events[0].position)
+    told = [_told(event) for event in events]
+    state: TaskState = DECIDERS["task"].initial
+    for each in told:
+        state = DECIDERS["task"].evolve(state, each.event)
+    found = explain_task(told, state, await _around(call, moment, is_now=past is None))
+    spec = state.spec
+    assert spec is not None and state.status is not None
+    value = {
+        "task_id": call.id,
+        "status": int(state.status),
+        "position": moment.position,
+        "at": moment.at,
+        "summary": found.summary,
+        "cause": await _cause(call, events[0]),
+        "waiting_for": [attrs.asdict(each, recurse=False) for each in found.waiting_for],
+        "agents": [attrs.asdict(each, recurse=False) for each in found.agents],
+        "placed": None if found.placed is None else attrs.asdict(found.placed, recurse=False),
+        "ended": None if found.ended is None else attrs.asdict(found.ended, recurse=False),
+        "skipped": await _skips(call, spec.schedule_id, moment),
+    }
+    return Reply(value, moment.position)
+
+
+def _told(event: RecordedEvent) -> Told:
+    principal = json.loads(event.metadata).get("principal")
+    return Told(_CODEC.decode(event), event.recorded_at, event.position, principal)
+
+
+async def _around(call: Call, moment: Moment, is_now: bool) -> Circumstances:
+    request = where(AGENTS, limit=AGENTS_READ_MAX)
+    if not is_now:
+        page = await page_at(call, AGENTS, request, moment)
+        return Circumstances(now=moment.at, workers=[_worker(row) for row in page.rows])
+    await call.visible(moment.position, projection=AGENTS.name)
+    page = await call.rooms.rows.page(AGENTS.name, request)
+    agenda = call.rooms.scheduler.status().agenda
+    limit = Limit(tasks_max=agenda.tasks_max, instances=agenda.instances)
+    return Circumstances(now=moment.at, workers=[_worker(row) for row in page.rows], limit=limit)
+
+
+def _worker(row: Row) -> Worker:
+    capabilities: Mapping[str, Any] = row["capabilities"]
+    return Worker(
+        agent_id=row["id"],
+        is_online=row["status"] == AgentStatus.ONLINE,
+        is_draining=row["draining"],
+        slots=capabilities["max_concurrent_tasks"],
+        used=row["running_instances"],
+        labels=capabilities["labels"] or {},
+    )
+
+
+async def _cause(call: Call, created: RecordedEvent) -> dict[str, Any]:
+    data, metadata = json.loads(created.data), json.loads(created.metadata)
+    chain = [*await _before(call, created, metadata), created]
+    external = next((event.position for event in chain if event.type == "ExternalEventReceived"), None)
+    return {
+        "trigger": data["trigger"],
+        "schedule_id": data.get("schedule_id"),
+        "nominal_at": data.get("nominal_at"),
+        "event_position": external,
+        "principal": metadata.get("principal"),
+        "request_id": metadata.get("request_id"),
+        "chain": [record(event) for event in chain],
+    }
+
+
+async def _before(call: Call, created: RecordedEvent, metadata: Mapping[str, Any]) -> Sequence[RecordedEvent]:
+    """What led to the task's creation: what the same conversation recorded before it.
+
+    A fire of many nominal times records them all; only the one that is this task's belongs to its chain.
+    """
+    same = EventFilter(correlation_id=metadata.get("correlation_id"))
+    found = await call.rooms.store.read_all(
+        after=max(0, created.position - CHAIN_POSITIONS),
+        before=created.position,
+        limit=CHAIN_POSITIONS,
+        where=same,
+    )
+    task_id = created.stream_id.partition("-")[2]
+    chain = [event for event in found if event.category != "task" and _names(event, task_id)]
+    return chain
+
+
+def _names(event: RecordedEvent, task_id: str) -> bool:
+    """Whether the event is about this task, or about none in particular."""
+    return json.loads(event.data).get("task_id", task_id) == task_id and event.type != "ScheduleSkipped"
+
+
+async def _skips(call: Call, schedule_id: str | None, moment: Moment) -> Sequence[dict[str, Any]]:
+    """The moments of its schedule that made no task, newest first."""
+    if schedule_id is None:
+        return []
+    skips = EventFilter(stream_id=f"schedule-{schedule_id}", types=("ScheduleSkipped",))
+    events = await call.rooms.store.read_all(before=moment.position + 1, limit=SKIPS_MAX, descending=True, where=skips)
+    found = []
+    for event in events:
+        data, shown = json.loads(event.data), record(event)
+        found.append(
+            {
+                "first_nominal_at": data["first_nominal_at"],
+                "last_nominal_at": data["last_nominal_at"],
+                "count": data["count"],
+                "reason": data["reason"],
+                "message": shown["summary"],
+                "position": event.position,
+                "at": event.recorded_at,
+            }
+        )
+    return found

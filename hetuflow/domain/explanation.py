@@ -1,0 +1,418 @@
+"""Why a task is where it is: what it waits for, which agents could take it, why it runs where it runs, how it ended.
+
+Pure: everything comes in. The order of the reasons is that of the dispatcher: time first, then agents, then the limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from attrs import Factory, frozen
+
+from hetuflow.domain.config import required_labels
+from hetuflow.domain.enums import InstanceStatus, TaskStatus
+from hetuflow.domain.events import (
+    Event,
+    InstanceCancelled,
+    InstanceFailed,
+    TaskCancelled,
+    TaskCancelRequested,
+    TaskCreated,
+    TaskDispatched,
+    TaskReopened,
+    TaskRequeued,
+    TaskRetryScheduled,
+)
+from hetuflow.domain.task_state import Instance, TaskState
+
+AGENTS_MAX = 100
+NAMED_MAX = 5
+"""Names in one sentence; the rest is counted."""
+
+_OFFERING = (TaskCreated, TaskRequeued, TaskReopened, TaskRetryScheduled)
+"""After one of these an instance waits for a slot."""
+
+_BY_CAUSE = {
+    "user": "cancelled_by_user",
+    "cascade": "cancelled_by_cascade",
+    "overlap": "cancelled_by_overlap",
+    "dependency": "dependency_failed",
+}
+
+
+@frozen(slots=True)
+class Told:
+    """An event of the task's stream, when it was recorded, where, and who caused it."""
+
+    event: Event
+    recorded_at: datetime
+    position: int
+    principal: str | None
+
+
+@frozen(slots=True, kw_only=True)
+class Worker:
+    """An agent as the dispatcher sees it: `used` of its `slots` hold an instance."""
+
+    agent_id: str
+    is_online: bool
+    is_draining: bool
+    slots: int
+    used: int
+    labels: Mapping[str, str]
+
+    @property
+    def is_full(self) -> bool:
+        return self.used >= self.slots
+
+
+@frozen(slots=True, kw_only=True)
+class Limit:
+    """The cluster's limit of instances at once, 0 = none, and how many there are."""
+
+    tasks_max: int = 0
+    instances: int = 0
+
+
+@frozen(slots=True, kw_only=True)
+class Awaited:
+    code: str
+    message: str
+    since: datetime
+    until: datetime | None = None
+    details: Mapping[str, Any] | None = None
+
+
+@frozen(slots=True, kw_only=True)
+class Eligibility:
+    agent_id: str
+    eligible: bool
+    code: str | None = None
+    message: str | None = None
+
+
+@frozen(slots=True, kw_only=True)
+class Place:
+    """Where the newest dispatch went, and why there."""
+
+    agent_id: str
+    instance_id: str
+    attempt: int
+    server_id: str | None
+    dispatched_at: datetime
+    position: int
+    message: str
+    details: Mapping[str, Any] | None
+
+
+@frozen(slots=True, kw_only=True)
+class Ended:
+    code: str
+    message: str
+    instance_id: str | None = None
+    principal: str | None = None
+
+
+@frozen(slots=True, kw_only=True)
+class Explanation:
+    summary: str
+    waiting_for: Sequence[Awaited]
+    agents: Sequence[Eligibility]
+    placed: Place | None
+    ended: Ended | None
+
+
+@frozen(slots=True, kw_only=True)
+class Circumstances:
+    """All that the dispatcher knew besides the task. `now`: the moment that is explained."""
+
+    now: datetime
+    workers: Sequence[Worker] = Factory(tuple)
+    limit: Limit = Factory(Limit)
+
+
+def explain(told: Sequence[Told], state: TaskState, around: Circumstances) -> Explanation:
+    """Explain a task that exists or existed: `told` is its stream up to the moment, `state` the fold of it."""
+    placed = _placed(told)
+    if state.is_terminal:
+        ended = _ended(told, state)
+        deleted = " It was deleted afterwards." if state.is_deleted else ""
+        return Explanation(summary=ended.message + deleted, waiting_for=(), agents=(), placed=placed, ended=ended)
+    waiting = _waiting(told, state, around)
+    ready = state.live_instance is None and state.not_before_at <= around.now
+    agents = eligibility(state, around.workers) if ready else ()
+    return Explanation(summary=_summary(waiting, agents), waiting_for=waiting, agents=agents, placed=placed, ended=None)
+
+
+def _summary(waiting: Sequence[Awaited], agents: Sequence[Eligibility]) -> str:
+    if waiting and waiting[-1].code in ("agent_executing", "cancel_pending"):
+        return waiting[-1].message
+    if waiting:
+        return f"Waiting: {waiting[0].message[:1].lower()}{waiting[0].message[1:]}"
+    free = [each.agent_id for each in agents if each.eligible]
+    return f"Ready: a slot is free on {_named(free)}; it is dispatched next."
+
+
+# --- what it waits for ----------------------------------------------------------------------------------------------
+
+
+def _waiting(told: Sequence[Told], state: TaskState, around: Circumstances) -> Sequence[Awaited]:
+    instance = state.instance
+    assert instance is not None
+    if instance.is_live:
+        return _in_hand(told, state, instance)
+    offered = next((each for each in reversed(told) if isinstance(each.event, _OFFERING)), told[0])
+    if state.not_before_at > around.now:
+        return [_later(state, instance, offered)]
+    since = max(offered.recorded_at, state.not_before_at)
+    awaited = _no_agent(state, around.workers, since) or _limited(around.limit, since)
+    return [] if awaited is None else [awaited]
+
+
+def _in_hand(told: Sequence[Told], state: TaskState, instance: Instance) -> Sequence[Awaited]:
+    details = {"agent_id": instance.agent_id, "instance_id": instance.instance_id, "attempt": instance.attempt}
+    dispatched_at = told[-1].recorded_at if instance.dispatched_at is None else instance.dispatched_at
+    if instance.status is InstanceStatus.RUNNING:
+        since = dispatched_at if instance.started_at is None else instance.started_at
+        message = f"Attempt {instance.attempt} runs on agent {instance.agent_id} since {_moment(since)}."
+    else:
+        since = dispatched_at
+        message = (
+            f"Attempt {instance.attempt} was sent to agent {instance.agent_id} at {_moment(since)}, which has not"
+            " said yet that it runs."
+        )
+    found = [Awaited(code="agent_executing", message=message, since=since, details=details)]
+    if state.cancel is not None:
+        found.append(
+            Awaited(
+                code="cancel_pending",
+                message=(
+                    f"A cancel was requested at {_moment(state.cancel.requested_at)}: agent {instance.agent_id} ends"
+                    " the process."
+                ),
+                since=state.cancel.requested_at,
+                details={"by": state.cancel.by, "cause": state.cancel.cause, "reason": state.cancel.reason},
+            )
+        )
+    return found
+
+
+def _later(state: TaskState, instance: Instance, offered: Told) -> Awaited:
+    until = state.not_before_at
+    if instance.paused_until_at is not None and instance.paused_until_at == until:
+        return Awaited(
+            code="retry_later",
+            message=(
+                f"It came back {instance.requeues} times from agents that did not start it; it is offered again at"
+                f" {_moment(until)}."
+            ),
+            since=offered.recorded_at,
+            until=until,
+            details={"requeues": instance.requeues},
+        )
+    if state.status is TaskStatus.WAITING_RETRY:
+        most = state.spec.config.get("max_retries") if state.spec is not None else None
+        return Awaited(
+            code="retry_later",
+            message=f"Retry {state.retry_count} of {most} runs at {_moment(until)}.",
+            since=offered.recorded_at,
+            until=until,
+            details={"retry_count": state.retry_count, "max_retries": most},
+        )
+    return Awaited(
+        code="scheduled_later",
+        message=f"It is scheduled for {_moment(until)}.",
+        since=offered.recorded_at,
+        until=until,
+    )
+
+
+def _no_agent(state: TaskState, workers: Sequence[Worker], since: datetime) -> Awaited | None:
+    """Why no agent takes it, None when one could."""
+    spec = state.spec
+    assert spec is not None
+    labels, online = dict(required_labels(spec.config)), [worker for worker in workers if worker.is_online]
+
+    def awaited(code: str, message: str, **details: Any) -> Awaited:
+        return Awaited(code=code, message=message, since=since, details=details or None)
+
+    if spec.agent_id is not None:
+        if all(worker.agent_id != spec.agent_id for worker in online):
+            return awaited(
+                "pinned_agent_offline",
+                f"Agent {spec.agent_id}, to which it is pinned, is offline.",
+                agent_id=spec.agent_id,
+            )
+        online = [worker for worker in online if worker.agent_id == spec.agent_id]
+    if not online:
+        return awaited("no_agent_connected", "No agent is connected.")
+    fitting = [worker for worker in online if labels.items() <= worker.labels.items()]
+    if not fitting:
+        return awaited("no_agent_with_labels", _without(labels, online), labels=labels)
+    working = [worker for worker in fitting if not worker.is_draining]
+    names = [worker.agent_id for worker in fitting]
+    if not working:
+        return awaited(
+            "agents_draining",
+            f"{_count(fitting, 'agent that fits', 'agents that fit')} draining: {_named(names)}.",
+            agents=names,
+        )
+    if all(worker.is_full for worker in working):
+        full = [worker.agent_id for worker in working]
+        slots = sum(worker.slots for worker in working)
+        return awaited(
+            "agents_full",
+            f"{_count(working, 'agent that fits', 'agents that fit')} full: {_named(full)} (all {slots} slots in use).",
+            agents=full,
+            slots=slots,
+        )
+    return None
+
+
+def _without(labels: Mapping[str, str], online: Sequence[Worker]) -> str:
+    missing = {
+        name: value for name, value in labels.items() if all(worker.labels.get(name) != value for worker in online)
+    }
+    shown = ", ".join(f"{name}={value}" for name, value in sorted((missing or labels).items()))
+    if missing:
+        return f"No connected agent has label{'s' if len(missing) > 1 else ''} {shown}."
+    return f"No connected agent has all of the labels {shown}."
+
+
+def _limited(limit: Limit, since: datetime) -> Awaited | None:
+    if not limit.tasks_max or limit.instances < limit.tasks_max:
+        return None
+    return Awaited(
+        code="limit_reached",
+        message=f"{limit.instances} tasks run, which is the limit of the cluster ({limit.tasks_max}).",
+        since=since,
+        details={"limit": limit.tasks_max, "running": limit.instances},
+    )
+
+
+# --- agents ---------------------------------------------------------------------------------------------------------
+
+
+def eligibility(state: TaskState, workers: Sequence[Worker]) -> Sequence[Eligibility]:
+    """Each agent's answer to the task, at most `AGENTS_MAX`; those that could take it come first."""
+    assert state.spec is not None
+    labels, pin = dict(required_labels(state.spec.config)), state.spec.agent_id
+    answers = [_eligible(worker, labels, pin) for worker in sorted(workers, key=lambda worker: worker.agent_id)]
+    return sorted(answers, key=lambda answer: not answer.eligible)[:AGENTS_MAX]
+
+
+def _eligible(worker: Worker, labels: Mapping[str, str], pin: str | None) -> Eligibility:
+    def no(code: str, message: str) -> Eligibility:
+        return Eligibility(agent_id=worker.agent_id, eligible=False, code=code, message=message)
+
+    if pin is not None and worker.agent_id != pin:
+        return no("not_pinned", f"the task is pinned to agent {pin}")
+    if not worker.is_online:
+        return no("offline", "is not connected")
+    different = {name: value for name, value in labels.items() if worker.labels.get(name) != value}
+    if different:
+        return no(
+            "labels_differ", "; ".join(_difference(worker, name, value) for name, value in sorted(different.items()))
+        )
+    if worker.is_draining:
+        return no("draining", "takes nothing new")
+    if worker.is_full:
+        return no("full", f"{worker.used} of {worker.slots} slots in use")
+    return Eligibility(agent_id=worker.agent_id, eligible=True)
+
+
+def _difference(worker: Worker, name: str, value: str) -> str:
+    known = worker.labels.get(name)
+    return f"has no label {name}={value}" if known is None else f"has {name}={known}, not {value}"
+
+
+# --- why here, how it ended -----------------------------------------------------------------------------------------
+
+
+def _placed(told: Sequence[Told]) -> Place | None:
+    server_id = None
+    found: tuple[Told, TaskDispatched, str | None] | None = None
+    for each in told:
+        server_id = getattr(each.event, "server_id", server_id)
+        if isinstance(each.event, TaskDispatched):
+            found = each, each.event, server_id
+    if found is None:
+        return None
+    at, event, by = found
+    return Place(
+        agent_id=event.agent_id,
+        instance_id=event.instance_id,
+        attempt=event.attempt,
+        server_id=by,
+        dispatched_at=event.dispatched_at,
+        position=at.position,
+        message=_why_there(told, event),
+        details=event.placement,
+    )
+
+
+def _why_there(told: Sequence[Told], event: TaskDispatched) -> str:
+    created = told[0].event
+    if isinstance(created, TaskCreated) and created.agent_id is not None:
+        return f"It is pinned to agent {event.agent_id}."
+    if event.placement is None:
+        return f"Agent {event.agent_id} had a free slot. (How the others were loaded was not recorded then.)"
+    fitting, used, slots = (event.placement.get(name) for name in ("fitting", "used", "slots"))
+    load = f"{used} of its {slots} slots in use"
+    if fitting == 1:
+        return f"Agent {event.agent_id} was the only connected agent that fits, with {load}."
+    return (
+        f"Agent {event.agent_id} had the smallest share of its slots in use of the {fitting} agents that fit: {load}."
+    )
+
+
+def _ended(told: Sequence[Told], state: TaskState) -> Ended:
+    instance_id = None if state.instance is None else state.instance.instance_id
+    if state.status is TaskStatus.SUCCEEDED:
+        return Ended(code="succeeded", message="It succeeded.", instance_id=instance_id)
+    if state.status is TaskStatus.CANCELLED:
+        return _cancelled(told, instance_id)
+    failed = next((each.event for each in reversed(told) if isinstance(each.event, InstanceFailed)), None)
+    if failed is None:
+        return Ended(code="lost", message="It failed.", instance_id=instance_id)
+    attempts = f"attempt {failed.attempt}, the last one" if failed.attempt > 1 else "its only attempt"
+    why = failed.error_message.rstrip(". \n")
+    return Ended(code=failed.reason, message=f"It failed: {attempts}: {why}.", instance_id=failed.instance_id)
+
+
+def _cancelled(told: Sequence[Told], instance_id: str | None) -> Ended:
+    end = next(each for each in reversed(told) if isinstance(each.event, TaskCancelled))
+    asked = next((each for each in reversed(told) if isinstance(each.event, TaskCancelRequested)), end)
+    ran = next((each.event for each in reversed(told) if isinstance(each.event, InstanceCancelled)), None)
+    assert isinstance(end.event, TaskCancelled)
+    reason = f" ({end.event.reason})" if end.event.reason else ""
+    words = {
+        "user": f"It was cancelled by {asked.principal or 'a user'}{reason}.",
+        "cascade": f"It was cancelled together with what it belongs to, by {asked.principal or 'a user'}{reason}.",
+        "overlap": f"It was cancelled by a newer task of its schedule{reason}.",
+        "dependency": f"It was cancelled because a task that it depends on did not succeed{reason}.",
+    }
+    return Ended(
+        code=_BY_CAUSE.get(end.event.cause, "cancelled_by_user"),
+        message=words.get(end.event.cause, words["user"]),
+        instance_id=instance_id if ran is None else ran.instance_id,
+        principal=asked.principal,
+    )
+
+
+# --- words ----------------------------------------------------------------------------------------------------------
+
+
+def _moment(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _named(names: Sequence[str]) -> str:
+    rest = len(names) - NAMED_MAX
+    return ", ".join(names[:NAMED_MAX]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _count(workers: Sequence[Worker], one: str, many: str) -> str:
+    return f"The {one} is" if len(workers) == 1 else f"All {len(workers)} {many} are"
