@@ -121,13 +121,11 @@ async def _before(call: Call, created: RecordedEvent, metadata: Mapping[str, Any
         where=same,
     )
     task_id = created.stream_id.partition("-")[2]
-    chain = [event for event in found if event.category != "task" and _names(event, task_id)]
-    return chain
+    return [event for event in found if event.category != "task" and _led_to(event, task_id)]
 
 
-def _names(event: RecordedEvent, task_id: str) -> bool:
-    """Whether the event is about this task, or about none in particular."""
-    return json.loads(event.data).get("task_id", task_id) == task_id and event.type != "ScheduleSkipped"
+def _led_to(event: RecordedEvent, task_id: str) -> bool:
+    return event.category == "external" or json.loads(event.data).get("task_id") == task_id
 
 
 async def _skips(call: Call, schedule_id: str | None, moment: Moment) -> Sequence[dict[str, Any]]:

@@ -113,5 +113,9 @@ class Dispatcher:
 
 def _placement(agent: Available, choice: Choice | None, guard: Guard) -> Placement:
     return Placement(
-        agent_id=agent.agent_id, session=agent.session, server_id=agent.server_id, guards=(guard,), choice=choice
+        agent_id=agent.agent_id,
+        session=agent.session,
+        server_id=agent.server_id,
+        guards=(guard, *agent.guard),
+        choice=choice,
     )

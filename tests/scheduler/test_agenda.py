@@ -7,6 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from hetuflow.domain.decider import Choice
 from hetuflow.scheduler.agenda import Agenda
 from tests.scheduler.builders import HERE, agent, an_agent, an_occupant, an_offer, at, due, schedule, task
 
@@ -136,8 +137,9 @@ def test_a_slot_is_not_reserved_over_the_head_of_a_waiting_task() -> None:
     agenda = an_agenda(an_agent("a", labels=(("gpu", "yes"),)), an_agent("b"))
     agenda.add(task("t"), an_offer("t", labels=(("gpu", "yes"),)))
     assert agenda.reserve((("gpu", "yes"),), None, FAR) is None
-    [held, choice] = agenda.reserve((), "b", FAR) or (None, None)
-    assert held is not None and held.agent_id == "b"
+    held = agenda.reserve((), "b", FAR)
+    assert held is not None and held[0].agent_id == "b"
+    assert held[1] == Choice(fitting=1, used=0, slots=held[0].slots)
     assert placements(agenda) == [("t", "a")]
 
 

@@ -1,0 +1,200 @@
+"""T10: why a task exists, what it waits for, why it ran there and how it ended, for every code there is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+
+from hetuflow.protocol.messages import Dispatch, Stop
+from tests.api.memory_rooms import World
+from tests.gateway.scripted import ScriptedAgent
+
+
+async def explained(world: World, task: str, query: str = "") -> Any:
+    answer = await world.client.get(f"/tasks/{task}/explain{query}")
+    assert answer.status == 200, answer.json
+    return answer.json
+
+
+def codes(explanation: Any) -> list[str]:
+    return [each["code"] for each in explanation["waiting_for"]]
+
+
+async def a_run(world: World, run: Any = None, **job: Any) -> tuple[str, str]:
+    job_id = await world.client.made("/jobs/item", {"name": "nightly", **job})
+    return job_id, await world.client.made(f"/jobs/item/{job_id}/run", run or {})
+
+
+async def test_one_that_nobody_can_take_yet(world: World) -> None:
+    _, task = await a_run(world)
+    found = await explained(world, task)
+    assert codes(found) == ["no_agent_connected"]
+    assert found["summary"] == "Waiting: no agent is connected."
+    assert (found["status"], found["ended"], found["placed"], found["agents"]) == (1, None, None, [])
+    cause = found["cause"]
+    assert (cause["trigger"], cause["principal"], cause["schedule_id"]) == ("run", "user:1", None)
+    assert cause["request_id"] and [event["type"] for event in cause["chain"]] == ["TaskCreated"]
+    assert (await world.client.get("/tasks/01900000-0000-7000-8000-000000000000/explain")).status == 404
+
+
+async def test_labels_pins_draining_and_full_agents(world: World) -> None:
+    async with trio.open_nursery() as nursery:
+        one = ScriptedAgent(world.rooms.agents.serve_connection, nursery, "one")
+        await one.connect(slots=1, labels={"zone": "a"})
+        two = ScriptedAgent(world.rooms.agents.serve_connection, nursery, "two")
+        await two.connect(slots=1, labels={"gpu": "false"})
+
+        _, labelled = await a_run(world, config={"labels": {"gpu": "true"}})
+        found = await explained(world, labelled)
+        assert found["summary"] == "Waiting: no connected agent has label gpu=true."
+        assert codes(found) == ["no_agent_with_labels"]
+        assert {each["agent_id"]: (each["code"], each["message"]) for each in found["agents"]} == {
+            "one": ("labels_differ", "has no label gpu=true"),
+            "two": ("labels_differ", "has gpu=false, not true"),
+        }
+        _, both = await a_run(world, config={"labels": {"gpu": "false", "zone": "a"}})
+        assert "has all of the labels gpu=false, zone=a" in (await explained(world, both))["summary"]
+
+        _, pinned = await a_run(world, agent_id="three")
+        found = await explained(world, pinned)
+        assert codes(found) == ["pinned_agent_offline"]
+        assert {each["code"] for each in found["agents"]} == {"not_pinned"}
+
+        await world.client.post("/agents/one/drain")
+        _, drained = await a_run(world, config={"labels": {"zone": "a"}})
+        assert codes(await explained(world, drained)) == ["agents_draining"]
+
+        await a_run(world)
+        await two.expect(Dispatch)
+        _, waiting = await a_run(world)
+        found = await explained(world, waiting)
+        assert codes(found) == ["agents_full"]
+        assert found["waiting_for"][0]["details"] == {"agents": ["two"], "slots": 1}
+        assert {each["agent_id"]: each["code"] for each in found["agents"]} == {"one": "draining", "two": "full"}
+        nursery.cancel_scope.cancel()
+
+
+async def test_one_that_is_not_due_yet(world: World) -> None:
+    _, task = await a_run(world, {"scheduled_at": "2030-01-01T00:00:00Z"})
+    found = await explained(world, task)
+    assert codes(found) == ["scheduled_later"]
+    assert found["waiting_for"][0]["until"] == "2030-01-01T00:00:00Z"
+    assert found["summary"] == "Waiting: it is scheduled for 2030-01-01 00:00:00 UTC."
+    assert found["agents"] == []
+
+
+async def test_a_run_is_explained_while_it_runs_is_cancelled_and_afterwards(world: World) -> None:
+    async with trio.open_nursery() as nursery:
+        agent = ScriptedAgent(world.rooms.agents.serve_connection, nursery, "one")
+        await agent.connect(slots=4)
+        _, task = await a_run(world)
+        order = await agent.expect(Dispatch)
+        sent = await explained(world, task)
+        assert codes(sent) == ["agent_executing"] and "has not said yet" in sent["summary"]
+        placed = sent["placed"]
+        assert (placed["agent_id"], placed["details"]) == ("one", {"fitting": 1, "used": 0, "slots": 4})
+        assert placed["message"] == "Agent one was the only connected agent that fits, with 0 of its 4 slots in use."
+        assert placed["server_id"] == "server-1"
+        report = agent.started(order)
+        await agent.say(report)
+        await agent.acknowledged(report.sequence)
+        then = await world.store.head()
+        assert "runs on agent one" in (await explained(world, task))["summary"]
+
+        await world.client.post(f"/tasks/{task}/cancel", {"reason": "too slow"})
+        found = await explained(world, task)
+        assert codes(found) == ["agent_executing", "cancel_pending"]
+        assert found["waiting_for"][1]["details"]["reason"] == "too slow"
+        await agent.expect(Stop)
+        end = agent.ended(order, "cancelled", started_at="2026-01-05T08:00:01Z")
+        await agent.say(end)
+        await agent.acknowledged(end.sequence)
+        found = await explained(world, task)
+        assert (found["ended"]["code"], found["ended"]["principal"]) == ("cancelled_by_user", "user:1")
+        assert found["summary"] == "It was cancelled by user:1 (too slow)."
+        assert found["waiting_for"] == []
+
+        past = await explained(world, task, f"?as_of={then}")
+        assert (past["position"], past["status"], codes(past)) == (then, 10, ["agent_executing"])
+        await world.client.delete(f"/tasks/{task}")
+        assert (await explained(world, task))["summary"].endswith("It was deleted afterwards.")
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    "reason, code, sentence",
+    [
+        (None, "succeeded", "It succeeded."),
+        ("timeout", "timeout", "It failed: its only attempt:"),
+        ("memory", "memory", "It failed: its only attempt:"),
+    ],
+)
+async def test_how_it_ended(world: World, reason: str | None, code: str, sentence: str) -> None:
+    async with trio.open_nursery() as nursery:
+        agent = ScriptedAgent(world.rooms.agents.serve_connection, nursery, "one")
+        await agent.connect()
+        _, task = await a_run(world, config={"max_retries": 0})
+        order = await agent.expect(Dispatch)
+        start = agent.started(order)
+        end = agent.ended(order, reason, started_at="2026-01-05T08:00:01Z")
+        await agent.say(start, end)
+        await agent.acknowledged(end.sequence)
+        found = await explained(world, task)
+        assert found["ended"]["code"] == code and found["summary"].startswith(sentence)
+        assert found["ended"]["instance_id"] == order.instance_id
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_retry_is_awaited(world: World) -> None:
+    async with trio.open_nursery() as nursery:
+        agent = ScriptedAgent(world.rooms.agents.serve_connection, nursery, "one")
+        await agent.connect()
+        _, task = await a_run(world, config={"max_retries": 3, "retry_interval": 10 * 365 * 86400})
+        order = await agent.expect(Dispatch)
+        start = agent.started(order)
+        end = agent.ended(order, "exit_code", exit_code=1, started_at="2026-01-05T08:00:01Z")
+        await agent.say(start, end)
+        await agent.acknowledged(end.sequence)
+        found = await explained(world, task)
+        assert codes(found) == ["retry_later"]
+        assert found["summary"].startswith("Waiting: retry 1 of 3 runs at ")
+        assert found["waiting_for"][0]["until"] is not None
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_fire_is_the_cause_and_skipped_moments_are_told(world: World) -> None:
+    client = world.client
+    job = await client.made("/jobs/item", {"name": "nightly"})
+    past = "2026-01-01T00:00:00Z"
+    schedule = await client.made(
+        "/schedules/item",
+        {"job_id": job, "kind": "once", "start_time": past, "misfire_policy": "fire_once", "priority": 3},
+    )
+    found_by = {"filter": {"schedule_id": {"eq": schedule}}}
+    with trio.fail_after(30):
+        while not (page := (await client.post("/tasks/page", found_by)).json)["result"]:  # noqa: ASYNC110
+            await trio.sleep(0.01)  # the ticker decides when
+    [row] = page["result"]
+    found = await explained(world, row["id"])
+    cause = found["cause"]
+    assert (cause["trigger"], cause["schedule_id"], cause["nominal_at"]) == ("schedule", schedule, past)
+    assert [event["type"] for event in cause["chain"]] == ["ScheduleFired", "TaskCreated"]
+    assert cause["principal"] == "system"
+    assert found["skipped"] == []
+
+
+async def test_the_limit_of_the_cluster(world: World) -> None:
+    async with trio.open_nursery() as nursery:
+        agent = ScriptedAgent(world.rooms.agents.serve_connection, nursery, "one")
+        await agent.connect()
+        world.rooms.scheduler._agenda.tasks_max = 1  # type: ignore[attr-defined]
+        await a_run(world)
+        await agent.expect(Dispatch)
+        _, task = await a_run(world)
+        found = await explained(world, task)
+        assert codes(found) == ["limit_reached"]
+        assert found["waiting_for"][0]["details"] == {"limit": 1, "running": 1}
+        assert [each["eligible"] for each in found["agents"]] == [True]
+        nursery.cancel_scope.cancel()
