@@ -6,7 +6,8 @@ task only moves frames from the connection into the bounded inbox. When the inbo
 
 Every send has a deadline. A heartbeat that is not answered in time ends the connection. Reconnection waits
 uniform(0, min(30 s, 0.2 s * 2^n)), "full jitter", so that a server that comes back is not met by all agents at once; while
-nobody answers at all it waits 3 s at most, for then a dial costs next to nothing and its delay is all that keeps work waiting.
+nobody answers at all, or a server that had let us in is gone, it waits 3 s at most, for then a dial costs next to nothing and
+its delay is all that keeps work waiting.
 """
 
 from __future__ import annotations
@@ -121,7 +122,8 @@ class Connection:
             began = trio.current_time()
             problem = await self._connect_once()
             failures = 0 if trio.current_time() - began >= STEADY_SECONDS else failures
-            longest = UNREACHABLE_SECONDS_MAX if self._link is None else BACKOFF_SECONDS_MAX
+            shuts_us_out = self._link is not None and (self._link.refusal is not None or not self._link.was_let_in)
+            longest = BACKOFF_SECONDS_MAX if shuts_us_out else UNREACHABLE_SECONDS_MAX
             delay = self._random.uniform(0, min(longest, BACKOFF_SECONDS_FIRST * 2 ** min(failures, 20)))
             if self._link is not None and self._link.refusal is not None:
                 log.error("the server refuses this agent", reason=self._link.refusal, retry_seconds=round(delay, 3))
@@ -183,6 +185,7 @@ class Link:
         self._end: str | None = None
         self.refusal: str | None = None
         """What the server said when it wanted this agent not, or no longer."""
+        self.was_let_in = False
         self._lease_seconds = 0.0
         self._beats: dict[int, float] = {}
         """Sequence of a heartbeat -> when it was sent: those not acknowledged yet."""
@@ -331,6 +334,7 @@ class Link:
     # --- what the server says --------------------------------------------------------------------------------------
 
     def _welcomed(self, message: Welcome) -> None:
+        self.was_let_in = True
         now = trio.current_time()
         self._beat_interval = max(INTERVAL_SECONDS_MIN, min(self._beat_interval, message.heartbeat_interval))
         self._check_interval = max(INTERVAL_SECONDS_MIN, min(self._check_interval, message.check_interval))

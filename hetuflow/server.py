@@ -216,6 +216,7 @@ async def _serve(
         task_status.started(rooms)
         await until()
         await _stop_intake(core, agents, clients)
+        nursery.cancel_scope.cancel()  # what has no end of its own
     log.info("hetuflow server %s has stopped", server_id)
 
 

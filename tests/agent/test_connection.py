@@ -178,8 +178,16 @@ async def test_a_server_that_lets_nobody_in_is_left_alone_for_up_to_thirty_secon
     async with fake_world() as world:
         for number in range(1, 40):
             await world.gateway.until(lambda number=number: len(world.gateway.hellos) == number)
-            await world.gateway.cut()
+            await world.gateway.send(Refused(code=4003, reason="not now"))
         check_gaps(world.dialer.dialled, longest=30.0)
+
+
+async def test_a_server_that_keeps_crashing_is_met_within_seconds(autojump_clock: MockClock) -> None:
+    async with fake_world() as world:
+        for number in range(1, 40):
+            await world.gateway.until(lambda number=number: len(world.gateway.hellos) == number)
+            await world.gateway.cut()
+        check_gaps(world.dialer.dialled, longest=3.0)
 
 
 def check_gaps(dialled: Sequence[float], longest: float) -> None:

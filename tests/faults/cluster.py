@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,6 +15,7 @@ import trio
 from attrs import Factory, define, frozen
 
 from hetuflow.cli.cluster import free_port
+from hetuflow.server import SERVER_ID_FILE
 from tests.faults.database import Database, Disk
 from tests.faults.netns import Net
 from tests.faults.processes import Node, spawn
@@ -106,11 +108,17 @@ class Cluster:
             self.relay.target = ("127.0.0.1", self.websocket_port)
         return node
 
-    def spawn_second_server(self) -> Node:
-        """One of another identity on other ports: clients, and agents that dial anew, come to it from now on."""
+    def spawn_second_server(self, *, same_identity: bool = False) -> Node:
+        """One on other ports: clients, and agents that dial anew, come to it from now on.
+
+        `same_identity`: another life of the first one, as after a copy of its state directory.
+        """
         self.seconds_started += 1
         self.http_port, self.websocket_port = free_port(), free_port()
-        self.state_dir = self.directory / f"server-{self.seconds_started + 1}"
+        first, self.state_dir = self.state_dir, self.directory / f"server-{self.seconds_started + 1}"
+        if same_identity:
+            self.state_dir.mkdir(mode=0o700)
+            shutil.copy(first / SERVER_ID_FILE, self.state_dir)
         return self.spawn_server()
 
     async def until_healthy(self) -> None:

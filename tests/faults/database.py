@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import trio
 from attrs import define, field
 
@@ -131,6 +132,10 @@ class Database:
             "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name like 'hetuflow%'"
         )
         return int(rows[0][0])
+
+    def pids(self) -> list[int]:
+        """The postmaster and its children."""
+        return [self.server.pid, *(child.pid for child in psutil.Process(self.server.pid).children())]
 
     @property
     def is_running(self) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections import Counter
+import traceback
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -136,17 +137,44 @@ def recovered(runs: Sequence[Run], healed: Healed) -> float | None:
 async def run_all(
     kinds: Sequence[type[Fault]], rounds: int, seed: int, directory: Path, report: Callable[[Result], None], say: Say
 ) -> None:
-    """Run so many rounds of each kind, those of equal setups on one cluster, one kind after the other in each round."""
-    setups: dict[Setup, list[type[Fault]]] = {}
-    for kind in kinds:
-        setups.setdefault(kind.setup, []).append(kind)
-    for number, (setup, group) in enumerate(setups.items(), 1):
-        say(f"starting PostgreSQL, a server and {setup.agents} agents ({number} of {len(setups)} setups)")
-        async with open_cluster(setup, directory / f"cluster-{number}") as cluster:
-            on_it = Rounds(cluster, await create_jobs(cluster))
-            for turn in range(rounds):
-                for kind in group:
+    """Run so many rounds of each kind, those of equal setups on one cluster, one kind after the other in each round.
+
+    After a round that came to no verdict nobody knows what state the cluster is in: the rest gets a new one.
+    """
+    setups: dict[Setup, deque[tuple[int, type[Fault]]]] = {}
+    for turn in range(rounds):
+        for kind in kinds:
+            setups.setdefault(kind.setup, deque()).append((turn, kind))
+    clusters = 0
+    for number, (setup, left) in enumerate(setups.items(), 1):
+        while left:
+            say(f"starting PostgreSQL, a server and {setup.agents} agents (setup {number} of {len(setups)})")
+            clusters += 1
+            async with open_cluster(setup, directory / f"cluster-{clusters}") as cluster:
+                on_it = Rounds(cluster, await create_jobs(cluster))
+                while left:
+                    turn, kind = left.popleft()
                     say(f"{kind.name}, round {turn + 1} of {rounds}")
-                    result = await on_it.run(kind(), random.Random(f"{seed} {kind.name} {turn}"))
+                    try:
+                        result = await on_it.run(kind(), random.Random(f"{seed} {kind.name} {turn}"))
+                    except Exception as exc:
+                        report(without_verdict(kind, exc))
+                        break
                     cluster.forget_ended()
                     report(result)
+
+
+def without_verdict(kind: type[Fault], problem: Exception) -> Result:
+    """The round could not be finished."""
+    said = "".join(traceback.format_exception(problem)).strip()
+    return Result(
+        kind=kind.name,
+        injected=1,
+        verdict=Verdict(expected=0, satisfied=0),
+        recovery_seconds=None,
+        pause_seconds=0.0,
+        answers=Counter(),
+        worst_answer_seconds=0.0,
+        seconds=0.0,
+        wrong=(f"no verdict: {said}",),
+    )

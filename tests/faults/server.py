@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import trio
 from attrs import define, evolve
 
 from eventstore.event import Appended, Claim
@@ -63,6 +64,34 @@ class Fuse:
     def at(self, point: str) -> None:
         if self.passing(point):
             die()
+
+
+class TaskTree(trio.abc.Instrument):
+    """On SIGUSR2: what every task waits for, on stderr. For a server that does not do what it should."""
+
+    def __init__(self) -> None:
+        self._wanted = False
+        signal.signal(signal.SIGUSR2, self._asked)
+
+    def _asked(self, number: int, frame: object) -> None:
+        self._wanted = True
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        if self._wanted:
+            self._wanted = False
+            root = task
+            while root.parent_nursery is not None:
+                root = root.parent_nursery.parent_task
+            print("\n".join(_tree(root, 0)), file=sys.stderr, flush=True)
+
+
+def _tree(task: trio.lowlevel.Task, depth: int) -> list[str]:
+    frames = [f"{frame.f_code.co_qualname}:{line}" for frame, line in task.iter_await_frames()][-4:]
+    lines = [f"{'  ' * depth}{task.name}: {' > '.join(frames)}"]
+    for nursery in task.child_nurseries:
+        for child in nursery.child_tasks:
+            lines += _tree(child, depth + 1)
+    return lines
 
 
 def die() -> None:
@@ -158,6 +187,7 @@ def fit(store: PostgresStore, fuse: Fuse) -> None:
 def world_with(fuse: Fuse, clock_file: Path | None) -> World:
     @asynccontextmanager
     async def open_fused_store(settings: ServerSettings) -> AsyncIterator[PostgresStore]:
+        trio.lowlevel.add_instrument(TaskTree())
         async with open_store(settings) as store:
             fit(store, fuse)
             yield store

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import trio
 
 from eventstore.postgres.connection import SILENCE_SECONDS
@@ -49,6 +52,24 @@ class BackendsTerminated(Fault):
         return Healed(at=at, injected=3, notes=notes, measured=f"{ended} connections ended")
 
 
+class PostgresSuspended(Fault):
+    """All processes of PostgreSQL stand still (SIGSTOP) for six seconds."""
+
+    name = "postgres-stop"
+    seconds = 7.0
+
+    async def strike(self, scene: Scene) -> Healed:
+        pids = scene.cluster.database.pids()
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            await trio.sleep(6.0)
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+        return Healed(at=now())
+
+
 class WriterHalfOpen(Fault):
     """The writer's connection goes silent, and nobody is told."""
 
@@ -69,4 +90,4 @@ class WriterHalfOpen(Fault):
         return Healed(at=since + limit, notes=notes)
 
 
-KINDS = (PostgresKilled, PostgresRestartedImmediately, BackendsTerminated, WriterHalfOpen)
+KINDS = (PostgresKilled, PostgresRestartedImmediately, BackendsTerminated, PostgresSuspended, WriterHalfOpen)

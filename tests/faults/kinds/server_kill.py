@@ -12,6 +12,8 @@ from tests.faults.workload import IDLE, Pattern
 REACHED_SECONDS_MAX = 20.0
 PASSINGS_MAX = 60
 """How often a point is passed at most before the server dies there: some seconds of the load."""
+TRANSACTIONS_MAX = 12
+"""The same for the tables' transactions, which gather many events when the machine is slow."""
 
 
 async def restart(scene: Scene) -> float:
@@ -49,14 +51,29 @@ class ServerKilledLoaded(Fault):
         return Healed(at=await restart(scene))
 
 
+class ServerRestarted(Fault):
+    """SIGTERM of the server under load, and a start when it has ended."""
+
+    name = "server-restart"
+
+    async def strike(self, scene: Scene) -> Healed:
+        server = scene.cluster.server
+        assert server is not None
+        await server.stop()
+        status = server.process.returncode
+        notes = () if status == 0 else (f"the server ended with status {status}:\n{server.last_words()}",)
+        return Healed(at=await restart(scene), notes=notes)
+
+
 class _AtFailPoint(Fault):
     point: ClassVar[str]
+    most: ClassVar[int] = PASSINGS_MAX
     seconds = 6.0
 
     async def strike(self, scene: Scene) -> Healed:
         """The server is killed and started again with a fuse, which ends it; then it is started as ever."""
         cluster = scene.cluster
-        nth = scene.random.randint(1, PASSINGS_MAX)
+        nth = scene.random.randint(1, self.most)
         assert cluster.server is not None
         await cluster.server.kill()
         doomed = cluster.spawn_server("--fail-point", self.point, "--nth", str(nth))
@@ -106,12 +123,14 @@ class BeforeProjection(_AtFailPoint):
     """The server dies before the tables follow the log."""
 
     name, point = "server-kill-before-projection", "before_projection"
+    most = TRANSACTIONS_MAX
 
 
 class AfterProjection(_AtFailPoint):
     """The server dies after the tables followed the log."""
 
     name, point = "server-kill-after-projection", "after_projection"
+    most = TRANSACTIONS_MAX
 
 
 class WhileRecovering(Fault):
@@ -140,6 +159,7 @@ class WhileRecovering(Fault):
 KINDS = (
     ServerKilledIdle,
     ServerKilledLoaded,
+    ServerRestarted,
     BeforeCommit,
     DuringCommit,
     AfterCommit,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from typing import ClassVar
 
 import trio
 
@@ -37,6 +38,7 @@ class ServerSuspendedAndReplaced(Fault):
     """SIGSTOP of a server for twice the lease while a second one takes over, then SIGCONT."""
 
     name = "server-stop-replaced"
+    same_identity: ClassVar[bool] = False
     setup = Setup(lease_seconds=LEASE_SECONDS, relay=True)
     seconds = 2 * LEASE_SECONDS + 6
 
@@ -47,7 +49,7 @@ class ServerSuspendedAndReplaced(Fault):
         since = now()
         old.signal(signal.SIGSTOP)
         await trio.sleep(1.0)
-        cluster.spawn_second_server()
+        cluster.spawn_second_server(same_identity=self.same_identity)
         await cluster.until_healthy()
         cluster.relay.cut()
         await trio.sleep(max(0.0, since + 2 * LEASE_SECONDS - now()))
@@ -61,8 +63,15 @@ class ServerSuspendedAndReplaced(Fault):
         return Healed(at=at, silences=silences(scene, since, at + LEASE_SECONDS), notes=tuple(notes))
 
 
+class ServerSuspendedAndReborn(ServerSuspendedAndReplaced):
+    """SIGSTOP of a server for twice the lease while another life of it takes over, then SIGCONT."""
+
+    name = "server-stop-reborn"
+    same_identity = True
+
+
 def silences(scene: Scene, since: float, until: float) -> tuple[Silence, ...]:
     return tuple(Silence(agent=agent, since=since - UNREPORTED_SECONDS, until=until) for agent in scene.cluster.agents)
 
 
-KINDS = (ServerSuspended, ServerSuspendedAndReplaced)
+KINDS = (ServerSuspended, ServerSuspendedAndReplaced, ServerSuspendedAndReborn)
