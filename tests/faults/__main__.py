@@ -7,6 +7,8 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -40,6 +42,22 @@ def tried(kinds: list[type[Fault]], console: Console) -> list[type[Fault]]:
         else:
             console.print(f"skipped {kind.name}: {reason}", markup=False, highlight=False)
     return here
+
+
+async def until_told(work: Callable[[], Awaitable[None]]) -> bool:
+    """Work until it is done or a signal comes, and stop everything that was started; whether it was done."""
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def watch() -> None:
+                await anext(aiter(signals))
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(watch)
+            await work()
+            nursery.cancel_scope.cancel()
+            return True
+    return False
 
 
 @click.command("tests.faults", context_settings={"help_option_names": ["-h", "--help"]})
@@ -76,12 +94,11 @@ def main(only: str | None, rounds: int, short: bool, seed: int | None, as_json: 
     def say(text: str) -> None:
         console.print(f"[{time.strftime('%H:%M:%S')}] {text}", markup=False, highlight=False, style="dim")
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # everything that was started is stopped
     console.print(f"seed {seed}, {len(kinds)} kinds, logs in {directory}", markup=False, highlight=False)
     is_clean = False
     try:
-        trio.run(run_all, kinds, rounds, seed, directory, told, say)
-        is_clean = bool(results) and all(result.is_clean for result in results)
+        is_whole = trio.run(until_told, partial(run_all, kinds, rounds, seed, directory, told, say))
+        is_clean = is_whole and bool(results) and all(result.is_clean for result in results)
     finally:
         if results:
             (console.print(report.table(results, console.width)) if not as_json else print(report.as_json(results)))
