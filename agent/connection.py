@@ -8,6 +8,7 @@ Every send has a deadline. A heartbeat that is not answered in time ends the con
 uniform(0, min(30 s, 0.2 s * 2^n)), "full jitter", so that a server that comes back is not met by all agents at once; while
 nobody answers at all, or a server that had let us in is gone, it waits 3 s at most, for then a dial costs next to nothing and
 its delay is all that keeps work waiting.
+With several addresses the next one is tried each time, and n counts the rounds.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from hetuflow.protocol.messages import (
     Forget,
     Heartbeat,
     HeartbeatAck,
+    HeartbeatHeard,
     Hello,
     Known,
     Message,
@@ -67,6 +69,8 @@ ACK_SECONDS_MIN: Final = 10.0
 short lease already, so that there is time to dial again."""
 INTERVAL_SECONDS_MIN: Final = 0.05
 """Whatever the server says."""
+UNRENEWED_SHARE_MAX: Final = 0.25
+"""Of the lease: so long a server is kept that answers and does not renew it, when there is another address to try."""
 INBOX_FRAMES_MAX: Final = 64
 OUTPUT_BYTES_PER_TURN: Final = 192 * 1024
 
@@ -111,6 +115,8 @@ class Connection:
     def __init__(self, work: Work, dialer: Dialer, random: Random, ready: Wakeup) -> None:
         self._work, self._dialer, self._random, self._ready = work, dialer, random, ready
         self._link: Link | None = None
+        self._turn = 0
+        """Which address is tried: every one in turn, beginning with the first."""
 
     @property
     def is_open(self) -> bool:
@@ -121,16 +127,24 @@ class Connection:
         while True:
             began = trio.current_time()
             problem = await self._connect_once()
-            failures = 0 if trio.current_time() - began >= STEADY_SECONDS else failures
-            shuts_us_out = self._link is not None and (self._link.refusal is not None or not self._link.was_let_in)
-            longest = BACKOFF_SECONDS_MAX if shuts_us_out else UNREACHABLE_SECONDS_MAX
-            delay = self._random.uniform(0, min(longest, BACKOFF_SECONDS_FIRST * 2 ** min(failures, 20)))
+            if trio.current_time() - began >= STEADY_SECONDS:
+                failures = 0
+            self._turn += 1
+            rounds = failures // len(self._work.profile.server_urls)
+            longest = BACKOFF_SECONDS_MAX if self._is_shut_out else UNREACHABLE_SECONDS_MAX
+            delay = self._random.uniform(0, min(longest, BACKOFF_SECONDS_FIRST * 2 ** min(rounds, 20)))
             if self._link is not None and self._link.refusal is not None:
                 log.error("the server refuses this agent", reason=self._link.refusal, retry_seconds=round(delay, 3))
             else:
                 log.warning("no connection to the server", problem=problem, retry_seconds=round(delay, 3))
             failures += 1
             await trio.sleep(delay)
+
+    @property
+    def _is_shut_out(self) -> bool:
+        """Somebody answered, and does not let us in; a server that only cannot do anything now does not count."""
+        link = self._link
+        return link is not None and not link.is_away and (link.refusal is not None or not link.was_let_in)
 
     async def watch_lease(self) -> None:
         """End the work when the lease runs out: the server will give it to others. Until cancelled."""
@@ -144,17 +158,21 @@ class Connection:
                 log.error("the lease has run out; running work is ended", instances=self._work.executor.active_count)
                 self._work.executor.stop_all(StopOrder("lost", message, lease.grace_seconds))
             self._work.lease = NO_LEASE
+            if self._link is not None:  # what is on its way by it was meant for a lease that is over
+                self._link.end("the lease has run out")
 
     async def _connect_once(self) -> str:
         """One connection, from dial to loss; why there is none any more."""
         self._link = None
+        urls = self._work.profile.gateway_urls
+        url = urls[self._turn % len(urls)]
         try:
             with trio.fail_after(DIAL_SECONDS_MAX):
-                stream = await self._dialer.dial(self._work.profile.gateway_url)
+                stream = await self._dialer.dial(url)
         except DialError as exc:
             return str(exc)
         except trio.TooSlowError:
-            return f"no connection within {DIAL_SECONDS_MAX:g} s"
+            return f"{url}: no connection within {DIAL_SECONDS_MAX:g} s"
         self._link = Link(self._work, stream, self._ready)
         code, reason, problem = CloseCode.NORMAL, "", "closed"
         try:
@@ -176,6 +194,7 @@ class Link:
 
     def __init__(self, work: Work, stream: MessageStream, ready: Wakeup) -> None:
         self._work, self._stream, self._ready = work, stream, ready
+        self._has_others = len(work.profile.server_urls) > 1
         self.session = Session(Role.AGENT)
         self._inbox: deque[bytes] = deque()
         self._inbox_freed = Wakeup()
@@ -186,10 +205,14 @@ class Link:
         self.refusal: str | None = None
         """What the server said when it wanted this agent not, or no longer."""
         self.was_let_in = False
+        self.is_away = False
+        """It is the server that cannot do anything now: it stops, or its database is away."""
         self._lease_seconds = 0.0
         self._beats: dict[int, float] = {}
         """Sequence of a heartbeat -> when it was sent: those not acknowledged yet."""
         self._beat_sequence = 0
+        self._unrenewed: float | None = None
+        """Since when the server has answered heartbeats without renewing the lease."""
         self._beat_interval = work.profile.heartbeat_interval
         self._next_beat = self._next_check = float("inf")
         self._check_interval = work.profile.check_interval
@@ -198,6 +221,7 @@ class Link:
             Welcome: self._welcomed,
             Refused: self._refused,
             HeartbeatAck: self._beat_acked,
+            HeartbeatHeard: self._beat_heard,
             Dispatch: work.executor.dispatch,
             Stop: self._stop,
             Forget: self._forget,
@@ -348,13 +372,32 @@ class Link:
 
     def _refused(self, message: Refused) -> None:
         self.refusal = message.reason
+        self.is_away = message.code == CloseCode.GOING_AWAY
         self._end = f"refused by the server ({message.code}: {message.reason})"
+
+    def _beat_heard(self, message: HeartbeatHeard) -> None:
+        """The server lives and may not renew the lease. With another address to try, it is left in time."""
+        if message.sequence not in self._beats:
+            return
+        self._beats = {number: at for number, at in self._beats.items() if number > message.sequence}
+        now = trio.current_time()
+        if self._unrenewed is None:
+            self._unrenewed = now
+            log.warning("the server does not renew the lease", reason=message.reason)
+        if self._has_others and now - self._unrenewed >= self._lease_seconds * UNRENEWED_SHARE_MAX:
+            self._end = f"the server has not renewed the lease for {now - self._unrenewed:.0f} s: {message.reason}"
+
+    def end(self, why: str) -> None:
+        """Leave this connection: what still comes by it is not heard."""
+        self._end = why
+        self._ready.set()
 
     def _beat_acked(self, message: HeartbeatAck) -> None:
         sent = self._beats.get(message.sequence)
         if sent is None:
             return
         self._beats = {number: at for number, at in self._beats.items() if number > message.sequence}
+        self._unrenewed = None
         self._work.renew_lease(sent, self._lease_seconds)
 
     def _stop(self, message: Stop) -> None:

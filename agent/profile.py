@@ -12,7 +12,7 @@ GATEWAY_PATH: Final = "/api/v1/gateway/ws"
 
 @frozen(slots=True, kw_only=True)
 class Profile:
-    """Durations in seconds. `state_dir` and `work_dir` are absolute and the agent's own."""
+    """Durations in seconds. `server_url`: one or several, separated by commas. `state_dir` and `work_dir` are absolute and the agent's own."""
 
     agent_id: str
     name: str
@@ -32,8 +32,14 @@ class Profile:
     cleanup_enabled: bool = True
 
     @property
-    def gateway_url(self) -> str:
-        return f"{self.server_url.rstrip('/')}{GATEWAY_PATH}?agent_id={_quoted(self.agent_id)}"
+    def server_urls(self) -> tuple[str, ...]:
+        return tuple(self.server_url.split(","))
+
+    @property
+    def gateway_urls(self) -> tuple[str, ...]:
+        """Where servers are dialled, in this order."""
+        query = f"?agent_id={_quoted(self.agent_id)}"
+        return tuple(f"{url.rstrip('/')}{GATEWAY_PATH}{query}" for url in self.server_urls)
 
 
 class Gauges(Protocol):

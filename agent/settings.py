@@ -51,9 +51,8 @@ class ConnectionSettings:
 
     @property
     def websocket_url(self) -> str:
-        """`server_url` as a WebSocket base address, without a slash at its end: an HTTP base URL is accepted too."""
-        scheme, _, rest = self.server_url.partition("://")
-        return f"{_WEBSOCKET_SCHEMES[scheme.lower()]}://{rest.rstrip('/')}"
+        """`server_url` as WebSocket base addresses, separated by commas: HTTP base URLs are accepted too."""
+        return ",".join(_websocket_address(url) for url in _addresses(self.server_url))
 
 
 @frozen(slots=True)
@@ -83,7 +82,8 @@ def agent_schema() -> Schema:
     connection = (
         Setting("agent", "id", Kind.IDENTITY, None, "id of this agent; generated and kept when not given"),
         Setting("agent", "name", Kind.TEXT, None, "name of this agent; its id when not given"),
-        Setting("agent", "server_url", Kind.TEXT, "ws://127.0.0.1:8081", "base address of the server",
+        Setting("agent", "server_url", Kind.TEXT, "ws://127.0.0.1:8081", "base address of the server; of several,"
+                " separated by commas, each is tried in turn",
                 aliases=("SERVER_URL",), check=_check_server_url),
         Setting("agent", "heartbeat_interval", Kind.DURATION, 30.0, "the server may shorten it", low=0.1, high=3600),
         Setting("agent", "task_check_interval", Kind.DURATION, 10.0, "between comparisons of what runs with the server",
@@ -140,11 +140,28 @@ def _check_intervals(configuration: Configuration) -> None:
         raise ConfigurationError([Problem("agent.heartbeat_interval", heartbeat.source, message)])
 
 
-def _check_server_url(url: str) -> None:
+def _addresses(server_url: str) -> list[str]:
+    return [url.strip() for url in server_url.split(",")]
+
+
+def _websocket_address(url: str) -> str:
+    """Without a slash at its end."""
+    scheme, _, rest = url.partition("://")
+    return f"{_WEBSOCKET_SCHEMES[scheme.lower()]}://{rest.rstrip('/')}"
+
+
+def _check_server_url(server_url: str) -> None:
+    for url in _addresses(server_url):
+        _check_address(url)
+
+
+def _check_address(url: str) -> None:
     try:
         parts = urlsplit(url)
         is_address = parts.scheme in _WEBSOCKET_SCHEMES and bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:  # a port that is no number, a broken IPv6 address
         is_address = False
     if not is_address or parts.query or parts.fragment:
-        raise NotAllowed("an address like ws://127.0.0.1:8081 or https://scheduler.example.org")
+        raise NotAllowed(
+            "an address like ws://127.0.0.1:8081 or https://scheduler.example.org; several are separated by commas"
+        )

@@ -19,6 +19,7 @@ import trio
 
 from eventstore.errors import StoreClosed, WrongExpectedVersion
 from eventstore.event import Appended, Claim, RecordedEvent, Snapshot
+from eventstore.pulse import Pulse
 from eventstore.store import EventFilter
 from eventstore.subscription import Feed
 from eventstore.version import check_append, first_loser
@@ -58,6 +59,8 @@ class MemoryLog:
         self.streams: dict[str, list[RecordedEvent]] = {}
         self.snapshots: dict[tuple[str, int], Snapshot] = {}
         self.feeds: list[Feed] = []
+        self.beats: dict[str, int] = {}
+        self.identity = "memory/0"
 
     def version(self, stream_id: str) -> int:
         return len(self.streams.get(stream_id, ()))
@@ -210,6 +213,25 @@ class MemoryStore:
         kept = self.log.snapshots.get(key)
         if kept is None or kept.version < snapshot.version:
             self.log.snapshots[key] = snapshot
+
+    async def beat(self, name: str, stream_id: str, *, count: bool, ended: Sequence[str] = ()) -> Pulse:
+        await self._reading("beat")
+        beats = self.log.beats
+        pulse = Pulse(counters=dict(beats), version=self.log.version(stream_id), at=self._now())
+        for each in ended:
+            if each != name:
+                beats.pop(each, None)
+        if count:
+            beats[name] = beats.get(name, 0) + 1
+        return pulse
+
+    @property
+    def identity(self) -> str:
+        return self.log.identity
+
+    @property
+    def trouble(self) -> str | None:
+        return None
 
     def close(self) -> None:
         """Every later call and every subscription ends with `StoreClosed`; the log stays."""

@@ -17,6 +17,7 @@ from typing import Protocol
 from attrs import frozen
 
 from eventstore.event import Appended, Claim, RecordedEvent, Snapshot
+from eventstore.pulse import Pulse
 
 
 @frozen(slots=True, kw_only=True)
@@ -101,4 +102,21 @@ class EventStore(Protocol):
 
     async def save_snapshot(self, snapshot: Snapshot) -> None:
         """Keep a snapshot; an older one of the stream is replaced, a newer one kept."""
+        ...
+
+    async def beat(self, name: str, stream_id: str, *, count: bool, ended: Sequence[str] = ()) -> Pulse:
+        """Look at everybody's signs of life and at the version of a stream, and leave a sign of one's own if `count`.
+
+        The counters of `ended` names are forgotten. Answers within few seconds or raises: a late answer is worthless.
+        """
+        ...
+
+    @property
+    def identity(self) -> str:
+        """Which store this is and which restoration of it: `<id>/<generation>`."""
+        ...
+
+    @property
+    def trouble(self) -> str | None:
+        """Why appends do not get through at present; None = they do, as far as known."""
         ...

@@ -37,6 +37,7 @@ from hetuflow.scheduler.alarm import Alarm
 from hetuflow.scheduler.outside import Outside
 from hetuflow.scheduler.reactions import Reactions, SchedulesOf
 from hetuflow.scheduler.scheduler import Scheduler
+from hetuflow.scheduler.trust import Timing
 from projections.open_work import OPENS
 
 T = TypeVar("T")
@@ -49,8 +50,8 @@ FindOpen = Callable[[int], Awaitable[Sequence[Address]]]
 OPENING_TYPES = frozenset(cls.__name__ for cls in OPENS)
 ASKING_MAX = 64
 
-ELSEWHERE_SECONDS = 5.0
-"""Longer than an append's answer takes as a rule, so that our own work is not read back."""
+HELD_SECONDS = 0.02
+"""After which a stream is looked at again whose actor is at work here: mostly it is our own work that we hear of."""
 
 
 @frozen(slots=True, kw_only=True)
@@ -63,6 +64,10 @@ class CoreSettings:
     gateway: GatewaySettings
     tick_seconds: float = 1.0
     tasks_max: int = 0
+    server_lost_seconds: float = 10.0
+    """Silence after which another server takes over: the same on all servers of a database."""
+    clock_offset_seconds_max: float = 5.0
+    """Against the clock of the database; beyond it nothing is fired."""
     stop_seconds: float = 5.0
     limits: Limits = Factory(Limits)
 
@@ -94,7 +99,8 @@ async def open_core(
     """Start in this order; stop in the reverse order when the block ends.
 
     1. actors: commands can be asked
-    2. the server says that it lives, and takes every lease: from here on an older server's decisions are refused
+    2. the server says that it lives, and takes every lease unless another server decides that lives: from here on the
+       decisions of an earlier life are refused
     3. it follows the log, loads everything open, and ends the sessions of its previous life
     4. the scheduler's duties; then the caller may let agents and clients in
     """
@@ -106,18 +112,29 @@ async def open_core(
     announcement = StartServer(
         server_id=settings.server_id, name=settings.server_name, address=settings.address, version=settings.version
     )
-    scheduler = Scheduler(system, agenda, outside, clock, announcement, tick_seconds=settings.tick_seconds)
+    scheduler = Scheduler(
+        system,
+        store,
+        agenda,
+        outside,
+        clock,
+        announcement,
+        life=ids.token(),
+        timing=Timing(settings.server_lost_seconds),
+        clock_offset_seconds_max=settings.clock_offset_seconds_max,
+        tick_seconds=settings.tick_seconds,
+    )
     gateway = Gateway(system, scheduler, sink, clock, ids, settings.gateway)
     scheduler.connect(gateway)
     reactions = Reactions(system, schedules_of)
     core = Core(system, scheduler, gateway, reactions)
     async with trio.open_nursery() as actors:
         await actors.start(system.run)
-        await _until_it_works(lambda: system.ask(Address("server", settings.server_id), announcement))
-        await scheduler.leases.take_all()
+        await _until_it_works(scheduler.peers.announce)
+        await scheduler.leases.take_at_start()
         async with trio.open_nursery() as duties:
             position = await _until_it_works(store.head)
-            elsewhere = WorkElsewhere(system, outside)
+            elsewhere = WorkElsewhere(system)
             duties.start_soon(_follow, store, core, elsewhere, position)
             duties.start_soon(elsewhere.run)
             await _recover(core, agenda, await _until_it_works(partial(find_open, position)))
@@ -193,53 +210,58 @@ async def _follow(store: EventStore, core: Core, elsewhere: WorkElsewhere, posit
 
 
 class WorkElsewhere:
-    """Finds work that another server opened and that this one may have to decide: its actors are activated here.
+    """Finds work that another server opened: its actors are activated here at once, with one read for many.
 
-    An event does not say who appended it. What this process appended is known to `outside` once the answer is there,
-    a moment later: until then nothing is read. (An answer that is later still does no harm: the kernel knows it as old.)
+    An event does not say who appended it. What this process appended, or has read since, the kernel knows; where an
+    actor is at work in this moment, the answer is there a moment later.
     """
 
-    def __init__(self, system: ActorSystem, outside: Outside) -> None:
+    def __init__(self, system: ActorSystem) -> None:
         self._system = system
-        self._outside = outside
-        self._noticed: dict[Address, float] = {}
+        self._noticed: dict[Address, int] = {}
+        self._patience = Patience(most_seconds=2.0)
         self._alarm = Alarm()
 
     def notice(self, batch: Sequence[RecordedEvent]) -> None:
-        """Remember the streams with new work that no actor of this process has performed intents of lately."""
+        """Remember the streams with new work that this process does not know yet."""
         for event in batch:
             if event.type in OPENING_TYPES:
                 address = Address.of_stream(event.stream_id)
-                if not self._outside.knows(address):
-                    self._noticed.setdefault(address, trio.current_time())
+                if not self._system.has_followed(address, event.version):
+                    self._noticed[address] = event.version
         if self._noticed:
             self._alarm.ring()
 
     async def run(self) -> None:
         while True:
-            await self._alarm.wait(math.inf)
-            while self._noticed:
-                await trio.sleep(ELSEWHERE_SECONDS / 10)
-                await self._activate(trio.current_time() - ELSEWHERE_SECONDS)
+            await self._alarm.wait(math.inf if not self._noticed else HELD_SECONDS)
+            await self._activate()
 
-    async def _activate(self, noticed_before: float) -> None:
-        due = []
-        for address, noticed in list(self._noticed.items()):
-            if self._outside.knows(address):
-                del self._noticed[address]
-            elif noticed <= noticed_before:
+    async def _activate(self) -> None:
+        due: list[Address] = []
+        for address, version in list(self._noticed.items()):
+            has_followed = self._system.has_followed(address, version)
+            if has_followed is None:
+                continue
+            del self._noticed[address]
+            if not has_followed:
                 due.append(address)
-                del self._noticed[address]
-        if due:
-            log.info("%d streams with work that another server opened", len(due))
-            try:
-                await self._system.activate(due)
-            except STOPPING:
-                pass
-            except (EventStoreError, *PASSING) as problem:
-                log.warning("work that another server opened cannot be loaded yet: %s", problem)
-                for address in due:
-                    self._noticed.setdefault(address, trio.current_time())
+        if not due:
+            return
+        log.debug("%d streams with work that another server opened", len(due))
+        try:
+            failed = await self._system.activate(due)
+        except STOPPING:
+            return
+        except (EventStoreError, *PASSING) as problem:
+            log.warning("work that another server opened cannot be loaded yet: %s", problem)
+            for address in due:
+                self._noticed.setdefault(address, 1)
+            await trio.sleep(self._patience.failed(None))
+        else:
+            self._patience.worked(None)
+            for address in failed:
+                log.error("%s cannot be loaded: what it wants does not happen until it can", address.stream_id)
 
 
 # --- stop ----------------------------------------------------------------------------------------------------------

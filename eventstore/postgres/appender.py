@@ -42,6 +42,9 @@ T = TypeVar("T")
 BACKOFF_SECONDS_MIN, BACKOFF_SECONDS_MAX = 0.05, 1.0
 """Between two tries to reach a database that is away: a restart takes a second or two."""
 
+TROUBLE_SECONDS = 30.0
+"""How long a failure is told of when nothing has been tried since."""
+
 
 class Appender:
     """The one writer of a store. `run` is its task; `append` its callers' side."""
@@ -51,10 +54,18 @@ class Appender:
         self._send, self._receive = trio.open_memory_channel[PendingAppend](settings.append_queue_max)
         self._waiting: list[PendingAppend] = []
         self._bound = 0  # first position without a partition, as far as known
+        self._trouble: tuple[float, str] | None = None
 
     def __repr__(self) -> str:
         queued = self._receive.statistics().current_buffer_used
         return f"<Appender {len(self._waiting) + queued} waiting>"
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the last tries failed; forgotten when one works, and after a while in which nobody tried."""
+        if self._trouble is None or trio.current_time() - self._trouble[0] > TROUBLE_SECONDS:
+            return None
+        return self._trouble[1]
 
     async def append(self, claims: Sequence[Claim]) -> Appended:
         """See `EventStore.append`."""
@@ -151,11 +162,16 @@ class Appender:
         backoff_seconds = BACKOFF_SECONDS_MIN
         while True:
             try:
-                return batch, await attempt(batch)
+                answer = await attempt(batch)
+                self._trouble = None
+                return batch, answer
             except (StoreUnavailable, StoreTimeout, StartError) as exc:
                 # A StartError here is a database that was there and is being restored, or changed its password:
                 # also worth waiting for, and told to the caller if it stays.
                 now = trio.current_time()
+                if self._trouble is None:
+                    log.warning("appends do not get through: %s; they are repeated until their deadlines", exc)
+                self._trouble = (now, str(exc))
                 for pending in batch:
                     if pending.deadline <= now:
                         pending.settle(_given_up(pending, exc))

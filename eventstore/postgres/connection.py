@@ -75,9 +75,9 @@ def milliseconds(seconds: float) -> str:
 
 
 @contextmanager
-def silence_limit(connection: Any, seconds: float) -> Iterator[None]:
+def silence_limit(connection: Any, seconds: float, beyond: float = SILENCE_SECONDS) -> Iterator[None]:
     """Terminate the connection when the block takes longer: a dead peer is otherwise noticed after minutes."""
-    timer = asyncio.get_running_loop().call_later(seconds + SILENCE_SECONDS, connection.terminate)
+    timer = asyncio.get_running_loop().call_later(seconds + beyond, connection.terminate)
     try:
         yield
     finally:

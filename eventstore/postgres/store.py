@@ -1,6 +1,6 @@
 """`EventStore` on PostgreSQL: composes the writer, the reader, the notifications and the pool.
 
-Connections of one store: the writer's, the LISTEN one, and the pool's.
+Connections of one store: the writer's, the LISTEN one, the one of the signs of life, and the pool's.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import trio
 
-from eventstore.errors import DatabaseUnreachable, StoreClosed, StoreUnavailable
+from eventstore.errors import DatabaseUnreachable, StartError, StoreClosed, StoreUnavailable
 from eventstore.event import Appended, Claim, RecordedEvent, Snapshot
 from eventstore.postgres.appender import Appender
 from eventstore.postgres.bridge import Bridge
@@ -24,9 +24,11 @@ from eventstore.postgres.errors import translated
 from eventstore.postgres.migrate import EVENTSTORE, Source, check
 from eventstore.postgres.notifications import Notifications
 from eventstore.postgres.pool import PooledDatabase
+from eventstore.postgres.pulse import BEAT_SECONDS_MAX, PulseConnection, identity_of
 from eventstore.postgres.reader import Reader
 from eventstore.postgres.settings import PostgresSettings
 from eventstore.postgres.writer import WriterConnection
+from eventstore.pulse import Pulse
 from eventstore.store import EventFilter
 from eventstore.subscription import Feed
 
@@ -53,6 +55,10 @@ class PostgresStore:
             settings.statement_seconds_max,
         )
         self._appender = Appender(bridge, self._writer, self._feed, settings)
+        self._identity = ""
+        self._pulse = PulseConnection(
+            partial(connect, url, settings, "pulse", statement_seconds_max=BEAT_SECONDS_MAX, role=settings.role)
+        )
         self._notifications = Notifications(
             bridge,
             partial(connect, url, settings, "listen", role=settings.role),
@@ -125,6 +131,21 @@ class PostgresStore:
         self._check_open()
         await self._reader.save_snapshot(snapshot)
 
+    async def beat(self, name: str, stream_id: str, *, count: bool, ended: Sequence[str] = ()) -> Pulse:
+        self._check_open()
+        try:
+            return await self._bridge.call(self._pulse.beat, name, stream_id, count, ended)
+        except StartError as exc:  # a database that is being restored, or a password that was changed
+            raise StoreUnavailable(str(exc)) from exc
+
+    @property
+    def identity(self) -> str:
+        return self._identity
+
+    @property
+    def trouble(self) -> str | None:
+        return self._appender.trouble
+
     def _check_open(self) -> None:
         if self._closed:
             raise StoreClosed
@@ -133,6 +154,7 @@ class PostgresStore:
         async def look(connection: Any) -> str:
             with translated():
                 await check(connection, sources, url)
+                self._identity = await identity_of(connection)
                 # Unique for ever in this cluster: process ids come again, together with their start they do not.
                 origin: str = await connection.fetchval(
                     "select pid::text || '-' || to_char(backend_start, 'YYYYMMDDHH24MISSUS')"
@@ -162,7 +184,11 @@ class PostgresStore:
         self._feed.close()
 
     async def _disconnect(self) -> None:
-        for step in (self._database.close, partial(self._bridge.call, self._writer.close)):
+        for step in (
+            self._database.close,
+            partial(self._bridge.call, self._writer.close),
+            partial(self._bridge.call, self._pulse.close),
+        ):
             with trio.move_on_after(STEP_SECONDS_MAX, shield=True):
                 await step()
 

@@ -217,6 +217,17 @@ class ActorSystem:
             cell.forget()
         self._follow(address, event.version)
 
+    def has_followed(self, address: Address, version: int) -> bool | None:
+        """Whether this process acts on at least that version of the stream; None: its holder is about to find out."""
+        cell = self._cells.find(address)
+        if cell is not None:
+            if cell.version is not None and cell.version >= version:
+                return True
+            if not cell.may_leave:
+                return None
+        performed = self._intentions.version_of(address)
+        return performed is not None and performed >= version
+
     def statistics(self) -> Statistics:
         """A snapshot; O(cells)."""
         counters: Counters = self._execution.counters

@@ -71,11 +71,19 @@ async def health(call: Call) -> Reply:
     lag = max(0, look.head - look.reached) if look.head is not None and look.reached is not None else 0
     connected = look.head is not None
     agents = look.agents or {"total": 0, "online": 0, "offline": 0}
+    trouble = call.rooms.store.trouble
     checks: dict[str, dict[str, Any]] = {
-        "database": {"status": "ok" if connected else "failed", "latency_ms": round(look.latency_ms, 3)},
+        "database": {
+            "status": "ok" if connected and trouble is None else "failed",
+            "latency_ms": round(look.latency_ms, 3),
+            "problem": trouble,
+        },
         "scheduler": {
-            "status": "failed" if not scheduler.is_whole else "warning" if lateness_ms > LATE_MS else "ok",
+            "status": "failed" if scheduler.problems else "warning" if lateness_ms > LATE_MS else "ok",
             "lateness_ms": round(lateness_ms, 3),
+            "role": "active" if scheduler.is_deciding else "standby",
+            "clock_offset_ms": _milliseconds(scheduler.clock.offset_seconds),
+            "problem": "; ".join(scheduler.problems) or None,
         },
         "projections": {
             "status": _projections(call, look, lag),
@@ -99,6 +107,10 @@ async def health(call: Call) -> Reply:
         },
         look.reached,
     )
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 3)
 
 
 def _projections(call: Call, look: _Look, lag: int) -> str:

@@ -246,7 +246,7 @@ def _lose(command: LoseAgent, state: AgentState, now: datetime) -> Decision:
     if command.session != state.session or state.is_lost:
         return NOTHING
     lost = AgentLost(agent_id=state.agent_id, session=command.session, lost_at=now)
-    return Decision([*_end_of_session(state, "lease_expired", now), lost])
+    return Decision([*_end_of_session(state, "lease_expired", now), lost], guards=command.guards)
 
 
 def _end_of_session(state: AgentState, reason: str, now: datetime) -> list[AgentEvent]:

@@ -317,7 +317,10 @@ class DisconnectAgent:
 
 @frozen(slots=True, kw_only=True)
 class LoseAgent:
+    """`guards`: what the decision relies on, when another server has heard the agent last: that this one has ended."""
+
     session: str
+    guards: Sequence[Guard] = ()
 
 
 @frozen(slots=True, kw_only=True)
@@ -385,8 +388,12 @@ class RemoveServer:
 
 @frozen(slots=True, kw_only=True)
 class TakeLease:
+    """`over`: only from these holders, or when nobody holds it; None = whoever holds it. `guards`: what gives the right."""
+
     slot: int
     server_id: str
+    over: Sequence[str] | None = None
+    guards: Sequence[Guard] = ()
 
 
 @frozen(slots=True, kw_only=True)

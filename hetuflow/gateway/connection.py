@@ -31,6 +31,7 @@ from hetuflow.protocol.messages import (
     Ended,
     Heartbeat,
     HeartbeatAck,
+    HeartbeatHeard,
     Known,
     KnownState,
     Message,
@@ -49,6 +50,7 @@ log = logging.getLogger(__name__)
 
 LOST = "the connection was lost"
 NOT_YOURS = "the server does not count it as this agent's any more"
+UNSURE = "the server cannot confirm in its database that it is known to live"
 STRIKES = 2
 """Comparisons in a row that must miss an instance: an order may have been under way during the first."""
 
@@ -222,7 +224,7 @@ class Connection:
             case Heartbeat():
                 self._alive()
                 self.metrics = metrics_of(message.metrics)
-                self.tell(HeartbeatAck(sequence=message.sequence))
+                self.tell(self._answer_to(message))
                 if message.known is not None:
                     self._compare(message.known)
             case Pong(token=token):
@@ -232,6 +234,12 @@ class Connection:
                 self.tell(Pong(token=token))
             case Shutdown():
                 self._scheduler.close_session(self.agent_id, self.session)
+
+    def _answer_to(self, heartbeat: Heartbeat) -> Message:
+        """An acknowledgement renews the agent's lease: given only while this server may (see `scheduler.trust`)."""
+        if self._scheduler.is_trusted():
+            return HeartbeatAck(sequence=heartbeat.sequence)
+        return HeartbeatHeard(sequence=heartbeat.sequence, reason=UNSURE)
 
     def _alive(self) -> None:
         self.last_heard_at = self.last_message_at

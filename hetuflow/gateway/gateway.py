@@ -194,6 +194,8 @@ class Gateway:
     async def _serve(self, stream: MessageStream, protocol: Session) -> tuple[CloseCode, str]:
         if self._is_stopping:
             raise Unwelcome(CloseCode.GOING_AWAY, "the server is stopping")
+        if not self._scheduler.is_trusted():
+            raise Unwelcome(CloseCode.GOING_AWAY, "the server cannot reach its database now")
         if self._settings.connections_max and self._open > self._settings.connections_max:
             raise Unwelcome(CloseCode.OVERLOADED, f"{self._settings.connections_max} agents are connected already")
         agent_id = agent_id_of(stream.query)
@@ -241,7 +243,8 @@ class Gateway:
         )
         self._connections[hello.agent_id] = connection
         for occupy in missing_in(hello, self._scheduler.occupants(hello.agent_id)):
-            self._scheduler.settle(occupy, settlement(occupy, same_life=True))
+            if not self._scheduler.is_unsent(occupy, session):
+                self._scheduler.settle(occupy, settlement(occupy, same_life=True))
         connection.tell(self._welcome(session, hello))
         if (agent := self._scheduler.available(hello.agent_id)) is not None:
             connection.stand(agent)

@@ -14,6 +14,14 @@ class SchedulerHooks(Protocol):
         """The agent's work loop lives: its lease is renewed."""
         ...
 
+    def is_trusted(self) -> bool:
+        """Whether this server may renew leases now: it knows that it is one of the living."""
+        ...
+
+    def is_unsent(self, occupy: Occupy, session: str) -> bool:
+        """Whether the instance was committed for this session, and its order goes out when the session is opened."""
+        ...
+
     def open_session(self, agent_id: str, session: str) -> None:
         """The agent is connected here, greeted and reconciled: it may be sent work on this session."""
         ...

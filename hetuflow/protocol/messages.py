@@ -192,6 +192,14 @@ class HeartbeatAck(Message):
 
 
 @frozen(slots=True, kw_only=True)
+class HeartbeatHeard(Message):
+    """The heartbeat has arrived, and the lease is *not* renewed: the server may not, as it says."""
+
+    sequence: int
+    reason: str = ""
+
+
+@frozen(slots=True, kw_only=True)
 class Dispatch(Message):
     """Run one instance. Valid only on the connection it came by. `environment` is final.
 
@@ -296,6 +304,7 @@ TAGS: Mapping[int, type[Message]] = {
     26: Ack,
     27: OutputAck,
     28: Standing,
+    29: HeartbeatHeard,
     40: Ping,
     41: Pong,
     42: Shutdown,

@@ -26,6 +26,7 @@ from hetuflow.protocol.messages import (
     Forget,
     Heartbeat,
     HeartbeatAck,
+    HeartbeatHeard,
     Hello,
     Known,
     KnownPage,
@@ -67,7 +68,7 @@ def _loop(state: State, *types: type[Message]) -> dict[type[Message], State]:
 
 
 _AGENT_SAYS = (Heartbeat, Started, Ended, Output, Ping, Pong)
-_SERVER_SAYS = (HeartbeatAck, Stop, Forget, Standing, Ack, OutputAck, Ping, Pong)
+_SERVER_SAYS = (HeartbeatAck, HeartbeatHeard, Stop, Forget, Standing, Ack, OutputAck, Ping, Pong)
 
 TRANSITIONS: Mapping[Role, Mapping[State, Mapping[type[Message], State]]] = {
     Role.AGENT: {

@@ -12,7 +12,7 @@ another server decides for is *parked* (`park_due`, `park_offer`): out of the wa
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -24,6 +24,9 @@ from hetuflow.domain.placement import Labels, Requirement, Slots, Waiting, place
 from hetuflow.scheduler.instants import Instants
 
 T = TypeVar("T")
+
+OVER_MAX = 20_000
+"""Closed sessions remembered: far more than close while an event about one of them is under way."""
 
 _NO_OCCUPANTS: Mapping[str, Occupy] = {}
 
@@ -72,6 +75,10 @@ class Agenda:
         self._available: dict[str, Available] = {}
         self._sessions: dict[str, str] = {}
         self._suspended: set[str] = set()
+        self._servers_up: frozenset[str] = frozenset()
+        self._sends: dict[str, dict[str, Send]] = {}
+        self._sent: dict[str, int] = {}
+        self._over: OrderedDict[str, None] = OrderedDict()
         self._slots = Slots()
         self._occupied: dict[str, dict[str, Occupy]] = {}
         self._occupied_total = 0
@@ -85,7 +92,7 @@ class Agenda:
             Occupy: self._add_occupy,
             Available: self._add_available,
             Watch: self._add_watch,
-            Send: self._pass,
+            Send: self._add_send,
             Stop: self._add_stop,
         }
         self._removing: Mapping[type[Intent], Callable[[Address, Any], None]] = {
@@ -94,7 +101,7 @@ class Agenda:
             Occupy: self._remove_occupy,
             Available: self._remove_available,
             Watch: self._remove_watch,
-            Send: self._pass,
+            Send: self._remove_send,
             Stop: self._remove_stop,
         }
 
@@ -173,8 +180,12 @@ class Agenda:
     def _remove_stop(self, _: Address, stop: Stop) -> None:
         _discard(self._stops, stop.agent_id, stop.instance_id, stop)
 
-    def _pass(self, _: Address, __: Send) -> None:
-        """An order is delivered, not kept."""
+    def _add_send(self, _: Address, send: Send) -> None:
+        self._sends.setdefault(send.agent_id, {})[send.instance_id] = send
+
+    def _remove_send(self, _: Address, send: Send) -> None:
+        if _discard(self._sends, send.agent_id, send.instance_id, send):
+            self._sent.pop(send.instance_id, None)
 
     # --- connections -----------------------------------------------------------------------------------------------
 
@@ -183,10 +194,43 @@ class Agenda:
         self._sessions[agent_id] = session
         self._refresh(agent_id)
 
+    def servers_up(self, server_ids: frozenset[str]) -> None:
+        """The other servers whose agents may be given work."""
+        changed = self._servers_up ^ server_ids
+        self._servers_up = server_ids
+        for agent in [each for each in self._available.values() if each.server_id in changed]:
+            self._refresh(agent.agent_id)
+
     def close_session(self, agent_id: str, session: str) -> None:
+        """Nothing new is sent on this session, ever."""
+        self._over[session] = None
+        if len(self._over) > OVER_MAX:
+            self._over.popitem(last=False)
         if self._sessions.get(agent_id) == session:
             del self._sessions[agent_id]
             self._refresh(agent_id)
+
+    def is_over(self, session: str) -> bool:
+        """Whether this server had the session, and has closed it for work."""
+        return session in self._over
+
+    def unsent(self, agent_id: str, session: str) -> list[Send]:
+        """The orders that were committed for this session and have not been sent."""
+        orders = self._sends.get(agent_id, {}).values()
+        return [send for send in orders if send.session == session and not self.was_sent(send)]
+
+    def is_unsent(self, occupy: Occupy, session: str) -> bool:
+        """Whether the instance was committed for this session, and its order has not been sent."""
+        send = self._sends.get(occupy.agent_id, {}).get(occupy.instance_id)
+        is_this = send is not None and send.session == session and send.epoch == occupy.epoch
+        return send is not None and is_this and not self.was_sent(send)
+
+    def was_sent(self, send: Send) -> bool:
+        """Whether this process has sent the order."""
+        return self._sent.get(send.instance_id) == send.epoch
+
+    def sent(self, send: Send) -> None:
+        self._sent[send.instance_id] = send.epoch
 
     def session_of(self, agent_id: str) -> str | None:
         """The session on which the agent may be sent work."""
@@ -351,8 +395,11 @@ class Agenda:
         agent = self._available.get(agent_id)
         usable = (
             agent is not None
-            and agent.server_id == self._server_id
-            and agent.session == self._sessions.get(agent_id)
+            and (
+                agent.session == self._sessions.get(agent_id)
+                if agent.server_id == self._server_id
+                else agent.server_id in self._servers_up
+            )
             and not agent.draining
             and agent_id not in self._suspended
             and agent.slots > 0

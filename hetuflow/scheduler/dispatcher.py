@@ -1,5 +1,7 @@
 """Gives waiting tasks their slots: a pure match, then one append per task, then the order goes out.
 
+The agent may be connected to another server: that one learns of the dispatch from the log, and sends the order.
+
 Nothing is sent before its dispatch is committed: the order itself is an intent of the task's actor. Slots that a fire or
 a user's run may use at once (`reserve`) are held here too, so that creation and dispatch are one append.
 """
@@ -19,6 +21,7 @@ from hetuflow.domain.rejection import Rejected
 from hetuflow.ports.clock import Clock
 from hetuflow.scheduler.agenda import Agenda, Match, later
 from hetuflow.scheduler.alarm import Alarm
+from hetuflow.scheduler.clocks import ClockWatch
 from hetuflow.scheduler.leases import Leases
 
 log = logging.getLogger(__name__)
@@ -31,8 +34,18 @@ class Dispatcher:
     """`tick_seconds`: longest time without a look at the wall clock."""
 
     def __init__(
-        self, system: ActorSystem, agenda: Agenda, leases: Leases, clock: Clock, *, tick_seconds: float
+        self,
+        system: ActorSystem,
+        agenda: Agenda,
+        leases: Leases,
+        clock: Clock,
+        clocks: ClockWatch,
+        server_id: str,
+        *,
+        tick_seconds: float,
     ) -> None:
+        self._clocks = clocks
+        self._server_id = server_id
         self._system = system
         self._agenda = agenda
         self._leases = leases
@@ -47,9 +60,11 @@ class Dispatcher:
         async with trio.open_nursery() as nursery:
             task_status.started()
             while True:
-                for match in self._agenda.take_placements(self._clock.now(), ASKING_MAX - self._asking):
-                    self._asking += 1
-                    nursery.start_soon(self._dispatch, match)
+                if self._leases.is_deciding:
+                    now = self._clocks.cautious(self._clock.now())
+                    for match in self._agenda.take_placements(now, ASKING_MAX - self._asking):
+                        self._asking += 1
+                        nursery.start_soon(self._dispatch, match)
                 await self.alarm.wait(self._seconds_until_next())
 
     def reserve(self, labels: Labels, agent_id: str | None, job_id: str) -> Placement | None:
@@ -60,8 +75,8 @@ class Dispatcher:
         guard = self._leases.guard(job_id)
         if guard is None:
             return None
-        held = self._agenda.reserve(labels, agent_id, self._clock.now())
-        return None if held is None else _placement(*held, guard)
+        held = self._agenda.reserve(labels, agent_id, self._clocks.cautious(self._clock.now()))
+        return None if held is None else self._placement(*held, guard)
 
     def release(self, placement: Placement) -> None:
         self._agenda.release(placement.agent_id)
@@ -70,9 +85,10 @@ class Dispatcher:
 
     def _seconds_until_next(self) -> float:
         at = self._agenda.next_offer_at()
-        if at is None:
+        if at is None or not self._leases.is_deciding:
             return self._tick_seconds
-        return min((at - self._clock.now()).total_seconds(), self._tick_seconds)
+        seconds = (at - self._clocks.cautious(self._clock.now())).total_seconds()
+        return min(seconds, self._tick_seconds)
 
     async def _dispatch(self, match: Match) -> None:
         offer = match.offer
@@ -95,7 +111,9 @@ class Dispatcher:
     async def _ask(self, match: Match, guard: Guard) -> None:
         """Commit the dispatch. Whatever goes wrong, the task's own intent says whether it still waits."""
         offer = match.offer
-        command = DispatchTask(instance_id=offer.instance_id, placement=_placement(match.agent, match.choice, guard))
+        command = DispatchTask(
+            instance_id=offer.instance_id, placement=self._placement(match.agent, match.choice, guard)
+        )
         try:
             await self._system.ask(Address("task", offer.task_id), command)
         except STOPPING:
@@ -103,19 +121,19 @@ class Dispatcher:
         except Rejected as no:
             log.info("task %s is not dispatched: %s", offer.task_id, no)
         except GuardLost as lost:
-            if not self._leases.lost(lost.stream_id):
+            if not self._leases.lost(lost.stream_id, lost.actual):
                 log.info("task %s: %s", offer.task_id, lost)
         except FAILING as problem:
             log.warning("task %s cannot be dispatched yet: %s", offer.task_id, problem)
         else:
             self.dispatched += 1
 
-
-def _placement(agent: Available, choice: Choice | None, guard: Guard) -> Placement:
-    return Placement(
-        agent_id=agent.agent_id,
-        session=agent.session,
-        server_id=agent.server_id,
-        guards=(guard, *agent.guard),
-        choice=choice,
-    )
+    def _placement(self, agent: Available, choice: Choice | None, guard: Guard) -> Placement:
+        """On the agent's session, wherever that is: the server that has it sees the event, and sends the order."""
+        return Placement(
+            agent_id=agent.agent_id,
+            session=agent.session,
+            server_id=self._server_id,
+            guards=(guard, *agent.guard),
+            choice=choice,
+        )

@@ -5,9 +5,11 @@ clock but of PostgreSQL: a slot's lease is the stream `lease-<slot>`, taking it 
 has is the epoch. Each decision names (stream, epoch) as a guard; a server that was paused, cut off or slow while
 another took the lease has its appends refused by the statement itself. It then stops deciding for that slot.
 
-A server takes every lease at its start, whoever holds it, and a lease that was lost only when nobody holds it any more:
-it was released, or its holder said that it stops, or was found dead. So a second server that is started by mistake has
-all of it while it lives, and the first has it again afterwards; two that live never take from each other in turns.
+Of several servers one decides, the others stand by (docs/decisions/0008). Who decides is settled by one lease, the
+*seat* (slot 0): it is taken only when nobody holds it, or its holder has ended according to the log, and of two takers
+the store lets one win. Whoever has the seat takes the other slots from anybody, each append guarded by the seat. So a
+server that starts takes nothing from one that lives, two that start together settle with one append, and what a
+superseded server still tries is refused.
 
 Commands of users and reports of agents need no lease: expected versions are enough.
 """
@@ -15,18 +17,17 @@ Commands of users and reports of agents need no lease: expected versions are eno
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from zlib import crc32
 
 import trio
 from attrs import frozen
 
 from eventstore.event import RecordedEvent
-from hetuflow.actors import ActorSystem
-from hetuflow.actors.patience import FAILING, PASSING, STOPPING, Patience
+from hetuflow.actors import ActorSystem, GuardLost
+from hetuflow.actors.patience import FAILING, STOPPING, Patience
 from hetuflow.domain.commands import ReleaseLease, TakeLease
 from hetuflow.domain.decider import Address, Guard
-from hetuflow.domain.events import LeaseReleased
 from hetuflow.domain.rejection import Rejected
 from hetuflow.scheduler.alarm import Alarm
 from hetuflow.scheduler.peers import SERVER_ENDS
@@ -35,6 +36,9 @@ log = logging.getLogger(__name__)
 
 SLOTS = 64
 """Number of leases, for ever: a job's slot must not change. Enough to spread over more servers than one database feeds."""
+
+SEAT = 0
+"""The slot whose holder decides for all."""
 
 CATEGORY = "lease"
 
@@ -50,131 +54,192 @@ def address_of(slot: int) -> Address:
 
 @frozen(slots=True)
 class LeaseStatus:
-    """For how many slots this server decides, and which were taken from it and are not back."""
+    """`held`: slots that this server decides for. `holder_id`: who has the seat, as far as known; None = nobody."""
 
     held: int
-    lost: tuple[int, ...]
+    holder_id: str | None
 
 
 class Leases:
-    """The leases of this server. `regained` is called after some that were lost have been taken back."""
+    """The leases of this server.
 
-    def __init__(self, system: ActorSystem, server_id: str) -> None:
+    `is_fit`: whether it may decide at all now. `has_ended`: whether the log says that this server has ended.
+    `regained` is called after this server has got the right to decide.
+    """
+
+    def __init__(
+        self,
+        system: ActorSystem,
+        server_id: str,
+        *,
+        is_fit: Callable[[], bool],
+        has_ended: Callable[[str], Awaitable[bool]],
+    ) -> None:
         self._system = system
         self._server_id = server_id
+        self._is_fit = is_fit
+        self._has_ended = has_ended
         self._guards: dict[int, Guard] = {}
-        self._lost: dict[int, None] = {}
-        self._vacant: dict[int, None] = {}
+        self._holder_id: str | None = None
+        self._is_stopping = False
+        self._is_in_doubt = False
+        self._patience = Patience(most_seconds=2.0)
         self._alarm = Alarm()
         self.regained: Callable[[], None] = lambda: None
 
     def __repr__(self) -> str:
-        return f"<Leases: {len(self._guards)} of {SLOTS} held, {len(self._lost)} lost>"
+        return f"<Leases: {len(self._guards)} of {SLOTS} held, the seat by {self._holder_id}>"
 
-    async def take_all(self) -> None:
-        """Take every slot, whoever holds it; repeated while the store cannot be reached."""
-        async with trio.open_nursery() as nursery:
-            for slot in range(SLOTS):
-                nursery.start_soon(self._take, slot)
+    # --- the right ---------------------------------------------------------------------------------------------------
+
+    @property
+    def is_deciding(self) -> bool:
+        """Whether this server has the seat, and may believe so."""
+        return SEAT in self._guards and self._is_fit()
+
+    def guard(self, job_id: str) -> Guard | None:
+        """The right to decide for that job, to be named in the append; None when this server does not have it."""
+        return self._guards.get(slot_of(job_id)) if self._is_fit() else None
+
+    def lost(self, stream_id: str, actual_version: int) -> bool:
+        """A guard on this stream failed, which is at that version. True when it is a lease: decide anew, or not at all."""
+        address = Address.of_stream(stream_id)
+        if address.category != CATEGORY:
+            return False
+        slot = int(address.id)
+        guard = self._guards.get(slot)
+        if guard is None or guard.version >= actual_version:
+            return True  # known, or taken anew since
+        del self._guards[slot]
+        if slot == SEAT:
+            self._guards.clear()
+            log.error("another server decides from now on: this one (%s) stands by", self._server_id)
+        self._alarm.ring()
+        return True
+
+    def status(self) -> LeaseStatus:
+        return LeaseStatus(len(self._guards) if self._is_fit() else 0, self._holder_id)
+
+    # --- the log -----------------------------------------------------------------------------------------------------
+
+    def heard(self, event: RecordedEvent) -> None:
+        """An event of the log, in its order: a lease that is now further than ours is lost before any append finds out."""
+        if event.category == CATEGORY:
+            slot = int(Address.of_stream(event.stream_id).id)
+            guard = self._guards.get(slot)
+            if guard is not None and event.version > guard.version:
+                self.lost(event.stream_id, event.version)
+            if slot == SEAT and (guard is None or event.version > guard.version):
+                self._alarm.ring()
+        elif event.type in SERVER_ENDS:
+            self._alarm.ring()
+
+    def look(self) -> None:
+        """Something has changed that decides about who may take what."""
+        self._alarm.ring()
+
+    # --- taking and giving -------------------------------------------------------------------------------------------
+
+    async def take_at_start(self) -> None:
+        """Take every slot, unless another server lives that decides. Repeated while the store cannot be reached.
+
+        A lease that bears this server's own name is one of its previous life.
+        """
+        while True:
+            if await self._settled(at_start=True):
+                return
+            await trio.sleep(self._patience.failed(None))
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Take what nobody holds any more; until cancelled."""
+        task_status.started()
+        while True:
+            await self._alarm.wait()
+            if not await self._settled():
+                await trio.sleep(self._patience.failed(None))
+                self._alarm.ring()
 
     async def release_all(self) -> None:
-        """Give every slot up, so that nobody has to find out that this server is gone."""
+        """Give every slot up, so that nobody has to find out that this server is gone. Others wait for the seat."""
+        self._is_stopping = True
         async with trio.open_nursery() as nursery:
             for slot in sorted(self._guards):
                 nursery.start_soon(self._release, slot)
         self._guards.clear()
 
-    def guard(self, job_id: str) -> Guard | None:
-        """The right to decide for that job, to be named in the append; None when this server does not have it."""
-        return self._guards.get(slot_of(job_id))
-
-    def lost(self, stream_id: str) -> bool:
-        """A guard on this stream failed. True when it is a lease: this server does not decide for that slot any more."""
-        address = Address.of_stream(stream_id)
-        if address.category != CATEGORY:
+    async def _settled(self, *, at_start: bool = False) -> bool:
+        """Look who has the seat and take what may be taken; False: the store was in the way, try again."""
+        if self._is_stopping or not (at_start or self._is_fit()):
+            return True  # `look` is called when it is fit
+        try:
+            has_come = SEAT not in self._guards and await self._take_seat(at_start)
+            if SEAT in self._guards:
+                has_come = await self._take_rest() or has_come
+        except STOPPING:
+            return True
+        except FAILING as problem:
+            log.warning("leases cannot be taken yet: %s", problem)
             return False
-        slot = int(address.id)
-        if self._guards.pop(slot, None) is not None:
-            log.log(
-                logging.INFO if self._lost else logging.ERROR,  # 64 at once: said once
-                "lease of slot %d was taken by another server: this one (%s) stops deciding for its jobs. Is a second"
-                " server running on this database? This one goes on when it has ended",
-                slot,
-                self._server_id,
-            )
-            self._lost[slot] = None
+        if has_come:
+            self.regained()
+        self._patience.worked(None)
         return True
 
-    def heard(self, event: RecordedEvent) -> None:
-        """An event of the log, in its order.
-
-        A lease that is now further than ours is lost, before any append finds out; one that was lost and that nobody
-        holds any more is taken back by `run`.
-        """
-        if event.category == CATEGORY:
-            slot = int(Address.of_stream(event.stream_id).id)
-            guard = self._guards.get(slot)
-            if guard is not None and event.version > guard.version:
-                self.lost(event.stream_id)
-            if event.type == LeaseReleased.__name__ and slot in self._lost:
-                self._vacant[slot] = None
-                self._alarm.ring()
-        elif event.type in SERVER_ENDS and self._lost:
-            self._vacant.update(self._lost)
-            self._alarm.ring()
-
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Take lost leases back when nobody holds them any more; until cancelled."""
-        task_status.started()
-        while True:
-            await self._alarm.wait()
-            while self._vacant:
-                slots, self._vacant = list(self._vacant), {}
-                lost = len(self._lost)
-                async with trio.open_nursery() as nursery:
-                    for slot in slots:
-                        nursery.start_soon(self._take_back, slot)
-                if len(self._lost) < lost:
-                    log.warning("leases of %d slots are back; %d are not", lost - len(self._lost), len(self._lost))
-                    self.regained()
-
-    def status(self) -> LeaseStatus:
-        return LeaseStatus(len(self._guards), tuple(sorted(self._lost)))
-
-    async def _take_back(self, slot: int) -> None:
-        """Take a lost lease if nobody holds it: what freed it may be past already."""
-        patience = Patience(most_seconds=5.0)
-        while slot in self._lost:
-            try:
-                if await self._is_held(slot):
-                    return
-                await self._take(slot)
-            except STOPPING:
-                return
-            except FAILING as problem:
-                pause = patience.failed(slot)
-                log.warning("lease of slot %d is not taken back yet: %s; again in %.1f s", slot, problem, pause)
-                await trio.sleep(pause)
-
-    async def _is_held(self, slot: int) -> bool:
-        holder = (await self._system.read(address_of(slot))).state.holder_id
-        if holder is None:
+    async def _take_seat(self, at_start: bool) -> bool:
+        holder = (await self._system.read(address_of(SEAT))).state.holder_id
+        self._note_holder(holder)
+        if holder == self._server_id and not (at_start or self._is_in_doubt):
+            return False  # a namesake's, see `Peers`
+        if holder not in (None, self._server_id) and not await self._has_ended(holder):
             return False
-        return bool((await self._system.read(Address("server", holder))).state.is_active)
+        over = () if holder is None else (holder,)
+        self._is_in_doubt = True  # until an answer is there
+        try:
+            answer = await self._system.ask(
+                address_of(SEAT), TakeLease(slot=SEAT, server_id=self._server_id, over=over)
+            )
+        except Rejected as no:
+            self._is_in_doubt = False
+            log.info("the seat was taken by another server in this moment: %s", no)
+            self._note_holder(str(no.detail["holder"]) if no.detail else None)
+            return False
+        self._is_in_doubt = False
+        self._guards[SEAT] = Guard(address_of(SEAT).stream_id, answer.version)
+        self._note_holder(self._server_id)
+        log.info("this server decides%s", "" if holder in (None, self._server_id) else f" from now on, after {holder}")
+        return True
 
-    async def _take(self, slot: int) -> None:
-        patience = Patience(most_seconds=5.0)
-        while True:
-            try:
-                answer = await self._system.ask(address_of(slot), TakeLease(slot=slot, server_id=self._server_id))
-            except PASSING as problem:
-                pause = patience.failed(slot)
-                log.warning("lease of slot %d: %s; again in %.1f s", slot, problem, pause)
-                await trio.sleep(pause)
-            else:
-                self._guards[slot] = Guard(address_of(slot).stream_id, answer.version)
-                self._lost.pop(slot, None)
-                return
+    async def _take_rest(self) -> bool:
+        """The other slots, from anybody, by the right of the seat. True when there were any to take."""
+        missing = [slot for slot in range(SLOTS) if slot not in self._guards]
+        async with trio.open_nursery() as nursery:
+            failures: list[Exception] = []
+
+            async def take(slot: int) -> None:
+                seat = self._guards.get(SEAT)
+                if seat is None:
+                    return
+                command = TakeLease(slot=slot, server_id=self._server_id, guards=(seat,))
+                try:
+                    answer = await self._system.ask(address_of(slot), command)
+                except GuardLost as superseded:
+                    self.lost(superseded.stream_id, superseded.actual)
+                except (*FAILING, *STOPPING) as problem:
+                    failures.append(problem)
+                else:
+                    if SEAT in self._guards:
+                        self._guards[slot] = Guard(address_of(slot).stream_id, answer.version)
+
+            for slot in missing:
+                nursery.start_soon(take, slot)
+        if failures:
+            raise failures[0]
+        return bool(missing)
+
+    def _note_holder(self, holder: str | None) -> None:
+        if holder != self._holder_id and holder not in (None, self._server_id):
+            log.info("server %s decides; this one (%s) stands by", holder, self._server_id)
+        self._holder_id = holder
 
     async def _release(self, slot: int) -> None:
         try:

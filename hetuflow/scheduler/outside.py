@@ -1,13 +1,13 @@
 """Performs the actors' intents: keeps the agenda, wakes the duty concerned, hands orders to the gateway.
 
-Everything here is synchronous and may be repeated. An order goes out only on the session it was committed for. One that
-was committed for a session which another has replaced meanwhile was never sent, and comes back at once; one for an
-agent that is not connected waits: its next hello, or its lease, tells.
+Everything here is synchronous and may be repeated. An order goes out only on the session it was committed for, by the
+server that has this session, whoever committed it; one that is committed before the session is open waits for that.
+One for a session of ours that is over was never sent, and comes back at once. One for a session that is not ours, or of
+a previous life, waits: the agent's next hello, or its lease, tells.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -32,10 +32,6 @@ from hetuflow.scheduler.settling import Settling, requeue
 from hetuflow.scheduler.ticker import Ticker
 
 STALE_SESSION = "committed for a session that had ended: never sent"
-
-
-RECENT_MAX = 20_000
-"""Actors remembered as known: more than are opened while the log's subscription lags; a forgotten one is only read."""
 
 
 class Deliveries(Protocol):
@@ -85,7 +81,6 @@ class Outside:
 
     def __init__(self, agenda: Agenda) -> None:
         self._agenda = agenda
-        self._recent: OrderedDict[Address, None] = OrderedDict()
         self._duties: Duties | None = None
         self.deliveries: Deliveries = NoDeliveries()
         self._added: Mapping[type[Intent], Callable[[Any, Duties], None]] = {
@@ -103,17 +98,19 @@ class Outside:
             Watch: self._unwatched,
         }
 
+    def opened(self, agent_id: str, session: str) -> None:
+        """The session is open for work: send what was committed for it meanwhile."""
+        for send in self._agenda.unsent(agent_id, session):
+            self._deliver(send)
+
+    def _deliver(self, send: Send) -> None:
+        self._agenda.sent(send)
+        self.deliveries.deliver(send.agent_id, send.session, send.order)
+
     def bind(self, duties: Duties) -> None:
         self._duties = duties
 
-    def knows(self, address: Address) -> bool:
-        """Whether intents of this actor were performed here lately."""
-        return address in self._recent
-
     def reconcile(self, address: Address, added: Sequence[Intent], withdrawn: Sequence[Intent]) -> None:
-        self._recent[address] = None
-        if len(self._recent) > RECENT_MAX:
-            self._recent.popitem(last=False)
         for intent in withdrawn:
             self._agenda.remove(address, intent)
         for intent in added:
@@ -140,6 +137,7 @@ class Outside:
 
     def _unavailable(self, agent: Available, duties: Duties) -> None:
         if self._agenda.available_session(agent.agent_id) != agent.session:
+            self._agenda.close_session(agent.agent_id, agent.session)
             self.deliveries.close(agent.agent_id, agent.session, "the agent was disconnected, lost or removed")
 
     def _occupied(self, occupy: Occupy, duties: Duties) -> None:
@@ -151,7 +149,7 @@ class Outside:
             duties.dispatcher.alarm.ring()
 
     def _watched(self, watch: Watch, duties: Duties) -> None:
-        duties.reaper.alarm.ring()
+        duties.reaper.watched(watch)
 
     def _unwatched(self, watch: Watch, duties: Duties) -> None:
         if self._agenda.watch_of(watch.agent_id) is None:
@@ -161,10 +159,9 @@ class Outside:
         self.deliveries.stop(stop.agent_id, stop.instance_id, stop.epoch, stop.reason)
 
     def _send(self, send: Send, duties: Duties) -> None:
-        here = self._agenda.session_of(send.agent_id)
-        if here == send.session:
-            self.deliveries.deliver(send.agent_id, send.session, send.order)
-        elif here is not None:
+        if self._agenda.session_of(send.agent_id) == send.session:
+            self._deliver(send)
+        elif self._agenda.is_over(send.session) and not self._agenda.was_sent(send):
             occupy = self._agenda.occupants(send.agent_id).get(send.instance_id)
             if occupy is not None and occupy.epoch == send.epoch:
                 duties.settling.put(occupy, requeue(occupy, STALE_SESSION))

@@ -1,63 +1,129 @@
-"""Which other servers run on this database, and which of them have ended, as far as one can know.
+"""Which other servers run on this database, which of them have ended, and whether this one may still believe in itself.
 
 The rule: what belongs to another server is touched only when the log says that this server has ended. Most say so
-themselves (`ServerStopped`). One that was killed does not, so two servers that know of each other beat: each affirms
-itself in its own stream, and one that was silent while we beat `SILENT_BEATS` times is declared lost (`ServerLost`).
-Who hears that of itself and lives refutes it by announcing itself anew; so whoever acts on a loss (the reaper) waits a
-lease longer. Silence is counted in our own beats that were committed, not in seconds: a server that was paused, or whose
-database was away, counts nothing meanwhile.
+themselves (`ServerStopped`). One that was killed does not, so every server looks at the signs of life in the database
+(`EventStore.beat`), and leaves its own when there are others. One whose counter did not change while we looked
+`BEATS_PER_LOSS` times is declared lost (`ServerLost`). Silence is counted in our own looks that were answered, not in
+seconds: a server that was paused, or whose database was away, counts nothing meanwhile.
 
-A server that is alone, the usual case, writes none of this.
+Who sees that it was declared lost and lives announces itself anew. Every answered look also confirms `Trust`, and
+measures the wall clock against the database's. A server that is alone, the usual case, only looks: it writes nothing.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+import msgspec
 import trio
+from attrs import define
 
+from eventstore.errors import EventStoreError
 from eventstore.event import RecordedEvent
-from hetuflow.actors import ActorSystem
-from hetuflow.actors.patience import FAILING, STOPPING, Patience
-from hetuflow.domain.commands import AffirmServer, LoseServer, StartServer
-from hetuflow.domain.decider import Address
-from hetuflow.domain.events import ServerLost, ServerRemoved, ServerStopped
+from eventstore.store import EventStore
+from hetuflow.actors import ActorSystem, Context
+from hetuflow.actors.patience import FAILING, STOPPING
+from hetuflow.domain.commands import LoseServer, StartServer
+from hetuflow.domain.decider import Address, Guard
+from hetuflow.domain.events import ServerLost, ServerRemoved, ServerStarted, ServerStopped
 from hetuflow.domain.rejection import Rejected
+from hetuflow.ports.clock import Clock
 from hetuflow.scheduler.alarm import Alarm
+from hetuflow.scheduler.clocks import ClockWatch
+from hetuflow.scheduler.trust import BEATS_PER_LOSS, Timing, Trust
 
 log = logging.getLogger(__name__)
 
-BEAT_SECONDS = 30.0
-SILENT_BEATS = 4
+QUIET_BEATS = 2
+"""A server that missed more beats than this is given nothing to do, before it is declared lost."""
+
+LOOK_SHARE = 0.95
+"""Of a beat's length, at least, between two looks that count: something that rings often must not make time pass."""
 
 SERVER_ENDS = frozenset(cls.__name__ for cls in (ServerStopped, ServerLost, ServerRemoved))
 
 
-class Peers:
-    """`announcement`: what this server says of itself at its start. `ended_one` is called when a peer has ended."""
+@define(slots=True)
+class Peer:
+    """`counter` None: there is none. `silent_beats`: answered looks since it changed, or since the first one."""
 
-    def __init__(self, system: ActorSystem, announcement: StartServer) -> None:
+    counter: int | None = None
+    silent_beats: int = -1
+
+
+@define(slots=True)
+class Ended:
+    """`heard`: monotonic seconds. `version`: of the server's stream, as long as it has not started again."""
+
+    heard: float
+    version: int
+
+
+class Peers:
+    """`announcement`: what this server says of itself at its start; `life` tells its words from those of a namesake.
+
+    `ended_one` is called when a peer has ended, `up_changed` with the servers that may be given work, `trusted_again`
+    when this server may decide again.
+    """
+
+    def __init__(
+        self,
+        system: ActorSystem,
+        store: EventStore,
+        announcement: StartServer,
+        life: str,
+        clock: Clock,
+        clocks: ClockWatch,
+        timing: Timing,
+    ) -> None:
         self._system = system
+        self._store = store
         self._announcement = announcement
-        self._beats_since: dict[str, int] = {}
-        self._ended: dict[str, float] = {}
+        self._life = life
+        self._clock = clock
+        self._clocks = clocks
+        self._timing = timing
+        self._own = Address("server", announcement.server_id)
+        self._own_version = 0
+        self._active: dict[str, Peer] = {}
+        self._ended: dict[str, Ended] = {}
         self._unknown: dict[str, None] = {}
-        self._is_called_lost = False
-        self._next_beat = -math.inf
+        self._up: frozenset[str] = frozenset()
+        self._failing_since: float | None = None
+        self._last_count = -math.inf
         self._alarm = Alarm()
+        self.trust = Trust(timing.window_seconds)
         self.ended_one: Callable[[], None] = lambda: None
+        self.up_changed: Callable[[frozenset[str]], None] = lambda up: None
+        self.trusted_again: Callable[[], None] = lambda: None
 
     def __repr__(self) -> str:
-        return f"<Peers: {len(self._beats_since)} active, {len(self._ended)} ended>"
+        return f"<Peers: {len(self._active)} active, {len(self._ended)} ended, {self.trust!r}>"
+
+    # --- what is known -----------------------------------------------------------------------------------------------
+
+    @property
+    def are_many(self) -> bool:
+        """Whether another server runs, as far as known."""
+        return bool(self._active)
+
+    def is_up(self, server_id: str) -> bool:
+        """Whether the server may be given something to do."""
+        return server_id == self._announcement.server_id or server_id in self._up
 
     def ended_at(self, server_id: str) -> float | None:
         """When this process heard (monotonic seconds) that the peer has ended; None: it lives, for all we know."""
-        at = self._ended.get(server_id)
-        if at is None and server_id not in self._beats_since and server_id not in self._unknown:
+        ended = self._ended.get(server_id)
+        if ended is None and server_id not in self._active and server_id not in self._unknown:
             self.note(server_id)
-        return at
+        return None if ended is None else ended.heard
+
+    def guard_of_end(self, server_id: str) -> Guard | None:
+        """That the peer has not started again; None when it is not known to have ended."""
+        ended = self._ended.get(server_id)
+        return None if ended is None else Guard(Address("server", server_id).stream_id, ended.version)
 
     def note(self, server_id: str) -> None:
         """There is or was such a server: find out which."""
@@ -65,73 +131,160 @@ class Peers:
             self._unknown[server_id] = None
             self._alarm.ring()
 
+    def look_now(self) -> None:
+        """Do not wait for the next beat: something is in doubt."""
+        self._alarm.ring()
+
+    # --- the log -----------------------------------------------------------------------------------------------------
+
+    async def announce(self) -> None:
+        """Say in the log that this server lives. Raises what `ActorSystem.ask` raises."""
+        sent = trio.current_time()
+        answer = await self._system.ask(self._own, self._announcement, Context(correlation_id=self._life))
+        self._own_version = answer.version
+        self.trust.confirmed(sent, trio.current_time())
+
     def heard(self, event: RecordedEvent) -> None:
         """An event of the log, in its order."""
         if event.category != "server":
             return
         server_id = Address.of_stream(event.stream_id).id
         if server_id == self._announcement.server_id:
-            if event.type == ServerLost.__name__:
-                self._is_called_lost = True
+            if event.version > self._own_version:
                 self._alarm.ring()
         elif event.type in SERVER_ENDS:
-            self._has_ended(server_id)
-        else:
+            self._has_ended(server_id, event.version)
+        elif event.type == ServerStarted.__name__:
             self._lives(server_id)
-
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Find out, affirm this server and lose silent ones, until cancelled."""
-        task_status.started()
-        patience = Patience(most_seconds=BEAT_SECONDS)
-        while True:
-            try:
-                await self._look()
-            except STOPPING:
-                return
-            except (Rejected, *FAILING) as problem:
-                log.warning("the other servers cannot be watched now: %s", problem)
-                await self._alarm.wait(patience.failed(None))
-            else:
-                patience.worked(None)
-                await self._alarm.wait(self._next_beat - trio.current_time() if self._beats_since else math.inf)
-
-    async def _look(self) -> None:
-        if self._is_called_lost:
-            await self._refute()
-        for server_id in list(self._unknown):
-            if (await self._system.read(Address("server", server_id))).state.is_active:
-                self._lives(server_id)
-            else:
-                self._has_ended(server_id)
-        if self._beats_since and self._next_beat <= trio.current_time():
-            await self._system.ask(Address("server", self._announcement.server_id), AffirmServer())
-            self._next_beat = trio.current_time() + BEAT_SECONDS
-            for server_id in self._beats_since:
-                self._beats_since[server_id] += 1
-        for server_id in [each for each, beats in self._beats_since.items() if beats > SILENT_BEATS]:
-            log.error("server %s is not heard from any more: it is declared lost", server_id)
-            await self._system.ask(Address("server", server_id), LoseServer())
-            self._has_ended(server_id)
-
-    async def _refute(self) -> None:
-        address = Address("server", self._announcement.server_id)
-        if not (await self._system.read(address)).state.is_active:
-            log.error("another server declared this one lost, but it lives: it announces itself anew")
-            await self._system.ask(address, self._announcement)
-        self._is_called_lost = False
+        elif server_id in self._ended:
+            self._ended[server_id].version = event.version  # it was edited: it has not started
 
     def _lives(self, server_id: str) -> None:
         self._unknown.pop(server_id, None)
         self._ended.pop(server_id, None)
-        if server_id not in self._beats_since:
-            log.warning("server %s runs on this database too", server_id)
-            self._next_beat = -math.inf
+        if server_id not in self._active:
+            log.info("server %s runs on this database too", server_id)
             self._alarm.ring()
-        self._beats_since[server_id] = 0
+        self._active[server_id] = Peer()
+        self._tell_who_is_up()
 
-    def _has_ended(self, server_id: str) -> None:
+    def _has_ended(self, server_id: str, version: int) -> None:
         self._unknown.pop(server_id, None)
-        self._beats_since.pop(server_id, None)
-        if server_id not in self._ended:
-            self._ended[server_id] = trio.current_time()
-            self.ended_one()
+        self._active.pop(server_id, None)
+        known = self._ended.get(server_id)
+        if known is not None:
+            known.version = max(known.version, version)
+            return
+        self._ended[server_id] = Ended(trio.current_time(), version)
+        self._tell_who_is_up()
+        self.ended_one()
+
+    def _tell_who_is_up(self) -> None:
+        up = frozenset(each for each, peer in self._active.items() if peer.silent_beats <= QUIET_BEATS)
+        if up != self._up:
+            self._up = up
+            self.up_changed(up)
+
+    # --- beats -------------------------------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Find out, beat and lose silent ones, until cancelled."""
+        task_status.started()
+        while True:
+            began = trio.current_time()
+            try:
+                await self._look()
+            except STOPPING:
+                return
+            except (Rejected, EventStoreError, *FAILING) as problem:
+                self._failed(problem)
+                await trio.sleep(self._timing.beat_seconds / 4)
+                continue
+            self._worked()
+            await self._alarm.wait(began + self._timing.beat_seconds - trio.current_time())
+
+    def _failed(self, problem: Exception) -> None:
+        if self._failing_since is None:
+            self._failing_since = trio.current_time()
+            log.warning("this server cannot confirm that it is known to live: %s", problem)
+
+    def _worked(self) -> None:
+        if self._failing_since is not None:
+            log.info("confirmed again after %.1f s", trio.current_time() - self._failing_since)
+            self._failing_since = None
+
+    async def _look(self) -> None:
+        await self._find_out()
+        own = self._own
+        sent = trio.current_time()
+        ended = [each for each in self._ended if each != own.id]
+        pulse = await self._store.beat(own.id, own.stream_id, count=self.are_many, ended=ended)
+        answered = trio.current_time()
+        self._clocks.measured(self._clock.now(), pulse.at, sent, answered)
+        for server_id in pulse.counters:
+            if server_id != own.id and server_id not in self._active and server_id not in self._ended:
+                self.note(server_id)
+        if pulse.version != self._own_version and not await self._is_still_me():
+            return  # the next look confirms, or there is none
+        if self.trust.confirmed(sent, answered):
+            self.trusted_again()
+        if self._count(pulse.counters, sent):
+            await self._lose_silent()
+
+    async def _find_out(self) -> None:
+        for server_id in list(self._unknown):
+            reading = await self._system.read(Address("server", server_id))
+            if reading.state.is_active:
+                self._lives(server_id)
+            else:
+                self._has_ended(server_id, reading.version)
+
+    def _count(self, counters: Mapping[str, int], sent: float) -> bool:
+        """Note who has counted on. False: too soon after the look before to call anybody's silence a silence."""
+        is_due = sent - self._last_count >= LOOK_SHARE * self._timing.beat_seconds
+        if is_due:
+            self._last_count = sent
+        for server_id, peer in self._active.items():
+            counter = counters.get(server_id)
+            if counter is not None and counter != peer.counter:
+                peer.counter, peer.silent_beats = counter, 0
+            elif is_due or peer.silent_beats < 0:
+                peer.silent_beats += 1
+        self._tell_who_is_up()
+        return is_due
+
+    async def _lose_silent(self) -> None:
+        for server_id in [each for each, peer in self._active.items() if peer.silent_beats >= BEATS_PER_LOSS]:
+            log.error("server %s is not heard from any more: it is declared lost", server_id)
+            answer = await self._system.ask(Address("server", server_id), LoseServer())
+            self._has_ended(server_id, answer.version)
+
+    # --- this server, seen by others ---------------------------------------------------------------------------------
+
+    async def _is_still_me(self) -> bool:
+        """Our own stream has changed: edited, declared lost (then we refute it), or a namesake has started."""
+        events = await self._store.read_stream(self._own.stream_id, after_version=self._own_version)
+        ours = [event for event in events if event.type == ServerStarted.__name__ and self._is_ours(event)]
+        if any(event.type == ServerStarted.__name__ and not self._is_ours(event) for event in events):
+            log.error(
+                "another server was started with the id of this one (%s): this one steps back for good; give each its"
+                " own (server.id, or a server.state_dir of its own)",
+                self._own.id,
+            )
+            self.trust.revoke()
+            return False
+        ends = [event for event in events if event.type in SERVER_ENDS]
+        if ends and not (ours and ours[-1].version > ends[-1].version):
+            log.error("another server declared this one lost, but it lives: it announces itself anew")
+            await self.announce_again()
+            return False
+        self._own_version = events[-1].version if events else self._own_version
+        return True
+
+    async def announce_again(self) -> None:
+        answer = await self._system.ask(self._own, self._announcement, Context(correlation_id=self._life))
+        self._own_version = answer.version
+        self._alarm.ring()
+
+    def _is_ours(self, event: RecordedEvent) -> bool:
+        return bool(msgspec.json.decode(event.metadata).get("correlation_id") == self._life)

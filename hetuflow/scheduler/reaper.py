@@ -5,9 +5,13 @@ wall clock that stepped, is no reason. The agent ends its own work a grace earli
 we acknowledged, so that an instance is never declared lost while it may still run. A server that has just started has
 heard from nobody: it waits one full lease for every agent that the log does not say is lost.
 
-Whose agents: our own sessions (those of our previous life too), and those of servers that the log says have ended
-(`peers`), a lease after we heard of that. The agents of a server that lives are its own business: what renews their
-leases never reaches us. That a server which was killed is known to have ended some day is the business of `peers`.
+Whose agents: our own sessions (those of our previous life too), and, for the server that decides, those of servers that
+the log says have ended (`peers`). The agents of a server that lives are its own business: what renews their leases never
+reaches us. One that has ended may have renewed them until its trust in itself ran out: so its agents are lost a trust
+window, a lease and a margin after we heard of its end, and the append is guarded by that end (the arithmetic: `trust`).
+
+A server that is not sure of itself loses nobody, and nobody at once when it is sure again: what agents said to it while it
+was paused is still to be read.
 
 Two rules, both driven by what is wanted now, so that a crash between their steps changes nothing: an agent that is
 watched and silent is lost; an instance that holds a slot of an agent nobody watches is lost. The second asks the log
@@ -19,6 +23,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 
 import trio
 
@@ -46,7 +51,17 @@ REMOVED = "its agent was removed, and has not come back within its lease"
 
 
 class Reaper:
-    def __init__(self, system: ActorSystem, agenda: Agenda, settling: Settling, peers: Peers, server_id: str) -> None:
+    def __init__(
+        self,
+        system: ActorSystem,
+        agenda: Agenda,
+        settling: Settling,
+        peers: Peers,
+        server_id: str,
+        is_deciding: Callable[[], bool],
+    ) -> None:
+        self._is_deciding = is_deciding
+        self._session_heard: dict[str, tuple[str, float]] = {}
         self._system = system
         self._agenda = agenda
         self._peers = peers
@@ -65,6 +80,18 @@ class Reaper:
         """The agent's work loop lives."""
         self._heard[agent_id] = trio.current_time()
 
+    def watched(self, watch: Watch) -> None:
+        """The log tells of a session; one of another server counts from when we hear of it."""
+        known = self._session_heard.get(watch.agent_id)
+        if known is None or known[0] != watch.session:
+            self._session_heard[watch.agent_id] = (watch.session, trio.current_time())
+        self.alarm.ring()
+
+    def look_again(self) -> None:
+        """This server decides from now on: it has to see to what nobody watches."""
+        self._suspects.update(dict.fromkeys(self._agenda.occupied_agents()))
+        self.alarm.ring()
+
     def suspect(self, agent_id: str) -> None:
         """Look whether instances hold slots of the agent though nobody watches it."""
         self._suspects[agent_id] = None
@@ -78,20 +105,23 @@ class Reaper:
             task_status.started()
             while True:
                 now, next_deadline = trio.current_time(), math.inf
+                steady = self._peers.trust.valid_since(now) + MARGIN_SECONDS
                 for watch in self._agenda.watched():
                     if watch.agent_id in self._losing:
                         continue
-                    deadline = self._deadline(watch)
+                    deadline = max(self._deadline(watch), steady)
                     if deadline <= now:
                         self._losing.add(watch.agent_id)
                         nursery.start_soon(self._lose, watch)
                     else:
                         next_deadline = min(next_deadline, deadline)
                 suspects, self._suspects = self._suspects, {}
-                for agent_id in suspects:
+                for agent_id in suspects if self._is_deciding() else ():
                     if agent_id not in self._looking_at and self._is_suspect(agent_id):
                         self._looking_at.add(agent_id)
                         nursery.start_soon(self._look_at, agent_id)
+                if math.isinf(steady):
+                    next_deadline = now + MARGIN_SECONDS
                 await self.alarm.wait(next_deadline - now)
 
     def _deadline(self, watch: Watch) -> float:
@@ -99,9 +129,10 @@ class Reaper:
         since = self._heard_or_started(watch.agent_id)
         if watch.server_id != self._server_id:
             ended = self._peers.ended_at(watch.server_id)
-            if ended is None:
+            if ended is None or not self._is_deciding():
                 return math.inf
-            since = max(since, ended)
+            _, session_heard = self._session_heard.get(watch.agent_id, ("", self._started))
+            since = max(since, ended, session_heard) + self._peers.trust.window_seconds
         return since + watch.lease_seconds + MARGIN_SECONDS
 
     def _heard_or_started(self, agent_id: str) -> float:
@@ -142,7 +173,10 @@ class Reaper:
             while self._deadline(watch) <= trio.current_time() and self._agenda.watch_of(watch.agent_id) == watch:
                 try:
                     log.warning("agent %s was silent for its lease: it is lost", watch.agent_id)
-                    await self._system.ask(Address("agent", watch.agent_id), LoseAgent(session=watch.session))
+                    guard = None if watch.server_id == self._server_id else self._peers.guard_of_end(watch.server_id)
+                    guards = () if guard is None else (guard,)
+                    command = LoseAgent(session=watch.session, guards=guards)
+                    await self._system.ask(Address("agent", watch.agent_id), command)
                 except STOPPING:
                     return
                 except Rejected as no:

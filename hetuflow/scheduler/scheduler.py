@@ -9,14 +9,16 @@ from contextlib import contextmanager
 import trio
 from attrs import frozen
 
+from eventstore.store import EventStore
 from hetuflow.actors import ActorSystem
 from hetuflow.actors.patience import Patience
 from hetuflow.domain.commands import StartServer
-from hetuflow.domain.decider import Available, Occupy, Placement, Stop
+from hetuflow.domain.decider import Address, Available, Occupy, Placement, Stop
 from hetuflow.domain.placement import Labels
 from hetuflow.ports.clock import Clock
 from hetuflow.scheduler.agenda import Agenda, AgendaStatus
 from hetuflow.scheduler.alarm import Alarm
+from hetuflow.scheduler.clocks import ClockStatus, ClockWatch
 from hetuflow.scheduler.dispatcher import Dispatcher
 from hetuflow.scheduler.leases import Leases, LeaseStatus
 from hetuflow.scheduler.outside import Deliveries, Duties, Outside
@@ -24,6 +26,7 @@ from hetuflow.scheduler.peers import Peers
 from hetuflow.scheduler.reaper import Reaper
 from hetuflow.scheduler.settling import Settlement, Settling
 from hetuflow.scheduler.ticker import Ticker
+from hetuflow.scheduler.trust import Timing
 
 
 @frozen(slots=True, kw_only=True)
@@ -39,11 +42,11 @@ class SchedulerStatus:
     lateness_seconds_p50: float
     lateness_seconds_p95: float
     lateness_seconds_p99: float
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether this server still decides for every job."""
-        return not self.leases.lost
+    is_deciding: bool
+    """Whether this server decides; else it stands by."""
+    clock: ClockStatus
+    problems: tuple[str, ...]
+    """Why jobs do not run as they should, as far as this server can tell; a server that stands by has none."""
 
 
 class Scheduler:
@@ -52,22 +55,40 @@ class Scheduler:
     def __init__(
         self,
         system: ActorSystem,
+        store: EventStore,
         agenda: Agenda,
         outside: Outside,
         clock: Clock,
         announcement: StartServer,
         *,
+        life: str,
+        timing: Timing,
+        clock_offset_seconds_max: float,
         tick_seconds: float = 1.0,
     ) -> None:
+        self._system = system
         self._agenda = agenda
         self._outside = outside
-        self.leases = Leases(system, announcement.server_id)
-        self.peers = Peers(system, announcement)
+        self._server_id = server_id = announcement.server_id
+        self._started = trio.current_time()
+        self.clocks = ClockWatch(clock_offset_seconds_max)
+        self.peers = Peers(system, store, announcement, life, clock, self.clocks, timing)
+        self.leases = Leases(system, server_id, is_fit=self.is_trusted, has_ended=self._has_ended)
         self._settling = Settling(system, agenda)
-        self._dispatcher = Dispatcher(system, agenda, self.leases, clock, tick_seconds=tick_seconds)
-        self._ticker = Ticker(system, agenda, self.leases, self._dispatcher, clock, tick_seconds=tick_seconds)
-        self._reaper = Reaper(system, agenda, self._settling, self.peers, announcement.server_id)
-        self.peers.ended_one = self._reaper.alarm.ring
+        self._dispatcher = Dispatcher(
+            system, agenda, self.leases, clock, self.clocks, server_id, tick_seconds=tick_seconds
+        )
+        self._ticker = Ticker(
+            system, agenda, self.leases, self._dispatcher, clock, self.clocks, tick_seconds=tick_seconds
+        )
+        self._reaper = Reaper(
+            system, agenda, self._settling, self.peers, server_id, is_deciding=lambda: self.leases.is_deciding
+        )
+        self.peers.ended_one = self._ended_one
+        self.peers.up_changed = self._up_changed
+        self.peers.trusted_again = self._trusted_again
+        self.clocks.doubt = self.peers.look_now
+        self.clocks.right_again = self._ticker.alarm.ring
         self._refusals = Patience(first_seconds=0.25, most_seconds=30.0)
         self._resume_deadlines: dict[str, float] = {}
         self._refused = Alarm()
@@ -123,9 +144,32 @@ class Scheduler:
             lateness_seconds_p50=_percentile(lateness, 0.50),
             lateness_seconds_p95=_percentile(lateness, 0.95),
             lateness_seconds_p99=_percentile(lateness, 0.99),
+            is_deciding=self.leases.is_deciding,
+            clock=self.clocks.status(),
+            problems=tuple(self._problems()),
         )
 
+    def _problems(self) -> Iterator[str]:
+        clock, leases, trust = self.clocks.status(), self.leases.status(), self.peers.trust
+        if trust.is_revoked:
+            yield "another server was started with the id of this one: this one has stepped back"
+        elif not self.is_trusted():
+            yield "this server cannot confirm in the database that it is known to live: it decides nothing"
+        elif not self.leases.is_deciding:
+            holder = leases.holder_id
+            if holder is None or not self.peers.is_up(holder) or holder == self._server_id:
+                yield f"no server decides{f': {holder} is silent' if holder else ''}"
+        elif not clock.is_right:
+            yield (
+                f"the clock of this server differs by {clock.offset_seconds:.3f} s from PostgreSQL's, more than"
+                f" {clock.offset_seconds_max:g} s: nothing is fired"
+            )
+
     # --- for the gateway ---------------------------------------------------------------------------------------------
+
+    def is_trusted(self) -> bool:
+        """Whether this server may still believe that it is one of the living: only then it renews agents' leases."""
+        return self.peers.trust.is_valid(trio.current_time())
 
     def heard_from(self, agent_id: str) -> None:
         """The agent's work loop lives: its lease is renewed."""
@@ -134,11 +178,16 @@ class Scheduler:
     def open_session(self, agent_id: str, session: str) -> None:
         """The agent is connected here, greeted and reconciled: it may be sent work on this session."""
         self._agenda.open_session(agent_id, session)
+        self._outside.opened(agent_id, session)
         self._dispatcher.alarm.ring()
 
     def close_session(self, agent_id: str, session: str) -> None:
         """Nothing new on this session."""
         self._agenda.close_session(agent_id, session)
+
+    def is_unsent(self, occupy: Occupy, session: str) -> bool:
+        """Whether the instance was committed for this session, and its order is still to be sent."""
+        return self._agenda.is_unsent(occupy, session)
 
     def occupants(self, agent_id: str) -> Mapping[str, Occupy]:
         """The instances that hold a slot of the agent, by instance id."""
@@ -179,6 +228,22 @@ class Scheduler:
         self._agenda.unpark()
         self._ticker.alarm.ring()
         self._dispatcher.alarm.ring()
+        self._reaper.look_again()
+
+    def _trusted_again(self) -> None:
+        self.leases.look()
+        self._regained()
+
+    def _ended_one(self) -> None:
+        self.leases.look()
+        self._reaper.alarm.ring()
+
+    def _up_changed(self, up: frozenset[str]) -> None:
+        self._agenda.servers_up(up)
+        self._dispatcher.alarm.ring()
+
+    async def _has_ended(self, server_id: str) -> bool:
+        return not (await self._system.read(Address("server", server_id))).state.is_active
 
     async def _resume(self) -> None:
         """Give agents that refused work another chance."""

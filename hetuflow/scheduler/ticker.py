@@ -1,5 +1,7 @@
 """Asks schedules to fire, at the instant and not before: sleeps until the earliest due moment, never polls for it.
 
+A server that stands by asks nothing, nor does one whose wall clock disagrees with the database's (`clocks`).
+
 The question is put to the schedule's actor, with what the decision needs from elsewhere: the job as it is now, a slot
 that may be used at once, and the lease. The actor covers every nominal time up to now; what is then due next comes back
 as an intent. Many that are due at once are taken in chunks, so that ten thousand cost two reads each chunk, not two each.
@@ -26,6 +28,7 @@ from hetuflow.domain.rejection import Rejected
 from hetuflow.ports.clock import Clock
 from hetuflow.scheduler.agenda import Agenda, later
 from hetuflow.scheduler.alarm import Alarm
+from hetuflow.scheduler.clocks import ClockWatch
 from hetuflow.scheduler.dispatcher import Dispatcher
 from hetuflow.scheduler.leases import Leases
 
@@ -80,9 +83,11 @@ class Ticker:
         leases: Leases,
         dispatcher: Dispatcher,
         clock: Clock,
+        clocks: ClockWatch,
         *,
         tick_seconds: float,
     ) -> None:
+        self._clocks = clocks
         self._system = system
         self._agenda = agenda
         self._leases = leases
@@ -103,7 +108,9 @@ class Ticker:
             task_status.started()
             while True:
                 now = self._clock.now()
-                if self._chunks < CHUNKS_MAX and (due := self._agenda.take_due(now, CHUNK)):
+                if not (self._leases.is_deciding and self._clocks.allows(now)):
+                    await self.alarm.wait(self._tick_seconds)
+                elif self._chunks < CHUNKS_MAX and (due := self._agenda.take_due(now, CHUNK)):
                     self._chunks += 1
                     nursery.start_soon(self._fire_chunk, due)
                 else:
@@ -219,7 +226,7 @@ class Ticker:
                 await self._ask_once(Address("schedule", schedule_id), job, guard, wants_slot=wants_slot)
                 return
             except GuardLost as lost:
-                if self._leases.lost(lost.stream_id):
+                if self._leases.lost(lost.stream_id, lost.actual):
                     return
                 # another server may have told the agent's news first: fire without its slot rather than not at all
                 wants_slot = wants_slot and Address.of_stream(lost.stream_id).category != "agent"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -88,11 +88,16 @@ async def a_server(
     tasks_max: int = 0,
     tick_seconds: float = 1.0,
     limits: Limits | None = None,
+    server_lost_seconds: float = 10.0,
+    store_now: Callable[[], datetime] | None = None,
     **gateway: Any,
 ) -> AsyncIterator[Server]:
-    """A core over the log, started as after a crash or a stop of whoever wrote it."""
+    """A core over the log, started as after a crash or a stop of whoever wrote it.
+
+    `store_now`: the clock of the database, when it is another than the server's.
+    """
     clock = clock or TrioClock()
-    store = MemoryStore(clock.now, log=log, hooks=hooks, origin=f"{server_id}-{seed}")
+    store = MemoryStore(store_now or clock.now, log=log, hooks=hooks, origin=f"{server_id}-{seed}")
     ids = SeededIds(f"{server_id}-{seed}", clock)
     sink = MemorySink()
 
@@ -114,6 +119,7 @@ async def a_server(
         gateway=GatewaySettings(server_id=server_id, **gateway),
         tick_seconds=tick_seconds,
         tasks_max=tasks_max,
+        server_lost_seconds=server_lost_seconds,
         limits=limits or Limits(),
     )
     try:
