@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import IntEnum, StrEnum
 from typing import Any
 
@@ -16,6 +16,11 @@ from hetuflow.api.problems import Problems, nearest, plain
 def title(member: IntEnum) -> str:
     """The contract's name of an enum member: `WAITING_RETRY` is `WaitingRetry`."""
     return "".join(word.capitalize() for word in member.name.split("_"))
+
+
+def _any_spelling(name: str) -> str:
+    """A regular expression of the name ignoring case, `_` and `-`, as JSON Schema's dialect has it."""
+    return "[_-]*" + "".join(f"[{letter.upper()}{letter}][_-]*" for letter in plain(name))
 
 
 @frozen(slots=True)
@@ -56,11 +61,22 @@ class Code:
         return None
 
     def schema(self) -> Schema:
+        return self.schema_of([member.value for member in self.enum])
+
+    def schema_of(self, values: Sequence[Any]) -> Schema:
+        known = [member for member in self.enum if member.value in values]
+        names = [title(member) for member in known] + [name for name, code in self.also.items() if int(code) in values]
+        codes = "|".join(str(member.value) for member in known)
         return {
-            "description": "; ".join(f"{member.value} = {title(member)}" for member in self.enum),
+            "description": "; ".join(f"{member.value} = {title(member)}" for member in known),
             "anyOf": [
-                {"type": "integer", "enum": [member.value for member in self.enum]},
-                {"type": "string", "description": "the code in decimal, or the name, ignoring case, _ and -"},
+                {"type": "integer", "enum": [member.value for member in known]},
+                {"type": "string", "enum": names},
+                {
+                    "type": "string",
+                    "pattern": f"^(?:{'|'.join(map(_any_spelling, names))}|0{{0,6}}(?:{codes}))$",
+                    "description": "the name ignoring case, _ and -, or the code in decimal",
+                },
             ],
         }
 
@@ -103,6 +119,33 @@ class Word:
         near = nearest(value, [member.value for member in self.enum]) if isinstance(value, str) and value else None
         problems.add(path, f"must be {self.phrase}, got {shown(value)}", near)
         return INVALID
+
+    def schema(self) -> Schema:
+        return self.schema_of([member.value for member in self.enum])
+
+    def schema_of(self, values: Sequence[Any]) -> Schema:
+        return {
+            "anyOf": [
+                {"type": "string", "enum": list(values)},
+                {
+                    "type": "string",
+                    "pattern": f"^(?:{'|'.join(map(_any_spelling, values))})$",
+                    "description": "the same ignoring case, _ and -",
+                },
+            ]
+        }
+
+
+@frozen(slots=True)
+class WordOut:
+    """A string enum as answers have it."""
+
+    enum: type[StrEnum]
+
+    phrase: str = "a word"
+
+    def parse(self, value: Any, path: str, problems: Problems) -> Any:
+        return Word(self.enum).parse(value, path, problems)
 
     def schema(self) -> Schema:
         return {"type": "string", "enum": [member.value for member in self.enum]}

@@ -10,7 +10,7 @@ from attrs import field, frozen
 
 from hetuflow.api.coded import Code
 from hetuflow.api.jsontext import shown
-from hetuflow.api.kinds import INVALID, Boolean, Integer, Kind, Schema, Text, Time, Uuid, text_fault
+from hetuflow.api.kinds import INVALID, Boolean, Integer, Kind, Text, Time, Uuid, text_fault
 from hetuflow.api.objects import AnyJson
 from hetuflow.api.operators import OPERATORS, FieldType, Operand, Operator, canonical
 from hetuflow.api.problems import Problems
@@ -196,7 +196,7 @@ class Collection:
             where, member = f"page.{_printable(name)}", _ALIASES.get(name, name)
             if value is None and member in _PAGE_MEMBERS:
                 continue
-            if member in _RANGES:
+            if member in PAGE_RANGES:
                 number = _number(member, value, where, problems)
                 if number is not None and numbers.setdefault(member, number) != number:
                     problems.add(where, "limit and page_size are two names of one member and have different values")
@@ -213,9 +213,13 @@ class Collection:
         offset = numbers.get("offset", (number - 1) * limit)
         if after is not None and ("offset" in numbers or number > 1):
             problems.add("page.after", "cannot be given together with offset or page > 1", status=400)
-        if offset > OFFSET_MAX:
-            problems.add("page.page", "is too large", status=400)
-        return PageRequest(alternatives=alternatives, orders=orders or (), limit=limit, offset=offset, after=after)
+        return PageRequest(
+            alternatives=alternatives,
+            orders=orders or (),
+            limit=limit,
+            offset=min(offset, OFFSET_MAX),  # beyond that there is nothing: it fits the database's integers
+            after=after,
+        )
 
     def _orders(self, value: Any, path: str, problems: Problems) -> Sequence[Order]:
         texts = [value] if isinstance(value, str) else value
@@ -235,38 +239,14 @@ class Collection:
                 orders.append(Order(known, is_descending))
         return orders
 
-    # --- describing ---------------------------------------------------------------------------------------------
 
-    def filter_schema(self) -> Schema:
-        """The JSON Schema of one alternative."""
-        return {
-            "type": "object",
-            "description": "fields are ANDed, operators of one field are ANDed",
-            "properties": {name: _field_schema(known) for name, known in self.names.items()},
-            "additionalProperties": any(known.type is FieldType.JSON for known in self.fields),
-        }
-
-    def schema(self) -> Schema:
-        """The JSON Schema of the request; refers to that of the filter as `<title>Filter`."""
-        one = {"$ref": f"#/components/schemas/{self.title}Filter"}
-        return {
-            "type": "object",
-            "properties": {
-                "filter": {"anyOf": [one, {"type": "array", "items": one, "maxItems": ALTERNATIVES_MAX}, _NULL]},
-                "page": {"anyOf": [_page_schema(self), _NULL]},
-            },
-            "additionalProperties": False,
-        }
-
-
-_NULL: Schema = {"type": "null"}
-_RANGES = {"page": (1, OFFSET_MAX), "limit": (1, LIMIT_MAX), "offset": (0, OFFSET_MAX)}
+PAGE_RANGES = {"page": (1, OFFSET_MAX), "limit": (1, LIMIT_MAX), "offset": (0, OFFSET_MAX)}
 _ALIASES = {"page_size": "limit", "order_by": "order_bys"}
 _PAGE_MEMBERS = ("page", "limit", "page_size", "offset", "order_bys", "order_by", "after")
 
 
 def _number(member: str, value: Any, path: str, problems: Problems) -> int | None:
-    low, high = _RANGES[member]
+    low, high = PAGE_RANGES[member]
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):
@@ -316,39 +296,3 @@ def _operand(known: Field, operator: Operator, value: Any, path: str, problems: 
 
 def _printable(name: str) -> str:
     return name.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
-
-
-def _field_schema(known: Field) -> Schema:
-    value = known.kind.schema()
-    operands: Mapping[Operand, Schema] = {
-        Operand.ONE: value,
-        Operand.MANY: {"type": "array", "items": value, "maxItems": LIST_MAX},
-        Operand.FLAG: {"type": "boolean"},
-        Operand.STRINGS_OR_ONE: {"anyOf": [{"type": "array", "items": value, "maxItems": LIST_MAX}, value]},
-    }
-    return {
-        "type": ["object", "null"],
-        "properties": {
-            f"${operator.name}": {"anyOf": [operands[operator.operand], _NULL]}
-            for operator in OPERATORS[known.type].values()
-        },
-    }
-
-
-def _page_schema(collection: Collection) -> Schema:
-    orders: Schema = {"type": "string", "description": "`field`, `!field` or `-field`, `field asc`, `field desc`"}
-    limit: Schema = {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT}
-    return {
-        "type": "object",
-        "properties": {
-            "page": {"type": "integer", "minimum": 1, "default": 1},
-            "limit": limit,
-            "page_size": {**limit, "description": "another name of `limit`"},
-            "offset": {"type": "integer", "minimum": 0, "description": "wins over `page`"},
-            "order_bys": {"anyOf": [{"type": "array", "items": orders}, orders], "default": ["!created_at", "!id"]},
-            "order_by": {"anyOf": [{"type": "array", "items": orders}, orders]},
-            "after": {"type": "string", "description": "cursor from `page.next`; same filter and order"},
-        },
-        "additionalProperties": False,
-        "description": f"sortable: {', '.join(n for n, f in collection.names.items() if f.is_sortable)}",
-    }

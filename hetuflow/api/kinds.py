@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 from uuid import UUID
 
 from attrs import frozen
@@ -69,12 +69,13 @@ def text_fault(text: str) -> str | None:
 
 @frozen(slots=True)
 class Text:
-    """A string of `low` to `high` code points, matching `pattern` as a whole."""
+    """A string of `low` to `high` code points, matching `pattern` as a whole. `format` only describes."""
 
     high: int | None = None
     low: int = 0
     pattern: str | None = None
     meaning: str | None = None
+    format: str | None = None
 
     @property
     def phrase(self) -> str:
@@ -104,6 +105,8 @@ class Text:
             schema["maxLength"] = self.high
         if self.pattern is not None:
             schema["pattern"] = f"^(?:{self.pattern})$"
+        if self.format is not None:
+            schema["format"] = self.format
         return schema
 
 
@@ -292,6 +295,13 @@ class NameId:
         return {"type": "string", "pattern": f"^(?:{pattern})?$" if self.empty else f"^{pattern}$"}
 
 
+@runtime_checkable
+class Restrictable(Protocol):
+    """A kind that can describe only some of its values."""
+
+    def schema_of(self, values: Sequence[Any]) -> Schema: ...
+
+
 @frozen(slots=True)
 class Supported:
     """A kind of which only some values are built yet: the others are named, and refused."""
@@ -312,7 +322,9 @@ class Supported:
         return INVALID
 
     def schema(self) -> Schema:
-        return self.kind.schema()
+        if isinstance(self.kind, Restrictable):
+            return self.kind.schema_of(self.values)
+        return {**self.kind.schema(), "enum": list(self.values)}
 
 
 @frozen(slots=True)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hetuflow.api.errors import CODES
+from hetuflow.api.filter_schemas import NULL
 from hetuflow.api.filters import Collection
-from hetuflow.api.kinds import Array, Kind, NameId, Schema, Supported, Uuid
-from hetuflow.api.reads import OneOf, PageOf
+from hetuflow.api.kinds import Kind, NameId, Schema, Uuid
+from hetuflow.api.prose import description
 from hetuflow.api.routing import NO_BODY, Endpoint, PathId
-from hetuflow.api.shapes import ABSENT, Entity, Member, Shape
+from hetuflow.api.schema_components import Components
+from hetuflow.api.shapes import Shape
 
 HEADERS: Mapping[str, Schema] = {
     "X-Request-Id": {"schema": {"type": "string"}, "description": "also in the log and in the metadata of events"},
@@ -19,6 +21,8 @@ HEADERS: Mapping[str, Schema] = {
         "description": "of a write: position of its last event; of a read: position the answer reflects",
     },
 }
+
+RETRY_AFTER: Schema = {"schema": {"type": "integer", "minimum": 1}, "description": "seconds"}
 
 TAGS: Mapping[str, str] = {
     "jobs": "What to run and how.",
@@ -35,6 +39,20 @@ TAGS: Mapping[str, str] = {
 }
 
 
+MADE: Mapping[str, str] = {
+    "J2": "/api/v1/jobs/item/{id}",
+    "C2": "/api/v1/schedules/item/{id}",
+    "J8": "/api/v1/tasks/{id}",
+    "C9": "/api/v1/tasks/{id}",
+    "T3": "/api/v1/tasks/{id}",
+    "A2": "/api/v1/agents/{id}",
+}
+"""What the id in the answer of a create is good for: the operations on that path and below it."""
+
+NEEDS_JOB = ("C2", "T3")
+"""Creates that name a job in their body."""
+
+
 def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
     """The whole document."""
     components = Components()
@@ -42,6 +60,8 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
     for endpoint in endpoints:
         for index, (method, path) in enumerate(((endpoint.method, endpoint.path), *endpoint.aliases)):
             operation = _operation(endpoint, path, components, is_alias=index > 0)
+            if index == 0 and endpoint.number in MADE:
+                operation["responses"]["200"]["links"] = dict(_links(endpoint, endpoints))
             paths.setdefault(path, {})[method.lower()] = operation
     return {
         "openapi": "3.1.0",
@@ -49,141 +69,27 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
             "title": "hetuflow",
             "version": version,
             "summary": "A distributed task scheduler whose every state transition is an event",
-            "description": (
-                "Every answer outside 2xx has the shape `Error`. Unknown members and query parameters are refused. "
-                "A read that starts after a write was acknowledged shows it."
-            ),
+            "description": description(),
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
         "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
         "paths": paths,
-        "components": {"schemas": {"Error": _ERROR, "Problem": _PROBLEM, **components.schemas}},
-    }
-
-
-class Components:
-    """Schemas by name, collected while operations refer to them.
-
-    An object inside a request is named `…Input`: its members may be absent, those of an answer may not.
-    """
-
-    def __init__(self) -> None:
-        self.schemas: dict[str, Schema] = {}
-
-    def request(self, shape: Shape | Collection) -> Schema:
-        if isinstance(shape, Collection):
-            self.schemas.setdefault(shape.title, shape.schema())
-            self.schemas.setdefault(f"{shape.title}Filter", shape.filter_schema())
-            return {"$ref": f"#/components/schemas/{shape.title}"}
-        self._add(shape.title, lambda: self._request(shape))
-        return shape.schema()
-
-    def reply(self, kind: Kind) -> Schema:
-        if isinstance(kind, OneOf):
-            members = [member for member in kind.entity.members if member.is_returned]
-            self._add(kind.entity.title, lambda: self._answer(members, is_open=False, is_sparse=False))
-            if isinstance(kind, PageOf):
-                self.schemas.setdefault(f"PageOf{kind.entity.title}", _page(kind.entity))
-            return kind.schema()
-        return self._out(kind)
-
-    def _add(self, name: str, build: Callable[[], Schema]) -> None:
-        if name not in self.schemas:
-            self.schemas[name] = {}  # a schema may refer to itself
-            self.schemas[name] = build()
-
-    def _in(self, kind: Kind) -> Schema:
-        """The schema of a kind in a request, and those that it refers to."""
-        if isinstance(kind, Supported):
-            return self._in(kind.kind)
-        if isinstance(kind, Array):
-            return {**kind.schema(), "items": self._in(kind.of)}
-        if isinstance(kind, Shape):
-            name = f"{kind.title}Input"
-            self._add(name, lambda: self._request(kind))
-            return {"$ref": f"#/components/schemas/{name}"}
-        return kind.schema()
-
-    def _out(self, kind: Kind) -> Schema:
-        """The same, in an answer."""
-        if isinstance(kind, Array):
-            return {**kind.schema(), "items": self._out(kind.of)}
-        if isinstance(kind, Shape):
-            self._add(kind.title, lambda: self._answer(kind.members, is_open=kind.is_open, is_sparse=kind.is_sparse))
-        return kind.schema()
-
-    def _request(self, shape: Shape) -> Schema:
-        properties: dict[str, Schema] = {}
-        for member in shape.members:
-            schema = _described({"anyOf": [self._in(member.kind), _NULL]}, member)
-            properties[member.name] = schema if member.default is ABSENT else {**schema, "default": member.default}
-            for alias in member.aliases:
-                other = {"anyOf": [self._in(alias.kind or member.kind), _NULL]}
-                properties[alias.name] = {**other, "description": f"another name of `{member.name}`"}
-        for name in sorted(shape.ignored - properties.keys()):
-            properties[name] = {"description": "accepted, without effect"}
-        for name, kind in shape.fixed.items():
-            own = {"anyOf": [self._in(kind), _NULL]}
-            properties[name] = {**own, "description": "cannot change: must equal what is stored"}
-        if shape.is_update:
-            properties["update_mask"] = _MASK
-        required = [m.name for m in shape.members if m.is_required and not m.aliases and not shape.is_update]
-        return {
-            "type": "object",
-            "properties": properties,
-            **({"required": required} if required else {}),
-            "additionalProperties": shape.is_open,
-        }
-
-    def _answer(self, members: Sequence[Member], *, is_open: bool, is_sparse: bool) -> Schema:
-        properties: dict[str, Schema] = {}
-        for member in members:
-            schema = self._out(member.out or member.kind)
-            properties[member.name] = _described(_nullable(schema, member), member)
-            for alias in member.aliases:
-                if alias.shown is not None:
-                    schema = _nullable(alias.shown.schema(), member)
-                    properties[alias.name] = {**schema, "description": f"`{member.name}` in another form"}
-        required = {} if is_sparse or not properties else {"required": list(properties)}
-        return {"type": "object", "properties": properties, **required}
-
-
-_NULL: Schema = {"type": "null"}
-
-
-def _nullable(schema: Schema, member: Member) -> Schema:
-    return {"anyOf": [schema, _NULL]} if member.nullable else schema
-
-
-def _page(entity: Entity) -> Schema:
-    page = {
-        "type": "object",
-        "properties": {
-            "total": {"type": ["integer", "null"], "description": "null when `after` was given"},
-            "has_more": {"type": "boolean"},
-            "next": {"type": ["string", "null"], "description": "cursor of the following rows"},
+        "components": {
+            "schemas": {"Error": _ERROR, "Problem": _PROBLEM, **components.schemas},
+            "responses": _errors(),
         },
-        "required": ["total", "has_more", "next"],
     }
-    rows = {"type": "array", "items": {"$ref": f"#/components/schemas/{entity.title}"}}
-    return {"type": "object", "properties": {"page": page, "result": rows}, "required": ["page", "result"]}
 
 
-def _described(schema: Schema, member: Member) -> Schema:
-    notes = [note for note in (member.doc, schema.get("description")) if note]
-    return {**schema, "description": "; ".join(notes)} if notes else schema
-
-
-_MASK: Schema = {
-    "description": "exactly these members are written; one that is absent or null is cleared",
-    "anyOf": [
-        {"type": "array", "items": {"type": "string"}},
-        {"type": "object", "properties": {"paths": {"type": "array", "items": {"type": "string"}}}},
-        {"type": "object", "additionalProperties": {"type": "boolean"}},
-        {"type": "null"},
-    ],
-}
+def _links(endpoint: Endpoint, endpoints: Sequence[Endpoint]) -> Iterable[tuple[str, dict[str, Any]]]:
+    """Where the new id leads."""
+    path = MADE[endpoint.number]
+    for other in endpoints:
+        if other.path == path or other.path.startswith(f"{path}/"):
+            yield other.number, {"operationId": other.number, "parameters": {"id": "$response.body#/id"}}
+        elif endpoint.number == "J2" and other.number in NEEDS_JOB:
+            yield other.number, {"operationId": other.number, "requestBody": {"job_id": "$response.body#/id"}}
 
 
 def _operation(endpoint: Endpoint, path: str, components: Components, is_alias: bool) -> dict[str, Any]:
@@ -196,12 +102,10 @@ def _operation(endpoint: Endpoint, path: str, components: Components, is_alias: 
         "responses": _responses(endpoint, components),
     }
     if endpoint.body is not None and endpoint.method in ("POST", "PUT"):
-        required = isinstance(endpoint.body, Shape) and any(
-            member.is_required for member in endpoint.body.members if not endpoint.body.is_update
-        )
+        required = isinstance(endpoint.body, Shape) and endpoint.body.needs_members
         nothing: Schema = {"type": "object", "maxProperties": 0}
         schema = nothing if endpoint.body is NO_BODY else components.request(endpoint.body)
-        content: dict[str, Any] = {"schema": schema if required else {"anyOf": [schema, _NULL]}}
+        content: dict[str, Any] = {"schema": schema if required else {"anyOf": [schema, NULL]}}
         if endpoint.example is not None:
             content["example"] = endpoint.example
         operation["requestBody"] = {"required": required, "content": {"application/json": content}}
@@ -249,23 +153,37 @@ _EVENT_STREAM: Schema = {
 def _responses(endpoint: Endpoint, components: Components) -> dict[str, Any]:
     media = "text/html" if endpoint.number == "D1" else "application/json"
     responses: dict[str, Any] = {}
-    if 501 not in endpoint.also:
+    if endpoint.number == "G2":
+        responses["101"] = {"description": "a WebSocket of the agent protocol"}
+    elif 501 not in endpoint.also:
         schema = components.reply(endpoint.reply)
         answers: dict[str, Any] = {} if endpoint.is_stream else {media: {"schema": schema}}
         if endpoint.is_stream or endpoint.may_stream:
             answers["text/event-stream"] = {"schema": _EVENT_STREAM}
         responses["200"] = {"description": "done", "headers": HEADERS, "content": answers}
-    usual = [400, 403, 422, 500, 503, 504]
+    usual = [400, 403, 422, 431, 500, 503, 504]
     if endpoint.body is not None:
-        usual += [413, 415]
+        usual += [408, 413, 415]
     if endpoint.path_id is not None:
         usual.append(404)
     for status in sorted({*usual, *endpoint.also}):
-        responses[str(status)] = {
-            "description": CODES[status],
+        responses[str(status)] = {"$ref": f"#/components/responses/{CODES[status]}"}
+    return responses
+
+
+def _errors() -> Mapping[str, Schema]:
+    """The answers outside 2xx, by code."""
+    return {
+        code: {
+            "description": f"{status}, `{code}`" + (" or `PROJECTION_BEHIND`" if status == 503 else ""),
+            "headers": {
+                "X-Request-Id": HEADERS["X-Request-Id"],
+                **({"Retry-After": RETRY_AFTER} if status in (429, 503) else {}),
+            },
             "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
         }
-    return responses
+        for status, code in CODES.items()
+    }
 
 
 _PROBLEM: Schema = {

@@ -98,6 +98,10 @@ class Endpoint:
             raise ApiError(400, f"{segment!r} is not a UUID")
         return parsed
 
+    def may_name(self, segment: str) -> bool:
+        """Whether the segment has the form of an id here."""
+        return (is_name_id(segment) if self.path_id is PathId.NAME else parse_uuid(segment)) not in (False, None)
+
     def read_query(self, pairs: Sequence[tuple[str, str]], problems: Problems) -> dict[str, Any]:
         """The query parameters by name; a repeatable one as a list."""
         by_name = {parameter.name: parameter for parameter in self.parameters}
@@ -187,11 +191,13 @@ class Router:
         """Raises `ApiError` 404 or 405."""
         wanted = "GET" if method == "HEAD" else method
         allowed: dict[str, None] = {}
-        for node, arguments in self._nodes(self._root, segments, 0, ()):
-            endpoint = node.endpoints.get(wanted)
-            if endpoint is not None:
-                return Match(endpoint, arguments)
-            allowed.update(dict.fromkeys(node.endpoints))
+        for at, (node, arguments) in enumerate(self._nodes(self._root, segments, 0, ())):
+            endpoints = node.endpoints
+            if at:  # a literal has matched too: what cannot be an id is meant as the literal (`/tasks/create`)
+                endpoints = {name: each for name, each in endpoints.items() if each.may_name(arguments[0])}
+            if wanted in endpoints:
+                return Match(endpoints[wanted], arguments)
+            allowed.update(dict.fromkeys(endpoints))
         if not allowed:
             raise ApiError(404, f"there is nothing at /{'/'.join(segments)}")
         names = [*allowed, *(["HEAD"] if "GET" in allowed else [])]

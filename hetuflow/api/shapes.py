@@ -71,6 +71,7 @@ class Shape:
       is_open: unknown members are kept, unless they resemble a known one.
       is_update: nothing is required, and `update_mask` may be given.
       is_sparse: members that were not given are absent from answers too.
+      one_of: groups of members of which one must be given; only described here, a rule between members checks it.
     """
 
     title: str
@@ -81,6 +82,7 @@ class Shape:
     is_open: bool = False
     is_update: bool = False
     is_sparse: bool = False
+    one_of: Sequence[Sequence[str]] = ()
     names: Mapping[str, tuple[Member, Kind]] = field(init=False, repr=False)
 
     @names.default
@@ -100,6 +102,11 @@ class Shape:
     def known(self) -> list[str]:
         """Every name that has an effect, in the order of the table."""
         return list(self.names)
+
+    @property
+    def needs_members(self) -> bool:
+        """Whether an empty object lacks something."""
+        return bool(self.one_of) or (not self.is_update and any(member.is_required for member in self.members))
 
     def parse(self, value: Any, path: str, problems: Problems) -> Any:
         """As a kind: the given members by their canonical names."""
@@ -149,9 +156,11 @@ def read(
             _read_other(shape, name, value, prefix, problems, given, stored)
             continue
         member, kind = entry
-        if value is None or (mask is not None and member.name not in mask):
+        if value is None:
             continue
         parsed = kind.parse(value, prefix + name, problems)
+        if mask is not None and member.name not in mask:
+            continue  # read all the same: what is wrong is refused, wherever it stands
         if parsed is INVALID:
             sent_as.setdefault(member.name, name)
         elif member.name not in given:
@@ -233,6 +242,7 @@ class Entity:
     members: Sequence[Member]
     ignored_on_create: frozenset[str] = frozenset()
     ignored_on_update: frozenset[str] = frozenset()
+    one_of_on_create: Sequence[Sequence[str]] = ()
     create: Shape = field(init=False, repr=False)
     update: Shape = field(init=False, repr=False)
 
@@ -242,6 +252,7 @@ class Entity:
             title=f"{self.title}Create",
             members=[member for member in self.members if member.on_create],
             ignored=self.ignored_on_create,
+            one_of=self.one_of_on_create,
         )
 
     @update.default

@@ -58,6 +58,7 @@ AGENT = Entity(
     title="SchedAgent",
     ignored_on_create=frozenset({"status", "last_heartbeat_at"}),
     ignored_on_update=frozenset({"status", "last_heartbeat_at"}),
+    one_of_on_create=(("id", "name"),),
     members=[
         Member(name="id", kind=NameId(), write="C", doc="`id` or `name` is required; default: a new UUID v7"),
         Member(name="name", kind=NAME, write="CU", doc="default: the id"),

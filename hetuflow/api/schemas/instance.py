@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hetuflow.api.coded import CodeOut, Word
+from hetuflow.api.coded import CodeOut, WordOut
 from hetuflow.api.kinds import Array, Boolean, Integer, NameId, Number, Text, Time, Uuid
 from hetuflow.api.schemas.job import CREATED_UPDATED
 from hetuflow.api.shapes import Entity, Member, Shape
@@ -39,7 +39,7 @@ INSTANCE = Entity(
         Member(name="error_message", kind=Text(), nullable=True, doc="why it did not succeed"),
         Member(name="exit_code", kind=Integer(None), nullable=True, doc="128 + n when ended by signal n"),
         Member(name="signal", kind=Integer(), nullable=True),
-        Member(name="reason", kind=Word(InstanceReason), nullable=True),
+        Member(name="reason", kind=WordOut(InstanceReason), nullable=True),
         Member(name="metrics", kind=TASK_METRICS, nullable=True),
         Member(name="attempt", kind=Integer(1), doc="number within the task"),
         Member(name="epoch", kind=Integer(), doc="fencing number, grows with every dispatch"),

@@ -24,7 +24,7 @@ BY_WHOM = [
     Member(name="updated_by", kind=Integer(1), nullable=True),
 ]
 
-CRON_EXPRESSION = Text(255, 1)
+CRON_EXPRESSION = Text(255, 1, format="cron")
 
 JOB = Entity(
     title="SchedJob",

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from hetuflow.api.coded import Code, CodeOut, Word, title
+from hetuflow.api.coded import Code, CodeOut, Word, WordOut, title
 from hetuflow.api.jsontext import shown
 from hetuflow.api.kinds import INT32, INVALID, Boolean, Integer, Mapped, Schema, Supported, Text, Time, Uuid
 from hetuflow.api.objects import FreeObject
@@ -44,7 +44,13 @@ class TimeZone:
         return text
 
     def schema(self) -> Schema:
-        return {"type": "string", "description": self.phrase}
+        return {
+            "type": "string",
+            "format": "iana-time-zone",
+            "minLength": 1,
+            "maxLength": 64,
+            "description": self.phrase,
+        }
 
 
 KIND = Supported(
@@ -112,6 +118,7 @@ SCHEDULE = Entity(
         Member(
             name="misfire_policy",
             kind=Word(MisfirePolicy),
+            out=WordOut(MisfirePolicy),
             write="CU",
             default=str(MisfirePolicy.FIRE_ONCE),
             doc="for fires found later than the grace: none / one for the newest / each",
@@ -122,7 +129,7 @@ SCHEDULE = Entity(
             kind=Supported(Word(OverlapPolicy), (str(OverlapPolicy.ALLOW),)),
             write="CU",
             default=str(OverlapPolicy.ALLOW),
-            out=Word(OverlapPolicy),
+            out=WordOut(OverlapPolicy),
         ),
         Member(name="jitter_seconds", kind=Supported(Integer(), (0,)), write="CU", default=0, out=Integer()),
         Member(

@@ -1,0 +1,126 @@
+"""A second opinion on the API: schemathesis reads `/docs/openapi.json` of a real server and tries to prove it wrong.
+
+No answer is a 5xx, none has a status, content type, header or body that the document does not tell; what the document
+forbids is refused; what it allows is accepted, save for the rules between members that no JSON Schema can say (`RULES`).
+
+`make test` takes a few examples of every operation from a fixed seed. `make fuzz-api EXAMPLES=1000 SEED=7` takes more.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from schemathesis import Case, CheckContext, Response
+from schemathesis.checks import CHECKS, load_all_checks
+from schemathesis.generation import GenerationMode
+
+from hetuflow.api.endpoints import ENDPOINTS
+from hetuflow.api.filters import Collection
+from hetuflow.api.openapi import document
+from tests.support.dev import Dev, running_dev
+
+EXAMPLES = int(os.environ.get("HETUFLOW_FUZZ_EXAMPLES", "12"))
+SEED = int(os.environ.get("HETUFLOW_FUZZ_SEED", "1"))
+IS_LONG = EXAMPLES > 50
+
+RULES = (
+    r"is another name of .* and has another value",
+    r"are two names of one member|are two names of one member and differ",
+    r"is required for a schedule",
+    r"is required: host and port together",
+    r"end_time must not be before start_time",
+    r"must be 1 for kind once",
+    r"cannot be changed, is",
+    r"cannot be given together with",
+    r"is named in update_mask",
+    r"must be a cursor from page\.next|is not a cursor of this query",
+    r"unknown member; the nearest known name is",
+    r"must be an integer within ±",
+    r"needs stream",
+    r"must be 1 \(Pending\)",
+    r"at position \d+: ",
+)
+"""Problems of a request that fits its schema: rules between two members, against what is stored, or of the open config."""
+
+NO_HTTP = ("G2",)
+NOT_BUILT = ("U1", "U2")
+SHADOWED = ("A1", "A2", "S1")
+"""Their last segment may also be an agent's or server's id: `GET /agents/create` asks for the agent `create`."""
+
+QUERIES = "|".join(f"{endpoint.number}(_.*)?" for endpoint in ENDPOINTS if isinstance(endpoint.body, Collection))
+MIN_POSITION = "X-Hetuflow-Min-Position"
+
+load_all_checks()
+CONFIG = schemathesis.Config.from_dict(
+    {
+        "seed": SEED,
+        "generation": {"allow-x00": False, "database": "none", "deterministic": not IS_LONG, "max-examples": EXAMPLES},
+        # Every value of every operator of every field: thousands of requests each. What they mean is tested elsewhere.
+        "operations": [{"include-operation-id-regex": QUERIES, "phases": {"coverage": {"enabled": IS_LONG}}}],
+    }
+)
+SCHEMA = schemathesis.openapi.from_dict(document(ENDPOINTS, "1"), config=CONFIG)
+
+schemathesis.openapi.format("cron", st.sampled_from(["@daily", "0 0 12 * * ?", "*/5 * * * *", "0 0 1 1 *"]))
+schemathesis.openapi.format("iana-time-zone", st.sampled_from(["UTC", "Asia/Shanghai", "America/New_York"]))
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
+    """Without agents, so that no generated command runs."""
+    with running_dev(tmp_path_factory.mktemp("openapi") / "data", agents=0) as dev:
+        yield dev
+
+
+def told_the_truth(ctx: CheckContext, response: Response, case: Case) -> None:
+    """A request that fits the document is accepted, unless a rule that no schema can say speaks against it."""
+    if not is_positive(case) or response.status_code not in (400, 422):
+        return
+    body = response.json()
+    details = body["details"] if isinstance(body["details"], list) else [{"path": "", "message": body["message"]}]
+    for problem in details:
+        if not any(re.search(rule, problem["message"]) for rule in RULES):
+            raise AssertionError(f"fits the document and is refused: {problem}")
+
+
+def is_positive(case: Case) -> bool:
+    return case.meta is not None and case.meta.generation.mode is GenerationMode.POSITIVE
+
+
+def checks_of(number: str) -> dict[str, list[Any]]:
+    excluded = ["positive_data_acceptance"]
+    if number in NOT_BUILT:
+        excluded.append("not_a_server_error")
+    if number in SHADOWED:
+        excluded += ["unsupported_method", "allow_header_conformance"]
+    return {
+        "additional_checks": [] if number in NO_HTTP else [told_the_truth],
+        "excluded_checks": CHECKS.get_by_names(excluded),
+    }
+
+
+def ask(case: Case, dev: Dev) -> None:
+    headers = case.headers or {}
+    if headers.get(MIN_POSITION, "").isdigit():
+        headers[MIN_POSITION] = "0"  # a position to come is waited for: 503 after two seconds is right
+    number = case.operation.definition.raw["operationId"].partition("_")[0]
+    case.call_and_validate(base_url=dev.url, timeout=20, **checks_of(number))
+
+
+@SCHEMA.parametrize()
+@settings(
+    max_examples=EXAMPLES,
+    derandomize=not IS_LONG,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+def test_operation(case: Case, served: Dev) -> None:
+    ask(case, served)
