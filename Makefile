@@ -4,12 +4,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 SEED   ?= 1
+EXAMPLES ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test lint types bench simulate faults docs clean
+.PHONY: help demo dev test lint types bench simulate faults docs fuzz-api clean
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*##[[:space:]]*(.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*##[[:space:]]*(.*)/  make \1\t\2/' | expand -t 18
 
 $(STAMP): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "hetuflow needs Python 3.11 or later, and finds no '$(PYTHON)': install it, or run make PYTHON=/path/to/python3" >&2; exit 2; }
@@ -44,6 +45,9 @@ simulate: $(STAMP)  ## one seed of the simulated cluster: make simulate SEED=7
 
 faults: $(STAMP)  ## break real processes: make faults, make faults ARGS="--only postgres-kill --rounds 5"
 	@$(BIN)/python -m tests.faults $(ARGS)
+
+fuzz-api: $(STAMP)  ## schemathesis for long against a server of its own: make fuzz-api EXAMPLES=1000 SEED=7
+	@HETUFLOW_FUZZ_EXAMPLES=$(EXAMPLES) HETUFLOW_FUZZ_SEED=$(SEED) $(BIN)/python -m pytest -q --timeout 0 tests/acceptance/test_openapi_conformance.py $(ARGS)
 
 docs: $(STAMP)  ## write the generated pages of docs/ anew
 	@$(BIN)/python -m tests.support.reference

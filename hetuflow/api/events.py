@@ -17,7 +17,7 @@ from eventstore.store import EventFilter
 from hetuflow.api.call import Call, Reply
 from hetuflow.api.coded import Word
 from hetuflow.api.errors import gone, invalid
-from hetuflow.api.kinds import Integer, Text, Time
+from hetuflow.api.kinds import Described, Integer, Text, Time
 from hetuflow.api.problems import Problems, nearest
 from hetuflow.api.reads import bad_request
 from hetuflow.api.records import EVENT_LIMIT_MAX, event_page, record
@@ -161,8 +161,17 @@ def _condition(query: Mapping[str, Any]) -> EventFilter:
 
 
 CONDITIONS = (
-    Parameter(name="stream", kind=Text(300, 1), doc="a stream id, or a category"),
-    Parameter(name="type", kind=Text(128, 1), is_repeatable=True, doc="event type; repeatable"),
+    Parameter(
+        name="stream",
+        kind=Described(Text(300, 1), {"pattern": f"^(?:{'|'.join(CATEGORIES)})(?:-.*)?$"}),
+        doc="a stream id, or a category",
+    ),
+    Parameter(
+        name="type",
+        kind=Described(Text(128, 1), {"enum": list(TYPES)}),
+        is_repeatable=True,
+        doc="event type; repeatable",
+    ),
     Parameter(name="event_type", kind=Text(128, 1), doc="type of external events"),
     Parameter(name="correlation_id", kind=Text(200, 1), doc="one conversation"),
     Parameter(name="from", kind=Time(), from_text=time_text, doc="`recorded_at`, included"),

@@ -347,6 +347,24 @@ class Mapped:
 
 
 @frozen(slots=True)
+class Described:
+    """A kind that a handler checks further, described as that check has it."""
+
+    kind: Kind
+    further: Schema
+
+    @property
+    def phrase(self) -> str:
+        return self.kind.phrase
+
+    def parse(self, value: Any, path: str, problems: Problems) -> Any:
+        return self.kind.parse(value, path, problems)
+
+    def schema(self) -> Schema:
+        return {**self.kind.schema(), **self.further}
+
+
+@frozen(slots=True)
 class NotBuilt:
     """A member whose name is reserved: any value is refused until it is built."""
 

@@ -10,11 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
+import openapi_spec_validator
 import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
 
 import hetuflow.api
+from hetuflow.api.collections import JOBS
 from hetuflow.api.endpoints import ENDPOINTS
 from hetuflow.api.openapi import document
+from hetuflow.api.operators import OPERATORS
+from hetuflow.api.problems import Problems
 from hetuflow.api.routing import PathId
 from tests.api.client import Client
 from tests.api.memory_rooms import World
@@ -50,11 +55,72 @@ def test_every_endpoint_in_scope_is_there() -> None:
 
 
 def test_every_reference_leads_somewhere_and_every_schema_is_a_schema() -> None:
-    schemas = DOCUMENT["components"]["schemas"]
-    assert {ref.rpartition("/")[2] for ref in refs(DOCUMENT)} <= schemas.keys()
+    schemas, responses = DOCUMENT["components"]["schemas"], DOCUMENT["components"]["responses"]
+    assert {ref.rpartition("/")[2] for ref in refs(DOCUMENT)} <= schemas.keys() | responses.keys()
     for name, schema in schemas.items():
         jsonschema_rs.meta.validate({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema})
         assert schema, name
+
+
+def test_the_document_is_openapi() -> None:
+    openapi_spec_validator.validate(json.loads(json.dumps(DOCUMENT)), cls=OpenAPIV31SpecValidator)
+
+
+def test_every_endpoint_tells_the_statuses_of_the_contract() -> None:
+    """The contract's §3: what every endpoint may answer, and what comes on top of that."""
+    for endpoint in ENDPOINTS:
+        told = {int(status) for status in DOCUMENT["paths"][endpoint.path][endpoint.method.lower()]["responses"]}
+        expected = {400, 403, 500, 503, 504, *endpoint.also}
+        if endpoint.body is not None:
+            expected |= {413, 415, 422}
+        if endpoint.path_id is not None:
+            expected.add(404)
+        assert expected <= told, endpoint.number
+
+
+def test_links_lead_to_operations_that_take_an_id() -> None:
+    operations = {each["operationId"]: each for methods in DOCUMENT["paths"].values() for each in methods.values()}
+    links = [
+        link for each in operations.values() for link in each["responses"].get("200", {}).get("links", {}).values()
+    ]
+    assert len(links) > 30
+    for link in links:
+        assert link["operationId"] in operations
+        names = {each["name"] for each in operations[link["operationId"]]["parameters"] if each["in"] == "path"}
+        assert set(link.get("parameters", {})) == names
+
+
+def test_the_grammar_of_filters_is_described() -> None:
+    text = DOCUMENT["info"]["description"]
+    for operators in OPERATORS.values():
+        assert all(f"`${name}`" in text for name in operators)
+
+
+@pytest.mark.parametrize(
+    ("query", "is_fine"),
+    [
+        ({"filter": {"name": {"$eq": "x", "not_in": ["y"], "notIn": ["z"], "$not_like": "a"}}}, True),
+        ({"filter": {"status": {"eq": "enabled"}, "config.cmd": {"$eq": "bash"}, "name": None}}, True),
+        ({"filter": [{}, {"name": {}}], "page": {"order_bys": ["!name", "id desc"], "limit": None}}, True),
+        ({"filter": {"name": {"$eq": None, "$not": "x"}}}, True),
+        ({"filter": {"name": {"$eq": None}}}, False),
+        ({"filter": {"name": "x"}}, False),
+        ({"filter": {"name": {"$lke": "x"}}}, False),
+        ({"filter": {"nam": {"$eq": "x"}}}, False),
+        ({"filter": {"name.x": {"$eq": "x"}}}, False),
+        ({"filter": {"status": {"$eq": "Eneabled"}}}, False),
+        ({"filter": {"name": {"$in": "x"}}}, False),
+        ({"page": {"order_bys": "nam"}}, False),
+        ({"page": {"limit": 0}}, False),
+        ({"page": {"after": ""}}, False),
+        ({"filters": {}}, False),
+    ],
+)
+async def test_the_schema_of_queries_is_what_the_parser_does(query: dict[str, Any], is_fine: bool) -> None:
+    problems = Problems()
+    JOBS.read(query, problems)
+    assert (not problems) is is_fine
+    assert validator("JobsQuery").is_valid(query) is is_fine
 
 
 def test_path_parameters_are_declared() -> None:

@@ -234,6 +234,10 @@ def test_update_mask_writes_exactly_the_named_members() -> None:
         assert found.members == {"name": "n", "description": None}
 
 
+def test_a_member_beside_the_mask_is_read_all_the_same() -> None:
+    assert paths(JOB.update, {"name": "x", "agent_id": 5}, stored={}, mask=["name"]) == ["agent_id"]
+
+
 def test_update_mask_refuses_to_clear_what_cannot_be_null() -> None:
     assert paths(JOB.update, {"name": None}, stored={}, mask=["name"]) == ["name"]
     assert parse(JOB.update, {}, stored={}, mask=["nmae"])[1] == [("update_mask.nmae", "name")]
