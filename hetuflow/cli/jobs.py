@@ -56,8 +56,6 @@ def config_options(command: F) -> F:
             click.option("--timeout", type=Seconds(), help="Longest run: 90, 30m, 2h; 0 = no limit [default: 1h]."),
             click.option("--max-retries", type=click.IntRange(0, 1000), help="After the first run [default: 3]."),
             click.option("--retry-interval", type=Seconds(), help="Before a retry [default: 60 s]."),
-            click.option("--memory-mb", type=click.IntRange(1), help="Limit of memory, MiB."),
-            click.option("--cpu", type=float, help="Limit of CPU: 0.5 = half a core, 2 = two cores."),
             click.option(
                 "--max-output", type=click.IntRange(0), metavar="BYTES", help="Output kept [default: 10 MiB]."
             ),
@@ -78,8 +76,6 @@ def config_changes(given: dict[str, Any], argv: Sequence[str]) -> dict[str, Any]
         "config.max_retries": given["max_retries"],
         "config.retry_interval": given["retry_interval"],
         "config.max_output_size": given["max_output"],
-        "config.resource_limits.max_memory_mb": given["memory_mb"],
-        "config.resource_limits.max_cpu_percent": given["cpu"],
         "config.cmd": argv[0] if argv else None,
         "config.args": list(argv[1:]) if argv else None,
         "config.labels": pairs(given["label"], "--label") or None,

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 from attrs import frozen
+from click.testing import CliRunner
 
+from hetuflow.cli.main import main
 from tests.support.dev import Dev, running_dev
 
 
@@ -25,7 +27,13 @@ class Shell:
 
     url: str
 
-    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, input: str | None = None) -> subprocess.CompletedProcess[str]:
+        """In this process: what a process of its own adds, its start, would be most of the time of these tests."""
+        runner = CliRunner(env={"HETUFLOW_SERVER": self.url})
+        done = runner.invoke(main, arguments, input=input, prog_name="hetuflow", catch_exceptions=False)
+        return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
+
+    def run_process(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "hetuflow.cli.main", *arguments],
             capture_output=True,

@@ -152,13 +152,13 @@ def test_a_misspelt_option_is_not_taken_for_the_program(hetuflow: Shell) -> None
 
 
 def test_a_proxy_for_the_internet_is_not_asked_for_loopback(hetuflow: Shell) -> None:
-    done = hetuflow.run("job", "list", http_proxy="http://127.0.0.1:1", HTTP_PROXY="http://127.0.0.1:1")
+    done = hetuflow.run_process("job", "list", http_proxy="http://127.0.0.1:1", HTTP_PROXY="http://127.0.0.1:1")
     assert done.returncode == 0, done.stderr
 
 
 def test_a_missing_extra_is_named(tmp_path: Path) -> None:
     (tmp_path / "asyncpg.py").write_text("raise ModuleNotFoundError(name='asyncpg')")
-    done = Shell("http://127.0.0.1:1").run(
+    done = Shell("http://127.0.0.1:1").run_process(
         *("migrate", "--database-url", "postgresql://x@127.0.0.1/y"), PYTHONPATH=f"{tmp_path}:{ROOT}"
     )
     assert done.returncode == 2 and "hetuflow[server]" in done.stderr and "Traceback" not in done.stderr, done.stderr
