@@ -199,7 +199,7 @@ class Execution:
         """Nobody knows whether the append was committed: fold again, so that no intent of it is lost."""
         cell.forget()
         for outcome in plan.outcomes:
-            self._recovery.look_again(outcome.address)
+            self._recovery.doubt(outcome.address)
 
     def _committed(self, cell: Cell, plan: Plan, appended: Appended, decision: Decision) -> Answer:
         """Take over what was written and perform its intents.

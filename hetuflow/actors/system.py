@@ -228,6 +228,15 @@ class ActorSystem:
         performed = self._intentions.version_of(address)
         return performed is not None and performed >= version
 
+    @property
+    def has_doubts(self) -> bool:
+        """Whether an append has an unknown outcome: it may have been committed, without effects here so far."""
+        return self._recovery.has_doubts
+
+    async def until_known(self) -> None:
+        """Until every append with an unknown outcome was looked up in the log and has its effects."""
+        await self._recovery.until_known()
+
     def statistics(self) -> Statistics:
         """A snapshot; O(cells)."""
         counters: Counters = self._execution.counters
