@@ -222,7 +222,7 @@ class Link:
             Refused: self._refused,
             HeartbeatAck: self._beat_acked,
             HeartbeatHeard: self._beat_heard,
-            Dispatch: work.executor.dispatch,
+            Dispatch: self._dispatched,
             Stop: self._stop,
             Forget: self._forget,
             Standing: self._standing,
@@ -399,6 +399,19 @@ class Link:
         self._beats = {number: at for number, at in self._beats.items() if number > message.sequence}
         self._unrenewed = None
         self._work.renew_lease(sent, self._lease_seconds)
+
+    def _dispatched(self, message: Dispatch) -> None:
+        """Start it, if there is a lease to run under.
+
+        An agent that was stopped (SIGSTOP, a suspended machine) finds orders in its connection that are older than its
+        lease: the server has given their tasks to others. The next hello does not name them, and that settles them.
+        """
+        lease = self._work.lease
+        if lease is NO_LEASE or trio.current_time() >= lease.deadline:
+            log.warning("an order came when the lease was over: not started", instance=message.instance_id)
+            self._end = "the lease ran out before an order was read"
+        else:
+            self._work.executor.dispatch(message)
 
     def _stop(self, message: Stop) -> None:
         reason = message.reason or "cancelled"
