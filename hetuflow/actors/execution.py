@@ -7,6 +7,7 @@ from the newest version; effects follow the commit in the same step, without an 
 
 from __future__ import annotations
 
+import trio
 from attrs import define, frozen
 
 from eventstore.errors import StoreTimeout, StoreUnavailable, WrongExpectedVersion
@@ -23,6 +24,7 @@ from hetuflow.actors.passivation import Snapshots, WarmCells
 from hetuflow.actors.recovery import Recovery
 from hetuflow.domain.decider import Address, Decision, Intent
 from hetuflow.domain.rejection import Rejected
+from hetuflow.measure import Histogram
 from hetuflow.ports.clock import Clock
 from hetuflow.ports.ids import Ids
 
@@ -69,6 +71,7 @@ class Execution:
         self._cells, self._snapshots = memory.cells, memory.snapshots
         self._intentions, self._recovery = memory.intentions, memory.recovery
         self.counters = Counters()
+        self.append_seconds = Histogram()
 
     async def carry_out(self, cell: Cell, request: Request[Answer | Reading[object]]) -> Answer | Reading[object]:
         """Answer one request. Raises what the decider, the store or the codec raise, and `GuardLost`."""
@@ -166,8 +169,11 @@ class Execution:
         try:
             while True:
                 tries += 1
+                started = trio.current_time()
                 try:
-                    return await self._store.append(plan.claims)
+                    appended = await self._store.append(plan.claims)
+                    self.append_seconds.observe(trio.current_time() - started)
+                    return appended
                 except StoreTimeout:
                     if tries >= APPEND_TRIES:
                         raise

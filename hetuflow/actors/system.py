@@ -33,6 +33,7 @@ from hetuflow.actors.recovery import Recovery
 from hetuflow.actors.supervisor import Quarantine, Supervisor
 from hetuflow.domain.decider import Address, Decider
 from hetuflow.domain.rejection import Rejected
+from hetuflow.measure import Histogram
 from hetuflow.ports.clock import Clock
 from hetuflow.ports.ids import Ids
 
@@ -69,6 +70,8 @@ class Statistics:
     guards_lost: int
     crashes: int
     snapshots_written: int
+    append_seconds: Histogram
+    """Goes on counting."""
 
 
 class ActorSystem:
@@ -255,6 +258,7 @@ class ActorSystem:
             guards_lost=counters.guards_lost,
             crashes=self._supervisor.crashes,
             snapshots_written=self._snapshots.written,
+            append_seconds=self._execution.append_seconds,
         )
 
     # --- one actor ----------------------------------------------------------------------------------------------
