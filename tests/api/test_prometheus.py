@@ -101,7 +101,11 @@ async def test_a_database_that_does_not_answer_does_not_hold_the_scrape(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with memory_world() as world:
-        monkeypatch.setattr(world.rooms.rows, "tally", lambda collection, column: trio.sleep_forever())
+
+        async def tally(collection: str, column: str) -> None:
+            await trio.sleep_forever()
+
+        monkeypatch.setattr(world.rooms.rows, "tally", tally)
         assert (await scrape(world.client))["hetuflow_database_up", ()] == 0
 
 
