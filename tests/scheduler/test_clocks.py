@@ -108,7 +108,7 @@ async def test_an_offset_that_is_small_is_told_once(autojump_clock, caplog: pyte
     async with a_server(clock=clock, store_now=right.now) as server:
         await server.schedule(await server.job(), interval_secs=10)
         await trio.sleep(60)
-        assert is_whole(covered(server)) and len(covered(server)) >= 5, "it fires, by its own clock"
+        assert is_whole([time - 2 for time in covered(server)]) and len(covered(server)) >= 5, "by its own clock"
         assert server.core.scheduler.status().clock.offset_seconds == pytest.approx(2, abs=0.1)
     assert caplog.text.count("differs by") == 1
 
