@@ -14,7 +14,7 @@ from functools import partial
 from typing import TypeVar
 
 import trio
-from attrs import Factory, evolve, frozen
+from attrs import Factory, frozen
 
 from eventstore.codec import EventCodec
 from eventstore.errors import EventStoreError
@@ -30,6 +30,7 @@ from hetuflow.domain.rejection import Rejected
 from hetuflow.gateway.gateway import Gateway
 from hetuflow.gateway.output import OutputSink
 from hetuflow.gateway.settings import GatewaySettings
+from hetuflow.history.recorded_commands import record
 from hetuflow.ports.clock import Clock
 from hetuflow.ports.ids import Ids
 from hetuflow.scheduler.agenda import Agenda
@@ -107,7 +108,7 @@ async def open_core(
     agenda = Agenda(settings.server_id, tasks_max=settings.tasks_max)
     outside = Outside(agenda)
     system = ActorSystem(
-        store, event_codec() if codec is None else codec, DECIDERS, outside, clock, ids, settings.limits
+        store, event_codec() if codec is None else codec, DECIDERS, outside, clock, ids, settings.limits, record
     )
     announcement = StartServer(
         server_id=settings.server_id, name=settings.server_name, address=settings.address, version=settings.version
@@ -124,8 +125,7 @@ async def open_core(
         clock_offset_seconds_max=settings.clock_offset_seconds_max,
         tick_seconds=settings.tick_seconds,
     )
-    gateway_settings = evolve(settings.gateway, store_id=settings.gateway.store_id or store.identity)
-    gateway = Gateway(system, scheduler, sink, clock, ids, gateway_settings)
+    gateway = Gateway(system, scheduler, sink, clock, ids, settings.gateway)
     scheduler.connect(gateway)
     reactions = Reactions(system, schedules_of)
     core = Core(system, scheduler, gateway, reactions)

@@ -23,6 +23,7 @@ from eventstore.postgres import PostgresSettings, PostgresStore, open_postgres_s
 from eventstore.postgres.database import Database
 from eventstore.postgres.migrate import EVENTSTORE, Source
 from eventstore.postgres.roles import SERVER_ROLE, may_become
+from hetuflow.actors import SYSTEM
 from hetuflow.api.app import create_app
 from hetuflow.api.rooms import Identity, Rooms
 from hetuflow.api.rows import ProjectionRows
@@ -265,7 +266,7 @@ async def _react_to_the_past(database: Database, core: Core) -> None:
         " where not exists (select from sched_job j where j.id = s.job_id) order by 1",
     )
     for row in rows:
-        await core.reactions.job_deleted(row[0], 0, None)
+        await core.reactions.job_deleted(row[0], 0, SYSTEM)
 
 
 async def _rooms(
@@ -361,8 +362,6 @@ def _core_settings(settings: ServerSettings, server_id: str, sockets: Sockets) -
         gateway=GatewaySettings(server_id=server_id, connections_max=settings.server.max_connections),
         tick_seconds=settings.scheduler.tick_interval,
         tasks_max=settings.scheduler.max_concurrent_tasks,
-        server_lost_seconds=settings.scheduler.server_lost_after,
-        clock_offset_seconds_max=settings.scheduler.clock_offset_max,
     )
 
 

@@ -7,7 +7,7 @@ event types. The kernel knows nothing about jobs: it is given deciders.
 """
 
 from hetuflow.actors.actor import Answer, Reading
-from hetuflow.actors.context import SYSTEM, Context
+from hetuflow.actors.context import FOLLOWING, SYSTEM, Context
 from hetuflow.actors.errors import (
     ActorError,
     Crashed,
@@ -23,6 +23,7 @@ from hetuflow.actors.supervisor import RestartPolicy
 from hetuflow.actors.system import ActorSystem, Statistics
 
 __all__ = [
+    "FOLLOWING",
     "SYSTEM",
     "ActorError",
     "ActorSystem",

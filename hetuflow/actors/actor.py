@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 
 from attrs import frozen
 
+from hetuflow.actors.context import Conversation
 from hetuflow.actors.mailbox import Mailbox
 from hetuflow.domain.decider import Address, Decider, Decision
 
@@ -45,6 +46,7 @@ class Cell:
 
     __slots__ = (
         "address",
+        "conversation",
         "decider",
         "floor",
         "mailbox",
@@ -60,6 +62,7 @@ class Cell:
         self.decider = decider
         self.mailbox: Mailbox[Any] | None = None
         self.version: int | None = None
+        self.conversation: Conversation | None = None
         self.state: Any = None
         self.position = 0
         self.floor = 0
@@ -96,13 +99,14 @@ class Cell:
         if version > self.floor:
             self.floor = version
 
-    def take(self, version: int, state: Any, position: int) -> bool:
+    def take(self, version: int, state: Any, position: int, conversation: Conversation | None = None) -> bool:
         """Become the state at `version`; False when something newer is known."""
         if version < self.floor or (self.version is not None and version < self.version):
             if self.is_stale:
                 self.forget()
             return False
         self.version, self.state, self.position, self.floor = version, state, position, version
+        self.conversation = conversation
         return True
 
     def reading(self) -> Reading[Any]:

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import msgspec
 from attrs import frozen
 
 from eventstore.codec import EventCodec
+from eventstore.errors import InvalidEvent
 from eventstore.event import Appended, Claim, NewEvent, RecordedEvent
+from hetuflow.actors.context import COMMAND, Conversation
 from hetuflow.actors.errors import GuardLost, UnknownCategory
 from hetuflow.domain.decider import Address, Decider, Decision, Guard, Intent
 from hetuflow.ports.ids import Ids
@@ -37,17 +40,19 @@ class Fold:
     version: int
     position: int
     snapshot_version: int = 0
+    conversation: Conversation | None = None
 
 
 @frozen(slots=True)
 class Outcome:
-    """What an actor will be once the append is committed."""
+    """What an actor will be once the append is committed. `conversation`: of its last event."""
 
     address: Address
     state: Any
     version: int
     intents: frozenset[Intent]
     events: int
+    conversation: Conversation | None = None
 
 
 @frozen(slots=True)
@@ -87,37 +92,54 @@ class Entities:
         """Fold stored events onto `start`. Raises what the codec or `evolve` raise: the log must always fold."""
         state, version, position = (decider.initial, 0, 0) if start is None else (start.state, start.version, 0)
         decode, evolve = self._codec.decode, decider.evolve
+        recorded = None
         for recorded in events:
             if recorded.version > version:  # the snapshot's own last event is read again for its position
                 state, version = evolve(state, decode(recorded)), recorded.version
             position = recorded.position
-        return Fold(state, version, position, 0 if start is None else start.version)
+        last = None if recorded is None else _conversation_of(recorded)
+        return Fold(state, version, position, 0 if start is None else start.version, last)
 
-    def plan(self, address: Address, state: Any, version: int, decision: Decision, metadata: Mapping[str, Any]) -> Plan:
+    def plan(
+        self,
+        address: Address,
+        state: Any,
+        version: int,
+        decision: Decision,
+        metadata: Mapping[str, Any],
+        command: Mapping[str, Any] | None = None,
+    ) -> Plan:
         """The append that records `decision`, taken by the actor at `address` in `state` at `version`.
+
+        `command`, what was asked, is kept with the first event; where that opens another stream, with the actor's own
+        stream and version.
 
         The own stream always has a claim, the first: without events of its own it is a guard.
         Raises `GuardLost` when the decision contradicts itself about a stream, and what the deciders and codec raise.
         """
-        writing = _Writing(self._codec, self._ids, metadata)
         own, outcomes, claims = address.stream_id, [], []
+        if command is not None and not decision.events:
+            command = {**command, "of": own, "version": version}
+        writing = _Writing(self._codec, self._ids, metadata, command)
         claims.append(Claim(own, version, writing.encoded(decision.events)))
         if decision.events:
-            outcomes.append(self._outcome(address, state, version, decision.events))
+            outcomes.append(self._outcome(address, state, version, decision.events, writing.last))
         for opened, events in decision.opened.items():
             claims.append(Claim(opened.stream_id, 0, writing.encoded(events)))
             if events:
                 initial = self.decider(opened.category).initial
-                outcomes.append(self._outcome(opened, initial, 0, events))
+                outcomes.append(self._outcome(opened, initial, 0, events, writing.last))
         claims.extend(_guards(claims, decision.guards))
         return Plan(claims, outcomes)
 
-    def _outcome(self, address: Address, state: Any, version: int, events: Sequence[Any]) -> Outcome:
+    def _outcome(
+        self, address: Address, state: Any, version: int, events: Sequence[Any], last: Conversation | None
+    ) -> Outcome:
         decider = self.decider(address.category)
         evolve = decider.evolve
         for event in events:
             state = evolve(state, event)
-        return Outcome(address, state, version + len(events), decider.intents(state), len(events))
+        return Outcome(address, state, version + len(events), decider.intents(state), len(events), last)
 
 
 def _guards(claims: Sequence[Claim], guards: Sequence[Guard]) -> Iterable[Claim]:
@@ -133,21 +155,48 @@ def _guards(claims: Sequence[Claim], guards: Sequence[Guard]) -> Iterable[Claim]
 
 
 class _Writing:
-    """Encodes the events of one append; their common metadata is encoded once."""
+    """Encodes the events of one append; their common metadata is encoded once. `last`: of the newest event."""
 
-    __slots__ = ("_codec", "_ids", "_metadata", "_text")
+    __slots__ = ("_codec", "_command", "_ids", "_metadata", "_text", "last")
 
-    def __init__(self, codec: EventCodec, ids: Ids, metadata: Mapping[str, Any]) -> None:
-        self._codec, self._ids, self._metadata = codec, ids, metadata
+    def __init__(
+        self, codec: EventCodec, ids: Ids, metadata: Mapping[str, Any], command: Mapping[str, Any] | None
+    ) -> None:
+        self._codec, self._ids, self._metadata, self._command = codec, ids, metadata, command
         self._text: str | None = None
+        self.last: Conversation | None = None
 
     def encoded(self, events: Sequence[Any]) -> Sequence[NewEvent]:
-        return [self._encoded(event) for event in events]
+        found = [self._encoded(event) for event in events]
+        if found:
+            self.last = Conversation(self._metadata.get("correlation_id"), str(found[-1].event_id))
+        return found
 
     def _encoded(self, event: Any) -> NewEvent:
+        event_id = self._ids.uuid7()
+        if self._command is not None:
+            command, self._command = self._command, None
+            try:
+                return self._codec.encode(event, event_id, {**self._metadata, COMMAND: command})
+            except InvalidEvent:  # too large with the command, or the command cannot be kept: the event may be fine
+                pass
         if self._text is None:
-            first = self._codec.encode(event, self._ids.uuid7(), self._metadata)
+            first = self._codec.encode(event, event_id, self._metadata)
             self._text = first.metadata
             return first
-        bare = self._codec.encode(event, self._ids.uuid7(), {})
+        bare = self._codec.encode(event, event_id, {})
         return NewEvent(event_id=bare.event_id, type=bare.type, schema=bare.schema, data=bare.data, metadata=self._text)
+
+
+class _Told(msgspec.Struct):
+    correlation_id: str | None = None
+
+
+_decode_told = msgspec.json.Decoder(_Told).decode
+
+
+def _conversation_of(recorded: RecordedEvent) -> Conversation | None:
+    try:
+        return Conversation(_decode_told(recorded.metadata).correlation_id, str(recorded.event_id))
+    except msgspec.MsgspecError:  # somebody else's idea of metadata
+        return None

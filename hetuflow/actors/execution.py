@@ -7,14 +7,13 @@ from the newest version; effects follow the commit in the same step, without an 
 
 from __future__ import annotations
 
-import trio
 from attrs import define, frozen
 
 from eventstore.errors import StoreTimeout, StoreUnavailable, WrongExpectedVersion
 from eventstore.event import Appended, Claim
 from eventstore.store import EventStore
 from hetuflow.actors.actor import Answer, Cell, Reading
-from hetuflow.actors.context import metadata_of
+from hetuflow.actors.context import Record, metadata_of
 from hetuflow.actors.entity import Entities, Fold, Plan
 from hetuflow.actors.errors import GuardLost
 from hetuflow.actors.intentions import Intentions
@@ -24,7 +23,6 @@ from hetuflow.actors.passivation import Snapshots, WarmCells
 from hetuflow.actors.recovery import Recovery
 from hetuflow.domain.decider import Address, Decision, Intent
 from hetuflow.domain.rejection import Rejected
-from hetuflow.measure import Histogram
 from hetuflow.ports.clock import Clock
 from hetuflow.ports.ids import Ids
 
@@ -65,13 +63,20 @@ class Execution:
     """Carries out commands for a cell that the caller holds."""
 
     def __init__(
-        self, store: EventStore, entities: Entities, memory: Memory, clock: Clock, ids: Ids, limits: Limits
+        self,
+        store: EventStore,
+        entities: Entities,
+        memory: Memory,
+        clock: Clock,
+        ids: Ids,
+        limits: Limits,
+        record: Record | None = None,
     ) -> None:
+        self._record = record
         self._store, self._entities, self._clock, self._ids, self._limits = store, entities, clock, ids, limits
         self._cells, self._snapshots = memory.cells, memory.snapshots
         self._intentions, self._recovery = memory.intentions, memory.recovery
         self.counters = Counters()
-        self.append_seconds = Histogram()
 
     async def carry_out(self, cell: Cell, request: Request[Answer | Reading[object]]) -> Answer | Reading[object]:
         """Answer one request. Raises what the decider, the store or the codec raise, and `GuardLost`."""
@@ -107,7 +112,7 @@ class Execution:
         if fold.version < cell.floor:
             return False
         intents = cell.decider.intents(fold.state)
-        cell.take(fold.version, fold.state, fold.position)
+        cell.take(fold.version, fold.state, fold.position, fold.conversation)
         cell.snapshot_version = fold.snapshot_version
         self.counters.activations += 1
         self._intend(cell.address, fold.version, intents)
@@ -131,7 +136,8 @@ class Execution:
         state, version, position = cell.state, cell.version, cell.position
         assert version is not None
         try:
-            decision = cell.decider.decide(request.command, state, self._clock.now())
+            now = self._clock.now()
+            decision = cell.decider.decide(request.command, state, now)
         except Rejected:
             if not is_fresh:
                 await self._verify(cell, version)
@@ -141,8 +147,9 @@ class Execution:
                 await self._verify(cell, version)
             return Answer(position, version, decision, state)
         if request.metadata is None:
-            request.metadata = metadata_of(request.context, self._ids)
-        plan = self._entities.plan(cell.address, state, version, decision, request.metadata)
+            request.metadata = metadata_of(request.context, self._ids, cell.conversation)
+        command = None if self._record is None else self._record(request.command, now)
+        plan = self._entities.plan(cell.address, state, version, decision, request.metadata, command)
         opened = [self._cells.use(each.address) for each in plan.outcomes if each.address != cell.address]
         for each in opened:
             each.openings += 1
@@ -169,11 +176,8 @@ class Execution:
         try:
             while True:
                 tries += 1
-                started = trio.current_time()
                 try:
-                    appended = await self._store.append(plan.claims)
-                    self.append_seconds.observe(trio.current_time() - started)
-                    return appended
+                    return await self._store.append(plan.claims)
                 except StoreTimeout:
                     if tries >= APPEND_TRIES:
                         raise
@@ -205,7 +209,7 @@ class Execution:
         """Nobody knows whether the append was committed: fold again, so that no intent of it is lost."""
         cell.forget()
         for outcome in plan.outcomes:
-            self._recovery.doubt(outcome.address)
+            self._recovery.look_again(outcome.address)
 
     def _committed(self, cell: Cell, plan: Plan, appended: Appended, decision: Decision) -> Answer:
         """Take over what was written and perform its intents.
@@ -218,7 +222,7 @@ class Execution:
             self.counters.events += outcome.events
             is_own = outcome.address == cell.address
             target = cell if is_own else self._cells.use(outcome.address)
-            if target.take(outcome.version, outcome.state, position):
+            if target.take(outcome.version, outcome.state, position, outcome.conversation):
                 self._intend(outcome.address, outcome.version, outcome.intents)
             elif not target.is_warm:
                 self._recovery.look_again(outcome.address)

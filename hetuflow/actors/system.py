@@ -21,7 +21,7 @@ from eventstore.errors import InvalidEvent, StoreClosed, StoreTimeout, StoreUnav
 from eventstore.event import RecordedEvent
 from eventstore.store import EventStore
 from hetuflow.actors.actor import Answer, Cell, Reading
-from hetuflow.actors.context import SYSTEM, Context
+from hetuflow.actors.context import SYSTEM, Context, Record
 from hetuflow.actors.entity import Entities, Fold
 from hetuflow.actors.errors import Crashed, GuardLost, MailboxFull, Quarantined, SystemStopped
 from hetuflow.actors.execution import LOOK, Counters, Execution, Memory
@@ -33,7 +33,6 @@ from hetuflow.actors.recovery import Recovery
 from hetuflow.actors.supervisor import Quarantine, Supervisor
 from hetuflow.domain.decider import Address, Decider
 from hetuflow.domain.rejection import Rejected
-from hetuflow.measure import Histogram
 from hetuflow.ports.clock import Clock
 from hetuflow.ports.ids import Ids
 
@@ -70,12 +69,13 @@ class Statistics:
     guards_lost: int
     crashes: int
     snapshots_written: int
-    append_seconds: Histogram
-    """Goes on counting."""
 
 
 class ActorSystem:
-    """Virtual actors over an event store. Everybody may ask from the first; it answers while `run` runs."""
+    """Virtual actors over an event store. Everybody may ask from the first; it answers while `run` runs.
+
+    `record` makes of each command what is kept with the first event of its decision; None: nothing is.
+    """
 
     def __init__(
         self,
@@ -86,6 +86,7 @@ class ActorSystem:
         clock: Clock,
         ids: Ids,
         limits: Limits | None = None,
+        record: Record | None = None,
     ) -> None:
         self._limits = limits = Limits() if limits is None else limits
         self._store = store
@@ -96,7 +97,7 @@ class ActorSystem:
         self._recovery = Recovery(self._intentions, limits)
         self._supervisor = Supervisor(limits.restart)
         memory = Memory(self._cells, self._snapshots, self._intentions, self._recovery)
-        self._execution = Execution(store, entities, memory, clock, ids, limits)
+        self._execution = Execution(store, entities, memory, clock, ids, limits, record)
         self._nursery: trio.Nursery | None = None
         self._busy = 0
         self._all_idle = trio.Event()
@@ -231,15 +232,6 @@ class ActorSystem:
         performed = self._intentions.version_of(address)
         return performed is not None and performed >= version
 
-    @property
-    def has_doubts(self) -> bool:
-        """Whether an append has an unknown outcome: it may have been committed, without effects here so far."""
-        return self._recovery.has_doubts
-
-    async def until_known(self) -> None:
-        """Until every append with an unknown outcome was looked up in the log and has its effects."""
-        await self._recovery.until_known()
-
     def statistics(self) -> Statistics:
         """A snapshot; O(cells)."""
         counters: Counters = self._execution.counters
@@ -258,7 +250,6 @@ class ActorSystem:
             guards_lost=counters.guards_lost,
             crashes=self._supervisor.crashes,
             snapshots_written=self._snapshots.written,
-            append_seconds=self._execution.append_seconds,
         )
 
     # --- one actor ----------------------------------------------------------------------------------------------
@@ -345,7 +336,7 @@ class ActorSystem:
         except Exception as exc:
             self._crashed(cell, event, exc)
             return False
-        cell.take(events.version, events.state, events.position)
+        cell.take(events.version, events.state, events.position, events.conversation)
         if not self._intentions.want(cell.address, events.version, intents):
             self._recovery.wake()
         return True

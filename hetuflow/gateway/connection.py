@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import trio
 
-from hetuflow.actors import ActorSystem
+from hetuflow.actors import FOLLOWING, ActorSystem
 from hetuflow.actors.patience import FAILING, STOPPING
 from hetuflow.domain.commands import Report, ReportEnded
 from hetuflow.domain.decider import Address, Available, DispatchOrder
@@ -199,7 +199,7 @@ class Connection:
             error_message=f"the order cannot be sent: {why}",
         )
         try:
-            await self._system.ask(Address("task", message.task_id), Report(reports=(ended,)))
+            await self._system.ask(Address("task", message.task_id), Report(reports=(ended,)), FOLLOWING)
         except (Rejected, *STOPPING, *FAILING) as no:  # the next hello lacks it: it comes back by then
             log.info("instance %s: %s", message.instance_id, no)
 

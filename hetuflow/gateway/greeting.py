@@ -19,7 +19,7 @@ from collections.abc import Mapping
 
 import trio
 
-from hetuflow.actors import ActorSystem
+from hetuflow.actors import ActorSystem, Context
 from hetuflow.domain.agent import AgentState
 from hetuflow.domain.commands import ConnectAgent, DisconnectAgent, LoseInstance, RequeueInstance
 from hetuflow.domain.decider import Address, Occupy
@@ -109,7 +109,9 @@ class Greeting:
         await self._look_at(hello)
         await self._settle(hello, same_life=is_same_life(hello, state.incarnation, state.session))
         try:
-            await self._system.ask(agent, self._connect(hello, session, address))
+            await self._system.ask(
+                agent, self._connect(hello, session, address), Context(principal=f"agent:{hello.agent_id}")
+            )
         except Rejected as no:
             if no.code == "incarnation_old":  # it has started again in this moment, on another server
                 raise started_later(hello, int(no.detail["known"])) from no

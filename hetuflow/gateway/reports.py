@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import trio
 
-from hetuflow.actors import ActorSystem
+from hetuflow.actors import ActorSystem, Context
 from hetuflow.actors.patience import FAILING, STOPPING, UNSTORABLE, Patience
 from hetuflow.domain.commands import Report, ReportEnded, ReportStarted
 from hetuflow.domain.decider import Address
@@ -27,9 +27,6 @@ ASKING_MAX = 256
 """Tasks of one connection whose reports are being committed at once."""
 
 REPORTS_PER_COMMAND_MAX = 16
-
-PAUSE_SECONDS_MAX = 2.0
-"""A database that was away for long is not waited for longer than that when it is back."""
 
 START_HOLD_SECONDS = 0.025
 """How long the report of a start waits for that of the end: a short run is then one append instead of two (a quarter of
@@ -56,7 +53,7 @@ class ReportIntake:
         self._held: dict[str, trio.Event] = {}
         self._sequences: set[int] = set()
         self._asking = 0
-        self._patience = Patience(most_seconds=PAUSE_SECONDS_MAX)
+        self._patience = Patience()
         self._room = trio.Event()
         self._nursery: trio.Nursery | None = None
 
@@ -136,13 +133,13 @@ class ReportIntake:
 
     async def _ask(self, task_id: str, reports: Sequence[ReportStarted | ReportEnded]) -> bool:
         """Commit; False when it has to be asked again later."""
-        address = Address("task", task_id)
+        address, context = Address("task", task_id), Context(principal=f"agent:{self._agent_id}", continues=True)
         try:
             try:
-                await self._system.ask(address, Report(reports=reports))
+                await self._system.ask(address, Report(reports=reports), context)
             except UNSTORABLE as exc:
                 log.error("a report of agent %s on task %s is stored bare: %s", self._agent_id, task_id, exc)
-                await self._system.ask(address, Report(reports=[bare(report) for report in reports]))
+                await self._system.ask(address, Report(reports=[bare(report) for report in reports]), context)
         except Rejected as no:  # there is nothing that the agent could do about it
             log.warning("a report of agent %s on task %s is dropped: %s", self._agent_id, task_id, no)
         except STOPPING:

@@ -8,6 +8,7 @@ fails is tried again by itself, and holds up no other.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -43,17 +44,17 @@ class Reactions:
     def __init__(self, system: ActorSystem, schedules_of: SchedulesOf) -> None:
         self._system = system
         self._schedules_of = schedules_of
-        self._send, self._receive = trio.open_memory_channel[tuple[str, int, str | None]](OPEN_MAX)
+        self._send, self._receive = trio.open_memory_channel[tuple[str, int, Context]](OPEN_MAX)
         self._places = trio.Semaphore(OPEN_MAX)
         self._asking = trio.Semaphore(ASKING_MAX)
 
     async def heard(self, event: RecordedEvent) -> None:
         """Take note of a committed event; waits only when far too many reactions are open."""
         if event.type == JobDeleted.__name__:
-            await self.job_deleted(Address.of_stream(event.stream_id).id, event.position, str(event.event_id))
+            await self.job_deleted(Address.of_stream(event.stream_id).id, event.position, _because_of(event))
 
-    async def job_deleted(self, job_id: str, position: int, cause: str | None) -> None:
-        """Delete the schedules of a job that is deleted as of `position`; `cause` is the id of the event that said so."""
+    async def job_deleted(self, job_id: str, position: int, cause: Context) -> None:
+        """Delete the schedules of a job that is deleted as of `position`; `cause` says which event said so."""
         await self._send.send((job_id, position, cause))
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -63,7 +64,7 @@ class Reactions:
                 await self._places.acquire()
                 nursery.start_soon(self._react, job_id, position, cause)
 
-    async def _react(self, job_id: str, position: int, cause: str | None) -> None:
+    async def _react(self, job_id: str, position: int, cause: Context) -> None:
         """Try until the schedules of the job are deleted."""
         patience, defects = Patience(), 0
         try:
@@ -83,7 +84,7 @@ class Reactions:
         finally:
             self._places.release()
 
-    async def _delete_schedules(self, job_id: str, position: int, cause: str | None) -> None:
+    async def _delete_schedules(self, job_id: str, position: int, cause: Context) -> None:
         """Ask each once; raises what the last one that failed raised."""
         failure: Exception | None = None
         for schedule_id in await self._schedules_of(job_id, position):
@@ -91,7 +92,7 @@ class Reactions:
                 await self._system.ask(
                     Address("schedule", schedule_id),
                     DeleteSchedule(reason="job_deleted"),
-                    Context(causation_id=cause),
+                    cause,
                 )
             except Rejected:
                 log.debug("schedule %s of the deleted job %s is gone already", schedule_id, job_id)
@@ -101,3 +102,9 @@ class Reactions:
                 failure = problem
         if failure is not None:
             raise failure
+
+
+def _because_of(event: RecordedEvent) -> Context:
+    """The event as the cause of what follows, in its own conversation."""
+    correlation_id = json.loads(event.metadata).get("correlation_id")
+    return Context(causation_id=str(event.event_id), correlation_id=correlation_id)

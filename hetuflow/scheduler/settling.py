@@ -11,7 +11,7 @@ import math
 
 import trio
 
-from hetuflow.actors import ActorSystem
+from hetuflow.actors import FOLLOWING, ActorSystem
 from hetuflow.actors.patience import FAILING, STOPPING, Patience
 from hetuflow.domain.commands import LoseInstance, RequeueInstance
 from hetuflow.domain.decider import Address, Occupy
@@ -23,8 +23,6 @@ log = logging.getLogger(__name__)
 
 ASKING_MAX = 256
 """Questions under way at once: a server-wide loss of agents must not fill memory with waiting tasks."""
-
-PAUSE_SECONDS_MAX = 5.0
 
 Settlement = RequeueInstance | LoseInstance
 
@@ -45,7 +43,7 @@ class Settling:
         self._agenda = agenda
         self._open: dict[str, tuple[Occupy, Settlement]] = {}
         self._asking = 0
-        self._patience = Patience(most_seconds=PAUSE_SECONDS_MAX)
+        self._patience = Patience()
         self._alarm = Alarm()
         self._later: list[tuple[float, str]] = []
         self._ready: dict[str, None] = {}
@@ -64,7 +62,7 @@ class Settling:
     async def settle(self, occupy: Occupy, settlement: Settlement) -> None:
         """Ask once, and wait. Raises what `ActorSystem.ask` raises, but not `Rejected`: then there is nothing to settle."""
         try:
-            await self._system.ask(Address("task", occupy.task_id), settlement)
+            await self._system.ask(Address("task", occupy.task_id), settlement, FOLLOWING)
         except Rejected as no:
             log.info("instance %s was not settled: %s", occupy.instance_id, no)
 

@@ -4,8 +4,7 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -51,15 +50,6 @@ class Shell:
     def json(self, *arguments: str) -> Any:
         end = arguments.index("--") if "--" in arguments else len(arguments)
         return json.loads(self(*arguments[:end], "--json", *arguments[end:]))
-
-
-def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
-    """Ask again until the answer is true; the last answer."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert found
-    return found
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import define, field
+from attrs import define
 
 from tests.simulation.checkers import Verdict
 from tests.simulation.shape import Shape
@@ -10,10 +10,7 @@ from tests.simulation.shape import Shape
 
 @define(slots=True, eq=False)
 class Outcome:
-    """Its verdict, what was injected and reached (counts by name), and the hash of its log.
-
-    `tail`: the last events of the streams that the violations are about, if there are any.
-    """
+    """Its verdict, what was injected and reached (counts by name), and the hash of its log."""
 
     shape: Shape
     hash: str
@@ -23,7 +20,6 @@ class Outcome:
     verdict: Verdict
     faults: dict[str, int]
     reached: dict[str, int]
-    tail: list[str] = field(factory=list)
 
     @property
     def seed(self) -> int:

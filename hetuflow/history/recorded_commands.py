@@ -1,0 +1,152 @@
+"""Commands as part of the log: what was asked is kept with the first event of what was decided.
+
+So that a decision can be taken again later: by `hetuflow replay --debug`, under a debugger, and by `replay --all --check`,
+after the program has changed. Compact: members that have their default are left out, and so is what the log has already
+(a job that is copied into a task is named by its version) or what does not change the events (guards).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import attrs
+import msgspec
+from attrs import frozen
+
+from hetuflow.domain import commands as catalogue
+from hetuflow.domain import events
+from hetuflow.domain.commands import JobSnapshot, Report, ReportEnded, ReportStarted
+from hetuflow.domain.decider import Guard
+
+COMMAND_BYTES_MAX = 16 * 1024
+"""A larger command is only named: the job's config in it is in its event as well, and an event has its own bound."""
+
+COMMANDS: Mapping[str, type] = {
+    name: cls
+    for name, cls in vars(catalogue).items()
+    if isinstance(cls, type) and attrs.has(cls) and cls.__module__ == catalogue.__name__ and cls is not JobSnapshot
+}
+
+_CHANGED: Mapping[str, type] = {
+    "UpdateJob": events.JobUpdated,
+    "UpdateSchedule": events.ScheduleUpdated,
+    "UpdateTask": events.TaskUpdated,
+    "UpdateAgent": events.AgentUpdated,
+    "UpdateServer": events.ServerUpdated,
+}
+"""The event whose members have the types of an update's `changes`."""
+
+_LEFT_OUT = frozenset({"guards"})
+
+JobAt = Callable[[str, int], JobSnapshot]
+"""(job id, version of its stream) -> the job as it was."""
+
+
+class CommandUnknown(Exception):
+    """The command was not recorded, or this program does not know it."""
+
+
+@frozen(slots=True)
+class RecordedCommand:
+    """A command as it was asked, and when it was decided."""
+
+    command: Any
+    decided_at: datetime
+
+
+def record(command: object, decided_at: datetime) -> dict[str, Any]:
+    """The command as a value for the metadata. `decided_at` is the time that the decider was given."""
+    data = _plain(command)
+    kept = {"type": type(command).__name__, "data": data, "now": decided_at}
+    try:
+        size = len(msgspec.json.encode(data))
+    except (TypeError, ValueError, RecursionError, OverflowError):
+        return {"type": kept["type"], "now": decided_at}
+    return kept if size <= COMMAND_BYTES_MAX else {"type": kept["type"], "now": decided_at}
+
+
+def read(recorded: Any, job_at: JobAt) -> RecordedCommand:
+    """The command again.
+
+    Raises:
+      CommandUnknown: the log has none there (older than this), only its name (too large), or one of another program.
+    """
+    if not isinstance(recorded, dict):
+        raise CommandUnknown("the command was not recorded: the event is older than the recording of commands")
+    name = recorded.get("type")
+    cls = COMMANDS.get(str(name))
+    if cls is None:
+        raise CommandUnknown(f"this program does not know the command {name}")
+    if "data" not in recorded:
+        raise CommandUnknown(
+            f"only the name of the command was recorded, {name}: it was larger than {COMMAND_BYTES_MAX} bytes"
+        )
+    data = dict(recorded["data"])
+    job = data.pop("job", None)
+    try:
+        decided_at = msgspec.convert(recorded["now"], datetime)
+        if job is not None:
+            placeholder: Any = msgspec.convert({**data, "job": _NO_JOB}, cls)
+            return RecordedCommand(attrs.evolve(placeholder, job=job_at(job["job_id"], job["version"])), decided_at)
+        if cls is Report:
+            return RecordedCommand(Report(reports=tuple(_report(each) for each in data["reports"])), decided_at)
+        command: Any = msgspec.convert(data, cls)
+    except (msgspec.ValidationError, KeyError, TypeError) as exc:
+        raise CommandUnknown(f"the command {name} does not fit this program: {exc}") from exc
+    if name in _CHANGED:
+        command = attrs.evolve(command, changes=_typed(command.changes, _CHANGED[str(name)]))
+    return RecordedCommand(command, decided_at)
+
+
+_NO_JOB = {
+    "job_id": "",
+    "version": 0,
+    "namespace_id": "",
+    "name": "",
+    "environment": None,
+    "config": {},
+    "agent_id": None,
+    "status": 0,
+    "enabled_at": None,
+}
+
+
+def _report(data: Mapping[str, Any]) -> ReportStarted | ReportEnded:
+    """Only the word on an end says when it ended."""
+    if "completed_at" in data:
+        return msgspec.convert(data, ReportEnded)
+    return msgspec.convert(data, ReportStarted)
+
+
+def _typed(changes: Mapping[str, Any], event: type) -> Mapping[str, Any]:
+    """Times among free values came back as text: the event that follows knows the types."""
+    fields = attrs.fields_dict(attrs.resolve_types(event))
+    return {
+        name: msgspec.convert(value, fields[name].type) if name in fields and value is not None else value
+        for name, value in changes.items()
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, JobSnapshot):
+        return {"job_id": value.job_id, "version": value.version}
+    if attrs.has(type(value)):
+        return {
+            field.name: _plain(member)
+            for field in attrs.fields(type(value))
+            if field.name not in _LEFT_OUT and not _is_default(field, member := getattr(value, field.name))
+        }
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(each) for each in value if not isinstance(each, Guard)]
+    return value
+
+
+def _is_default(field: Any, value: Any) -> bool:
+    default = field.default
+    if default is attrs.NOTHING:
+        return False
+    if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
+        return bool(value == default.factory())
+    return value is default or (type(value) is type(default) and bool(value == default))
