@@ -97,6 +97,9 @@ class Work:
         self.lease: Lease = NO_LEASE
         self.lease_changed = Wakeup()
         self.stopping: str | None = None
+        self.store_id = ""
+        """Of the last welcome, also of an earlier life."""
+        self.store_changed: Callable[[str], None] = lambda store_id: None
 
     def known(self) -> tuple[Known, ...]:
         return (*self.executor.known(), *self.reports.known_ended())
@@ -222,7 +225,7 @@ class Link:
             Refused: self._refused,
             HeartbeatAck: self._beat_acked,
             HeartbeatHeard: self._beat_heard,
-            Dispatch: work.executor.dispatch,
+            Dispatch: self._dispatched,
             Stop: self._stop,
             Forget: self._forget,
             Standing: self._standing,
@@ -284,6 +287,7 @@ class Link:
             lost_after_seconds=profile.lost_after_seconds,
             last_acked=self._work.reports.last_acked,
             known=self._work.known(),
+            store_id=self._work.store_id,
         )
         self._hello_sent = trio.current_time()
         self._greet_deadline = self._hello_sent + GREET_SECONDS_MAX
@@ -368,7 +372,23 @@ class Link:
         self._work.reports.restart()
         self._work.shipping.restart()
         self._ready.set()
+        self._note_store(message.store_id)
         log.info("connected", server=message.server_id, session=message.session, peer=self._stream.peer)
+
+    def _note_store(self, store_id: str) -> None:
+        """A store that is another one, or an earlier state of itself, does not know all that this agent has done."""
+        known = self._work.store_id
+        if not store_id or store_id == known:
+            return
+        if known:
+            log.error(
+                "the server has another event store: a backup was restored, or the agent was moved to another"
+                " installation; what that store does not know is ended",
+                store=store_id,
+                before=known,
+            )
+        self._work.store_id = store_id
+        self._work.store_changed(store_id)
 
     def _refused(self, message: Refused) -> None:
         self.refusal = message.reason
@@ -399,6 +419,19 @@ class Link:
         self._beats = {number: at for number, at in self._beats.items() if number > message.sequence}
         self._unrenewed = None
         self._work.renew_lease(sent, self._lease_seconds)
+
+    def _dispatched(self, message: Dispatch) -> None:
+        """Start it, if there is a lease to run under.
+
+        An agent that was stopped (SIGSTOP, a suspended machine) finds orders in its connection that are older than its
+        lease: the server has given their tasks to others. The next hello does not name them, and that settles them.
+        """
+        lease = self._work.lease
+        if lease is NO_LEASE or trio.current_time() >= lease.deadline:
+            log.warning("an order came when the lease was over: not started", instance=message.instance_id)
+            self._end = "the lease ran out before an order was read"
+        else:
+            self._work.executor.dispatch(message)
 
     def _stop(self, message: Stop) -> None:
         reason = message.reason or "cancelled"

@@ -12,6 +12,7 @@ from attrs import Factory, field, frozen
 from agent.connection import Connection, Work
 from agent.directories import Directories, PlainDirectories
 from agent.executor import Executor
+from agent.identity import keep_store_id, kept_store_id
 from agent.journal import Journal
 from agent.limits import KILL_GRACE_SECONDS
 from agent.profile import Gauges, NoGauges, Profile
@@ -21,7 +22,7 @@ from agent.shipping import Shipping
 from agent.wakeup import Wakeup
 from agent.workplace import Leftovers, NoLeftovers, StopOrder, Workplace
 from hetuflow.ports.clock import Clock
-from hetuflow.ports.disk import Disk
+from hetuflow.ports.disk import Disk, DiskError
 from hetuflow.ports.ids import Ids
 from hetuflow.ports.network import Dialer
 from hetuflow.ports.processes import ProcessRunner
@@ -94,6 +95,8 @@ class Agent:
         await end_leftovers(journal, ports.leftovers)
         lost = report_lost(journal, reports, spools, shipments, ports.clock)
         work = Work(profile, self.incarnation, ports.ids.token(), self.executor, reports, shipping, ports.gauges)
+        work.store_id = kept_store_id(ports.disk, profile.state_dir)
+        work.store_changed = self._keep_store
         self.connection = Connection(work, ports.dialer, ports.random, ready)
         try:
             async with trio.open_nursery() as nursery:
@@ -133,6 +136,12 @@ class Agent:
             if removed:
                 log.info("old work directories removed", count=removed)
             await trio.sleep(profile.cleanup_interval)
+
+    def _keep_store(self, store_id: str) -> None:
+        try:
+            keep_store_id(self._ports.disk, self.profile.state_dir, store_id)
+        except DiskError as problem:  # it is said again at the next connection
+            log.error("the event store's id cannot be kept", error=str(problem))
 
     def _workplace(self) -> Workplace:
         ports = self._ports

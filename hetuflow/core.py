@@ -14,7 +14,7 @@ from functools import partial
 from typing import TypeVar
 
 import trio
-from attrs import Factory, frozen
+from attrs import Factory, evolve, frozen
 
 from eventstore.codec import EventCodec
 from eventstore.errors import EventStoreError
@@ -125,7 +125,8 @@ async def open_core(
         clock_offset_seconds_max=settings.clock_offset_seconds_max,
         tick_seconds=settings.tick_seconds,
     )
-    gateway = Gateway(system, scheduler, sink, clock, ids, settings.gateway)
+    gateway_settings = evolve(settings.gateway, store_id=settings.gateway.store_id or store.identity)
+    gateway = Gateway(system, scheduler, sink, clock, ids, gateway_settings)
     scheduler.connect(gateway)
     reactions = Reactions(system, schedules_of)
     core = Core(system, scheduler, gateway, reactions)

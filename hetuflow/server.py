@@ -362,6 +362,8 @@ def _core_settings(settings: ServerSettings, server_id: str, sockets: Sockets) -
         gateway=GatewaySettings(server_id=server_id, connections_max=settings.server.max_connections),
         tick_seconds=settings.scheduler.tick_interval,
         tasks_max=settings.scheduler.max_concurrent_tasks,
+        server_lost_seconds=settings.scheduler.server_lost_after,
+        clock_offset_seconds_max=settings.scheduler.clock_offset_max,
     )
 
 

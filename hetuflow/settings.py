@@ -65,11 +65,13 @@ class DatabaseSettings:
 
 @frozen(slots=True)
 class SchedulerSettings:
-    """`tick_interval` in seconds, the longest sleep; `max_concurrent_tasks` 0 = no limit."""
+    """`tick_interval` in seconds, the longest sleep; `max_concurrent_tasks` 0 = no limit; the last two in seconds."""
 
     tick_interval: float
     max_concurrent_tasks: int
     timezone: str
+    server_lost_after: float
+    clock_offset_max: float
 
 
 @frozen(slots=True)
@@ -113,6 +115,10 @@ def server_schema() -> Schema:
         Setting("scheduler", "max_concurrent_tasks", Kind.INTEGER, 0, "tasks at once in the whole cluster; 0 = no limit",
                 low=0, high=1_000_000_000),
         Setting("scheduler", "timezone", Kind.TEXT, "UTC", "time zone of schedules without their own", check=_check_zone),
+        Setting("scheduler", "server_lost_after", Kind.DURATION, 10.0, "silence after which another server takes over;"
+                " the same on all servers of a database", low=2, high=600),
+        Setting("scheduler", "clock_offset_max", Kind.DURATION, 5.0, "beyond this offset between the server's clock and"
+                " PostgreSQL's nothing is fired", low=0.1, high=3600),
     )  # fmt: skip
     return Schema(
         settings=LOGGING_SETTINGS + listeners + database + scheduler,

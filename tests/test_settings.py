@@ -58,7 +58,7 @@ def test_server_defaults_are_those_of_the_contract(monkeypatch: pytest.MonkeyPat
         8080, 8081, "127.0.0.1", 1000, None, "hetuflow-server", (), (), None, Path("/state/hetuflow/server")
     )
     assert settings.database == DatabaseSettings(None, 20, 3600.0)
-    assert settings.scheduler == SchedulerSettings(1.0, 0, "UTC")
+    assert settings.scheduler == SchedulerSettings(1.0, 0, "UTC", 10.0, 5.0)
     assert {source for _, _, source in settings.configuration.rows()} == {"default"}
 
 
@@ -169,7 +169,7 @@ def test_a_whole_file_is_read() -> None:
     assert (settings.server.host, settings.server.id, settings.server.static_dir) == ("::1", "s-1", Path("/srv/www"))
     assert settings.server.allowed_origins == ("http://localhost:3000", "https://example.org")
     assert settings.database.max_lifetime == 3600.0
-    assert settings.scheduler == SchedulerSettings(0.5, 0, "Europe/Berlin")
+    assert settings.scheduler == SchedulerSettings(0.5, 0, "Europe/Berlin", 10.0, 5.0)
 
 
 # --- kinds ---------------------------------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ def test_home_directory_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("given", "expected"), [
     ("ws://h:1", "ws://h:1"), ("wss://h/", "wss://h"), ("http://h:8080/base/", "ws://h:8080/base"),
-    ("https://h", "wss://h"), ("WS://h", "ws://h"),
+    ("https://h", "wss://h"), ("WS://h", "ws://h"), ("ws://a:1/, https://b", "ws://a:1,wss://b"),
 ])  # fmt: skip
 def test_websocket_address_of_the_server(given: str, expected: str) -> None:
     assert agent(agent__server_url=given).agent.websocket_url == expected
@@ -318,9 +318,9 @@ def test_file_that_was_named_must_be_readable() -> None:
 @pytest.mark.parametrize(("text", "message"), [
     ("[labels]\ngpu = 1", "labels.gpu (file /etc/hetuflow/agent.toml): 1 is not allowed, use a text in quotes"),
     ("[agent]\nserver_url = 'ftp://h'", "agent.server_url (file /etc/hetuflow/agent.toml): 'ftp://h' is not allowed, "
-     "use an address like ws://127.0.0.1:8081 or https://scheduler.example.org"),
+     "use an address like ws://127.0.0.1:8081 or https://scheduler.example.org; several are separated by commas"),
     ("[agent]\nserver_url = 'ws://h:x'", "agent.server_url (file /etc/hetuflow/agent.toml): 'ws://h:x' is not allowed, "
-     "use an address like ws://127.0.0.1:8081 or https://scheduler.example.org"),
+     "use an address like ws://127.0.0.1:8081 or https://scheduler.example.org; several are separated by commas"),
     ("[agent]\nheartbeat_interval = '2m'", "agent.heartbeat_interval (file /etc/hetuflow/agent.toml): 120 s is not "
      "allowed, use less than agent.lost_after_seconds (120 s)"),
     ("[database]\nurl = 'x'", "[database] (file /etc/hetuflow/agent.toml): this table belongs in config.toml"),

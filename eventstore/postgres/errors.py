@@ -34,6 +34,12 @@ _STATES: dict[str, type[EventStoreError]] = {
     "25P04": StoreUnavailable,  # transaction_timeout
 }
 
+_WHY: dict[str, str] = {
+    "25006": "The database is read only, as a standby is: nothing was written; it goes on by itself when it is not",
+    "53300": "The database takes no more connections: nothing was written; raise max_connections, or end some",
+}
+"""Where the error's own sentence would send somebody the wrong way."""
+
 _CONNECT_STATES: dict[str, type[EventStoreError]] = {
     "28": WrongCredentials,
     "3D000": DatabaseUnreachable,  # no such database
@@ -49,7 +55,7 @@ def translate(exc: BaseException) -> EventStoreError | None:
         kind = _lookup(_STATES, state)
         if kind is None:
             return SqlError(state, str(exc))
-        return kind(f"{_summary(kind)} ({exc}, SQLSTATE {state})")
+        return kind(f"{_WHY.get(state) or _summary(kind)} ({exc}, SQLSTATE {state})")
     if isinstance(exc, asyncpg.InterfaceError) and isinstance(exc, ValueError):
         return SqlError("22000", str(exc))  # asyncpg could not encode an argument: nothing was sent
     if isinstance(exc, asyncpg.InterfaceError) and "closed" not in str(exc):
@@ -70,7 +76,8 @@ def translate_connect(exc: BaseException, url: str) -> EventStoreError | None:
             return DatabaseUnreachable(
                 f"PostgreSQL at {where}: {exc}; create it with createdb, or correct DATABASE_URL"
             )
-        return StoreUnavailable(f"PostgreSQL at {where} does not accept connections: {exc}")
+        why = _WHY.get(exc.sqlstate or "", "it does not accept connections")
+        return StoreUnavailable(f"PostgreSQL at {where}: {why} ({exc})")
     if isinstance(exc, (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError)):
         reason = getattr(exc, "strerror", None) or str(exc) or "no answer in time"
         return StoreUnavailable(f"no PostgreSQL answers at {where}: {reason}")

@@ -23,6 +23,8 @@ from eventstore.postgres.statements import statement
 log = logging.getLogger(__name__)
 
 CHANNEL = "events"
+POLL_SECONDS_MAX = 3.0
+"""For one row of an index: a connection that is silent longer is dead."""
 BACKOFF_SECONDS_MIN, BACKOFF_SECONDS_MAX = 0.1, 5.0
 
 
@@ -71,7 +73,7 @@ class Notifications:
                     await connection.add_listener(CHANNEL, self._heard)
                 self.connections += 1
                 while not lost.is_set():
-                    with silence_limit(connection, self._statement_seconds):
+                    with silence_limit(connection, POLL_SECONDS_MAX, 0.0):
                         head = await uncancelled(connection, connection.fetchval(statement("head")))
                     self._bridge.tell(self._hint, head or 0)
                     try:

@@ -22,6 +22,8 @@ class PostgresSettings:
     connect_seconds_max: float = field(default=5.0, validator=gt(0))
     statement_seconds_max: float = field(default=10.0, validator=gt(0))
     lock_seconds_max: float = field(default=5.0, validator=gt(0))
+    append_statement_seconds_max: float = field(default=4.0, validator=gt(0))
+    """PostgreSQL's own limit for one batch. A second more, and the connection counts as dead: the batch is sent again."""
     append_seconds_max: float = field(default=15.0, validator=gt(0))
     """How long an append waits for a database that is away, from its call."""
     append_queue_max: int = field(default=2_000, validator=ge(1))

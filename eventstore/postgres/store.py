@@ -50,9 +50,16 @@ class PostgresStore:
         self._database = PooledDatabase(bridge, url, settings)
         self._reader = Reader(self._database)
         self._writer = WriterConnection(
-            partial(connect, url, settings, "writer", role=settings.role),
+            partial(
+                connect,
+                url,
+                settings,
+                "writer",
+                statement_seconds_max=settings.append_statement_seconds_max,
+                role=settings.role,
+            ),
             lambda: self._origin,
-            settings.statement_seconds_max,
+            settings.append_statement_seconds_max,
         )
         self._appender = Appender(bridge, self._writer, self._feed, settings)
         self._identity = ""

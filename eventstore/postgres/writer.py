@@ -21,6 +21,9 @@ Wanted = tuple[int, str, int, int]
 Stored = tuple[int, str, UUID, int, datetime]
 """(append, stream, event id, position, recorded at)."""
 
+SILENCE_SECONDS = 1.0
+"""Beyond PostgreSQL's own limit: everything waits for this connection, so one that says nothing is given up soon."""
+
 
 class WriterConnection:
     """Errors tell what is known: `StoreUnavailable` = nothing was written, `StoreTimeout` = perhaps it was."""
@@ -34,7 +37,7 @@ class WriterConnection:
 
     async def append(self, columns: Columns) -> Verdict:
         connection = await self._open()
-        with silence_limit(connection, self._seconds):
+        with silence_limit(connection, self._seconds, SILENCE_SECONDS):
             try:
                 with translated():
                     row = await uncancelled(connection, self._append.fetchrow(*columns.arguments(), self._origin()))
@@ -64,7 +67,7 @@ class WriterConnection:
 
     async def _read(self, name: str, *args: Any) -> Any:
         connection = await self._open()
-        with silence_limit(connection, self._seconds):
+        with silence_limit(connection, self._seconds, SILENCE_SECONDS):
             try:
                 with translated():
                     return await uncancelled(connection, connection.fetch(statement(name), *args))
@@ -75,7 +78,7 @@ class WriterConnection:
         if self._connection is None or self._connection.is_closed():
             connection = await self._connect()
             try:
-                with translated(), silence_limit(connection, self._seconds):
+                with translated(), silence_limit(connection, self._seconds, SILENCE_SECONDS):
                     self._append = await connection.prepare(statement("append"))
             except BaseException:
                 connection.terminate()

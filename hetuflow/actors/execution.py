@@ -7,6 +7,7 @@ from the newest version; effects follow the commit in the same step, without an 
 
 from __future__ import annotations
 
+import trio
 from attrs import define, frozen
 
 from eventstore.errors import StoreTimeout, StoreUnavailable, WrongExpectedVersion
@@ -23,6 +24,7 @@ from hetuflow.actors.passivation import Snapshots, WarmCells
 from hetuflow.actors.recovery import Recovery
 from hetuflow.domain.decider import Address, Decision, Intent
 from hetuflow.domain.rejection import Rejected
+from hetuflow.measure import Histogram
 from hetuflow.ports.clock import Clock
 from hetuflow.ports.ids import Ids
 
@@ -77,6 +79,7 @@ class Execution:
         self._cells, self._snapshots = memory.cells, memory.snapshots
         self._intentions, self._recovery = memory.intentions, memory.recovery
         self.counters = Counters()
+        self.append_seconds = Histogram()
 
     async def carry_out(self, cell: Cell, request: Request[Answer | Reading[object]]) -> Answer | Reading[object]:
         """Answer one request. Raises what the decider, the store or the codec raise, and `GuardLost`."""
@@ -176,8 +179,11 @@ class Execution:
         try:
             while True:
                 tries += 1
+                started = trio.current_time()
                 try:
-                    return await self._store.append(plan.claims)
+                    appended = await self._store.append(plan.claims)
+                    self.append_seconds.observe(trio.current_time() - started)
+                    return appended
                 except StoreTimeout:
                     if tries >= APPEND_TRIES:
                         raise
@@ -209,7 +215,7 @@ class Execution:
         """Nobody knows whether the append was committed: fold again, so that no intent of it is lost."""
         cell.forget()
         for outcome in plan.outcomes:
-            self._recovery.look_again(outcome.address)
+            self._recovery.doubt(outcome.address)
 
     def _committed(self, cell: Cell, plan: Plan, appended: Appended, decision: Decision) -> Answer:
         """Take over what was written and perform its intents.

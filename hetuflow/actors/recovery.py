@@ -25,6 +25,8 @@ class Recovery:
     def __init__(self, intentions: Intentions, limits: Limits) -> None:
         self._intentions, self._limits = intentions, limits
         self._unsettled: dict[Address, None] = {}
+        self._doubted: set[Address] = set()
+        self._doubts_over = trio.Event()
         self._wake = trio.Event()
 
     def __len__(self) -> int:
@@ -35,6 +37,21 @@ class Recovery:
         """Fold this actor again soon."""
         self._unsettled[address] = None
         self._wake.set()
+
+    def doubt(self, address: Address) -> None:
+        """An append of this actor has an unknown outcome: what it may have committed has no effects here yet."""
+        self._doubted.add(address)
+        self.look_again(address)
+
+    @property
+    def has_doubts(self) -> bool:
+        """Whether an append has an unknown outcome that nobody has looked up yet."""
+        return bool(self._doubted)
+
+    async def until_known(self) -> None:
+        """Until there are no such appends."""
+        while self._doubted:
+            await self._doubts_over.wait()
 
     def wake(self) -> None:
         """An effect is in doubt."""
@@ -66,5 +83,14 @@ class Recovery:
         except Exception as exc:
             log.warning("%d actors cannot be folded now: %s", len(addresses), exc)
             failed = addresses
+        else:
+            self._looked_up(addresses)
         for address in failed:
             self._unsettled.setdefault(address)
+
+    def _looked_up(self, addresses: Sequence[Address]) -> None:
+        """Also those that cannot be folded: their effects come late or never, and nobody should wait for them."""
+        self._doubted.difference_update(address for address in addresses if address not in self._unsettled)
+        if not self._doubted:
+            self._doubts_over.set()
+            self._doubts_over = trio.Event()

@@ -33,6 +33,7 @@ from hetuflow.actors.recovery import Recovery
 from hetuflow.actors.supervisor import Quarantine, Supervisor
 from hetuflow.domain.decider import Address, Decider
 from hetuflow.domain.rejection import Rejected
+from hetuflow.measure import Histogram
 from hetuflow.ports.clock import Clock
 from hetuflow.ports.ids import Ids
 
@@ -69,6 +70,8 @@ class Statistics:
     guards_lost: int
     crashes: int
     snapshots_written: int
+    append_seconds: Histogram
+    """Goes on counting."""
 
 
 class ActorSystem:
@@ -232,6 +235,15 @@ class ActorSystem:
         performed = self._intentions.version_of(address)
         return performed is not None and performed >= version
 
+    @property
+    def has_doubts(self) -> bool:
+        """Whether an append has an unknown outcome: it may have been committed, without effects here so far."""
+        return self._recovery.has_doubts
+
+    async def until_known(self) -> None:
+        """Until every append with an unknown outcome was looked up in the log and has its effects."""
+        await self._recovery.until_known()
+
     def statistics(self) -> Statistics:
         """A snapshot; O(cells)."""
         counters: Counters = self._execution.counters
@@ -250,6 +262,7 @@ class ActorSystem:
             guards_lost=counters.guards_lost,
             crashes=self._supervisor.crashes,
             snapshots_written=self._snapshots.written,
+            append_seconds=self._execution.append_seconds,
         )
 
     # --- one actor ----------------------------------------------------------------------------------------------

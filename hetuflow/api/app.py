@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+import trio
 from attrs import define, field
 from quart_trio import QuartTrio
 
@@ -35,6 +36,7 @@ from hetuflow.api.rooms import Rooms
 from hetuflow.api.routing import Match, Router
 from hetuflow.api.static_files import StaticFiles
 from hetuflow.api.streaming import Outgoing
+from hetuflow.api.telemetry import NO_ROUTE
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,15 @@ EXPOSED = b"X-Request-Id, X-Hetuflow-Position, Idempotency-Replayed, Retry-After
 _JSON = b"application/json"
 _STREAM = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no")]
 """The second line tells nginx to pass frames on as they come."""
+
+
+@define(slots=True)
+class _Seen:
+    """What is found out about a request on the way to its answer."""
+
+    origin: str | None = None
+    """The listed origin that gets CORS answers."""
+    route: str = NO_ROUTE
 
 
 @define(slots=True)
@@ -64,9 +75,9 @@ class Api:
         self.memory.requests += 1
         request_id = request_id_of(scope) or str(self.rooms.ids.uuid7())
         reader = BodyReader.of(dict(scope["headers"]), receive)
-        origin: list[str] = []
+        seen, started = _Seen(), trio.current_time()
         try:
-            status, reply, error = 200, await self._reply(scope, reader, request_id, origin), None
+            status, reply, error = 200, await self._reply(scope, reader, request_id, seen), None
         except Disconnected:
             return
         except Exception as raised:
@@ -76,6 +87,7 @@ class Api:
                 error = internal()
             self.memory.errors += 1
             status, reply = error.status, Reply(error.body(request_id))
+        self.memory.telemetry.answered(scope["method"], seen.route, status, trio.current_time() - started)
         content = b""
         headers = [(b"x-request-id", request_id.encode()), *reply.headers]
         if reply.stream is None:
@@ -89,9 +101,9 @@ class Api:
             headers.append((b"cache-control", b"no-store"))
         if error is not None:
             headers += error.headers
-        if origin:
+        if seen.origin is not None:
             headers += [
-                (b"access-control-allow-origin", origin[0].encode()),
+                (b"access-control-allow-origin", seen.origin.encode()),
                 (b"access-control-expose-headers", EXPOSED),
                 (b"vary", b"Origin"),
             ]
@@ -104,15 +116,15 @@ class Api:
             await reader.discard()
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _reply(self, scope: Mapping[str, Any], reader: BodyReader, request_id: str, origin: list[str]) -> Reply:
+    async def _reply(self, scope: Mapping[str, Any], reader: BodyReader, request_id: str, seen: _Seen) -> Reply:
         head = head_of(scope)
-        if (listed := self.doorkeeper.admit(head)) is not None:
-            origin.append(listed)
-        if head.method == "OPTIONS" and origin and b"access-control-request-method" in head.headers:
+        seen.origin = self.doorkeeper.admit(head)
+        if head.method == "OPTIONS" and seen.origin is not None and b"access-control-request-method" in head.headers:
             return _preflight()
         if (file := self._static_file(head)) is not None:
             return file
         match = self.router.match(head.method, head.segments)
+        seen.route = match.endpoint.path
         body = await reader.read() if head.method in ("POST", "PUT") and match.endpoint.body is not None else b""
         call = self._call(head, match, body, request_id)
         return await match.endpoint.handler(call)

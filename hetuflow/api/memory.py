@@ -11,6 +11,7 @@ from eventstore.store import EventFilter, EventStore
 from hetuflow.api.idempotency import Keys
 from hetuflow.api.own_writes import OwnWrites
 from hetuflow.api.streaming import OpenStreams
+from hetuflow.api.telemetry import Telemetry
 
 BATCH_EVENTS = 5000
 
@@ -56,6 +57,7 @@ class Memory:
     keys: Keys = field(factory=Keys)
     fires: Fires = field(factory=Fires)
     streams: OpenStreams = field(factory=OpenStreams)
+    telemetry: Telemetry = field(factory=Telemetry)
     requests: int = 0
     """Since the start."""
     errors: int = 0

@@ -10,6 +10,7 @@ from hetuflow.api.filter_schemas import NULL
 from hetuflow.api.filters import Collection
 from hetuflow.api.kinds import Kind, NameId, Schema, Uuid
 from hetuflow.api.prose import description
+from hetuflow.api.reads import media_of
 from hetuflow.api.routing import NO_BODY, Endpoint, PathId
 from hetuflow.api.schema_components import Components
 from hetuflow.api.shapes import Shape
@@ -151,13 +152,12 @@ _EVENT_STREAM: Schema = {
 
 
 def _responses(endpoint: Endpoint, components: Components) -> dict[str, Any]:
-    media = "text/html" if endpoint.number == "D1" else "application/json"
     responses: dict[str, Any] = {}
     if endpoint.number == "G2":
         responses["101"] = {"description": "a WebSocket of the agent protocol"}
     elif 501 not in endpoint.also:
         schema = components.reply(endpoint.reply)
-        answers: dict[str, Any] = {} if endpoint.is_stream else {media: {"schema": schema}}
+        answers: dict[str, Any] = {} if endpoint.is_stream else {media_of(endpoint.reply): {"schema": schema}}
         if endpoint.is_stream or endpoint.may_stream:
             answers["text/event-stream"] = {"schema": _EVENT_STREAM}
         responses["200"] = {"description": "done", "headers": HEADERS, "content": answers}

@@ -9,7 +9,7 @@ from hetuflow.api.call import Call, Reply
 from hetuflow.api.collections import COLLECTIONS
 from hetuflow.api.errors import ApiError, invalid, not_found
 from hetuflow.api.filters import LIMIT_MAX, Collection, Comparison, PageRequest
-from hetuflow.api.kinds import INVALID, Schema
+from hetuflow.api.kinds import INVALID, Kind, Schema
 from hetuflow.api.moments import moment_of, page_at, row_at
 from hetuflow.api.problems import Problem, Problems
 from hetuflow.api.rooms import BadCursor, Row
@@ -118,9 +118,15 @@ class _Reply:
     """Base of the kinds that only describe answers."""
 
     phrase = "an answer"
+    media = "application/json"
 
     def parse(self, value: Any, path: str, problems: Problems) -> Any:
         return INVALID
+
+
+def media_of(kind: Kind) -> str:
+    """The media type of such an answer."""
+    return kind.media if isinstance(kind, _Reply) else _Reply.media
 
 
 class Nothing(_Reply):
@@ -161,8 +167,17 @@ class AllOf(OneOf):
 
 
 class Html(_Reply):
+    media = "text/html"
+
     def schema(self) -> Schema:
         return {"type": "string", "contentMediaType": "text/html"}
+
+
+class PlainText(_Reply):
+    media = "text/plain"
+
+    def schema(self) -> Schema:
+        return {"type": "string"}
 
 
 class AnyDocument(_Reply):

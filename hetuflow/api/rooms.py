@@ -16,6 +16,7 @@ from hetuflow.actors import ActorSystem
 from hetuflow.api.filters import PageRequest
 from hetuflow.domain.decider import Placement
 from hetuflow.gateway.gateway import GatewayStatus
+from hetuflow.measure import Histogram
 from hetuflow.ports.clock import Clock
 from hetuflow.ports.ids import Ids
 from hetuflow.ports.network import MessageStream
@@ -83,6 +84,11 @@ class Scheduling(Protocol):
     def release(self, placement: Placement) -> None: ...
 
     def status(self) -> SchedulerStatus: ...
+
+    @property
+    def lateness(self) -> Histogram:
+        """From due moments to their committed decisions, since the start."""
+        ...
 
 
 class Agents(Protocol):

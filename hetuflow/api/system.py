@@ -1,4 +1,4 @@
-"""Y1-Y3: how the server does; and what answers 501."""
+"""Y1-Y4: how the server does; and what answers 501."""
 
 from __future__ import annotations
 
@@ -15,15 +15,19 @@ from eventstore.errors import EventStoreError
 from hetuflow.api.call import Call, Reply
 from hetuflow.api.errors import ApiError
 from hetuflow.api.gateway import agent_counts, gateway_status
-from hetuflow.api.reads import AnyDocument, count_where
+from hetuflow.api.reads import AnyDocument, PlainText
 from hetuflow.api.routing import Endpoint
 from hetuflow.api.schemas.system import HEALTH, INFO, METRICS
+from hetuflow.api.telemetry import CONTENT_TYPE, Figures
 from hetuflow.domain.enums import InstanceStatus, ScheduleStatus, TaskStatus
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 DATABASE_SECONDS_MAX = 1.0
 """Health must answer within two seconds also when the store is down."""
+
+SCRAPE_SECONDS_MAX = 5.0
+"""Less than the ten seconds after which Prometheus gives up."""
 
 LATE_MS = 1000.0
 """A scheduler this late (p99) is worth a warning."""
@@ -144,41 +148,76 @@ async def info(call: Call) -> Reply:
 
 async def metrics(call: Call) -> Reply:
     position = await call.visible()
+    return Reply(await _counts(call, position), position)
+
+
+async def _counts(call: Call, position: int) -> dict[str, Any]:
+    """The figures of Y2, of tables that show that position. Raises what the store raises."""
     rooms = call.rooms
     head = await rooms.store.head()
     scheduler, actors = rooms.scheduler.status(), rooms.system.statistics()
     lag = {"position": position, "lag_events": max(0, head - position)}
     fires = call.memory.fires
     await fires.advance(rooms.store, rooms.identity.server_id)
-    return Reply(
-        {
-            "ok": True,
-            "timestamp": _epoch_ms(rooms.clock.now()),
-            "uptime": _uptime(call),
-            "events": {"position": head, "appended_total": actors.events},
-            "tasks": _by_name(TaskStatus, await rooms.rows.tally("tasks", "status")),
-            "task_instances": _by_name(InstanceStatus, await rooms.rows.tally("task_instances", "status")),
-            "agents": {
-                **await agent_counts(call),
-                "slots": scheduler.agenda.slots_total,
-                "slots_free": scheduler.agenda.slots_free,
-            },
-            "schedules": {
-                "enabled": await count_where(call, "schedules", status=int(ScheduleStatus.ENABLED)),
-                "fired_total": fires.fired,
-                "skipped_total": fires.skipped,
-                "lateness_ms": {
-                    "p50": round(scheduler.lateness_seconds_p50 * 1000, 3),
-                    "p95": round(scheduler.lateness_seconds_p95 * 1000, 3),
-                    "p99": round(scheduler.lateness_seconds_p99 * 1000, 3),
-                },
-            },
-            "projections": dict.fromkeys(PROJECTIONS, lag),
-            "gateway": await gateway_status(call),
-            "http": {"requests_total": call.memory.requests, "errors_total": call.memory.errors},
+    schedules = await rooms.rows.tally("schedules", "status")
+    return {
+        "ok": True,
+        "timestamp": _epoch_ms(rooms.clock.now()),
+        "uptime": _uptime(call),
+        "events": {"position": head, "appended_total": actors.events},
+        "tasks": _by_name(TaskStatus, await rooms.rows.tally("tasks", "status")),
+        "task_instances": _by_name(InstanceStatus, await rooms.rows.tally("task_instances", "status")),
+        "agents": {
+            **await agent_counts(call),
+            "slots": scheduler.agenda.slots_total,
+            "slots_free": scheduler.agenda.slots_free,
         },
-        position,
+        "schedules": {
+            "enabled": schedules.get(int(ScheduleStatus.ENABLED), 0),
+            "fired_total": fires.fired,
+            "skipped_total": fires.skipped,
+            "lateness_ms": {
+                "p50": round(scheduler.lateness_seconds_p50 * 1000, 3),
+                "p95": round(scheduler.lateness_seconds_p95 * 1000, 3),
+                "p99": round(scheduler.lateness_seconds_p99 * 1000, 3),
+            },
+        },
+        "projections": dict.fromkeys(PROJECTIONS, lag),
+        "gateway": await gateway_status(call),
+        "http": {"requests_total": call.memory.requests, "errors_total": call.memory.errors},
+    }
+
+
+async def prometheus(call: Call) -> Reply:
+    """Waits for nothing: a table that is behind shows in its lag. Without the database, what this server counts itself."""
+    counts = None
+    with trio.move_on_after(SCRAPE_SECONDS_MAX):
+        try:
+            counts = await _counts(call, await call.rooms.rows.reached(0, 0.0))
+        except EventStoreError:
+            pass
+    rooms, memory = call.rooms, call.memory
+    agenda, actors = rooms.scheduler.status().agenda, rooms.system.statistics()
+    figures = Figures(
+        counts=counts,
+        uptime_seconds=_uptime(call),
+        version=rooms.identity.version,
+        server_id=rooms.identity.server_id,
+        connections=rooms.rows.connections(),
+        open_streams=len(memory.streams),
+        queue={
+            "commands": actors.queued_commands,
+            "schedules_due": agenda.schedules_due,
+            "tasks_waiting": agenda.tasks_waiting,
+            "tasks_later": agenda.tasks_later,
+            "tasks_in_hand": agenda.tasks_in_hand,
+        },
+        commands=actors.commands,
+        conflicts=actors.conflicts,
+        append_seconds=actors.append_seconds,
+        lateness_seconds=rooms.scheduler.lateness,
     )
+    return Reply(content=memory.telemetry.exposition(figures), content_type=CONTENT_TYPE)
 
 
 PROJECTIONS = ("jobs", "schedules", "tasks", "task_instances", "agents", "servers")
@@ -233,6 +272,16 @@ ENDPOINTS = (
         handler=info,
         reply=INFO,
         summary="What this server is",
+        tag="system",
+    ),
+    Endpoint(
+        number="Y4",
+        is_positioned=False,
+        method="GET",
+        path="/metrics",
+        handler=prometheus,
+        reply=PlainText(),
+        summary="The same for Prometheus: text format 0.0.4",
         tag="system",
     ),
     _not_implemented("U1", "/api/v1/auth/generate-token"),

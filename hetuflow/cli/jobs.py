@@ -132,10 +132,10 @@ def create(
 
 COLUMNS = [
     render.Column("ID", lambda row: row["id"], is_id=True),
-    render.Column("NAME", lambda row: row["name"]),
+    render.Column("NAME", lambda row: row["name"], cut=True, least=20),
     render.Column("NAMESPACE", lambda row: row["namespace_id"], drop=3),
     render.Column("STATUS", lambda row: render.status(JobStatus, row["status"])),
-    render.Column("COMMAND", lambda row: render.command_line(row["config"]), drop=-1),
+    render.Column("COMMAND", lambda row: render.command_line(row["config"]), cut=True),
     render.Column("CREATED", lambda row: render.At(row["created_at"]), drop=2),
 ]
 

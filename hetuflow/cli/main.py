@@ -23,6 +23,7 @@ COMMANDS = {
     "instance": Lazy("hetuflow.cli.instances:instance", "Instances: one try of a task each.", PAST),
     "explain": Lazy("hetuflow.cli.explaining:explain", "Say why a task runs, waits, or ended.", PAST),
     "events": Lazy("hetuflow.cli.events:events", "Events: the log that all else is computed from.", PAST),
+    "top": Lazy("hetuflow.cli.top:top", "Watch agents, tasks and the queue.", PAST),
     "agents": Lazy("hetuflow.cli.agents:agents", "Agents: where tasks run.", OPERATING),
     "servers": Lazy("hetuflow.cli.servers:servers", "Servers: who schedules and answers.", OPERATING),
     "projections": Lazy("hetuflow.cli.projections:projections", "Projections: the tables of the log.", OPERATING),

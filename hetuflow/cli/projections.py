@@ -57,7 +57,7 @@ def with_store(config_file: Path | None, database_url: str | None, work: Callabl
 
 
 COLUMNS = [
-    render.Column("NAME", lambda row: row["name"]),
+    render.Column("NAME", lambda row: row["name"], cut=True, least=20),
     render.Column("TABLE", lambda row: row["table"]),
     render.Column("STATUS", lambda row: row["status"]),
     render.Column("POSITION", lambda row: row["position"], right=True),

@@ -54,6 +54,9 @@ STYLES = {
 }
 """Colour by status name; colours are off when the output is piped or NO_COLOR is set (rich's rule)."""
 
+GAP = 2
+"""Blanks between two columns."""
+
 SHORT_ID = 13
 """Characters of a UUID that a narrow table starts with: the milliseconds of its time, nearly always unique."""
 
@@ -63,10 +66,10 @@ class Column:
     """A column of a table: its head, and how to show a row's value (None is an empty cell).
 
     Args:
-      drop: in a table that is too wide for the terminal, columns are left out from the largest number down; 0 never is,
-        and -1 (one per table) is cut to what is left.
+      wrap, cut: a text too long for the terminal goes on in the next line, or ends in `…`.
+      drop: in a table that is too wide for the terminal, columns are left out from the largest number down; 0 never is.
       is_id: ids that a narrow table may shorten; what is shown still finds the entity.
-      least: width in characters below which the column is rather left out than cut.
+      least: width in characters to which a column is narrowed before others are left out.
     """
 
     head: str
@@ -75,7 +78,12 @@ class Column:
     wrap: bool = False
     drop: int = 0
     is_id: bool = False
-    least: int = 12
+    cut: bool = False
+    least: int = 16
+
+    @property
+    def is_flexible(self) -> bool:
+        return self.cut or self.wrap
 
 
 @frozen
@@ -121,9 +129,7 @@ def table(rows: Sequence[Row], columns: Sequence[Column], *, empty: str) -> None
     fitting, left_out = fit(rows, columns, out.width)
     out.print(fitting)
     if left_out:
-        out.print(
-            f"[dim](not shown for lack of room: {', '.join(left_out)}; a wider terminal or --json has them)[/dim]"
-        )
+        out.print(f"(left out: {', '.join(left_out)}; --json has them)"[: out.width], style="dim")
 
 
 def fit(rows: Sequence[Row], columns: Sequence[Column], width: int) -> tuple[Table, list[str]]:
@@ -133,39 +139,43 @@ def fit(rows: Sequence[Row], columns: Sequence[Column], width: int) -> tuple[Tab
     values = {c.head: [c.value(row) for row in rows] for c in columns}
     texts = {head: [cell(v.brief(now_) if isinstance(v, At) else v) for v in cells] for head, cells in values.items()}
 
-    def natural(column: Column) -> int:
-        longest = max((text.cell_len for text in texts[column.head]), default=0)
-        return max(len(column.head), min(longest, column.least) if column.wrap or column.drop < 0 else longest)
+    def longest(column: Column) -> int:
+        return max([len(column.head), *(text.cell_len for text in texts[column.head])])
 
-    def total() -> int:
-        return sum(natural(column) for column in shown) + 2 * (len(shown) - 1)
+    def total(*, squeezed: bool) -> int:
+        widths = [min(longest(c), c.least) if squeezed and c.is_flexible else longest(c) for c in shown]
+        return sum(widths) + GAP * (len(shown) - 1)
 
-    if total() > width:
+    if total(squeezed=False) > width:
         for column in shown:
             if column.is_id:
                 texts[column.head] = [cell(text) for text in short_ids([str(text) for text in texts[column.head]])]
     left_out = []
-    while total() > width and (droppable := [column for column in shown if column.drop > 0]):
+    while total(squeezed=True) > width and (droppable := [column for column in shown if column.drop > 0]):
         victim = max(droppable, key=lambda column: column.drop)
         shown.remove(victim)
         left_out.append(victim.head)
-    if total() > width:  # the last resort: lines are folded, ids stay whole
-        shown = [evolve(column, wrap=column.wrap or not column.is_id) for column in shown]
-    room = width - sum(natural(column) for column in shown if column.drop >= 0) - 2 * (len(shown) - 1)
-    return _grid([texts[column.head] for column in shown], shown, max(room, 1)), left_out
+    widths = {column.head: longest(column) for column in shown}
+    while sum(widths.values()) + GAP * (len(shown) - 1) > width:
+        flexible = [c for c in shown if c.is_flexible and widths[c.head] > max(c.least, len(c.head))]
+        if not flexible:  # the last resort: lines are folded, ids stay whole
+            shown = [evolve(column, wrap=column.wrap or not column.is_id) for column in shown]
+            return _grid([texts[column.head] for column in shown], shown, {}), left_out
+        widths[max(flexible, key=lambda column: widths[column.head]).head] -= 1
+    return _grid([texts[column.head] for column in shown], shown, widths), left_out
 
 
-def _grid(texts: Sequence[Sequence[Text]], columns: Sequence[Column], room: int) -> Table:
+def _grid(texts: Sequence[Sequence[Text]], columns: Sequence[Column], widths: Mapping[str, int]) -> Table:
     from rich.table import Table
 
-    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    grid = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
     for column in columns:
         grid.add_column(
             column.head,
             justify="right" if column.right else "left",
             no_wrap=not column.wrap,
             overflow="fold" if column.wrap else "ellipsis",
-            max_width=room if column.drop < 0 else None,
+            width=widths.get(column.head),
         )
     for line in zip(*texts, strict=True):
         grid.add_row(*line)

@@ -22,7 +22,7 @@ def servers() -> None:
 
 COLUMNS = [
     render.Column("ID", lambda row: row["id"], is_id=True),
-    render.Column("NAME", lambda row: row["name"]),
+    render.Column("NAME", lambda row: row["name"], cut=True, least=20),
     render.Column("STATUS", lambda row: render.status(ServerStatus, row["status"])),
     render.Column("ADDRESS", lambda row: row["address"], drop=1),
     render.Column("LAST HEARD", lambda row: render.ago(row["last_heartbeat_at"], render.now())),

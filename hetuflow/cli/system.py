@@ -40,7 +40,7 @@ def health(client: Client, json_: bool) -> None:
                     lambda row: ", ".join(
                         f"{name.replace('_', ' ')} {value}"
                         for name, value in row.items()
-                        if name not in ("check", "status")
+                        if name not in ("check", "status") and value is not None
                     ),
                     wrap=True,
                 ),

@@ -45,7 +45,7 @@ def task_argument(command: F) -> F:
 
 COLUMNS = [
     render.Column("ID", lambda row: row["id"], is_id=True),
-    render.Column("NAME", lambda row: row["name"]),
+    render.Column("NAME", lambda row: row["name"], cut=True, least=20),
     render.Column("STATUS", lambda row: render.status(TaskStatus, row["status"])),
     render.Column("TRIGGER", lambda row: row["trigger"], drop=3),
     render.Column("SCHEDULED", lambda row: render.At(row["scheduled_at"])),

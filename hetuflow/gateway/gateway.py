@@ -254,6 +254,14 @@ class Gateway:
         self._scheduler.heard_from(hello.agent_id)
         self._scheduler.open_session(hello.agent_id, session)
         log.info("agent %s is connected from %s (session %s)", hello.agent_id, stream.peer, session)
+        if hello.store_id and hello.store_id != self._settings.store_id:
+            log.warning(
+                "agent %s knows another event store (%s) than this one (%s): a backup was restored, or it belongs to"
+                " another installation; what this store does not know of its work is ended and dropped",
+                hello.agent_id,
+                hello.store_id,
+                self._settings.store_id,
+            )
         return connection
 
     async def _end_older(self, hello: Hello) -> None:

@@ -28,6 +28,9 @@ ASKING_MAX = 256
 
 REPORTS_PER_COMMAND_MAX = 16
 
+PAUSE_SECONDS_MAX = 2.0
+"""A database that was away for long is not waited for longer than that when it is back."""
+
 START_HOLD_SECONDS = 0.025
 """How long the report of a start waits for that of the end: a short run is then one append instead of two (a quarter of
 all appends of such tasks). Nobody waits for a start to be recorded: the time in it is the agent's."""
@@ -53,7 +56,7 @@ class ReportIntake:
         self._held: dict[str, trio.Event] = {}
         self._sequences: set[int] = set()
         self._asking = 0
-        self._patience = Patience()
+        self._patience = Patience(most_seconds=PAUSE_SECONDS_MAX)
         self._room = trio.Event()
         self._nursery: trio.Nursery | None = None
 

@@ -65,6 +65,7 @@ class Hello(Message):
     `incarnation` grows at every start of the agent; of two agents with one id the higher wins. `life` is drawn at the
     start and kept in memory only: an equal incarnation with another life is another start, whose state directory was
     lost or copied; "" = not told. `last_acked` is the highest sequence for which the agent has an acknowledgement.
+    `store_id` is that of the last welcome, kept across starts; "" = there was none.
     """
 
     agent_id: str
@@ -84,6 +85,7 @@ class Hello(Message):
     known_complete: bool = True
     """False on the wire when `KnownPage`s follow; a `Session` joins them, its users never see it."""
     life: str = ""
+    store_id: str = ""
 
 
 @frozen(slots=True, kw_only=True)

@@ -53,11 +53,15 @@ class Dispatcher:
         self._tick_seconds = tick_seconds
         self._asking = 0
         self._patience = Patience()
+        self._in_doubt: list[str] = []
+        """Agents of slots whose append has an unknown outcome: perhaps they are taken."""
+        self._doubted = trio.Event()
         self.alarm = Alarm()
         self.dispatched = 0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._settle_doubts)
             task_status.started()
             while True:
                 if self._leases.is_deciding:
@@ -79,8 +83,27 @@ class Dispatcher:
         return None if held is None else self._placement(*held, guard)
 
     def release(self, placement: Placement) -> None:
-        self._agenda.release(placement.agent_id)
+        self._give_back(placement.agent_id)
         if self._agenda.has_waiting:
+            self.alarm.ring()
+
+    def _give_back(self, agent_id: str) -> None:
+        """Let go of a slot; while an append has an unknown outcome, later: it may have filled the slot, and this server
+        does not count it yet. Given back at once, the slot would be used twice, beyond the cluster's limit too."""
+        if self._system.has_doubts:
+            self._in_doubt.append(agent_id)
+            self._doubted.set()
+        else:
+            self._agenda.release(agent_id)
+
+    async def _settle_doubts(self) -> None:
+        while True:
+            await self._doubted.wait()
+            await self._system.until_known()
+            self._doubted = trio.Event()
+            agents, self._in_doubt = self._in_doubt, []
+            for agent_id in agents:
+                self._agenda.release(agent_id)
             self.alarm.ring()
 
     def _seconds_until_next(self) -> float:
@@ -98,7 +121,7 @@ class Dispatcher:
                 await self._ask(match, guard)
         finally:
             self._asking -= 1
-            self._agenda.release(match.agent.agent_id)
+            self._give_back(match.agent.agent_id)
             self.alarm.ring()
         if self._leases.guard(offer.job_id) is None:
             self._agenda.park_offer(offer.task_id)  # another server decides for this job

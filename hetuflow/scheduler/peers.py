@@ -13,8 +13,7 @@ measures the wall clock against the database's. A server that is alone, the usua
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import msgspec
 import trio
@@ -32,25 +31,11 @@ from hetuflow.domain.rejection import Rejected
 from hetuflow.ports.clock import Clock
 from hetuflow.scheduler.alarm import Alarm
 from hetuflow.scheduler.clocks import ClockWatch
-from hetuflow.scheduler.trust import BEATS_PER_LOSS, Timing, Trust
+from hetuflow.scheduler.trust import Timing, Trust, Witness
 
 log = logging.getLogger(__name__)
 
-QUIET_BEATS = 2
-"""A server that missed more beats than this is given nothing to do, before it is declared lost."""
-
-LOOK_SHARE = 0.95
-"""Of a beat's length, at least, between two looks that count: something that rings often must not make time pass."""
-
 SERVER_ENDS = frozenset(cls.__name__ for cls in (ServerStopped, ServerLost, ServerRemoved))
-
-
-@define(slots=True)
-class Peer:
-    """`counter` None: there is none. `silent_beats`: answered looks since it changed, or since the first one."""
-
-    counter: int | None = None
-    silent_beats: int = -1
 
 
 @define(slots=True)
@@ -87,12 +72,11 @@ class Peers:
         self._timing = timing
         self._own = Address("server", announcement.server_id)
         self._own_version = 0
-        self._active: dict[str, Peer] = {}
+        self._active: dict[str, Witness] = {}
         self._ended: dict[str, Ended] = {}
         self._unknown: dict[str, None] = {}
         self._up: frozenset[str] = frozenset()
         self._failing_since: float | None = None
-        self._last_count = -math.inf
         self._alarm = Alarm()
         self.trust = Trust(timing.window_seconds)
         self.ended_one: Callable[[], None] = lambda: None
@@ -165,7 +149,7 @@ class Peers:
         if server_id not in self._active:
             log.info("server %s runs on this database too", server_id)
             self._alarm.ring()
-        self._active[server_id] = Peer()
+        self._active[server_id] = Witness(self._timing.beat_seconds)
         self._tell_who_is_up()
 
     def _has_ended(self, server_id: str, version: int) -> None:
@@ -180,7 +164,7 @@ class Peers:
         self.ended_one()
 
     def _tell_who_is_up(self) -> None:
-        up = frozenset(each for each, peer in self._active.items() if peer.silent_beats <= QUIET_BEATS)
+        up = frozenset(each for each, witness in self._active.items() if not witness.is_quiet)
         if up != self._up:
             self._up = up
             self.up_changed(up)
@@ -228,8 +212,10 @@ class Peers:
             return  # the next look confirms, or there is none
         if self.trust.confirmed(sent, answered):
             self.trusted_again()
-        if self._count(pulse.counters, sent):
-            await self._lose_silent()
+        for server_id, witness in self._active.items():
+            witness.looked(pulse.counters.get(server_id), sent)
+        self._tell_who_is_up()
+        await self._lose_silent()
 
     async def _find_out(self) -> None:
         for server_id in list(self._unknown):
@@ -239,22 +225,8 @@ class Peers:
             else:
                 self._has_ended(server_id, reading.version)
 
-    def _count(self, counters: Mapping[str, int], sent: float) -> bool:
-        """Note who has counted on. False: too soon after the look before to call anybody's silence a silence."""
-        is_due = sent - self._last_count >= LOOK_SHARE * self._timing.beat_seconds
-        if is_due:
-            self._last_count = sent
-        for server_id, peer in self._active.items():
-            counter = counters.get(server_id)
-            if counter is not None and counter != peer.counter:
-                peer.counter, peer.silent_beats = counter, 0
-            elif is_due or peer.silent_beats < 0:
-                peer.silent_beats += 1
-        self._tell_who_is_up()
-        return is_due
-
     async def _lose_silent(self) -> None:
-        for server_id in [each for each, peer in self._active.items() if peer.silent_beats >= BEATS_PER_LOSS]:
+        for server_id in [each for each, witness in self._active.items() if witness.is_lost]:
             log.error("server %s is not heard from any more: it is declared lost", server_id)
             answer = await self._system.ask(Address("server", server_id), LoseServer())
             self._has_ended(server_id, answer.version)

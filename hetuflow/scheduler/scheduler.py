@@ -15,6 +15,7 @@ from hetuflow.actors.patience import Patience
 from hetuflow.domain.commands import StartServer
 from hetuflow.domain.decider import Address, Available, Occupy, Placement, Stop
 from hetuflow.domain.placement import Labels
+from hetuflow.measure import Histogram
 from hetuflow.ports.clock import Clock
 from hetuflow.scheduler.agenda import Agenda, AgendaStatus
 from hetuflow.scheduler.alarm import Alarm
@@ -131,6 +132,11 @@ class Scheduler:
         finally:
             if placement is not None:
                 self.release(placement)
+
+    @property
+    def lateness(self) -> Histogram:
+        """From due moments to their committed decisions, since the start."""
+        return self._ticker.lateness
 
     def status(self) -> SchedulerStatus:
         lateness = sorted(self._ticker.lateness_seconds)

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 ASKING_MAX = 256
 """Questions under way at once: a server-wide loss of agents must not fill memory with waiting tasks."""
 
+PAUSE_SECONDS_MAX = 5.0
+
 Settlement = RequeueInstance | LoseInstance
 
 
@@ -43,7 +45,7 @@ class Settling:
         self._agenda = agenda
         self._open: dict[str, tuple[Occupy, Settlement]] = {}
         self._asking = 0
-        self._patience = Patience()
+        self._patience = Patience(most_seconds=PAUSE_SECONDS_MAX)
         self._alarm = Alarm()
         self._later: list[tuple[float, str]] = []
         self._ready: dict[str, None] = {}

@@ -25,6 +25,7 @@ from hetuflow.domain.decider import Address, Guard
 from hetuflow.domain.enums import JobStatus
 from hetuflow.domain.job import snapshot
 from hetuflow.domain.rejection import Rejected
+from hetuflow.measure import Histogram
 from hetuflow.ports.clock import Clock
 from hetuflow.scheduler.agenda import Agenda, later
 from hetuflow.scheduler.alarm import Alarm
@@ -102,6 +103,7 @@ class Ticker:
         self.alarm = Alarm()
         self.asked = 0
         self.lateness_seconds: deque[float] = deque(maxlen=LATENESS_SAMPLES)
+        self.lateness = Histogram()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as nursery:
@@ -202,7 +204,9 @@ class Ticker:
         else:
             if due_at is not None and self._agenda.due_at(schedule_id) != due_at:
                 self.asked += 1
-                self.lateness_seconds.append((self._clock.now() - due_at).total_seconds())
+                late_seconds = (self._clock.now() - due_at).total_seconds()
+                self.lateness_seconds.append(late_seconds)
+                self.lateness.observe(late_seconds)
         job_id = self._jobs_of.get(schedule_id)
         if job_id is None or self._leases.guard(job_id) is not None:
             self._settle(schedule_id, due_at)

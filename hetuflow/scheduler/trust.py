@@ -18,8 +18,8 @@ W = 0.6 S, L the agent's lease, and every server on its own monotonic clock:
   anew meanwhile, the store refuses it.
 
 So the agent's work is gone, by a margin, before anybody gives it to another, whatever was paused, cut or slow; the
-margin covers clocks that differ in rate. W < S also means that A has stopped deciding before B takes its leases: the
-refusal by guards is the second lock on the door. S must be the same on all servers of a database.
+margin covers clocks that differ in rate. W < S also means that A, unless it has just come back, has stopped deciding before
+B takes its leases; what it decides all the same is refused by the guards. S must be the same on all servers of a database.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ from attrs import frozen
 
 BEATS_PER_LOSS = 5
 WINDOW_SHARE = 0.6
+QUIET_BEATS = 2
+LOOK_SHARE = 0.95
+"""Of a beat's length, at least, between two looks that count: something that rings often must not make time pass."""
 
 
 @frozen(slots=True)
@@ -45,6 +48,39 @@ class Timing:
     @property
     def window_seconds(self) -> float:
         return WINDOW_SHARE * self.lost_seconds
+
+
+class Witness:
+    """What one server has seen of another's counter. Times are monotonic seconds.
+
+    Silence is counted in looks that were answered, each at least a beat after the one before: a witness that was paused,
+    or whose database was away, has seen nothing meanwhile.
+    """
+
+    __slots__ = ("_beat_seconds", "_counted", "_counter", "silent_beats")
+
+    def __init__(self, beat_seconds: float) -> None:
+        self._beat_seconds = beat_seconds
+        self._counter: int | None = None
+        self._counted = -math.inf
+        self.silent_beats = -1
+
+    def looked(self, counter: int | None, sent: float) -> None:
+        """The look that was sent then showed this counter; None: there is none."""
+        if counter is not None and counter != self._counter:
+            self._counter, self._counted, self.silent_beats = counter, sent, 0
+        elif self.silent_beats < 0 or sent - self._counted >= LOOK_SHARE * self._beat_seconds:
+            self._counted = sent
+            self.silent_beats += 1
+
+    @property
+    def is_quiet(self) -> bool:
+        """It has missed so many beats that it is given nothing to do."""
+        return self.silent_beats > QUIET_BEATS
+
+    @property
+    def is_lost(self) -> bool:
+        return self.silent_beats >= BEATS_PER_LOSS
 
 
 class Trust:

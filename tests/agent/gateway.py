@@ -20,6 +20,7 @@ from hetuflow.protocol.messages import (
     Forget,
     Heartbeat,
     HeartbeatAck,
+    HeartbeatHeard,
     Hello,
     Message,
     Output,
@@ -37,6 +38,8 @@ class Gateway:
     def __init__(self, *, lease_seconds: float = 120.0, heartbeat_interval: float = 30.0) -> None:
         self.lease_seconds, self.heartbeat_interval = lease_seconds, heartbeat_interval
         self.acks_reports = self.acks_output = self.acks_heartbeats = self.welcomes = True
+        self.renews = True
+        self.store_id = "store-1"
         self.heard: list[Message] = []
         self.hellos: list[Hello] = []
         self.frames = self.ended_count = 0
@@ -85,11 +88,14 @@ class Gateway:
                         heartbeat_interval=self.heartbeat_interval,
                         check_interval=10.0,
                         server_time="2026-01-05T08:00:00Z",
-                        store_id="store-1",
+                        store_id=self.store_id,
                     )
                 ]
             case Heartbeat():
-                return [HeartbeatAck(sequence=message.sequence)] if self.acks_heartbeats else []
+                if not self.acks_heartbeats:
+                    return []
+                answer = HeartbeatAck if self.renews else HeartbeatHeard
+                return [answer(sequence=message.sequence)]
             case Started() | Ended():
                 self.ended_count += isinstance(message, Ended)
                 self.times.setdefault(f"{type(message).__name__} {message.instance_id}", trio.current_time())
@@ -236,10 +242,12 @@ class MemoryDialer:
         self._nursery, self._gateway = nursery, gateway
         self.reachable = True
         self.dialled: list[float] = []
+        self.urls: list[str] = []
         self.streams: list[MemoryStream] = []
 
     async def dial(self, url: str) -> MemoryStream:
         self.dialled.append(trio.current_time())
+        self.urls.append(url.partition("/api/")[0])
         await trio.lowlevel.checkpoint()
         if not self.reachable:
             raise DialError(f"{url}: nobody there")

@@ -132,6 +132,21 @@ async def test_work_ends_when_the_lease_runs_out(autojump_clock: MockClock) -> N
         assert ended.reason == "lost" and "lease (60 s)" in (ended.error_message or "")
 
 
+async def test_an_order_that_is_older_than_the_lease_is_not_started(autojump_clock: MockClock) -> None:
+    """As after SIGSTOP for longer than the lease: the order lay in the connection, and its task runs elsewhere by now."""
+    gateway = Gateway(lease_seconds=60, heartbeat_interval=10)
+    async with fake_world(gateway) as world:
+        connection = world.agent.connection
+        assert connection is not None and connection._link is not None
+        await trio.sleep(5)  # between two heartbeats
+        connection._work.renew_lease(trio.current_time() - 60, 60)
+        await gateway.send(an_order("work"))
+        await gateway.until(lambda: len(gateway.hellos) == 2)
+        assert gateway.hellos[1].known == ()
+        assert world.ports.runner.started == []  # type: ignore[attr-defined]
+        assert (await gateway.run("work")).reason is None
+
+
 async def test_a_server_that_stops_answering_is_left(autojump_clock: MockClock) -> None:
     gateway = Gateway(heartbeat_interval=10)
     async with fake_world(gateway) as world:

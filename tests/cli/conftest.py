@@ -4,7 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -50,6 +51,15 @@ class Shell:
     def json(self, *arguments: str) -> Any:
         end = arguments.index("--") if "--" in arguments else len(arguments)
         return json.loads(self(*arguments[:end], "--json", *arguments[end:]))
+
+
+def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
+    """Ask again until the answer is true; the last answer."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert found
+    return found
 
 
 @pytest.fixture

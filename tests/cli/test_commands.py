@@ -4,23 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
-from tests.cli.conftest import Shell
+from tests.cli.conftest import Shell, until
 from tests.support.dev import Dev
 
 ROOT = Path(__file__).parents[2]
-
-
-def until(condition: Any, seconds: float = 30) -> Any:
-    """Ask again until the answer is true; the last answer."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert found
-    return found
 
 
 def test_run_waits_for_the_end_and_prints_the_output(hetuflow: Shell) -> None:

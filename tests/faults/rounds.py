@@ -22,7 +22,7 @@ from tests.faults.workload import Late, Workload, create_jobs, window
 
 LEAD_SECONDS = 2.0
 """Of the window before the fault strikes: every job has run."""
-TAIL_SECONDS = 3.0
+TAIL_SECONDS = 2.0
 """Of the window after the fault usually is over."""
 STRIKE_SECONDS_MAX = 120.0
 WINDOWS_MAX = 5

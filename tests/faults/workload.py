@@ -67,13 +67,14 @@ class Late(Exception):
 
 @define
 class Workload:
-    """One round's. `slots` is what must have run; `answers` counts what clients of the API were told."""
+    """One round's. `slots` is what must have run, `ids` are the schedules; `answers` counts what clients were told."""
 
     cluster: Cluster
     jobs: Mapping[str, str]
     start: datetime
     end: datetime
     schedules: Sequence[Schedule] = ()
+    ids: list[str] = Factory(list)
     by_hand: list[Slot] = Factory(list)
     answers: Counter[str] = Factory(Counter)
     worst_answer_seconds: float = 0.0
@@ -119,6 +120,7 @@ class Workload:
         answer = await http.post("/schedules/item", json=body)
         if answer.status_code != 200:
             raise RuntimeError(f"schedule {schedule.name}: {answer.text}")
+        self.ids.append(str(answer.json()["id"]))
 
     async def ask_by_hand(self) -> None:
         """Ask for runs until the window ends; each is asked for until the answer is sure."""

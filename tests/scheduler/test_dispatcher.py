@@ -265,3 +265,25 @@ async def test_a_retry_waits_for_its_interval(autojump_clock) -> None:
         [retry] = server.events("TaskRetryScheduled")
         assert data(retry)["retry_count"] == 1
         nursery.cancel_scope.cancel()
+
+
+class LostAnswersAndSlowReads(LostAnswers):
+    async def before_read(self, what: str) -> None:
+        await trio.sleep(1)
+
+
+async def test_a_slot_that_may_be_taken_is_not_used_again_while_nobody_knows(autojump_clock) -> None:
+    """The dispatch was committed, both its answers got lost, and the log is slow to say so."""
+    async with a_server(tasks_max=1) as server, trio.open_nursery() as nursery:
+        job = await server.job()
+        await server.task(job, "t1")
+        await server.task(job, "t2")
+        server.store.hooks = LostAnswersAndSlowReads(2, "TaskDispatched")
+        agent = await an_agent(server, nursery, slots=2)
+        order = await agent.expect(Dispatch)
+        await trio.sleep(30)
+        assert len(server.events("TaskDispatched")) == 1
+        await agent.say(agent.started(order), agent.ended(order))
+        following = await agent.expect(Dispatch)
+        assert {order.task_id, following.task_id} == {"t1", "t2"}
+        nursery.cancel_scope.cancel()

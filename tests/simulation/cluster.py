@@ -10,12 +10,11 @@ import random
 import trio
 from attrs import define, field
 
-from eventstore.memory import MemoryLog
 from hetuflow.domain.decider import Address
 from tests.simulation.checkers import unfinished_tasks
 from tests.simulation.database import KnownByTables, MemoryOutput, StoreFaults
 from tests.simulation.host import Host
-from tests.simulation.observed import Observed
+from tests.simulation.observed import Observed, WitnessedLog
 from tests.simulation.server_node import NoAnswer, ServerLife, ServerNode
 from tests.simulation.shape import Scale, Shape
 from tests.support.network import MemoryNetwork
@@ -35,7 +34,7 @@ class Cluster:
     nursery: trio.Nursery | None = None
     rng: random.Random = field(init=False)
     clock: TrioClock = field(init=False)
-    log: MemoryLog = field(factory=MemoryLog)
+    log: WitnessedLog = field(factory=WitnessedLog)
     output: MemoryOutput = field(factory=MemoryOutput)
     observed: Observed = field(factory=Observed)
     servers: dict[str, ServerNode] = field(factory=dict)

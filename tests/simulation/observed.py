@@ -8,12 +8,18 @@ afterwards. Times are virtual seconds (`trio.current_time()`), wall times are aw
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
 from uuid import UUID
 
+import attrs
 import trio
 from attrs import define, field, frozen
+
+from eventstore.event import Appended, Claim
+from eventstore.memory import MemoryLog
 
 SECRET = "hunter2-do-not-show"
 """The value of every secret of a run: wherever it shows besides the process that needs it, L6 is violated."""
@@ -149,5 +155,38 @@ class Observed:
 
 
 def digest_of(state: object) -> str:
-    """A short name of a state: equal states, equal names (states are frozen attrs classes with full reprs)."""
-    return hashlib.sha256(repr(state).encode()).hexdigest()[:16]
+    """A short name of a state: equal states, equal names."""
+    return hashlib.sha256(repr(_plain(state)).encode()).hexdigest()[:16]
+
+
+def _plain(value: Any) -> Any:
+    """The same for equal values, whichever mapping, sequence or zone they are made of."""
+    if attrs.has(type(value)):
+        return (
+            type(value).__name__,
+            [_plain(getattr(value, each.name)) for each in attrs.fields(type(value)) if each.eq],
+        )
+    if isinstance(value, Mapping):
+        return sorted((repr(_plain(key)), _plain(member)) for key, member in value.items())
+    if isinstance(value, (list, tuple)):
+        return [_plain(member) for member in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(repr(_plain(member)) for member in value)
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    if isinstance(value, Enum):
+        return value.value
+    return value
+
+
+class WitnessedLog(MemoryLog):
+    """A log that knows when each of its events was committed, in virtual seconds: no wall clock is needed for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.committed_at: list[float] = []
+
+    def commit(self, claims: Sequence[Claim], now: datetime) -> Appended:
+        appended = super().commit(claims, now)
+        self.committed_at += [trio.current_time()] * (len(self.events) - len(self.committed_at))
+        return appended

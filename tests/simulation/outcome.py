@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import define
+from attrs import define, field
 
 from tests.simulation.checkers import Verdict
 from tests.simulation.shape import Shape
@@ -10,7 +10,10 @@ from tests.simulation.shape import Shape
 
 @define(slots=True, eq=False)
 class Outcome:
-    """Its verdict, what was injected and reached (counts by name), and the hash of its log."""
+    """Its verdict, what was injected and reached (counts by name), and the hash of its log.
+
+    `tail`: the last events of the streams that the violations are about, if there are any.
+    """
 
     shape: Shape
     hash: str
@@ -20,6 +23,7 @@ class Outcome:
     verdict: Verdict
     faults: dict[str, int]
     reached: dict[str, int]
+    tail: list[str] = field(factory=list)
 
     @property
     def seed(self) -> int:

@@ -13,13 +13,14 @@ import trio
 
 from hetuflow.core import Core
 from projections.tables import LIVE_TABLES
-from tests.simulation.checkers import Verdict, check_safety, is_quiet
+from tests.simulation.checkers import Verdict, check_safety, evidence_of, is_quiet
 from tests.simulation.cluster import Cluster
 from tests.simulation.database import tables_of
 from tests.simulation.faults import Faults
 from tests.simulation.operators import Operators
 from tests.simulation.outcome import Outcome
 from tests.simulation.readers import READERS, follow
+from tests.simulation.report import tail_of
 from tests.simulation.shape import Shape, drawn
 from tests.simulation.workload import work
 from tests.support.simulate import log_hash, run
@@ -54,7 +55,7 @@ async def _simulate(shape: Shape) -> Outcome:
                 for _ in range(cluster.rng.choice(STRIKERS)):
                     busy.start_soon(_strike_forever, faults)
         await _settle(cluster, operators, faults, verdict)
-        check_safety(cluster, operators, verdict)
+        check_safety(evidence_of(cluster, has_settled=True), verdict)
         await _check_actors(cluster, verdict)
         nursery.cancel_scope.cancel()
     injected = {**faults.injected, **cluster.store_faults.seen, **cluster.network.frame_faults.seen}
@@ -67,6 +68,7 @@ async def _simulate(shape: Shape) -> Outcome:
         verdict,
         injected,
         {**operators.done, **verdict.seen},
+        tail_of(cluster.log, verdict),
     )
 
 

@@ -8,60 +8,67 @@ from typing import Any
 from uuid import UUID
 
 import attrs
-import msgspec
 import pytest
 
-from eventstore.event import Claim, NewEvent
 from eventstore.memory import MemoryLog
-from tests.simulation.checkers import (
-    CANCEL_SECONDS_MAX,
-    TaskChecker,
-    Verdict,
-    check_cancels,
-    check_log,
-    check_processes,
-    check_schedule,
+from tests.simulation.by_hand import (
+    CONFIG,
+    LAWFUL,
+    RUN_1,
+    RUN_2,
+    SCHEDULE,
+    TASK,
+    Events,
+    a_log,
+    a_machine,
+    a_process,
+    at,
+    found,
+    write,
 )
+from tests.simulation.checkers import CHECKERS, Evidence
+from tests.simulation.checkers.evidence import Held
+from tests.simulation.checkers.folds import check_prefixes
+from tests.simulation.checkers.logs import check_acknowledged, check_idempotency, check_log, check_secrets
+from tests.simulation.checkers.outside import (
+    DECISION_SECONDS_MAX,
+    check_clocks,
+    check_feeds,
+    check_liveness,
+    check_output,
+)
+from tests.simulation.checkers.overlap import check_overlap
+from tests.simulation.checkers.pending import RECOVERY_SECONDS, check_pending
+from tests.simulation.checkers.processes import (
+    CANCEL_SECONDS_MAX,
+    check_cancels,
+    check_limits,
+    check_processes,
+    check_slots,
+)
+from tests.simulation.checkers.schedules import check_fires
+from tests.simulation.checkers.tasks import check_tasks
+from tests.simulation.observed import SECRET, Acknowledged, Act, ClockStep, KeyUse, LiveState, Observed, Reading
 from tests.support.ports import EPOCH
 from tests.support.processes import Running
 
-TASK = {"task_id": "t", "config": {"max_retries": 1}}
-RUN_1 = {"instance_id": "i1", "epoch": 1}
-RUN_2 = {"instance_id": "i2", "epoch": 2}
-LAWFUL: list[tuple[str, Mapping[str, Any]]] = [
-    ("TaskCreated", TASK),
-    ("TaskLocked", {}),
-    ("TaskDispatched", RUN_1),
-    ("InstanceStarted", RUN_1),
-    ("InstanceFailed", {**RUN_1, "reason": "exit_code"}),
-    ("TaskRetryScheduled", {"instance_id": "i2"}),
-    ("TaskLocked", {}),
-    ("TaskDispatched", RUN_2),
-    ("InstanceStarted", RUN_2),
-    ("InstanceSucceeded", RUN_2),
-    ("TaskSucceeded", {}),
-]
+INVARIANTS = {
+    *("F1", "F2", "F3", "F4", "F5", "F6"),
+    *("T1", "T2", "T3", "T4", "T5", "T6", "T7", "T8"),
+    *("L1", "L2", "L4", "L5", "L6", "O1", "E1", "C1", "V1"),
+}
 
 
-def a_log(name: str, events: list[tuple[str, Mapping[str, Any]]], seconds: float = 0) -> MemoryLog:
-    log = MemoryLog()
-    for number, (kind, data) in enumerate(events):
-        event = NewEvent(event_id=UUID(int=number + 1), type=kind, data=msgspec.json.encode(data).decode())
-        log.commit([Claim(name, number, [event])], EPOCH + timedelta(seconds=seconds))
-    return log
-
-
-def promises(verdict: Verdict) -> set[str]:
-    return {line.partition(":")[0] for line in verdict.violations}
+def test_every_invariant_has_a_judge() -> None:
+    """L3 is asked of the running servers."""
+    assert {promise for promises in CHECKERS.values() for promise in promises} == INVARIANTS
 
 
 # --- tasks -------------------------------------------------------------------------------------------------------------
 
 
-def judged(events: list[tuple[str, Mapping[str, Any]]]) -> set[str]:
-    verdict = Verdict()
-    TaskChecker("task-t", a_log("task-t", events).events, verdict).check()
-    return promises(verdict)
+def judged(events: Events) -> set[str]:
+    return found(check_tasks, Evidence(a_log("task-t", events)))
 
 
 def test_a_lawful_task_is_not_accused() -> None:
@@ -79,33 +86,30 @@ def without(kind: str, nth: int = 0) -> list[tuple[str, Mapping[str, Any]]]:
         ("T1", without("TaskLocked")),
         ("T1", [*LAWFUL, ("TaskFailed", {})]),
         ("T1", [*LAWFUL, ("TaskLocked", {})]),
+        ("T1", [*LAWFUL, ("TaskDeleted", {}), ("TaskUpdated", TASK)]),
+        ("T1", [*LAWFUL[:9], ("InstanceFailed", RUN_2), ("TaskSucceeded", {})]),
+        ("T1", [*LAWFUL, ("TaskCancelRequested", {})]),
         ("T2", without("InstanceFailed")),
         ("T2", [(n, {**d, "epoch": 1} if d is RUN_2 else d) for n, d in LAWFUL]),
         ("T2", [(n, {**d, "instance_id": "i1"} if d is RUN_2 else d) for n, d in LAWFUL]),
+        ("T2", [*LAWFUL[:4], ("TaskCancelled", {})]),
         ("T3", [*LAWFUL[:9], ("InstanceSucceeded", RUN_1), ("TaskSucceeded", {})]),
         ("T4", [("TaskCreated", {"config": {"max_retries": 0}}), *LAWFUL[1:]]),
     ],
 )
-def test_an_unlawful_task_is_found(promise: str, events: list[tuple[str, Mapping[str, Any]]]) -> None:
+def test_an_unlawful_task_is_found(promise: str, events: Events) -> None:
     assert promise in judged(events)
 
 
+def test_an_operators_retry_gives_new_starts_but_one_of_a_waiting_task_does_not() -> None:
+    reopened = ("TaskReopened", {"instance_id": "i2", "scheduled_at": at(0)})
+    assert judged([*LAWFUL[:5], ("TaskFailed", {}), reopened, *LAWFUL[6:]]) == set()
+    no_retries = ("TaskCreated", {**TASK, "config": {"max_retries": 0}})
+    assert judged([no_retries, *LAWFUL[1:5], ("TaskFailed", {}), reopened, *LAWFUL[6:]]) == set()
+    assert judged([no_retries, *LAWFUL[1:6], reopened, *LAWFUL[6:]]) == {"T4"}
+
+
 # --- processes ---------------------------------------------------------------------------------------------------------
-
-
-def a_process(key: Mapping[str, Any], started: float, ended: float | None, task_id: str = "t") -> Running:
-    return Running(
-        machine="m",
-        pid=int(started),
-        task_id=task_id,
-        instance_id=key["instance_id"],
-        epoch=key["epoch"],
-        arguments={},
-        started=started,
-        ended=ended,
-        changed=None,  # type: ignore[arg-type]
-        scope=None,  # type: ignore[arg-type]
-    )
 
 
 @pytest.mark.parametrize(
@@ -115,72 +119,258 @@ def a_process(key: Mapping[str, Any], started: float, ended: float | None, task_
         ("T2", [a_process(RUN_1, 1, 5), a_process(RUN_2, 4, 6)]),
         ("T2", [a_process(RUN_1, 1, None), a_process(RUN_2, 4, 6)]),
         ("T2", [a_process(RUN_1, 1, 2), a_process(RUN_1, 3, 4)]),
+        ("T2", [a_process(RUN_2, 1, 2), a_process(RUN_1, 3, 4)]),
         ("T3", [a_process({"instance_id": "i1", "epoch": 9}, 1, 2)]),
         ("T4", [a_process(RUN_1, 1, 2), a_process(RUN_2, 2, 3), a_process({"instance_id": "i3", "epoch": 3}, 4, 5)]),
     ],
 )
 def test_what_ran_is_held_against_what_was_dispatched(promise: str | None, history: list[Running]) -> None:
-    verdict = Verdict()
-    check_processes(a_log("task-t", LAWFUL), history, verdict)
-    assert promises(verdict) >= ({promise} if promise else set())
-    assert bool(verdict.violations) == bool(promise)
+    promises = found(check_processes, Evidence(a_log("task-t", LAWFUL), machines=[a_machine(*history)]))
+    assert promises >= ({promise} if promise else set())
+    assert bool(promises) == bool(promise)
 
 
 def test_a_process_that_outlives_its_cancel_is_found() -> None:
-    verdict = Verdict()
-    check_cancels([a_process(RUN_1, 1, 10 + CANCEL_SECONDS_MAX)], {"t": 10.0}, verdict, CANCEL_SECONDS_MAX)
-    assert not verdict.violations
-    check_cancels([a_process(RUN_1, 1, 11 + CANCEL_SECONDS_MAX)], {"t": 10.0}, verdict, CANCEL_SECONDS_MAX)
-    assert promises(verdict) == {"T5"}
+    def cancelled(started: float, ended: float | None) -> set[str]:
+        observed = Observed(cancelled={"t": 10.0})
+        machines = [a_machine(a_process(RUN_1, started, ended))]
+        return found(check_cancels, Evidence(MemoryLog(), observed, machines, lease=20, ended=500))
+
+    most = 10 + 20 + CANCEL_SECONDS_MAX
+    assert cancelled(1, most) == set()
+    assert cancelled(1, most + 1) == {"T5"}
+    assert cancelled(1, None) == {"T5"}
+    assert cancelled(most + 1, most + 2) == {"T5"}
+
+
+def test_more_processes_than_slots_or_than_the_limit_are_found() -> None:
+    one, two = a_process(RUN_1, 1, 5, "t1"), a_process(RUN_2, 4, 6, "t2")
+    after = a_process(RUN_2, 5, 6, "t2")
+
+    def evidence(*history: Running, slots: int = 2, tasks_max: int = 2) -> Evidence:
+        return Evidence(MemoryLog(), machines=[a_machine(*history, slots=slots)], tasks_max=tasks_max)
+
+    assert found(check_slots, evidence(one, two)) == found(check_limits, evidence(one, two)) == set()
+    assert found(check_slots, evidence(one, two, slots=1)) == {"T6"}
+    assert found(check_limits, evidence(one, two, tasks_max=1)) == {"T7"}
+    assert found(check_slots, evidence(one, after, slots=1)) == set()
+    assert found(check_limits, evidence(one, after, tasks_max=1)) == set()
+
+
+def test_slots_that_are_held_for_nothing_are_found() -> None:
+    def held(events: Events, instances: int, reserved: int = 0) -> set[str]:
+        seen = [Held("server-1", instances, reserved)]
+        return found(check_slots, Evidence(a_log("task-t", events), held=seen, has_settled=True))
+
+    assert held(LAWFUL, 0) == held(LAWFUL[:3], 1) == set()
+    assert held(LAWFUL, 1) == held(LAWFUL[:3], 0) == held(LAWFUL, 0, 1) == {"T6"}
+
+
+# --- waiting -----------------------------------------------------------------------------------------------------------
+
+
+def waited(
+    until: float, *, calm: tuple[float, float], slots: int = 1, labels: Any = None, tasks_max: int = 0
+) -> set[str]:
+    log = a_log("task-t", [("TaskCreated", {**TASK, "config": {**CONFIG, "labels": labels}})], 100)
+    write(log, "task-t", LAWFUL[1:3], until)
+    write(log, "task-u", [("TaskCreated", TASK), *LAWFUL[1:3]], 50)
+    observed = Observed(calm=[calm])
+    machines = [a_machine(slots=slots, zone="a")]
+    return found(
+        check_pending,
+        Evidence(log, observed, machines, lease=20, tasks_max=tasks_max, ended=1000, started_at=EPOCH),
+    )
+
+
+def test_a_task_that_waits_beside_a_free_slot_is_found() -> None:
+    calm = (100 - 20 - RECOVERY_SECONDS, 500)
+    assert waited(105, calm=calm, slots=2) == set()
+    assert waited(150, calm=calm, slots=2) == {"T8"}
+    assert waited(150, calm=calm, slots=1) == set(), "the slot is taken"
+    assert waited(150, calm=(130, 500), slots=2) == set(), "there was a fault"
+    assert waited(150, calm=calm, slots=2, labels={"zone": "b"}) == set(), "no agent fits"
+    assert waited(150, calm=calm, slots=2, labels={"zone": "a"}) == {"T8"}
+    assert waited(150, calm=calm, slots=2, tasks_max=1) == set(), "the limit is reached"
 
 
 # --- schedules ---------------------------------------------------------------------------------------------------------
 
-
-def at(seconds: float) -> str:
-    return (EPOCH + timedelta(seconds=seconds)).isoformat()
-
-
-CREATED = {
-    "status": 100,
-    "interval_secs": 10,
-    "cron_expression": None,
-    "anchor_at": at(0),
-    "created_at": at(0),
-}
 DISABLED = ("ScheduleDisabled", {})
+OLD = {"misfire_grace_seconds": 5}
 
 
-def fired(seconds: float) -> tuple[str, Mapping[str, Any]]:
-    return "ScheduleFired", {"nominal_at": at(seconds)}
+def fired(seconds: float, count: int | None = None, late: float = 0.0) -> tuple[str, Mapping[str, Any]]:
+    count = int(seconds / 10) if count is None else count
+    data = {"nominal_at": at(seconds), "fired_at": at(seconds + late), "task_id": f"t{seconds:g}", "fire_count": count}
+    return "ScheduleFired", {**data, "job_id": "j", "schedule_id": "s"}
 
 
-def skipped(first: float, last: float, count: int) -> tuple[str, Mapping[str, Any]]:
-    data = {"first_nominal_at": at(first), "last_nominal_at": at(last), "count": count, "reason": "misfire"}
-    return "ScheduleSkipped", data
+def skipped(first: float, last: float, count: int, reason: str = "misfire") -> tuple[str, Mapping[str, Any]]:
+    data = {"first_nominal_at": at(first), "last_nominal_at": at(last), "count": count, "reason": reason}
+    return "ScheduleSkipped", {**data, "job_id": "j", "schedule_id": "s"}
+
+
+def enabled(seconds: float) -> tuple[str, Mapping[str, Any]]:
+    return "ScheduleEnabled", {"enabled_at": at(seconds)}
+
+
+def updated(seconds: float, *changed: str, **members: Any) -> tuple[str, Mapping[str, Any]]:
+    return "ScheduleUpdated", {**SCHEDULE, **members, "changed": changed, "updated_at": at(seconds)}
+
+
+def fires(*numbers: float, start: int = 1) -> list[tuple[str, Mapping[str, Any]]]:
+    return [fired(seconds, count) for count, seconds in enumerate(numbers, start)]
+
+
+def a_schedule(decisions: Events, seconds: float = 58, **members: Any) -> Evidence:
+    """Its log, with a task for each fire."""
+    log = a_log("schedule-s", [("ScheduleCreated", {**SCHEDULE, **members}), *decisions], seconds)
+    made = set()
+    for kind, data in decisions:
+        if kind == "ScheduleFired" and data["task_id"] not in made:
+            made.add(data["task_id"])
+            due = data.get("due") or data["nominal_at"]
+            task = {**TASK, "schedule_id": "s", "nominal_at": data["nominal_at"], "scheduled_at": due}
+            write(log, f"task-{data['task_id']}", [("TaskCreated", task)], seconds)
+    return Evidence(log, started_at=EPOCH, ended=seconds)
+
+
+TO_50 = fires(10, 20, 30, 40, 50)
+SKIPPED = [*fires(10, 20), skipped(30, 40, 2), fired(50, 3)]
+QUICKER = {"interval_secs": 5}
 
 
 @pytest.mark.parametrize(
-    ("promise", "decisions"),
+    ("promise", "members", "decisions"),
     [
-        (None, [fired(10), fired(20), skipped(30, 40, 2), fired(50), DISABLED]),
-        (None, [*map(fired, range(10, 60, 10)), DISABLED, ("ScheduleEnabled", {"enabled_at": at(51)}), DISABLED]),
-        ("F2", [*map(fired, range(10, 60, 10)), DISABLED, ("ScheduleEnabled", {"enabled_at": at(51)}), fired(50)]),
-        ("F1", [fired(10), fired(30), fired(40), fired(50), DISABLED]),
-        ("F1", [fired(10), fired(20), fired(30), DISABLED]),
-        ("F1", [fired(10), skipped(20, 40, 2), fired(50), DISABLED]),
-        ("F1", [fired(10), fired(15), fired(20), fired(30), fired(40), fired(50), DISABLED]),
-        ("F2", [fired(0), fired(10), fired(20), fired(30), fired(40), fired(50), DISABLED]),
-        ("F2", [DISABLED, fired(10)]),
-        ("F3", [fired(10), fired(20), fired(20), fired(30), fired(40), fired(50), DISABLED]),
-        ("F3", [fired(20), fired(10), fired(30), fired(40), fired(50), DISABLED]),
+        (None, OLD, [*SKIPPED, DISABLED]),
+        (None, {}, [*TO_50, DISABLED, enabled(51), DISABLED]),
+        (None, {}, [*fires(10, 20), updated(25, "interval_secs", **QUICKER), *fires(30, 35, 40, 45, 50, start=3), DISABLED]),
+        (None, {}, [*fires(10, 20), updated(25, "priority"), *fires(30, 40, 50, start=3), DISABLED]),
+        (None, {}, [*TO_50, ("ScheduleDeleted", {"reason": "user"})]),
+        (None, {"max_count": 2}, [*fires(10, 20), ("ScheduleExpired", {"reason": "max_count"})]),
+        (None, {"end_time": at(25)}, [*fires(10, 20), ("ScheduleExpired", {"reason": "end_time"})]),
+        (None, {"start_time": at(5)}, [*fires(5, 15, 25, 35, 45, 55), DISABLED]),
+        (None, {"start_time": at(-5), "max_count": 1}, [fired(-5, 1, 10), ("ScheduleExpired", {"reason": "max_count"})]),
+        (None, {"misfire_policy": "skip", **OLD}, [*SKIPPED, DISABLED]),
+        (None, {"misfire_policy": "fire_all", **OLD}, [fired(10, 1, 40), *fires(20, 30, 40, 50, start=2), DISABLED]),
+        (None, OLD, [skipped(10, 10, 1), fired(20, 1, 8), *fires(30, 40, 50, start=2), DISABLED]),
+        ("F2", {}, [*TO_50, DISABLED, enabled(51), fired(50, 6)]),
+        ("F2", {}, [*TO_50, updated(51, "interval_secs", **QUICKER), fired(50, 6)]),
+        ("F1", {}, [*fires(10, 30, 40, 50), DISABLED]),
+        ("F1", {}, [*fires(10, 20, 30), DISABLED]),
+        ("F1", {}, [*fires(10, 20, 30), ("ScheduleDeleted", {"reason": "user"})]),
+        ("F1", {}, [*fires(10), updated(25, "interval_secs", **QUICKER), *fires(30, 35, 40, 45, 50, start=2), DISABLED]),
+        ("F1", {}, [*fires(10, 20), updated(25, "priority", **QUICKER), *fires(30, 40, 50, start=3), DISABLED]),
+        ("F1", {}, [*fires(10, 20), ("ScheduleExpired", {"reason": "no_further_fire"})]),
+        ("F1", {"max_count": 3}, [*fires(10, 20), ("ScheduleExpired", {"reason": "max_count"})]),
+        ("F1", OLD, [*fires(10), skipped(20, 40, 2), fired(50, 2), DISABLED]),
+        ("F1", {}, [*fires(10, 15, 20, 30, 40, 50), DISABLED]),
+        ("F1", OLD, [*fires(10, 20), skipped(30, 40, 2, "tired"), fired(50, 3), DISABLED]),
+        ("F1", {}, [*fires(10, 20, 30, 40), fired(50, 9), DISABLED]),
+        ("F2", {}, [*fires(0, 10, 20, 30, 40, 50), DISABLED]),
+        ("F2", {}, [DISABLED, fired(10)]),
+        ("F3", {}, [*fires(10, 20, 20, 30, 40, 50), DISABLED]),
+        ("F3", {}, [*fires(20, 10, 30, 40, 50), DISABLED]),
+        ("F5", {}, [*SKIPPED, DISABLED]),
+        ("F5", {"misfire_policy": "fire_all", **OLD}, [*SKIPPED, DISABLED]),
+        ("F5", {"misfire_policy": "skip", **OLD}, [fired(10, 1, 6), *fires(20, 30, 40, 50, start=2), DISABLED]),
+        ("F5", OLD, [fired(10, 1, 18), *fires(20, 30, 40, 50, start=2), DISABLED]),
+        ("F6", {}, [*fires(10, 20), fired(30, 3, -1), *fires(40, 50, start=4), DISABLED]),
+        ("F4", {}, [*fires(10, 20), skipped(30, 30, 1, "overlap"), *fires(40, 50, start=3), DISABLED]),
     ],
 )  # fmt: skip
-def test_every_nominal_time_is_decided_once(promise: str | None, decisions: list[tuple[str, Any]]) -> None:
-    verdict = Verdict()
-    check_schedule("schedule-s", a_log("schedule-s", [("ScheduleCreated", CREATED), *decisions], 58).events, verdict)
-    assert promises(verdict) >= ({promise} if promise else set())
-    assert bool(verdict.violations) == bool(promise)
+def test_every_nominal_time_is_decided_once(promise: str | None, members: Mapping[str, Any], decisions: Events) -> None:
+    promises = found(check_fires, a_schedule(decisions, **members))
+    assert promises >= ({promise} if promise else set())
+    assert bool(promises) == bool(promise)
+
+
+def test_cron_is_held_against_an_oracle_of_its_own() -> None:
+    cron = {"schedule_kind": 1, "interval_secs": None, "cron_expression": "*/20 * * * * ?"}
+    assert found(check_fires, a_schedule([*fires(20, 40), DISABLED], **cron)) == set()
+    assert found(check_fires, a_schedule([*fires(20, 41), DISABLED], **cron)) == {"F1"}
+
+
+def test_a_fire_of_a_job_that_is_off_is_found() -> None:
+    evidence = a_schedule([])
+    write(evidence.log, "job-j", [("JobCreated", {"status": 100}), ("JobDisabled", {})], 5)  # type: ignore[arg-type]
+    write(evidence.log, "schedule-s", [fired(10), DISABLED], 12)  # type: ignore[arg-type]
+    assert "F2" in found(check_fires, evidence)
+
+
+def test_a_task_without_its_fire_and_a_fire_without_its_task_are_found() -> None:
+    evidence = a_schedule([*TO_50, DISABLED])
+    stray = {**TASK, "schedule_id": "s", "nominal_at": at(60)}
+    write(evidence.log, "task-t60", [("TaskCreated", stray)], 58)  # type: ignore[arg-type]
+    assert found(check_fires, evidence) == {"F1"}
+    log = a_log("schedule-s", [("ScheduleCreated", SCHEDULE), *TO_50, DISABLED], 58)
+    assert found(check_fires, Evidence(log, started_at=EPOCH, ended=58)) == {"F1"}
+
+
+@pytest.mark.parametrize(
+    ("jitter", "due", "promise"), [(0, 50, None), (0, 51, "F6"), (5, 53, None), (5, 56, "F6"), (30, 61, "F6"), (5, 49, "F6")]
+)  # fmt: skip
+def test_a_jittered_time_lies_before_the_next_nominal_one(jitter: int, due: float, promise: str | None) -> None:
+    last = fired(50, 5)
+    evidence = a_schedule([*TO_50[:4], (last[0], {**last[1], "due": at(due)}), DISABLED], jitter_seconds=jitter)
+    assert found(check_fires, evidence) == ({promise} if promise else set())
+
+
+def test_a_run_before_its_nominal_time_is_found() -> None:
+    evidence = a_schedule([*TO_50, DISABLED])
+    evidence.machines = [a_machine(a_process(RUN_1, 49, 51, "t50"))]
+    assert found(check_fires, evidence) == {"F6"}
+
+
+def test_a_resume_that_counts_from_before_it_was_asked_is_found() -> None:
+    for instant, promises in ((51, set()), (40, {"F2"})):
+        evidence = a_schedule([*TO_50, DISABLED, enabled(instant), DISABLED])
+        act = Act("resume", "schedule-s", 51, EPOCH + timedelta(seconds=51), 60)
+        evidence.observed.acts.append(act)
+        assert found(check_fires, evidence) == promises
+
+
+@pytest.mark.parametrize(("policy", "promise"), [("allow", None), ("skip", "F4"), ("queue", "F4")])
+def test_runs_of_one_schedule_at_once(policy: str, promise: str | None) -> None:
+    evidence = a_schedule([*TO_50, DISABLED], overlap_policy=policy)
+    evidence.machines = [a_machine(a_process(RUN_1, 40, 52, "t40"), a_process(RUN_2, 51, 53, "t50"))]
+    assert found(check_overlap, evidence) == ({promise} if promise else set())
+
+
+# --- clocks ------------------------------------------------------------------------------------------------------------
+
+
+def late(step: float, decided: float, lease: float = 0) -> set[str]:
+    log = a_log("schedule-s", [("ScheduleCreated", SCHEDULE)], 0)
+    write(log, "schedule-s", TO_50[:1], 10)
+    write(log, "schedule-s", TO_50[1:], decided)
+    observed = Observed(calm=[(0, 500)], clock_steps=[ClockStep("server-1", 15, step)])
+    return found(check_clocks, Evidence(log, observed, lease=lease, started_at=EPOCH, ended=51))
+
+
+def test_a_clock_that_steps_back_stalls_no_longer_than_the_step() -> None:
+    bound = DECISION_SECONDS_MAX
+    log = a_log("schedule-s", [("ScheduleCreated", SCHEDULE)], 0)
+    for number in range(1, 30):
+        write(log, "schedule-s", [fired(10 * number)], 10 * number + (40 if number > 10 else 0))
+    lawful = Evidence(
+        log,
+        Observed(calm=[(0, 300)], clock_steps=[ClockStep("server-1", 101, -40)]),
+        lease=0,
+        started_at=EPOCH,
+        ended=300,
+    )
+    assert found(check_clocks, lawful) == set()
+    stalled = Evidence(log, Observed(calm=[(0, 300)]), lease=0, started_at=EPOCH, ended=300)
+    assert bound < 40
+    assert found(check_clocks, stalled) == {"C1"}
+
+
+def test_a_nominal_time_that_fires_twice_is_found() -> None:
+    log = a_log("schedule-s", [("ScheduleCreated", SCHEDULE), *TO_50, fired(50)], 55)
+    assert found(check_clocks, Evidence(log)) == {"C1"}
 
 
 # --- log ---------------------------------------------------------------------------------------------------------------
@@ -198,9 +388,101 @@ def test_every_nominal_time_is_decided_once(promise: str | None, decisions: list
     ],
 )
 def test_a_log_with_a_gap_a_double_or_a_fall_is_found(spoil: Callable[[list[Any]], object]) -> None:
-    log, verdict = a_log("task-t", LAWFUL), Verdict()
-    check_log(log, verdict)
-    assert not verdict.violations
+    log = a_log("task-t", LAWFUL)
+    assert found(check_log, Evidence(log)) == set()
     spoil(log.events)
-    check_log(log, verdict)
-    assert promises(verdict) == {"L1"}
+    assert found(check_log, Evidence(log)) == {"L1"}
+
+
+def acknowledged(version: int, position: int, *ids: int) -> set[str]:
+    write = Acknowledged(1.0, "task-t", version, position, tuple(UUID(int=each) for each in ids))
+    return found(check_acknowledged, Evidence(a_log("task-t", LAWFUL), Observed(writes=[write])))
+
+
+def test_an_acknowledged_write_that_is_not_in_the_log_is_found() -> None:
+    assert acknowledged(11, 11) == acknowledged(3, 3, 2, 3) == set()
+    assert acknowledged(12, 11) == acknowledged(11, 12) == acknowledged(3, 3, 2, 4) == {"L2"}
+
+
+def test_a_state_that_is_not_the_fold_of_its_prefix_is_found() -> None:
+    observed = Observed(live_states=[LiveState("task-t", 0, "another")])
+    assert found(check_prefixes, Evidence(MemoryLog(), observed)) == {"L4"}
+    observed = Observed(live_states=[LiveState("task-t", 3, "another")])
+    assert found(check_prefixes, Evidence(MemoryLog(), observed)) == {"L4"}
+
+
+def keys(*uses: tuple[str, str, str]) -> set[str]:
+    log = a_log("task-t", LAWFUL[:1])
+    write(log, "task-u", [("TaskCreated", TASK), ("TaskCreated", TASK)], 0)
+    observed = Observed(keys=[KeyUse(key, 1.0, answer, effect) for key, answer, effect in uses])
+    return found(check_idempotency, Evidence(log, observed))
+
+
+def test_a_key_with_two_effects_is_found() -> None:
+    assert keys(("a", "created", "task-t"), ("a", "created", "task-t"), ("b", "refused", "task-v")) == set()
+    assert keys(("a", "created", "task-t"), ("a", "refused", "task-t")) == {"L5"}
+    assert keys(("a", "created", "task-u")) == {"L5"}
+    assert keys(("a", "created", "task-v")) == {"L5"}
+
+
+def test_a_secret_outside_its_definition_is_found() -> None:
+    spec = {**TASK, "environment": {"PASSWORD": SECRET}}
+    assert found(check_secrets, Evidence(a_log("task-t", [("TaskCreated", spec), *LAWFUL[1:]]))) == set()
+    failed = ("InstanceFailed", {**RUN_1, "reason": "exit_code", "error_message": f"login with {SECRET}"})
+    assert found(check_secrets, Evidence(a_log("task-t", [*LAWFUL[:4], failed]))) == {"L6"}
+    observed = Observed()
+    observed.line("server", f"started with PASSWORD={SECRET}")
+    assert found(check_secrets, Evidence(MemoryLog(), observed)) == {"L6"}
+
+
+# --- output, feeds, liveness -------------------------------------------------------------------------------------------
+
+
+class Shown:
+    def __init__(self, **texts: bytes) -> None:
+        self.texts, self.contradictions = texts, []
+
+    def text(self, instance_id: str, stream: str) -> bytes:
+        return self.texts.get(stream, b"")
+
+
+def output(shown: bytes, *, kept: int, dropped: int = 0, claimed: bytes = b"hello") -> set[str]:
+    from hashlib import sha256
+
+    process = a_process(RUN_2, 1, 2)
+    process.written[1] = b"hello"
+    summary = {"bytes": len(claimed), "kept": kept, "sha256": sha256(claimed).hexdigest()}
+    events = [*LAWFUL[:9], ("InstanceSucceeded", {**RUN_2, "output": {"stdout": summary, "dropped": dropped}})]
+    return found(
+        check_output, Evidence(a_log("task-t", events), machines=[a_machine(process)], output=Shown(stdout=shown))
+    )
+
+
+def test_output_that_is_not_what_was_written_is_found() -> None:
+    assert output(b"hello", kept=5) == output(b"hel [cut]", kept=3, dropped=2) == set()
+    assert output(b"hallo", kept=5) == output(b"hell", kept=5) == output(b"hello!", kept=5) == {"O1"}
+    assert output(b"hel", kept=3) == output(b"hello", kept=5, claimed=b"hallo") == {"O1"}
+
+
+def feed(*readings: tuple[int, list[int]], calm: float = 0) -> set[str]:
+    log = a_log("task-t", LAWFUL)
+    observed = Observed(calm=[(0, calm)])
+    observed.readers["r"] = [Reading(after, [(n, UUID(int=n)) for n in received]) for after, received in readings]
+    return found(check_feeds, Evidence(log, observed, lease=20, ended=calm))
+
+
+def test_a_feed_with_a_gap_a_double_or_a_wrong_resume_is_found() -> None:
+    assert feed((0, [1, 2]), (2, []), (2, [3])) == set()
+    assert feed((0, [1, 3])) == feed((0, [1, 2, 2])) == feed((0, [2, 1])) == feed((0, [1]), (2, [3])) == {"E1"}
+    assert feed((0, [1, 2, 3]), calm=100) == {"E1"}
+    assert feed((0, list(range(1, 12))), calm=100) == set()
+
+
+def test_work_that_is_left_is_found() -> None:
+    def left(events: Events, ended: float | None, settled: bool = True) -> set[str]:
+        process = a_process(RUN_1, 1, ended)
+        evidence = Evidence(a_log("task-t", events), machines=[a_machine(process)], has_settled=settled)
+        return found(check_liveness, evidence)
+
+    assert left(LAWFUL, 2) == left(LAWFUL[:5], None, settled=False) == set()
+    assert left(LAWFUL[:5], 2) == left(LAWFUL, None) == {"V1"}

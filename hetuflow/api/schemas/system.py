@@ -22,8 +22,24 @@ HEALTH = _shape(
     status=Text(meaning="healthy or unhealthy"),
     checks=_shape(
         "HealthChecks",
-        database=_shape("DatabaseCheck", status=Text(), latency_ms=Number()),
-        scheduler=_shape("SchedulerCheck", status=Text(), lateness_ms=Number()),
+        database=Shape(
+            title="DatabaseCheck",
+            members=[
+                Member(name="status", kind=Text()),
+                Member(name="latency_ms", kind=Number()),
+                Member(name="problem", kind=Text(), nullable=True, doc="why appends do not get through"),
+            ],
+        ),
+        scheduler=Shape(
+            title="SchedulerCheck",
+            members=[
+                Member(name="status", kind=Text()),
+                Member(name="lateness_ms", kind=Number()),
+                Member(name="role", kind=Text(), doc="active or standby: of several servers one decides"),
+                Member(name="clock_offset_ms", kind=Number(), nullable=True, doc="our clock minus PostgreSQL's"),
+                Member(name="problem", kind=Text(), nullable=True, doc="why jobs do not run as they should"),
+            ],
+        ),
         projections=_shape("ProjectionsCheck", status=Text(), lag_events=Integer()),
         agents=_shape("AgentsCheck", status=Text(), online=Integer()),
     ),

@@ -1,0 +1,143 @@
+"""T8: while nothing is wrong and matching capacity is free, the oldest pending task starts within a bound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+
+from attrs import define, field, frozen
+
+from tests.simulation.checkers.evidence import Evidence, Fact, MachineSeen
+from tests.simulation.checkers.verdict import Verdict
+
+START_SECONDS_MAX = 10.0
+"""From capacity and task being there to the dispatch: a store that is slow once, a conflict, a look at the clock."""
+
+RECOVERY_SECONDS = 60.0
+"""After healing, beside a lease, until every agent is connected again (full jitter, paced admission)."""
+
+
+@frozen(slots=True)
+class Wait:
+    """A task that was pending and due in [since, until)."""
+
+    task: str
+    labels: Mapping[str, str]
+    agent_id: str | None
+    since: float
+    until: float
+
+
+@define
+class Load:
+    """Of one agent: what holds its slots, as (at, change)."""
+
+    changes: list[tuple[float, int]] = field(factory=list)
+
+
+def check_pending(evidence: Evidence, verdict: Verdict) -> None:
+    """T8, in every stretch without faults."""
+    loads, drained = _loads(evidence), _drained(evidence)
+    waits = list(_waits(evidence))
+    cluster = sorted(change for load in loads.values() for change in load.changes)
+    for begin, end in evidence.observed.calm:
+        begin += evidence.lease + RECOVERY_SECONDS
+        for wait in waits:
+            since, until = max(begin, wait.since), min(end, wait.until)
+            if until - since <= START_SECONDS_MAX:
+                continue
+            verdict.note("long waits in calm")
+            for machine in evidence.machines:
+                if machine.agent_id in drained or not _fits(wait, machine):
+                    continue
+                free = _longest_free(loads.get(machine.agent_id, Load()).changes, machine.slots, since, until)
+                if evidence.tasks_max:
+                    free = min(free, _longest_free(cluster, evidence.tasks_max, since, until))
+                if free > START_SECONDS_MAX:
+                    verdict.fail(
+                        "T8",
+                        f"{wait.task} waited {since:.1f}-{until:.1f} while {machine.name} had a free slot for {free:.1f} s",
+                        streams=[wait.task, f"agent-{machine.agent_id}"],
+                    )
+
+
+def _fits(wait: Wait, machine: MachineSeen) -> bool:
+    if wait.agent_id is not None and wait.agent_id != machine.agent_id:
+        return False
+    return all(machine.labels.get(name) == value for name, value in wait.labels.items())
+
+
+def _waits(evidence: Evidence) -> Iterator[Wait]:
+    for name, stream in evidence.streams("task"):
+        spec: dict[str, object] = {}
+        since: float | None = None
+        for fact in stream:
+            spec.update(fact.data if fact.type in ("TaskCreated", "TaskUpdated") else {})
+            if fact.type in ("TaskCreated", "TaskReopened", "TaskRequeued", "TaskRetryScheduled"):
+                since = _due(fact, evidence)
+            elif fact.type in ("TaskLocked", "TaskCancelled") and since is not None:
+                yield _wait(name, spec, since, fact.at)
+                since = None
+        if since is not None:
+            yield _wait(name, spec, since, evidence.ended)
+
+
+def _wait(name: str, spec: Mapping[str, object], since: float, until: float) -> Wait:
+    config = spec["config"]
+    assert isinstance(config, dict)
+    agent_id = spec.get("agent_id")
+    return Wait(name, config.get("labels") or {}, None if agent_id is None else str(agent_id), since, until)
+
+
+def _due(fact: Fact, evidence: Evidence) -> float:
+    """When it may start at the latest: committed, and every clock has reached its time."""
+    due = fact.time("retry_at") or fact.time("scheduled_at")
+    pause = 30.0 if fact.type == "TaskRequeued" else 0.0
+    if due is None or evidence.started_at is None:
+        return fact.at + pause
+    return max(fact.at + pause, evidence.reached_by_all(due + timedelta(milliseconds=1)))
+
+
+def _loads(evidence: Evidence) -> dict[str, Load]:
+    """From dispatch to the instance's end by the log, or to the end of its process, whichever is later."""
+    ended: dict[tuple[str, int], float] = {}
+    for process in evidence.history:
+        ended[process.instance_id, process.epoch] = evidence.ended if process.ended is None else process.ended
+    loads: dict[str, Load] = {}
+    for _, stream in evidence.streams("task"):
+        live: Fact | None = None
+        for fact in [*stream, None]:
+            is_end = fact is None or fact.type in (
+                *("TaskRequeued", "InstanceSucceeded", "InstanceFailed", "InstanceCancelled"),
+            )
+            if is_end and live is not None:
+                at = evidence.ended if fact is None else fact.at
+                until = max(at, ended.get((live.data["instance_id"], live.data["epoch"]), at))
+                loads.setdefault(live.data["agent_id"], Load()).changes.extend([(live.at, 1), (until, -1)])
+                live = None
+            elif fact is not None and fact.type == "TaskDispatched":
+                live = fact
+    return loads
+
+
+def _drained(evidence: Evidence) -> set[str]:
+    """Agents that took no work at some time: their capacity does not count."""
+    return {
+        fact.data["agent_id"]
+        for fact in evidence.facts
+        if fact.type in ("AgentDrained", "AgentRemoved", "AgentUpdated")
+    }
+
+
+def _longest_free(changes: list[tuple[float, int]], slots: int, since: float, until: float) -> float:
+    """The longest stretch in [since, until] with fewer than `slots` held."""
+    held, longest, free_from = 0, 0.0, since
+    for at, change in sorted(changes):
+        if at >= until:
+            break
+        if held < slots <= held + change:
+            longest = max(longest, at - free_from)
+        elif held >= slots > held + change:
+            free_from = max(since, at)
+        held += change
+    return max(longest, until - free_from if held < slots else 0.0)

@@ -1,0 +1,52 @@
+"""What a long run of seeds has to reach: a fault or a situation that is never met is a check that proves nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from tests.simulation.database import StoreFaults
+from tests.simulation.faults import HELD_BACK, Faults
+from tests.simulation.outcome import Outcome
+from tests.support.network import FrameFaults
+
+FAULTS = (
+    *(kind for kind in Faults.kinds() if kind not in HELD_BACK),
+    *StoreFaults.KINDS,
+    *FrameFaults.KINDS,
+)
+
+COMMON = (
+    *("fired", "skipped (misfire)", "misfire that fired", "schedule resumed", "runs at once under allow"),
+    *("TaskRetryScheduled", "TaskReopened", "TaskSucceeded", "TaskFailed", "TaskCancelled", "TaskCancelRequested"),
+    *("succeeded", "failed", "cancelled", "InstanceReportRefused", "TaskRequeued"),
+    *("instance ended: exit_code", "instance ended: timeout", "instance ended: start_error"),
+    *("instance ended: lost", "instance ended: signal", "instance ended: InstanceCancelled"),
+    *("tasks that ran more than once", "processes ended by a cancel", "machines that were full"),
+    *("clusters that were full", "outputs compared", "rows compared", "states compared", "prefixes folded"),
+    *("acknowledged writes", "answers lost", "idempotency keys used", "instants of edits compared"),
+    *("feeds resumed", "nominal times in calm"),
+    *("pause", "resume", "cancel", "retry", "run"),
+)
+"""Situations that two dozen seeds reach."""
+
+RARE: tuple[str, ...] = ()
+"""Situations that only a long run reaches."""
+
+
+def counted(outcomes: Iterable[Outcome]) -> tuple[Counter[str], Counter[str]]:
+    """(Faults, situations) with how often they were met, over all these runs."""
+    faults: Counter[str] = Counter()
+    reached: Counter[str] = Counter()
+    for outcome in outcomes:
+        faults.update(outcome.faults)
+        reached.update(outcome.reached)
+    return faults, reached
+
+
+def missing(faults: Mapping[str, int], reached: Mapping[str, int], *, rare: bool = True) -> list[str]:
+    """What was never met."""
+    situations = (*COMMON, *RARE) if rare else COMMON
+    return [f"fault: {kind}" for kind in FAULTS if not faults.get(kind)] + [
+        f"situation: {what}" for what in situations if not reached.get(what)
+    ]

@@ -1,0 +1,36 @@
+"""Seeds of the simulated cluster: no promise is violated, and the situations that matter were reached."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from tests.simulation.corpus import corpus
+from tests.simulation.coverage import counted, missing
+from tests.simulation.outcome import Outcome
+from tests.simulation.report import failure_of
+from tests.simulation.scenario import simulate
+
+SEEDS = range(1, 51)
+
+done: dict[int, Outcome] = {}
+
+
+@pytest.fixture(autouse=True)
+def _quiet(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL)
+
+
+@pytest.mark.parametrize("seed", sorted({*SEEDS, *(entry.seed for entry in corpus())}))
+def test_no_promise_is_violated(seed: int) -> None:
+    outcome = done[seed] = simulate(seed)
+    assert outcome.verdict.violations == [], failure_of(outcome)
+    assert outcome.processes > 30
+
+
+def test_the_seeds_reach_what_the_checks_are_about() -> None:
+    """A fault or a branch that no seed reaches is a check that proves nothing."""
+    if len(done) < len(SEEDS):
+        pytest.skip("only some of the seeds were run")
+    assert missing(*counted(done.values()), rare=False) == []
