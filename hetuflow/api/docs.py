@@ -1,8 +1,10 @@
-"""D1, D2: the documentation. The page and all it needs come from this server: it works offline."""
+"""D1, D2: the documentation. Swagger UI and all it needs come from this server: it works offline."""
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Mapping
+from functools import lru_cache, partial
+from hashlib import sha256
 from importlib.resources import files
 
 from hetuflow.api.call import Call, Reply
@@ -16,27 +18,34 @@ _MEDIA = {
     "js": b"text/javascript; charset=utf-8",
     "css": b"text/css; charset=utf-8",
 }
-_CONTENTS = {
-    name: files(__package__).joinpath("static", name).read_bytes() for name in ("docs.html", "docs.js", "docs.css")
+_STATIC = files(__package__).joinpath("static")
+_SWAGGER_UI = _STATIC.joinpath("swagger-ui")
+_ASSETS: Mapping[str, bytes] = {
+    "docs.js": _STATIC.joinpath("docs.js").read_bytes(),
+    "docs.css": _STATIC.joinpath("docs.css").read_bytes(),
+    "swagger-ui-bundle.js": _SWAGGER_UI.joinpath("swagger-ui-bundle.js").read_bytes(),
+    "swagger-ui.css": _SWAGGER_UI.joinpath("swagger-ui.css").read_bytes(),
 }
-_POLICY = (b"content-security-policy", b"default-src 'self'; style-src 'self'; img-src 'self' data:")
-
-
-def _file(name: str) -> Reply:
-    kind = _MEDIA[name.rpartition(".")[2]]
-    return Reply(content=_CONTENTS[name], content_type=kind, headers=(_POLICY, (b"x-content-type-options", b"nosniff")))
+_PAGE = _STATIC.joinpath("docs.html").read_bytes()
+_TAGS = {name: b'"' + sha256(content).hexdigest()[:32].encode() + b'"' for name, content in _ASSETS.items()}
+_HEADERS = (
+    (
+        b"content-security-policy",
+        b"default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; "
+        b"base-uri 'none'; frame-ancestors 'none'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+)
+"""Swagger UI sets style attributes; scripts come from here alone."""
 
 
 async def page(call: Call) -> Reply:
-    return _file("docs.html")
+    return Reply(content=_PAGE, content_type=_MEDIA["html"], headers=_HEADERS)
 
 
-async def script(call: Call) -> Reply:
-    return _file("docs.js")
-
-
-async def style(call: Call) -> Reply:
-    return _file("docs.css")
+async def _asset(name: str, call: Call) -> Reply:
+    headers = (*_HEADERS, (b"etag", _TAGS[name]), (b"cache-control", b"max-age=3600"))
+    return Reply(content=_ASSETS[name], content_type=_MEDIA[name.rpartition(".")[2]], headers=headers)
 
 
 async def openapi(call: Call) -> Reply:
@@ -74,23 +83,16 @@ ENDPOINTS = (
     ),
 )
 
-ASSETS = (
+ASSETS = tuple(
     Endpoint(
-        number="D1.js",
+        number=f"D1 {name}",
+        is_positioned=False,
         method="GET",
-        path="/docs/docs.js",
-        handler=script,
+        path=f"/docs/assets/{name}",
+        handler=partial(_asset, name),
         reply=Html(),
-        summary="The page's script",
+        summary="What the page needs",
         tag="documentation",
-    ),
-    Endpoint(
-        number="D1.css",
-        method="GET",
-        path="/docs/docs.css",
-        handler=style,
-        reply=Html(),
-        summary="The page's style",
-        tag="documentation",
-    ),
+    )
+    for name in _ASSETS
 )

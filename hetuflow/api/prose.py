@@ -68,10 +68,8 @@ def description() -> str:
         limit_max=LIMIT_MAX,
         operators="\n".join(f"| {kind.value} | {_operators(kind)} |" for kind in FieldType),
     )
-    errors = "\n".join(f"| {status} | `{code}` |" for status, code in CODES.items())
-    return (
-        f"{general}\n{filters}\n## Errors\n\n| status | `code` |\n|---|---|\n{errors}\n| 503 | `PROJECTION_BEHIND` |\n"
-    )
+    errors = ", ".join(f"{status} `{code}`" for status, code in CODES.items())
+    return f"{general}\n{filters}\n## Errors\n\n{errors}, 503 `PROJECTION_BEHIND`.\n"
 
 
 def _operators(kind: FieldType) -> str:
