@@ -157,9 +157,9 @@ def _columns(names: dict[str, str]) -> list[render.Column]:
     return [
         render.Column("ID", lambda row: row["id"], is_id=True),
         render.Column("NAME", lambda row: row["name"], cut=True, least=20),
-        render.Column("JOB", lambda row: names.get(row["job_id"], row["job_id"]), cut=True),
+        render.Column("JOB", lambda row: names.get(row["job_id"], row["job_id"]), cut=True, least=12),
         render.Column("STATUS", lambda row: render.status(ScheduleStatus, row["status"])),
-        render.Column("RULE", rule, drop=1, cut=True),
+        render.Column("RULE", rule, drop=1, cut=True, least=12),
         render.Column("NEXT RUN", lambda row: render.At(row["next_run_at"]), drop=2),
         render.Column("LAST RUN", lambda row: render.At(row["last_run_at"]), drop=4),
         render.Column("FIRED", lambda row: row["fire_count"], right=True, drop=3),

@@ -39,10 +39,10 @@ def events(client: Client, path: str, query: Mapping[str, Any], *, last_id: str 
     while True:
         try:
             with client.stream(path, query, last_id) as answer:
+                if since is not None:
+                    click.echo("connected again", err=True)
+                    since = None
                 for received in EventSource(answer).iter_sse():
-                    if since is not None:
-                        click.echo("connected again", err=True)
-                        since = None
                     attempt = 0
                     last_id = received.id or last_id
                     yield Event(received.event, json.loads(received.data), received.id)
