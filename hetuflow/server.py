@@ -26,7 +26,7 @@ from eventstore.postgres.roles import SERVER_ROLE, may_become
 from hetuflow.actors import SYSTEM
 from hetuflow.api.app import create_app
 from hetuflow.api.rooms import Identity, Rooms
-from hetuflow.api.rows import ProjectionRows
+from hetuflow.api.rows import ProjectionRows, ProjectionTables
 from hetuflow.api.serving import HttpListener
 from hetuflow.api.serving import ListenError as HttpListenError
 from hetuflow.core import Core, CoreSettings, open_core
@@ -48,6 +48,7 @@ from projections.errors import ProjectionError
 from projections.output import InvalidOutput, PostgresOutput
 from projections.past import PastTables
 from projections.queries import fetch
+from projections.rebuilds import Rebuilds
 from projections.runner import Runner, open_runner
 from projections.tables import ALL_TABLES
 
@@ -202,7 +203,9 @@ async def _serve(
         await runner.reached(await store.head(), START_SECONDS_MAX)
         past = PastTables(store.database)
         nursery.start_soon(past.run)
-        rooms = await _rooms(settings, server_id, sockets, store, runner, core, output, past, world)
+        rebuilds = Rebuilds(store.database, world.clock.now, lambda: str(world.ids.uuid7()))
+        await nursery.start(rebuilds.run)
+        rooms = await _rooms(settings, server_id, sockets, store, runner, core, output, past, rebuilds, world)
         agents, clients = Listening("agents"), Listening("clients")
         await nursery.start(agents.run, sockets.agents.serve, core.gateway.serve_connection)
         await nursery.start(clients.run, sockets.http.serve, create_app(rooms))
@@ -278,6 +281,7 @@ async def _rooms(
     core: Core,
     output: PostgresOutput,
     past: PastTables,
+    rebuilds: Rebuilds,
     world: World,
 ) -> Rooms:
     return Rooms(
@@ -299,6 +303,7 @@ async def _rooms(
         system=core.system,
         store=store,
         rows=ProjectionRows(store.database, past, runner.reached, runner.status),
+        projections=ProjectionTables(runner, rebuilds),
         scheduler=core.scheduler,
         output=output,
         agents=core.gateway,

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from hetuflow.api import agents, docs, events, gateway, jobs, schedules, servers, system, task_instances, tasks
+from hetuflow.api import (
+    agents,
+    docs,
+    events,
+    gateway,
+    jobs,
+    projections,
+    schedules,
+    servers,
+    system,
+    task_instances,
+    tasks,
+)
 from hetuflow.api.routing import Endpoint
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
@@ -15,6 +27,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *agents.ENDPOINTS,
     *servers.ENDPOINTS,
     *events.ENDPOINTS,
+    *projections.ENDPOINTS,
     *system.ENDPOINTS,
     *gateway.ENDPOINTS,
     *docs.ENDPOINTS,

@@ -33,6 +33,7 @@ TAGS: Mapping[str, str] = {
     "agents": "The machines that run things.",
     "servers": "The servers of this cluster.",
     "events": "The log of everything that happened.",
+    "projections": "The tables that are computed from the log.",
     "system": "How the server does.",
     "gateway": "Connections of agents.",
     "authentication": "Comes later.",

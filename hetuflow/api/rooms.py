@@ -22,6 +22,8 @@ from hetuflow.ports.ids import Ids
 from hetuflow.ports.network import MessageStream
 from hetuflow.scheduler.scheduler import SchedulerStatus
 from projections.output import OutputStore
+from projections.rebuilds import Underway
+from projections.status import ProjectionStatus
 
 Row = Mapping[str, Any]
 
@@ -73,6 +75,21 @@ class Rows(Protocol):
 
     def stall(self) -> str | None:
         """What a table cannot get past; None while all follow the log."""
+        ...
+
+
+class Projections(Protocol):
+    """The tables: how each does, and rebuilding one."""
+
+    def status(self) -> Sequence[ProjectionStatus]: ...
+
+    @property
+    def underway(self) -> Mapping[str, Underway]:
+        """Rebuilds by projection: those that run, and the last failure."""
+        ...
+
+    def start(self, name: str) -> str:
+        """The id of the rebuild. Raises `KeyError`, `RebuildRunning`."""
         ...
 
 
@@ -130,6 +147,7 @@ class Rooms:
     system: ActorSystem
     store: EventStore
     rows: Rows
+    projections: Projections
     scheduler: Scheduling
     output: OutputStore
     agents: Agents

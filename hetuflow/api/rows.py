@@ -13,6 +13,8 @@ from hetuflow.api.rooms import BadCursor, Row, RowPage
 from projections import queries
 from projections.past import PastTables
 from projections.queries import Condition, CursorError, Order, Query
+from projections.rebuilds import Rebuilds, Underway
+from projections.runner import Runner
 from projections.status import ProjectionStatus
 
 Reached = Callable[[int, float], Awaitable[int]]
@@ -81,3 +83,21 @@ def query_of(request: PageRequest) -> Query:
         offset=request.offset,
         after=request.after,
     )
+
+
+@frozen(slots=True)
+class ProjectionTables:
+    """Implements `hetuflow.api.rooms.Projections`."""
+
+    runner: Runner
+    rebuilds: Rebuilds
+
+    def status(self) -> Sequence[ProjectionStatus]:
+        return self.runner.status()
+
+    @property
+    def underway(self) -> Mapping[str, Underway]:
+        return self.rebuilds.underway
+
+    def start(self, name: str) -> str:
+        return self.rebuilds.start(name)

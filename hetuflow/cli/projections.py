@@ -95,15 +95,9 @@ async def _states(store: PostgresStore) -> list[dict[str, Any]]:
 @json_option
 def rebuild(names: Sequence[str], config_file: Path | None, database_url: str | None, json_: bool) -> None:
     """Compute tables anew from the log: all of them, or those named. Readers see the old ones until the swap."""
-    from difflib import get_close_matches
-
     from projections.tables import ALL_TABLES
 
-    for name in names:
-        if name not in ALL_TABLES:
-            close = get_close_matches(name, ALL_TABLES, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(ALL_TABLES)}"
-            raise click.UsageError(f"no projection is named {name!r}; {hint}")
+    require_known(names)
     results = with_store(config_file, database_url, lambda store: _rebuild(store, names or tuple(ALL_TABLES)))
     if json_:
         render.as_json(results)
@@ -145,3 +139,57 @@ async def _rebuild(store: PostgresStore, names: Sequence[str]) -> list[dict[str,
         }
         for result in done
     ]
+
+
+VERIFIED = [
+    render.Column("NAME", lambda row: row["name"]),
+    render.Column("RESULT", lambda row: "same" if row["is_same"] else "different"),
+    render.Column("POSITION", lambda row: row["position"], right=True),
+    render.Column("ROWS", lambda row: row["rows"], right=True),
+    render.Column("MISSING", lambda row: row["missing"], right=True),
+    render.Column("UNEXPECTED", lambda row: row["unexpected"], right=True),
+    render.Column("FOR EXAMPLE", lambda row: ", ".join(row["examples"]), wrap=True),
+    render.Column("DIGEST", lambda row: row["digest"][:12]),
+]
+
+
+@projections.command(name="verify")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@database_options
+@json_option
+def verify(names: Sequence[str], config_file: Path | None, database_url: str | None, json_: bool) -> None:
+    """Compare tables with what the log says: all of them, or those named. Changes nothing; 1 when one is different."""
+    require_known(names)
+    rows = with_store(config_file, database_url, lambda store: _verify(store, names))
+    if json_:
+        render.as_json(rows)
+    else:
+        render.table(rows, VERIFIED, empty="no projections")
+    different = [row["name"] for row in rows if not row["is_same"]]
+    if different:
+        raise click.ClickException(
+            f"{', '.join(different)}: not what the log says; `hetuflow projections rebuild {' '.join(different)}` mends it"
+        )
+
+
+async def _verify(store: PostgresStore, names: Sequence[str]) -> list[dict[str, Any]]:
+    from attrs import asdict
+
+    from projections.tables import ALL_TABLES
+    from projections.verify import verify as verify_tables
+
+    found = await verify_tables(store.database, names or tuple(ALL_TABLES))
+    return [{**asdict(each), "is_same": each.is_same} for each in found]
+
+
+def require_known(names: Sequence[str]) -> None:
+    """Raises `UsageError`, with the nearest name, for a projection that there is not."""
+    from difflib import get_close_matches
+
+    from projections.tables import ALL_TABLES
+
+    for name in names:
+        if name not in ALL_TABLES:
+            close = get_close_matches(name, ALL_TABLES, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(ALL_TABLES)}"
+            raise click.UsageError(f"no projection is named {name!r}; {hint}")

@@ -22,8 +22,11 @@ from hetuflow.core import CoreSettings, open_core
 from hetuflow.domain.decider import Address
 from hetuflow.gateway.settings import GatewaySettings
 from hetuflow.ports.real import SystemClock, SystemIds
+from projections.errors import RebuildRunning
 from projections.fold import Tables
 from projections.output import MemoryOutput
+from projections.rebuilds import Underway
+from projections.status import ProjectionStatus
 from projections.tables import LIVE_TABLES
 from tests.api.client import Client
 
@@ -94,6 +97,42 @@ class FoldedRows:
         return None
 
 
+class FoldedTables:
+    """The projections of `FoldedRows`: never behind, and rebuilt when somebody says so (`finish`)."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self.underway: dict[str, Underway] = {}
+
+    def status(self) -> Sequence[ProjectionStatus]:
+        head = len(self._store.log.events)
+        return [
+            ProjectionStatus(
+                name=name,
+                definition=table.fingerprint,
+                status="live",
+                position=head,
+                head=head,
+                lag_events=0,
+                lag_seconds=0.0,
+                updated_at=None,
+            )
+            for name, table in LIVE_TABLES.items()
+        ]
+
+    def start(self, name: str) -> str:
+        if name not in LIVE_TABLES:
+            raise KeyError(name)
+        if name in self.underway:
+            raise RebuildRunning
+        begun = Underway(id=str(SystemIds().uuid7()), started_at=datetime.now(UTC))
+        self.underway[name] = begun
+        return begun.id
+
+    def finish(self) -> None:
+        self.underway.clear()
+
+
 def _holds(row: Row, comparison: Comparison) -> bool:
     if comparison.field.name == "enabled":
         return (row["status"] == 100) == comparison.value
@@ -141,6 +180,7 @@ async def memory_world(**identity: Any) -> AsyncIterator[World]:
             system=core.system,
             store=store,
             rows=rows,
+            projections=FoldedTables(store),
             scheduler=core.scheduler,
             output=output,
             agents=core.gateway,
