@@ -205,6 +205,7 @@ async def _follow(store: EventStore, core: Core, elsewhere: WorkElsewhere, posit
                     core.system.apply_foreign(event)
                     core.scheduler.leases.heard(event)
                     core.scheduler.peers.heard(event)
+                    core.scheduler.dependencies.heard(event)
                     await core.reactions.heard(event)
                 elsewhere.notice(batch)
     except STOPPING:

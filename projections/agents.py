@@ -1,7 +1,8 @@
 """`sched_agent`: one row per agent that is not removed; its statistics come from the tasks' events.
 
 What a task does to the statistics is no change of the agent: `updated_at` and `version` are those of its own stream.
-A run counts when its process has started, so running = total - success - failure.
+A run counts when its process has started, so running = total - success - failure. What an agent that was removed has
+left running ends later, in the row of the same id that registered meanwhile: that registration says how much it is.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ STATISTICS = Composite(
     (
         Counter("success_tasks", {InstanceSucceeded: ONE_RUN_MORE}),
         Counter("failure_tasks", {InstanceFailed: ONE_RUN_MORE, InstanceCancelled: ONE_RUN_MORE}),
-        Counter("total_tasks", {InstanceStarted: Add(1)}),
+        Counter("total_tasks", {InstanceStarted: Add(1), AgentRegistered: Add(Field("started_instances", 0))}),
         Counter("total_response_ms", dict.fromkeys(ENDS, ITS_DURATION)),
         Mean("avg_response_ms", "total_response_ms", ("success_tasks", "failure_tasks")),
         Column(
@@ -132,7 +133,13 @@ AGENTS = Table(
         Column("config", Kind.JSON, same("config", AgentCreated, AgentUpdated)),
         STATISTICS,
         Counter(
-            "running_instances", {TaskDispatched: Add(1), **dict.fromkeys((TaskRequeued, *ENDS), Add(-1))}, Kind.INT
+            "running_instances",
+            {
+                TaskDispatched: Add(1),
+                **dict.fromkeys((TaskRequeued, *ENDS), Add(-1)),
+                AgentRegistered: Add(Field("running_instances", 0)),
+            },
+            Kind.INT,
         ),
         Column("draining", Kind.BOOL, {AgentDrained: Constant(True), AgentUndrained: Constant(False)}, initial=False),
         Column(

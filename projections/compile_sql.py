@@ -87,7 +87,7 @@ def compile_table(table: Table, target: str | None = None) -> CompiledTable:
         _apply_statement(table, target),
         _remove_statement(table, target),
         frozenset(table.event_types),
-        frozenset(table.removes),
+        table.removing_types,
     )
 
 
@@ -161,7 +161,7 @@ class _Fold:
 
     def __init__(self, table: Table, range_: str, old: str | None, events: str, *, removals: bool = True) -> None:
         self.table, self.range, self.old, self.events = table, range_, old, events
-        self.removals = removals and bool(table.removes)
+        self.removals = removals and bool(table.removing_types)
         # Sums need to know each row's life before they add up. The newest event of a slot does not: whether it came
         # after the row's creation is seen afterwards, which spares the whole log a join.
         self.late = old is None and all(isinstance(column, Column) for _, column in table.plain())
@@ -179,9 +179,13 @@ class _Fold:
     def _with(self) -> str:
         kept = "MATERIALIZED" if self.old else "NOT MATERIALIZED"
         parts = [f"ev AS {kept} (\n{self._events()}\n)"]
-        if self.removals:
+        if self.removals and self.table.removes:
             parts.append(
                 f"cuts AS (SELECT scope, max(position) AS cut FROM ev WHERE {any_of(self.table.removes)} GROUP BY scope)"
+            )
+        if self.removals and self.table.ends:
+            parts.append(
+                f"ended AS (SELECT key, max(position) AS ended FROM ev WHERE {any_of(self.table.ends)} GROUP BY key)"
             )
         if not self.late:
             parts.append(f"lives AS (\n{self._lives()}\n)")
@@ -221,7 +225,14 @@ class _Fold:
     def _after_cut(self) -> tuple[str, str]:
         if not self.removals:
             return "", "true"
-        return " LEFT JOIN cuts USING (scope)", "position > coalesce(cut, 0)"
+        joins, cuts = "", []
+        if self.table.removes:
+            joins += " LEFT JOIN cuts USING (scope)"
+            cuts.append("cut")
+        if self.table.ends:
+            joins += " LEFT JOIN ended USING (key)"
+            cuts.append("ended.ended")
+        return joins, f"position > coalesce(greatest({', '.join(cuts)}), 0)"
 
     def _pivot(self) -> str:
         touching = types(self.table.touching_types)
@@ -386,4 +397,11 @@ def _remove_statement(table: Table, target: str) -> str:
         f"SELECT {source_sql(source, kind, RAW_EVENT)} FROM events"
         f" WHERE position > $1 AND position <= $2 AND {any_of(table.removes)}"
     )
-    return f"DELETE FROM {target} AS t WHERE t.{quoted(table.scope or table.key)} = ANY(ARRAY({scopes}))"
+    gone = f"t.{quoted(table.scope or table.key)} = ANY(ARRAY({scopes}))"
+    if table.ends:
+        keys = (
+            f"SELECT {source_sql(table.key_source, table.key_kind, RAW_EVENT)} FROM events"
+            f" WHERE position > $1 AND position <= $2 AND {any_of(table.ends)}"
+        )
+        gone += f" OR t.{quoted(table.key)} = ANY(ARRAY({keys}))"
+    return f"DELETE FROM {target} AS t WHERE {gone}"

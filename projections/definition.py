@@ -191,7 +191,7 @@ class Column:
 class Add:
     """What an event adds to a counter, if the condition holds."""
 
-    amount: int | SecondsAsMillis = 1
+    amount: int | SecondsAsMillis | Field = 1
     when: Condition | None = None
 
 
@@ -270,6 +270,7 @@ class Table:
       creates, removes: events that begin and end a row, each with its condition.
       scope: the column by which a removal finds rows (default: the key) and its source in *every* event of the table;
         all events of one row must agree in it.
+      ends: events that end the one row of their own key, each with its condition; for tables whose removals have a scope.
       silent: events that change the row without counting as a change of the entity.
       indexes: the column lists of our own indexes, besides the primary key; a name may be followed by ` DESC`.
       partition_by: a `Born` column by whose months people may partition; it becomes part of the primary key.
@@ -282,6 +283,7 @@ class Table:
     items: Sequence[Item]
     creates: Mapping[str, Condition | None] = field(converter=_names)
     removes: Mapping[str, Condition | None] = field(converter=_names)
+    ends: Mapping[str, Condition | None] = field(converter=_names, factory=dict)
     scope: str | None = None
     scope_kind: Kind = Kind.UUID
     scope_source: Source | None = None
@@ -306,15 +308,20 @@ class Table:
     @property
     def event_types(self) -> Sequence[str]:
         """All event types that concern the table, sorted."""
-        types = {*self.creates, *self.removes}
+        types = {*self.creates, *self.removing_types}
         for _, column in self.plain():
             types.update(_types_of(column))
         return sorted(types)
 
     @property
+    def removing_types(self) -> frozenset[str]:
+        """The event types that end rows."""
+        return frozenset((*self.removes, *self.ends))
+
+    @property
     def touching_types(self) -> Sequence[str]:
         """The event types that count as a change of the entity, sorted."""
-        return [name for name in self.event_types if name not in self.silent and name not in self.removes]
+        return [name for name in self.event_types if name not in self.silent and name not in self.removing_types]
 
     @property
     def fingerprint(self) -> str:

@@ -88,6 +88,9 @@ class TableFold:
         key = value_of(table.key_source, table.key_kind, fact)
         if key is None:
             return
+        if type_ in table.ends and holds(table.ends[type_], fact):
+            self._rows.pop(key, None)
+            return
         row = self._rows.get(key)
         if row is None:
             if type_ not in table.creates or not holds(table.creates[type_], fact):

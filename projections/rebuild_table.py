@@ -14,7 +14,7 @@ from projections.compile_sql import FOLD_SETTINGS, compile_table, fold_statement
 from projections.ddl import create_parent_statement, default_partition, index_statements
 from projections.definition import Table, kind_of
 from projections.errors import RebuildRefused, RebuildRunning
-from projections.expressions import any_of, quoted
+from projections.expressions import quoted
 from projections.follower import apply_range
 
 SCHEMA = "hetuflow_rebuild"
@@ -55,7 +55,7 @@ async def fill_table(connection: Connection, table: Table, until: int) -> Filled
         await connection.fetch(_SET, name, value)
     await connection.execute(f"DROP TABLE IF EXISTS {_fresh(table)} CASCADE")
     removals = await connection.fetchval(
-        f"SELECT EXISTS (SELECT FROM events WHERE position <= {until:d} AND {any_of(table.removes)})"
+        f"SELECT EXISTS (SELECT FROM events WHERE position <= {until:d} AND {types(sorted(table.removing_types))})"
     )
     fold = fold_statement(table, until=until, removals=removals)
     if table.partition_by is None:

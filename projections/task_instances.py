@@ -9,9 +9,16 @@ from __future__ import annotations
 from hetuflow.domain.enums import InstanceReason, InstanceStatus
 from hetuflow.domain.events import (
     InstanceCancelled,
+    InstanceCreated,
+    InstanceDeleted,
+    InstanceDispatched,
     InstanceFailed,
+    InstancePaused,
+    InstanceReported,
+    InstanceResumed,
     InstanceStarted,
     InstanceSucceeded,
+    InstanceTakenOver,
     TaskCreated,
     TaskDeleted,
     TaskDispatched,
@@ -25,14 +32,17 @@ from projections.definition import (
     Constant,
     Field,
     Kind,
+    NotNull,
     Table,
     Touched,
     TouchedVersion,
+    When,
     always,
     same,
 )
 
-OPENS = (TaskCreated, TaskRetryScheduled, TaskReopened)
+MADE = (TaskCreated, TaskRetryScheduled, TaskReopened)
+OPENS = (*MADE, InstanceCreated)
 ENDS = (InstanceSucceeded, InstanceFailed, InstanceCancelled)
 
 TASK_INSTANCES = Table(
@@ -42,6 +52,7 @@ TASK_INSTANCES = Table(
     key_source=Field("instance_id"),
     creates=dict.fromkeys(OPENS),
     removes={TaskDeleted: None},
+    ends={InstanceDeleted: None},
     scope="task_id",
     scope_source=Field("task_id"),
     items=(
@@ -50,34 +61,43 @@ TASK_INSTANCES = Table(
         Column(
             "agent_id",
             Kind.TEXT,
-            {**same("agent_id", TaskDispatched, InstanceStarted), TaskRequeued: Constant(None)},
+            {
+                **same("agent_id", TaskDispatched, InstanceCreated, InstanceTakenOver, InstanceReported),
+                InstanceStarted: When(NotNull("agent_id"), Field("agent_id")),
+                TaskRequeued: Constant(None),
+            },
         ),
         Column(
             "status",
             Kind.INT,
             {
-                **always(int(InstanceStatus.PENDING), *OPENS, TaskRequeued),
-                TaskDispatched: Constant(int(InstanceStatus.DISPATCHED)),
-                InstanceStarted: Constant(int(InstanceStatus.RUNNING)),
+                **always(int(InstanceStatus.PENDING), *MADE, TaskRequeued),
+                **same("status", InstanceCreated, InstanceReported),
+                **always(int(InstanceStatus.DISPATCHED), TaskDispatched, InstanceDispatched),
+                **always(int(InstanceStatus.RUNNING), InstanceStarted, InstanceResumed),
+                InstancePaused: Constant(int(InstanceStatus.PAUSED)),
                 InstanceSucceeded: Constant(int(InstanceStatus.SUCCEEDED)),
                 InstanceFailed: Field("status", int(InstanceStatus.FAILED)),
-                InstanceCancelled: Constant(int(InstanceStatus.CANCELLED)),
+                InstanceCancelled: Field("status", int(InstanceStatus.CANCELLED)),
             },
         ),
-        Column("started_at", Kind.TIME, same("started_at", InstanceStarted, *ENDS)),
-        Column("completed_at", Kind.TIME, same("completed_at", *ENDS)),
-        Column("error_message", Kind.TEXT, same("error_message", InstanceFailed, InstanceCancelled)),
-        Column("exit_code", Kind.INT, same("exit_code", *ENDS)),
+        Column("started_at", Kind.TIME, same("started_at", InstanceCreated, InstanceStarted, InstanceReported, *ENDS)),
+        Column("completed_at", Kind.TIME, same("completed_at", InstanceReported, *ENDS)),
+        Column("error_message", Kind.TEXT, same("error_message", InstanceReported, InstanceFailed, InstanceCancelled)),
+        Column("exit_code", Kind.INT, same("exit_code", InstanceReported, *ENDS)),
         Column("signal", Kind.INT, same("signal", InstanceFailed, InstanceCancelled)),
         Column(
             "reason",
             Kind.TEXT,
-            {InstanceFailed: Field("reason"), InstanceCancelled: Constant(str(InstanceReason.CANCELLED))},
+            {
+                **same("reason", InstanceReported, InstanceFailed),
+                InstanceCancelled: Constant(str(InstanceReason.CANCELLED)),
+            },
         ),
-        Column("metrics", Kind.JSON, same("metrics", *ENDS)),
+        Column("metrics", Kind.JSON, same("metrics", InstanceReported, *ENDS)),
         Column("attempt", Kind.INT, same("attempt", *OPENS)),
-        Column("epoch", Kind.INT, same("epoch", TaskDispatched, InstanceStarted), initial=0),
-        Column("external", Kind.BOOL, {}, initial=False),
+        Column("epoch", Kind.INT, same("epoch", TaskDispatched, InstanceDispatched, InstanceStarted), initial=0),
+        Column("external", Kind.BOOL, always(True, InstanceCreated, InstanceTakenOver), initial=False),
         Born("created_at"),
         Touched("updated_at"),
         TouchedVersion("version"),

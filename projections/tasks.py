@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from hetuflow.domain.enums import TaskStatus
 from hetuflow.domain.events import (
+    InstanceDispatched,
     InstanceStarted,
+    InstanceTakenOver,
     TaskCancelled,
     TaskCancelRequested,
     TaskCreated,
@@ -37,6 +39,8 @@ STATUS_OF = {
     TaskDispatched: TaskStatus.DISPATCHED,
     InstanceStarted: TaskStatus.RUNNING,
     TaskRequeued: TaskStatus.PENDING,
+    InstanceTakenOver: TaskStatus.PENDING,
+    InstanceDispatched: TaskStatus.DISPATCHED,
     TaskRetryScheduled: TaskStatus.WAITING_RETRY,
     TaskReopened: TaskStatus.PENDING,
     TaskSucceeded: TaskStatus.SUCCEEDED,
@@ -95,7 +99,10 @@ TASKS = Table(
         Column(
             "next_retry_at",
             Kind.TIME,
-            {TaskRetryScheduled: Field("retry_at"), **always(None, TaskLocked, TaskDispatched, TaskReopened, *ENDS)},
+            {
+                TaskRetryScheduled: Field("retry_at"),
+                **always(None, TaskLocked, TaskDispatched, InstanceTakenOver, TaskReopened, *ENDS),
+            },
         ),
         Column(
             "cancel_requested_at",

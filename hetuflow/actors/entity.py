@@ -173,7 +173,8 @@ class _Writing:
         return found
 
     def _encoded(self, event: Any) -> NewEvent:
-        event_id = self._ids.uuid7()
+        own_id = getattr(event, "recorded_id", None)  # what names itself is recorded under that id
+        event_id = self._ids.uuid7() if own_id is None else own_id
         if self._command is not None:
             command, self._command = self._command, None
             try:

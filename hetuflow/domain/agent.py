@@ -197,7 +197,8 @@ def _connect(command: ConnectAgent, state: AgentState, now: datetime) -> Decisio
         connected_at=now,
     )
     declared = () if registered is None else (registered,)
-    return Decision([*_end_of_session(state, "replaced", now), *declared, connected])
+    guards = command.left.guards if state.was_removed and command.left else ()
+    return Decision([*_end_of_session(state, "replaced", now), *declared, connected], guards=guards)
 
 
 def _registration(command: ConnectAgent, state: AgentState, now: datetime) -> AgentRegistered | None:
@@ -232,6 +233,8 @@ def _registration(command: ConnectAgent, state: AgentState, now: datetime) -> Ag
         host=command.host,
         incarnation=command.incarnation,
         registered_at=now,
+        running_instances=command.left.running if state.was_removed and command.left else 0,
+        started_instances=command.left.started if state.was_removed and command.left else 0,
     )
 
 

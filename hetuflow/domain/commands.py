@@ -31,6 +31,8 @@ class JobSnapshot:
     status: int
     enabled_at: datetime | None
     deleted: bool = False
+    sealed_until_at: datetime | None = None
+    """No task is made of it before: it is about to be deleted."""
 
     @property
     def guard(self) -> Guard:
@@ -73,8 +75,20 @@ class DisableJob:
 
 
 @frozen(slots=True)
-class DeleteJob:
+class SealJob:
+    """Make no task of it for a moment, so that its open ones can be counted before it is deleted."""
+
+
+@frozen(slots=True)
+class UnsealJob:
     pass
+
+
+@frozen(slots=True, kw_only=True)
+class DeleteJob:
+    """`sealed_at`: only if that seal still holds. None: whatever runs of it."""
+
+    sealed_at: datetime | None = None
 
 
 # --- schedule ------------------------------------------------------------------------------------------------------
@@ -180,10 +194,25 @@ class CreateTask:
 
 @frozen(slots=True, kw_only=True)
 class UpdateTask:
-    """`changes` of: name, description, namespace_id, priority, scheduled_at, environment, parameters, config."""
+    """`changes` of: name, description, namespace_id, priority, scheduled_at, environment, parameters, config,
+    dependencies."""
 
     changes: JSON
     lock_version: int | None = None
+
+
+@frozen(slots=True, kw_only=True)
+class CreateTasks:
+    """Several tasks in one append; the actor asked is the first one's."""
+
+    tasks: Sequence[CreateTask]
+
+
+@frozen(slots=True, kw_only=True)
+class SettleDependencies:
+    """These tasks, which it waits for, have ended: id -> status."""
+
+    settled: Mapping[str, int]
 
 
 @frozen(slots=True, kw_only=True)
@@ -230,7 +259,7 @@ class ReportEnded:
     """
 
     instance_id: str
-    agent_id: str
+    agent_id: str | None
     epoch: int
     reason: str | None
     started_at: datetime | None
@@ -259,9 +288,11 @@ class CancelTask:
     by: str = "user"
 
 
-@frozen(slots=True)
+@frozen(slots=True, kw_only=True)
 class RetryTask:
-    pass
+    """`waits_for`: those of its dependencies that have not ended (again)."""
+
+    waits_for: tuple[str, ...] = ()
 
 
 @frozen(slots=True, kw_only=True)
@@ -269,6 +300,33 @@ class DeleteTask:
     """`cascade`: cancel it first. A live instance is stopped, and the task deleted in the append that ends it."""
 
     cascade: bool = False
+
+
+# --- instances driven over the API ---------------------------------------------------------------------------------
+
+
+@frozen(slots=True, kw_only=True)
+class CreateInstance:
+    """A record of an execution outside, beside the task's own instance. `status`: Pending, Dispatched or Running."""
+
+    instance_id: str
+    agent_id: str | None = None
+    status: int = 1
+    started_at: datetime | None = None
+
+
+@frozen(slots=True, kw_only=True)
+class UpdateInstance:
+    """`changes` of: agent_id, status, started_at, completed_at, error_message, exit_code, metrics, output,
+    output_truncated. All of them differ from what is stored."""
+
+    instance_id: str
+    changes: JSON
+
+
+@frozen(slots=True, kw_only=True)
+class DeleteInstance:
+    instance_id: str
 
 
 # --- agent ---------------------------------------------------------------------------------------------------------
@@ -285,6 +343,18 @@ class CreateAgent:
     metadata: JSON | None = None
     max_concurrent_tasks: int | None = None
     config: JSON | None = None
+
+
+@frozen(slots=True, kw_only=True)
+class LeftBehind:
+    """What an agent that was removed has left: instances that hold a slot of its id, and how many of them started.
+
+    `guards`: the versions of their tasks, so that what is counted is still so.
+    """
+
+    running: int
+    started: int
+    guards: tuple[Guard, ...]
 
 
 @frozen(slots=True, kw_only=True)
@@ -307,6 +377,7 @@ class ConnectAgent:
     host: str
     lease_seconds: float
     takeover: bool = False
+    left: LeftBehind | None = None
 
 
 @frozen(slots=True, kw_only=True)
@@ -346,6 +417,22 @@ class UndrainAgent:
 @frozen(slots=True)
 class RemoveAgent:
     pass
+
+
+# --- external ------------------------------------------------------------------------------------------------------
+
+
+@frozen(slots=True, kw_only=True)
+class ReceiveEvent:
+    """`known_until`: the version of the stream up to which the caller has looked for it, and not found it."""
+
+    id: str
+    source: str
+    type: str
+    data: JSON
+    time: datetime
+    digest: str
+    known_until: int = 0
 
 
 # --- server, lease -------------------------------------------------------------------------------------------------

@@ -89,6 +89,15 @@ class Offer(Intent):
 
 
 @frozen(slots=True)
+class Await(Intent):
+    """The task waits for these tasks to end: it wants to be told of each that has."""
+
+    task_id: str
+    job_id: str
+    task_ids: frozenset[str]
+
+
+@frozen(slots=True)
 class Occupy(Intent):
     """The instance holds a slot of the agent: wanted from dispatch until the event that ends or requeues it."""
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from hetuflow.domain.agent import AGENT
 from hetuflow.domain.decider import Decider
+from hetuflow.domain.external import EXTERNAL
 from hetuflow.domain.job import JOB
 from hetuflow.domain.lease import LEASE
 from hetuflow.domain.schedule import SCHEDULE
@@ -19,5 +20,6 @@ DECIDERS: Mapping[str, Decider[Any]] = {
     "task": TASK,
     "agent": AGENT,
     "server": SERVER,
+    "external": EXTERNAL,
     "lease": LEASE,
 }

@@ -13,8 +13,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from attrs import Factory, frozen
+
+from hetuflow.domain.identity import external_event_id
 
 JSON = Mapping[str, Any]
 
@@ -51,6 +54,12 @@ class AgentEvent(Event):
 
 class ServerEvent(Event):
     """An event of a `server-<id>` stream."""
+
+    __slots__ = ()
+
+
+class ExternalEvent(Event):
+    """An event of an `external-<source>` stream."""
 
     __slots__ = ()
 
@@ -115,6 +124,24 @@ class JobDisabled(JobEvent):
 class JobDeleted(JobEvent):
     job_id: str
     updated_by: int = 1
+
+
+@frozen(slots=True, kw_only=True)
+class JobSealed(JobEvent):
+    """No task is made of the job for a moment, while it is looked for open ones before it is deleted.
+
+    Lapses by itself `SEAL_SECONDS` after `sealed_at`.
+    """
+
+    job_id: str
+    sealed_at: datetime
+
+
+@frozen(slots=True, kw_only=True)
+class JobUnsealed(JobEvent):
+    """It has open tasks: it was not deleted."""
+
+    job_id: str
 
 
 # --- schedule-<id> -------------------------------------------------------------------------------------------------
@@ -372,6 +399,20 @@ class TaskReopened(TaskEvent):
     retry_count: int
     scheduled_at: datetime
     updated_by: int = 1
+    waits_for: tuple[str, ...] = ()
+    """Those of its dependencies that had not ended, which it waits for again."""
+
+
+@frozen(slots=True, kw_only=True)
+class TaskDependencySettled(TaskEvent):
+    """A task that this one waits for has ended, with that status; `open_count` of them are still awaited."""
+
+    task_id: str
+    job_id: str
+    dependency_id: str
+    status: int
+    open_count: int
+    settled_at: datetime
 
 
 @frozen(slots=True, kw_only=True)
@@ -425,13 +466,102 @@ class TaskDeleted(TaskEvent):
 
 
 @frozen(slots=True, kw_only=True)
-class InstanceStarted(TaskEvent):
-    """The process runs. `started_at` by the agent's wall clock."""
+class InstanceCreated(TaskEvent):
+    """A record of an execution outside the agents, made over the API beside the task's own instance.
+
+    Never dispatched, and without effect on the task.
+    """
 
     task_id: str
     job_id: str
     instance_id: str
-    agent_id: str
+    agent_id: str | None
+    attempt: int
+    status: int
+    started_at: datetime | None
+    created_at: datetime
+
+
+@frozen(slots=True, kw_only=True)
+class InstanceTakenOver(TaskEvent):
+    """The task's own instance is driven over the API from now on: no agent is given it any more."""
+
+    task_id: str
+    job_id: str
+    instance_id: str
+    agent_id: str | None
+    taken_at: datetime
+
+
+@frozen(slots=True, kw_only=True)
+class InstanceDispatched(TaskEvent):
+    """The task's own instance, driven over the API, is in the hands of whoever executes it outside."""
+
+    task_id: str
+    job_id: str
+    instance_id: str
+    epoch: int
+    attempt: int
+    dispatched_at: datetime
+
+
+@frozen(slots=True, kw_only=True)
+class InstanceReported(TaskEvent):
+    """What the API said of an instance that it drives: all of it after the change; `changed` names what differs.
+
+    `output`: the end of what the program wrote, at most 64 KiB; `output_truncated`: more was sent. `metrics` as in
+    `InstanceSucceeded`.
+    """
+
+    task_id: str
+    job_id: str
+    instance_id: str
+    agent_id: str | None
+    status: int
+    started_at: datetime | None
+    completed_at: datetime | None
+    error_message: str | None
+    exit_code: int | None
+    reason: str | None
+    metrics: JSON | None
+    output: str | None
+    output_truncated: bool
+    changed: tuple[str, ...]
+
+
+@frozen(slots=True, kw_only=True)
+class InstancePaused(TaskEvent):
+    task_id: str
+    job_id: str
+    instance_id: str
+    paused_at: datetime
+
+
+@frozen(slots=True, kw_only=True)
+class InstanceResumed(TaskEvent):
+    task_id: str
+    job_id: str
+    instance_id: str
+    resumed_at: datetime
+
+
+@frozen(slots=True, kw_only=True)
+class InstanceDeleted(TaskEvent):
+    """Gone from the table; it had ended."""
+
+    task_id: str
+    job_id: str
+    instance_id: str
+
+
+@frozen(slots=True, kw_only=True)
+class InstanceStarted(TaskEvent):
+    """The process runs. `started_at` by the agent's wall clock; `agent_id` None: outside the agents."""
+
+    task_id: str
+    job_id: str
+    instance_id: str
+    agent_id: str | None
     attempt: int
     epoch: int
     started_at: datetime
@@ -445,12 +575,13 @@ class InstanceSucceeded(TaskEvent):
 
     `output`: per stream `bytes` written by the process, `kept` bytes and `sha256` of all of it; `dropped` bytes.
     `duration_seconds` is wall time from start to end; `started_at` is repeated so that the row needs no other event.
+    `agent_id` None: it ran outside the agents.
     """
 
     task_id: str
     job_id: str
     instance_id: str
-    agent_id: str
+    agent_id: str | None
     attempt: int
     epoch: int
     started_at: datetime | None
@@ -468,7 +599,7 @@ class InstanceFailed(TaskEvent):
     task_id: str
     job_id: str
     instance_id: str
-    agent_id: str
+    agent_id: str | None
     attempt: int
     epoch: int
     status: int
@@ -485,7 +616,10 @@ class InstanceFailed(TaskEvent):
 
 @frozen(slots=True, kw_only=True)
 class InstanceCancelled(TaskEvent):
-    """Ended by a cancel; `agent_id` is None and `epoch` 0 when it had never been dispatched."""
+    """Ended by a cancel; `agent_id` is None and `epoch` 0 when it had never been dispatched.
+
+    `status` is Skipped where an execution outside the agents said so.
+    """
 
     task_id: str
     job_id: str
@@ -501,6 +635,7 @@ class InstanceCancelled(TaskEvent):
     signal: int | None = None
     metrics: JSON | None = None
     output: JSON | None = None
+    status: int = 99
 
 
 @frozen(slots=True, kw_only=True)
@@ -541,6 +676,8 @@ class AgentRegistered(AgentEvent):
 
     `name` is the agent's current name; a first registration sets it, later ones repeat it.
     `effective_labels`, `effective_metadata`: those set over the API, else the declared ones.
+    `running_instances`, `started_instances`: what an agent of this id that was removed has left, so that the new row
+    counts it; 0 at every other registration.
     """
 
     agent_id: str
@@ -554,6 +691,8 @@ class AgentRegistered(AgentEvent):
     host: str
     incarnation: int
     registered_at: datetime
+    running_instances: int = 0
+    started_instances: int = 0
 
 
 @frozen(slots=True, kw_only=True)
@@ -679,12 +818,38 @@ class LeaseReleased(LeaseEvent):
     server_id: str
 
 
+# --- external-<source> ---------------------------------------------------------------------------------------------
+
+
+@frozen(slots=True, kw_only=True)
+class ExternalEventReceived(ExternalEvent):
+    """Something happened outside and was told to the API. (`source`, `id`) names it for ever.
+
+    `digest` is of what was sent, so that the same event sent again can be told from another one of its name. Its
+    event id is derived from source and id.
+    """
+
+    id: str
+    source: str
+    type: str
+    data: JSON
+    time: datetime
+    digest: str
+
+    @property
+    def recorded_id(self) -> UUID:
+        """The event id it is recorded under."""
+        return external_event_id(self.source, self.id)
+
+
 EVENT_TYPES: tuple[type[Event], ...] = (
     JobCreated,
     JobUpdated,
     JobEnabled,
     JobDisabled,
     JobDeleted,
+    JobSealed,
+    JobUnsealed,
     ScheduleCreated,
     ScheduleUpdated,
     ScheduleEnabled,
@@ -701,11 +866,19 @@ EVENT_TYPES: tuple[type[Event], ...] = (
     TaskRequeued,
     TaskRetryScheduled,
     TaskReopened,
+    TaskDependencySettled,
     TaskCancelRequested,
     TaskCancelled,
     TaskSucceeded,
     TaskFailed,
     TaskDeleted,
+    InstanceCreated,
+    InstanceTakenOver,
+    InstanceDispatched,
+    InstanceReported,
+    InstancePaused,
+    InstanceResumed,
+    InstanceDeleted,
     InstanceStarted,
     InstanceSucceeded,
     InstanceFailed,
@@ -725,6 +898,7 @@ EVENT_TYPES: tuple[type[Event], ...] = (
     ServerStopped,
     ServerLost,
     ServerRemoved,
+    ExternalEventReceived,
     LeaseTaken,
     LeaseReleased,
 )

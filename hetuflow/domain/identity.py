@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from uuid import UUID
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -34,6 +35,11 @@ def instance_id_of(task_id: str, attempt: int) -> str:
       attempt: >= 1.
     """
     return _shaped(task_id[:8] + task_id[9:13], f"instance|{task_id}|{attempt}")
+
+
+def external_event_id(source: str, id_: str) -> UUID:
+    """Return the event id under which an event from outside is recorded: one for each (source, id)."""
+    return UUID(bytes=sha256(f"external|{source}|{id_}".encode()).digest()[:16], version=5)
 
 
 def _shaped(time_digits: str, name: str) -> str:

@@ -3,23 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from attrs import evolve as changed
 from attrs import frozen
 
-from hetuflow.domain.commands import CreateJob, DeleteJob, DisableJob, EnableJob, JobSnapshot, UpdateJob
+from hetuflow.domain.commands import (
+    CreateJob,
+    DeleteJob,
+    DisableJob,
+    EnableJob,
+    JobSnapshot,
+    SealJob,
+    UnsealJob,
+    UpdateJob,
+)
 from hetuflow.domain.config import checked, effective
 from hetuflow.domain.decider import NOTHING, Address, Decision
 from hetuflow.domain.enums import JobStatus
-from hetuflow.domain.events import Event, JobCreated, JobDeleted, JobDisabled, JobEnabled, JobEvent, JobUpdated
+from hetuflow.domain.events import (
+    Event,
+    JobCreated,
+    JobDeleted,
+    JobDisabled,
+    JobEnabled,
+    JobEvent,
+    JobSealed,
+    JobUnsealed,
+    JobUpdated,
+)
 from hetuflow.domain.rejection import Rejected
 from hetuflow.domain.schedule import opening as schedule_opening
 from hetuflow.domain.table_decider import TableDecider
 from hetuflow.domain.transition import IllegalTransition, changed_members
 
 JSON = Mapping[str, Any]
+
+SEAL_SECONDS = 10
+"""How long a seal holds at most: five times what the wait for the tables may take (`BEHIND_SECONDS_MAX`)."""
 
 EDITABLE = ("namespace_id", "name", "description", "environment", "config", "agent_id")
 
@@ -38,6 +60,12 @@ class JobState:
     status: JobStatus | None = None
     enabled_at: datetime | None = None
     is_deleted: bool = False
+    sealed_at: datetime | None = None
+
+    @property
+    def sealed_until_at(self) -> datetime | None:
+        """No task is made of it before."""
+        return None if self.sealed_at is None else self.sealed_at + timedelta(seconds=SEAL_SECONDS)
 
     @property
     def exists(self) -> bool:
@@ -63,6 +91,7 @@ def snapshot(state: JobState, version: int) -> JobSnapshot:
         status=int(state.status),
         enabled_at=state.enabled_at,
         deleted=state.is_deleted,
+        sealed_until_at=state.sealed_until_at,
     )
 
 
@@ -120,9 +149,27 @@ def _disable(command: DisableJob, state: JobState, now: datetime) -> Decision:
 
 
 def _delete(command: DeleteJob, state: JobState, now: datetime) -> Decision:
-    """That it has no open tasks is the caller's to see to: only the tables know them."""
+    """That it has no open tasks is the caller's to see to: only the tables know them. A seal that it was found under
+    must still hold.
+
+    Raises:
+      Rejected: `version_conflict`, the seal has lapsed or was broken.
+    """
     _existing(state)
+    until = state.sealed_until_at
+    if command.sealed_at is not None and (command.sealed_at != state.sealed_at or until is None or now >= until):
+        raise Rejected("version_conflict", "it took too long to look for open tasks; try again", {"id": state.job_id})
     return Decision([JobDeleted(job_id=state.job_id)])
+
+
+def _seal(command: SealJob, state: JobState, now: datetime) -> Decision:
+    _existing(state)
+    return Decision([JobSealed(job_id=state.job_id, sealed_at=now)])
+
+
+def _unseal(command: UnsealJob, state: JobState, now: datetime) -> Decision:
+    _existing(state)
+    return NOTHING if state.sealed_at is None else Decision([JobUnsealed(job_id=state.job_id)])
 
 
 def _switch(state: JobState, status: JobStatus, now: datetime) -> Decision:
@@ -191,6 +238,16 @@ def _deleted(state: JobState, event: JobDeleted) -> JobState:
     return changed(state, is_deleted=True)
 
 
+def _sealed(state: JobState, event: JobSealed) -> JobState:
+    _check(state, event)
+    return changed(state, sealed_at=event.sealed_at)
+
+
+def _unsealed(state: JobState, event: JobUnsealed) -> JobState:
+    _check(state, event)
+    return changed(state, sealed_at=None)
+
+
 def _check(state: JobState, event: JobEvent) -> None:
     if not state.exists:
         raise IllegalTransition("job", "DELETED" if state.is_deleted else None, type(event))
@@ -201,12 +258,22 @@ INITIAL = JobState()
 JOB: TableDecider[JobState] = TableDecider(
     "job",
     INITIAL,
-    {CreateJob: _create, UpdateJob: _update, EnableJob: _enable, DisableJob: _disable, DeleteJob: _delete},
+    {
+        CreateJob: _create,
+        UpdateJob: _update,
+        EnableJob: _enable,
+        DisableJob: _disable,
+        SealJob: _seal,
+        UnsealJob: _unseal,
+        DeleteJob: _delete,
+    },
     {
         JobCreated: _created,
         JobUpdated: _updated,
         JobEnabled: _enabled,
         JobDisabled: _disabled,
+        JobSealed: _sealed,
+        JobUnsealed: _unsealed,
         JobDeleted: _deleted,
     },
 )

@@ -12,10 +12,13 @@ from typing import Any
 
 from attrs import evolve as changed
 
-from hetuflow.domain import task_outcomes, task_reports, task_transitions
+from hetuflow.domain import task_dependencies, task_external, task_outcomes, task_reports, task_transitions
 from hetuflow.domain.commands import (
     CancelTask,
+    CreateInstance,
     CreateTask,
+    CreateTasks,
+    DeleteInstance,
     DeleteTask,
     DispatchTask,
     LoseInstance,
@@ -24,10 +27,24 @@ from hetuflow.domain.commands import (
     ReportStarted,
     RequeueInstance,
     RetryTask,
+    SettleDependencies,
+    UpdateInstance,
     UpdateTask,
 )
 from hetuflow.domain.config import DEFAULTS, checked, effective, required_labels
-from hetuflow.domain.decider import NOTHING, Decision, Guard, Intent, Occupy, Offer, Placement, Send, Stop
+from hetuflow.domain.decider import (
+    NOTHING,
+    Address,
+    Await,
+    Decision,
+    Guard,
+    Intent,
+    Occupy,
+    Offer,
+    Placement,
+    Send,
+    Stop,
+)
 from hetuflow.domain.enums import InstanceStatus, TaskStatus
 from hetuflow.domain.environment import dispatch_order, merged
 from hetuflow.domain.events import (
@@ -65,7 +82,7 @@ EDITABLE = (
 WITHOUT_EFFECT_ONCE_STARTED = ("scheduled_at", "environment", "parameters", "config", "dependencies")
 """Members that only an instance not yet dispatched can still follow."""
 
-_WAITING = frozenset({TaskStatus.PENDING, TaskStatus.WAITING_RETRY})
+_WAITING = task_dependencies.WAITING
 _OFFERED = frozenset({TaskStatus.PENDING, TaskStatus.LOCKED, TaskStatus.WAITING_RETRY})
 _REOPENABLE = frozenset({TaskStatus.FAILED, TaskStatus.CANCELLED})
 
@@ -83,11 +100,15 @@ def opening(command: CreateTask, now: datetime) -> tuple[list[TaskEvent], tuple[
       Rejected: `not_found`, the job is deleted; `invalid`, naming the member.
     """
     job = command.job
+    if job.sealed_until_at is not None and now < job.sealed_until_at:
+        raise Rejected(
+            "version_conflict", f"job {job.job_id} is about to be deleted; try again", {"job_id": job.job_id}
+        )
     if job.deleted:
         raise Rejected("not_found", f"job {job.job_id} is deleted", {"kind": "job", "id": job.job_id, "path": "job_id"})
     created = _created(command, now)
     placement = command.placement
-    if placement is None or created.scheduled_at > now:
+    if placement is None or created.scheduled_at > now or task_transitions.awaited(created.dependencies):
         return [created], (job.guard,)
     instance = Instance(created.instance_id, created.attempt)
     return [created, *_dispatch(created, instance, placement, 1, now)], (job.guard, *placement.guards)
@@ -99,7 +120,7 @@ def _created(command: CreateTask, now: datetime) -> TaskCreated:
         checked(overrides)
     if command.retry_count < 0:
         raise Rejected("invalid", "retry_count must be ≥ 0", {"path": "retry_count"})
-    _refuse_dependencies(command.dependencies)
+    task_dependencies.refuse_self(command.task_id, command.dependencies)
     environment = merged(
         job.environment,
         job.config.get("environment"),
@@ -138,12 +159,6 @@ def _effective(job_config: Mapping[str, Any], overrides: Mapping[str, Any] | Non
     return effective(job_config, overrides)
 
 
-def _refuse_dependencies(dependencies: Mapping[str, Any] | None) -> None:
-    """Running a task before what it waits for would be worse than saying no."""
-    if dependencies and dependencies.get("task_ids"):
-        raise Rejected("invalid", "dependencies are not supported by this version", {"path": "dependencies"})
-
-
 def _dispatch(
     spec: TaskCreated, instance: Instance, placement: Placement, epoch: int, now: datetime
 ) -> tuple[TaskLocked, TaskDispatched]:
@@ -176,6 +191,17 @@ def _create(command: CreateTask, state: TaskState, now: datetime) -> Decision:
     return Decision(events, guards=guards)
 
 
+def _create_all(command: CreateTasks, state: TaskState, now: datetime) -> Decision:
+    """All of them, or none. The actor that is asked makes the first; the others' streams are opened with it."""
+    if state.status is not None:
+        first = command.tasks[0].task_id
+        raise Rejected("already_exists", f"task {first} exists", {"kind": "task", "id": first})
+    made = [(each.task_id, *opening(each, now)) for each in command.tasks]
+    opened = {Address("task", task_id): events for task_id, events, _ in made[1:]}
+    guards = dict.fromkeys(guard for _, _, guards in made for guard in guards)
+    return Decision(made[0][1], opened, tuple(guards))
+
+
 def _update(command: UpdateTask, state: TaskState, now: datetime) -> Decision:
     spec = _existing(state)
     if command.lock_version is not None and command.lock_version != state.lock_version:
@@ -199,7 +225,7 @@ def _update(command: UpdateTask, state: TaskState, now: datetime) -> Decision:
 def _complete(changes: Mapping[str, Any], spec: TaskCreated) -> Mapping[str, Any]:
     """The changes with a partial `config` laid over the stored one, and its variables over the task's."""
     wanted = dict(changes)
-    _refuse_dependencies(wanted.get("dependencies"))
+    task_dependencies.refuse_self(spec.task_id, wanted.get("dependencies"))
     if wanted.get("config") is not None:
         config = effective(spec.config, checked(wanted["config"]))
         wanted["config"] = config
@@ -217,7 +243,8 @@ def _dispatch_task(command: DispatchTask, state: TaskState, now: datetime) -> De
     spec, instance = _existing(state), state.instance
     placement = command.placement
     assert instance is not None
-    if instance.instance_id != command.instance_id or state.status not in _OFFERED:
+    is_offered = state.status in _OFFERED and not state.waits_for and not instance.is_external
+    if instance.instance_id != command.instance_id or not is_offered:
         if instance.instance_id == command.instance_id and _is_dispatched_to(instance, placement):
             return NOTHING
         raise Rejected("not_offered", f"instance {command.instance_id} does not wait for a slot")
@@ -280,6 +307,7 @@ def _retry(command: RetryTask, state: TaskState, now: datetime) -> Decision:
                 attempt=attempt,
                 retry_count=retry_count,
                 scheduled_at=now,
+                waits_for=command.waits_for,
             )
         ]
     )
@@ -318,6 +346,11 @@ def _terminal(state: TaskState) -> Rejected:
 
 DECIDING: Mapping[type, Callable[[Any, TaskState, datetime], Decision]] = {
     CreateTask: _create,
+    CreateTasks: _create_all,
+    SettleDependencies: task_dependencies.settle,
+    CreateInstance: task_external.create,
+    UpdateInstance: task_external.update,
+    DeleteInstance: task_external.delete,
     UpdateTask: _update,
     DispatchTask: _dispatch_task,
     RequeueInstance: task_reports.requeue,
@@ -337,10 +370,12 @@ DECIDING: Mapping[type, Callable[[Any, TaskState, datetime], Decision]] = {
 def intents(state: TaskState) -> frozenset[Intent]:
     """A slot while it waits; the slot, the dispatch and perhaps a stop while an agent holds it; then nothing."""
     instance, spec = state.instance, state.spec
-    if instance is None or spec is None or instance.is_final:
+    if instance is None or spec is None or instance.is_final or instance.is_external:
         return NO_INTENTS
     if instance.is_live:
         return frozenset(_wanted_of_agent(state, spec, instance))
+    if state.waits_for:
+        return frozenset((Await(spec.task_id, spec.job_id, frozenset(state.waits_for)),))
     return frozenset((_offer(state, spec, instance),))
 
 

@@ -33,7 +33,7 @@ _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
 def instance_started(state: TaskState, started_at: datetime, pid: int | None, isolation: str | None) -> InstanceStarted:
     instance, spec = state.instance, state.spec
-    assert instance is not None and spec is not None and instance.agent_id is not None
+    assert instance is not None and spec is not None
     return InstanceStarted(
         task_id=spec.task_id,
         job_id=spec.job_id,
@@ -175,9 +175,18 @@ def _deletion(state: TaskState) -> Sequence[TaskEvent]:
 
 
 def cancelled(
-    state: TaskState, now: datetime, cause: str, reason: str | None, end: ReportEnded | None = None
+    state: TaskState,
+    now: datetime,
+    cause: str,
+    reason: str | None,
+    end: ReportEnded | None = None,
+    *,
+    status: InstanceStatus = InstanceStatus.CANCELLED,
 ) -> list[TaskEvent]:
-    """The end of the newest instance and of the task by a cancel; `end` is how a live instance ended."""
+    """The end of the newest instance and of the task by a cancel; `end` is how a live instance ended.
+
+    `status` of the instance: Skipped where an execution outside the agents said so.
+    """
     instance, spec = state.instance, state.spec
     assert instance is not None and spec is not None
     message = f"cancelled ({cause})" + (f": {reason}" if reason else "")
@@ -199,6 +208,7 @@ def cancelled(
             signal=end.signal if end else None,
             metrics=end.metrics if end else None,
             output=end.output if end else None,
+            status=status,
         ),
         TaskCancelled(task_id=spec.task_id, job_id=spec.job_id, cancelled_at=now, cause=cause, reason=reason),
         *_deletion(state),

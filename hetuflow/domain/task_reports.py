@@ -127,6 +127,7 @@ def _is_recorded(said: ReportStarted | ReportEnded, ended: Instance) -> bool:
 
 
 def _refused(state: TaskState, said: ReportStarted | ReportEnded, why: str) -> Sequence[TaskEvent]:
+    assert said.agent_id is not None
     evidence = evidence_of(said)
     if digest_of(said.instance_id, said.agent_id, said.epoch, evidence) in state.refused:
         return ()

@@ -9,7 +9,7 @@ from typing import Any
 from attrs import frozen
 
 from hetuflow.domain.enums import InstanceStatus, TaskStatus
-from hetuflow.domain.events import TaskCreated
+from hetuflow.domain.events import InstanceReported, TaskCreated
 
 JSON = Mapping[str, Any]
 
@@ -44,11 +44,15 @@ class Instance:
     dispatched_at: datetime | None = None
     requeues: int = 0
     paused_until_at: datetime | None = None
+    is_external: bool = False
+    reported: InstanceReported | None = None
+    """What was said of it over the API, when it is driven from there."""
 
     @property
     def is_live(self) -> bool:
         """An agent holds it: it occupies a slot."""
-        return self.status is InstanceStatus.DISPATCHED or self.status is InstanceStatus.RUNNING
+        is_running = self.status is InstanceStatus.DISPATCHED or self.status is InstanceStatus.RUNNING
+        return is_running and not self.is_external
 
     @property
     def is_final(self) -> bool:
@@ -67,12 +71,27 @@ class CancelRequest:
 
 
 @frozen(slots=True)
+class Aside:
+    """A record of an execution outside, beside the task's own instance and without effect on it."""
+
+    status: InstanceStatus
+    started_at: datetime | None
+    agent_id: str | None
+    reported: InstanceReported | None = None
+    is_deleted: bool = False
+
+
+NO_ASIDES: Mapping[str, Aside] = {}
+
+
+@frozen(slots=True)
 class TaskState:
     """A task and its instances. `status` None: there is no such task.
 
     `spec` is the task as created, later edits applied. `version` counts the events of the stream; `lock_version` is the
-    version of the last one that changed the task, as clients see it. `past` are ended instances before the newest,
-    `refused` the digests of refused reports, the last `REMEMBERED_MAX` of each.
+    version of the last one that changed the task, as clients see it. `waits_for` are the dependencies that have not
+    ended. `past` are ended instances before the newest, `refused` the digests of refused reports, the last
+    `REMEMBERED_MAX` of each. `asides` are the records made over the API, by id.
     """
 
     spec: TaskCreated | None = None
@@ -86,6 +105,8 @@ class TaskState:
     is_deleted: bool = False
     past: tuple[Instance, ...] = ()
     refused: tuple[str, ...] = ()
+    waits_for: tuple[str, ...] = ()
+    asides: Mapping[str, Aside] = NO_ASIDES
     version: int = 0
     lock_version: int = 0
 

@@ -18,14 +18,22 @@ from hetuflow.domain.copies import copier
 from hetuflow.domain.enums import InstanceStatus, TaskStatus
 from hetuflow.domain.events import (
     InstanceCancelled,
+    InstanceCreated,
+    InstanceDeleted,
+    InstanceDispatched,
     InstanceFailed,
+    InstancePaused,
+    InstanceReported,
     InstanceReportRefused,
+    InstanceResumed,
     InstanceStarted,
     InstanceSucceeded,
+    InstanceTakenOver,
     TaskCancelled,
     TaskCancelRequested,
     TaskCreated,
     TaskDeleted,
+    TaskDependencySettled,
     TaskDispatched,
     TaskEvent,
     TaskFailed,
@@ -37,7 +45,14 @@ from hetuflow.domain.events import (
     TaskUpdated,
 )
 from hetuflow.domain.report_digest import digest_of
-from hetuflow.domain.task_state import REMEMBERED_MAX, REQUEUE_PAUSE_SECONDS_MAX, CancelRequest, Instance, TaskState
+from hetuflow.domain.task_state import (
+    REMEMBERED_MAX,
+    REQUEUE_PAUSE_SECONDS_MAX,
+    Aside,
+    CancelRequest,
+    Instance,
+    TaskState,
+)
 from hetuflow.domain.transition import IllegalTransition
 
 PENDING = TaskStatus.PENDING
@@ -49,21 +64,23 @@ FAILED = TaskStatus.FAILED
 CANCELLED = TaskStatus.CANCELLED
 SUCCEEDED = TaskStatus.SUCCEEDED
 
-TASK_TRANSITIONS: Mapping[TaskStatus | None, Mapping[type[TaskEvent], TaskStatus]] = {
+_MOVES: Mapping[TaskStatus | None, Mapping[type[TaskEvent], TaskStatus]] = {
     None: {TaskCreated: PENDING},
     PENDING: {
         TaskUpdated: PENDING,
         TaskLocked: LOCKED,
+        TaskDependencySettled: PENDING,
+        InstanceTakenOver: PENDING,
+        InstanceDispatched: DISPATCHED,
         InstanceCancelled: PENDING,
         TaskCancelled: CANCELLED,
-        InstanceReportRefused: PENDING,
     },
     LOCKED: {
         TaskUpdated: LOCKED,
         TaskDispatched: DISPATCHED,
+        InstanceTakenOver: PENDING,
         InstanceCancelled: LOCKED,
         TaskCancelled: CANCELLED,
-        InstanceReportRefused: LOCKED,
     },
     DISPATCHED: {
         TaskUpdated: DISPATCHED,
@@ -75,11 +92,12 @@ TASK_TRANSITIONS: Mapping[TaskStatus | None, Mapping[type[TaskEvent], TaskStatus
         TaskRetryScheduled: WAITING_RETRY,
         TaskFailed: FAILED,
         TaskCancelled: CANCELLED,
-        InstanceReportRefused: DISPATCHED,
     },
     RUNNING: {
         TaskUpdated: RUNNING,
         TaskCancelRequested: RUNNING,
+        InstancePaused: RUNNING,
+        InstanceResumed: RUNNING,
         InstanceSucceeded: RUNNING,
         InstanceFailed: RUNNING,
         InstanceCancelled: RUNNING,
@@ -87,24 +105,27 @@ TASK_TRANSITIONS: Mapping[TaskStatus | None, Mapping[type[TaskEvent], TaskStatus
         TaskRetryScheduled: WAITING_RETRY,
         TaskFailed: FAILED,
         TaskCancelled: CANCELLED,
-        InstanceReportRefused: RUNNING,
     },
     WAITING_RETRY: {
         TaskUpdated: WAITING_RETRY,
         TaskLocked: LOCKED,
         TaskReopened: PENDING,
+        TaskDependencySettled: WAITING_RETRY,
+        InstanceTakenOver: PENDING,
         InstanceCancelled: WAITING_RETRY,
         TaskCancelled: CANCELLED,
-        InstanceReportRefused: WAITING_RETRY,
     },
-    FAILED: {TaskUpdated: FAILED, TaskReopened: PENDING, TaskDeleted: FAILED, InstanceReportRefused: FAILED},
-    CANCELLED: {
-        TaskUpdated: CANCELLED,
-        TaskReopened: PENDING,
-        TaskDeleted: CANCELLED,
-        InstanceReportRefused: CANCELLED,
-    },
-    SUCCEEDED: {TaskUpdated: SUCCEEDED, TaskDeleted: SUCCEEDED, InstanceReportRefused: SUCCEEDED},
+    FAILED: {TaskUpdated: FAILED, TaskReopened: PENDING, TaskDeleted: FAILED},
+    CANCELLED: {TaskUpdated: CANCELLED, TaskReopened: PENDING, TaskDeleted: CANCELLED},
+    SUCCEEDED: {TaskUpdated: SUCCEEDED, TaskDeleted: SUCCEEDED},
+}
+
+BESIDE: tuple[type[TaskEvent], ...] = (InstanceReportRefused, InstanceCreated, InstanceReported, InstanceDeleted)
+"""What may follow in every status of a task and changes none: evidence, and records of executions outside."""
+
+TASK_TRANSITIONS: Mapping[TaskStatus | None, Mapping[type[TaskEvent], TaskStatus]] = {
+    status: following if status is None else {**following, **dict.fromkeys(BESIDE, status)}
+    for status, following in _MOVES.items()
 }
 """Status -> event -> status. None: the stream is empty."""
 
@@ -117,20 +138,30 @@ INSTANCE_TRANSITIONS: Mapping[InstanceStatus | None, Mapping[type[TaskEvent], tu
     InstanceStatus.PENDING: {
         TaskDispatched: (InstanceStatus.DISPATCHED,),
         TaskReopened: (InstanceStatus.PENDING,),
-        InstanceCancelled: (InstanceStatus.CANCELLED,),
+        InstanceTakenOver: (InstanceStatus.PENDING,),
+        InstanceDispatched: (InstanceStatus.DISPATCHED,),
+        InstanceCancelled: (InstanceStatus.CANCELLED, InstanceStatus.SKIPPED),
     },
     InstanceStatus.DISPATCHED: {
         InstanceStarted: (InstanceStatus.RUNNING,),
         TaskRequeued: (InstanceStatus.PENDING,),
         InstanceFailed: (InstanceStatus.FAILED,),
-        InstanceCancelled: (InstanceStatus.CANCELLED,),
+        InstanceCancelled: (InstanceStatus.CANCELLED, InstanceStatus.SKIPPED),
     },
     InstanceStatus.RUNNING: {
         InstanceSucceeded: (InstanceStatus.SUCCEEDED,),
         InstanceFailed: (InstanceStatus.FAILED, InstanceStatus.TIMEOUT),
-        InstanceCancelled: (InstanceStatus.CANCELLED,),
+        InstanceCancelled: (InstanceStatus.CANCELLED, InstanceStatus.SKIPPED),
+        InstancePaused: (InstanceStatus.PAUSED,),
+    },
+    InstanceStatus.PAUSED: {
+        InstanceResumed: (InstanceStatus.RUNNING,),
+        InstanceSucceeded: (InstanceStatus.SUCCEEDED,),
+        InstanceFailed: (InstanceStatus.FAILED, InstanceStatus.TIMEOUT),
+        InstanceCancelled: (InstanceStatus.CANCELLED, InstanceStatus.SKIPPED),
     },
     InstanceStatus.TIMEOUT: {},
+    InstanceStatus.SKIPPED: {},
     InstanceStatus.FAILED: {},
     InstanceStatus.CANCELLED: {},
     InstanceStatus.SUCCEEDED: {},
@@ -141,7 +172,7 @@ OUTCOME_NEEDS: Mapping[type[TaskEvent], tuple[InstanceStatus, ...]] = {
     TaskSucceeded: (InstanceStatus.SUCCEEDED,),
     TaskFailed: (InstanceStatus.FAILED, InstanceStatus.TIMEOUT),
     TaskRetryScheduled: (InstanceStatus.FAILED, InstanceStatus.TIMEOUT),
-    TaskCancelled: (InstanceStatus.CANCELLED,),
+    TaskCancelled: (InstanceStatus.CANCELLED, InstanceStatus.SKIPPED),
 }
 """How the newest instance must have ended before the task may take this event."""
 
@@ -203,8 +234,19 @@ def _remembered(state: TaskState) -> tuple[Instance, ...]:
 def _created(state: TaskState, event: TaskCreated, status: TaskStatus) -> TaskState:
     instance = Instance(event.instance_id, event.attempt)
     return TaskState(
-        spec=event, status=status, instance=instance, retry_count=event.retry_count, version=1, lock_version=1
+        spec=event,
+        status=status,
+        instance=instance,
+        retry_count=event.retry_count,
+        waits_for=awaited(event.dependencies),
+        version=1,
+        lock_version=1,
     )
+
+
+def awaited(dependencies: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """The tasks that a task with these dependencies waits for."""
+    return tuple(dict.fromkeys(dependencies.get("task_ids") or ())) if dependencies else ()
 
 
 def _updated(state: TaskState, event: TaskUpdated, status: TaskStatus) -> TaskState:
@@ -221,7 +263,20 @@ def _updated(state: TaskState, event: TaskUpdated, status: TaskStatus) -> TaskSt
         config=event.config,
         dependencies=event.dependencies,
     )
-    return _advanced(state, status, spec=spec)
+    waits_for = awaited(event.dependencies) if "dependencies" in event.changed else state.waits_for
+    return _advanced(state, status, spec=spec, waits_for=waits_for)
+
+
+def _dependency_settled(state: TaskState, event: TaskDependencySettled, status: TaskStatus) -> TaskState:
+    if event.dependency_id not in state.waits_for:
+        raise IllegalTransition("task", state.status, TaskDependencySettled, "it does not wait for that task")
+    left = tuple(task_id for task_id in state.waits_for if task_id != event.dependency_id)
+    return _beside(state, waits_for=left)
+
+
+def _beside(state: TaskState, **changes: Any) -> TaskState:
+    """After an event that is no change of the task, as clients see it."""
+    return _copy_state(state, version=state.version + 1, **changes)
 
 
 def _locked(state: TaskState, event: TaskLocked, status: TaskStatus) -> TaskState:
@@ -282,6 +337,7 @@ def _instance_cancelled(state: TaskState, event: InstanceCancelled, status: Task
     instance = _moved(
         state,
         event,
+        to=InstanceStatus(event.status),
         completed_at=event.completed_at,
         exit_code=event.exit_code,
         signal=event.signal,
@@ -317,6 +373,7 @@ def _reopened(state: TaskState, event: TaskReopened, status: TaskStatus) -> Task
         retry_at=None,
         cancel=None,
         completed_at=None,
+        waits_for=tuple(event.waits_for),
     )
 
 
@@ -339,7 +396,61 @@ def _deleted(state: TaskState, event: TaskDeleted, status: TaskStatus) -> TaskSt
 
 def _report_refused(state: TaskState, event: InstanceReportRefused, status: TaskStatus) -> TaskState:
     digest = digest_of(event.instance_id, event.agent_id, event.epoch, event.report)
-    return _copy_state(state, version=state.version + 1, refused=(*state.refused, digest)[-REMEMBERED_MAX:])
+    return _beside(state, refused=(*state.refused, digest)[-REMEMBERED_MAX:])
+
+
+# --- driven over the API -------------------------------------------------------------------------------------------
+
+
+def _taken_over(state: TaskState, event: InstanceTakenOver, status: TaskStatus) -> TaskState:
+    """Whatever it waited for: it is somebody else's now."""
+    if state.instance is not None and state.instance.is_external:
+        raise IllegalTransition("instance", state.instance.status, InstanceTakenOver, "it is taken over already")
+    instance = _moved(state, event, is_external=True, agent_id=None, session=None)
+    return _advanced(state, status, instance=instance, retry_at=None, waits_for=())
+
+
+def _external_dispatched(state: TaskState, event: InstanceDispatched, status: TaskStatus) -> TaskState:
+    if state.instance is None or not state.instance.is_external or event.epoch <= state.epoch:
+        raise IllegalTransition("task", state.status, InstanceDispatched, "it is not driven over the API")
+    return _advanced(state, status, instance=_moved(state, event, epoch=event.epoch), epoch=event.epoch)
+
+
+def _external_moved(state: TaskState, event: InstancePaused | InstanceResumed, status: TaskStatus) -> TaskState:
+    return _beside(state, instance=_moved(state, event))
+
+
+def _aside_created(state: TaskState, event: InstanceCreated, status: TaskStatus) -> TaskState:
+    if event.instance_id in state.asides:
+        raise IllegalTransition("instance", state.asides[event.instance_id].status, InstanceCreated)
+    aside = Aside(InstanceStatus(event.status), event.started_at, event.agent_id)
+    return _beside(state, asides={**state.asides, event.instance_id: aside})
+
+
+def _reported(state: TaskState, event: InstanceReported, status: TaskStatus) -> TaskState:
+    """Of an aside: its whole state. Of the task's own instance: what its other events do not say."""
+    if (aside := state.asides.get(event.instance_id)) is not None:
+        moved = changed(
+            aside,
+            status=InstanceStatus(event.status),
+            started_at=event.started_at,
+            agent_id=event.agent_id,
+            reported=event,
+        )
+        return _beside(state, asides={**state.asides, event.instance_id: moved})
+    instance = state.instance
+    if instance is None or instance.instance_id != event.instance_id or not instance.is_external:
+        raise IllegalTransition("task", state.status, InstanceReported, "it is not driven over the API")
+    if instance.status != event.status:
+        raise IllegalTransition("instance", instance.status, InstanceReported, "the status has its own events")
+    return _beside(state, instance=_copy_instance(instance, started_at=event.started_at, reported=event))
+
+
+def _instance_deleted(state: TaskState, event: InstanceDeleted, status: TaskStatus) -> TaskState:
+    aside = state.asides.get(event.instance_id)
+    if aside is None:
+        return _beside(state)
+    return _beside(state, asides={**state.asides, event.instance_id: changed(aside, is_deleted=True)})
 
 
 FOLDS: Mapping[type[TaskEvent], Fold] = {
@@ -350,11 +461,19 @@ FOLDS: Mapping[type[TaskEvent], Fold] = {
     TaskRequeued: _requeued,
     TaskRetryScheduled: _retry_scheduled,
     TaskReopened: _reopened,
+    TaskDependencySettled: _dependency_settled,
     TaskCancelRequested: _cancel_requested,
     TaskCancelled: _cancelled,
     TaskSucceeded: _completed,
     TaskFailed: _completed,
     TaskDeleted: _deleted,
+    InstanceCreated: _aside_created,
+    InstanceTakenOver: _taken_over,
+    InstanceDispatched: _external_dispatched,
+    InstanceReported: _reported,
+    InstancePaused: _external_moved,
+    InstanceResumed: _external_moved,
+    InstanceDeleted: _instance_deleted,
     InstanceStarted: _started,
     InstanceSucceeded: _succeeded,
     InstanceFailed: _failed,

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from attrs import frozen
 
-from hetuflow.domain.decider import Address, Available, Choice, Due, Intent, Occupy, Offer, Send, Stop, Watch
+from hetuflow.domain.decider import Address, Available, Await, Choice, Due, Intent, Occupy, Offer, Send, Stop, Watch
 from hetuflow.domain.placement import Labels, Requirement, Slots, Waiting, place
 from hetuflow.scheduler.instants import Instants
 
@@ -94,6 +94,7 @@ class Agenda:
             Watch: self._add_watch,
             Send: self._add_send,
             Stop: self._add_stop,
+            Await: self._pass,
         }
         self._removing: Mapping[type[Intent], Callable[[Address, Any], None]] = {
             Due: self._remove_due,
@@ -103,6 +104,7 @@ class Agenda:
             Watch: self._remove_watch,
             Send: self._remove_send,
             Stop: self._remove_stop,
+            Await: self._pass,
         }
 
     def __repr__(self) -> str:
@@ -186,6 +188,9 @@ class Agenda:
     def _remove_send(self, _: Address, send: Send) -> None:
         if _discard(self._sends, send.agent_id, send.instance_id, send):
             self._sent.pop(send.instance_id, None)
+
+    def _pass(self, _: Address, __: Await) -> None:
+        """What waits for other tasks is not due."""
 
     # --- connections -----------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from attrs import frozen
 from hetuflow.domain.decider import (
     Address,
     Available,
+    Await,
     DispatchOrder,
     Due,
     Intent,
@@ -26,6 +27,7 @@ from hetuflow.domain.decider import (
     Watch,
 )
 from hetuflow.scheduler.agenda import Agenda
+from hetuflow.scheduler.dependencies import Dependencies
 from hetuflow.scheduler.dispatcher import Dispatcher
 from hetuflow.scheduler.reaper import Reaper
 from hetuflow.scheduler.settling import Settling, requeue
@@ -74,6 +76,7 @@ class Duties:
     dispatcher: Dispatcher
     reaper: Reaper
     settling: Settling
+    dependencies: Dependencies
 
 
 class Outside:
@@ -91,11 +94,13 @@ class Outside:
             Send: self._send,
             Stop: self._stop,
             Watch: self._watched,
+            Await: lambda wish, duties: duties.dependencies.add(wish),
         }
         self._withdrawn: Mapping[type[Intent], Callable[[Any, Duties], None]] = {
             Available: self._unavailable,
             Occupy: self._vacated,
             Watch: self._unwatched,
+            Await: lambda wish, duties: duties.dependencies.remove(wish),
         }
 
     def opened(self, agent_id: str, session: str) -> None:

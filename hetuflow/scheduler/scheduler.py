@@ -20,6 +20,7 @@ from hetuflow.ports.clock import Clock
 from hetuflow.scheduler.agenda import Agenda, AgendaStatus
 from hetuflow.scheduler.alarm import Alarm
 from hetuflow.scheduler.clocks import ClockStatus, ClockWatch
+from hetuflow.scheduler.dependencies import Dependencies
 from hetuflow.scheduler.dispatcher import Dispatcher
 from hetuflow.scheduler.leases import Leases, LeaseStatus
 from hetuflow.scheduler.outside import Deliveries, Duties, Outside
@@ -90,11 +91,12 @@ class Scheduler:
         self.peers.trusted_again = self._trusted_again
         self.clocks.doubt = self.peers.look_now
         self.clocks.right_again = self._ticker.alarm.ring
+        self.dependencies = Dependencies(system, self.leases)
         self._refusals = Patience(first_seconds=0.25, most_seconds=30.0)
         self._resume_deadlines: dict[str, float] = {}
         self._refused = Alarm()
         self.leases.regained = self._regained
-        outside.bind(Duties(self._ticker, self._dispatcher, self._reaper, self._settling))
+        outside.bind(Duties(self._ticker, self._dispatcher, self._reaper, self._settling, self.dependencies))
 
     def __repr__(self) -> str:
         return f"<Scheduler {self._agenda!r} {self.leases!r}>"
@@ -106,7 +108,8 @@ class Scheduler:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Decide until cancelled. Start it with the leases taken and everything open activated."""
         async with trio.open_nursery() as nursery:
-            for duty in (self._settling, self.leases, self.peers, self._dispatcher, self._ticker, self._reaper):
+            first = (self._settling, self.leases, self.peers)
+            for duty in (*first, self._dispatcher, self._ticker, self._reaper, self.dependencies):
                 await nursery.start(duty.run)
             nursery.start_soon(self._resume)
             task_status.started()
@@ -232,6 +235,7 @@ class Scheduler:
     def _regained(self) -> None:
         """Look at everything again that another server was deciding for."""
         self._agenda.unpark()
+        self.dependencies.look_again()
         self._ticker.alarm.ring()
         self._dispatcher.alarm.ring()
         self._reaper.look_again()

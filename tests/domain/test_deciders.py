@@ -11,6 +11,7 @@ from hetuflow.domain.deciders import DECIDERS
 from hetuflow.domain.events import (
     EVENT_TYPES,
     AgentEvent,
+    ExternalEvent,
     JobEvent,
     LeaseEvent,
     ScheduleEvent,
@@ -27,8 +28,9 @@ KINDS = {
     "agent": AgentEvent,
     "server": ServerEvent,
     "lease": LeaseEvent,
+    "external": ExternalEvent,
 }
-NOT_COMMANDS = {commands.JobSnapshot}
+NOT_COMMANDS = {commands.JobSnapshot, commands.LeftBehind}
 COMMANDS = {
     cls
     for _, cls in inspect.getmembers(commands, inspect.isclass)

@@ -122,7 +122,7 @@ def test_a_placement_is_not_used_before_the_task_is_due() -> None:
         ({"config": {"max_retries": 1001}}, "config.max_retries"),
         ({"config": {"resource_limits": {"max_cpu": 1}}}, "config.resource_limits.max_cpu"),
         ({"retry_count": -1}, "retry_count"),
-        ({"dependencies": {"task_ids": ["x"]}}, "dependencies"),
+        ({"dependencies": {"task_ids": ["x", TASK_ID]}}, "dependencies.task_ids"),
     ],
 )
 def test_a_task_that_cannot_be_run_as_asked_is_refused(members: dict[str, object], path: str) -> None:

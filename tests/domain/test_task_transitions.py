@@ -12,14 +12,22 @@ from hetuflow.domain.enums import InstanceStatus, TaskStatus
 from hetuflow.domain.events import (
     EVENT_TYPES,
     InstanceCancelled,
+    InstanceCreated,
+    InstanceDeleted,
+    InstanceDispatched,
     InstanceFailed,
+    InstancePaused,
+    InstanceReported,
     InstanceReportRefused,
+    InstanceResumed,
     InstanceStarted,
     InstanceSucceeded,
+    InstanceTakenOver,
     TaskCancelled,
     TaskCancelRequested,
     TaskCreated,
     TaskDeleted,
+    TaskDependencySettled,
     TaskDispatched,
     TaskEvent,
     TaskFailed,
@@ -31,7 +39,7 @@ from hetuflow.domain.events import (
     TaskUpdated,
 )
 from hetuflow.domain.task import EDITABLE, INITIAL
-from hetuflow.domain.task_state import Instance, TaskState
+from hetuflow.domain.task_state import Aside, Instance, TaskState
 from hetuflow.domain.task_transitions import INSTANCE_TRANSITIONS, OUTCOME_NEEDS, TASK_TRANSITIONS
 from hetuflow.domain.task_transitions import evolve as fold
 from hetuflow.domain.transition import IllegalTransition
@@ -44,6 +52,14 @@ STATUSES: tuple[TaskStatus | None, ...] = (None, *TaskStatus)
 
 def a_state(status: TaskStatus | None) -> TaskState:
     return INITIAL if status is None else a_task(status).state
+
+
+NEEDS: Mapping[type[TaskEvent], tuple[InstanceStatus, ...]] = {
+    InstanceDispatched: (InstanceStatus.PENDING,),
+    InstancePaused: (InstanceStatus.RUNNING,),
+    InstanceResumed: (InstanceStatus.PAUSED,),
+}
+"""How the instance stands before an event that only instances driven over the API have."""
 
 
 def an_event(kind: type[TaskEvent], state: TaskState) -> Any:
@@ -73,6 +89,20 @@ def an_event(kind: type[TaskEvent], state: TaskState) -> Any:
             **{**next_one, **({"instance_id": instance.instance_id, "attempt": instance.attempt} if waits else {})},
             scheduled_at=NOW,
         ),
+        TaskDependencySettled: lambda: TaskDependencySettled(
+            **ids, dependency_id=(*state.waits_for, "other")[0], status=100, open_count=0, settled_at=NOW
+        ),
+        InstanceCreated: lambda: InstanceCreated(
+            **ids, instance_id="aside-2", agent_id=None, attempt=1, status=1, started_at=None, created_at=NOW
+        ),
+        InstanceTakenOver: lambda: InstanceTakenOver(
+            **ids, instance_id=instance.instance_id, agent_id=None, taken_at=NOW
+        ),
+        InstanceDispatched: lambda: InstanceDispatched(**{**about, "epoch": state.epoch + 1}, dispatched_at=NOW),
+        InstanceReported: lambda: an_aside_reported(),
+        InstancePaused: lambda: InstancePaused(**ids, instance_id=instance.instance_id, paused_at=NOW),
+        InstanceResumed: lambda: InstanceResumed(**ids, instance_id=instance.instance_id, resumed_at=NOW),
+        InstanceDeleted: lambda: InstanceDeleted(**ids, instance_id="aside-1"),
         TaskCancelRequested: lambda: TaskCancelRequested(task_id=TASK_ID, requested_at=NOW, reason=None, by="user"),
         TaskCancelled: lambda: TaskCancelled(**ids, cancelled_at=NOW, cause="user"),
         TaskSucceeded: lambda: TaskSucceeded(**ids, completed_at=NOW),
@@ -89,6 +119,15 @@ def an_event(kind: type[TaskEvent], state: TaskState) -> Any:
     return builders[kind]()
 
 
+def an_aside_reported() -> InstanceReported:
+    none = dict.fromkeys(
+        ("agent_id", "started_at", "completed_at", "error_message", "exit_code", "reason", "metrics", "output")
+    )
+    return InstanceReported(
+        task_id=TASK_ID, job_id=JOB_ID, instance_id="aside-1", status=10, output_truncated=False, changed=(), **none
+    )
+
+
 def given_created() -> TaskCreated:
     created: TaskCreated = a_task(TaskStatus.PENDING).state.spec
     return created
@@ -96,10 +135,12 @@ def given_created() -> TaskCreated:
 
 def ready_for(kind: type[TaskEvent], state: TaskState) -> TaskState:
     """The state with its instance ended as the event wants it, so that only the status decides."""
-    needed = OUTCOME_NEEDS.get(kind)
+    state = evolve(state, waits_for=("other",), asides={"aside-1": Aside(InstanceStatus.PENDING, None, None)})
+    needed = OUTCOME_NEEDS.get(kind, NEEDS.get(kind))
     if needed is None or state.instance is None:
         return state
-    return evolve(state, instance=evolve(state.instance, status=needed[0]))
+    external = kind in (InstanceDispatched, InstancePaused, InstanceResumed)
+    return evolve(state, instance=evolve(state.instance, status=needed[0], is_external=external))
 
 
 @pytest.mark.parametrize("status", STATUSES, ids=str)

@@ -80,6 +80,7 @@ CATEGORIES = (
     (catalogue.AgentEvent, "agent", "agent_id"),
     (catalogue.ServerEvent, "server", "server_id"),
     (catalogue.LeaseEvent, "lease", "slot"),
+    (catalogue.ExternalEvent, "external", "source"),
 )
 
 
@@ -148,7 +149,20 @@ _PLAUSIBLE: dict[str, Any] = {
     "started_at": START,
     "stopped_at": START,
     "taken_at": START,
+    "paused_at": START,
+    "resumed_at": START,
+    "settled_at": START,
+    "sealed_at": START,
     "fire_count": 1,
+    "id": "e-1",
+    "source": "default",
+    "type": "file.created",
+    "data": {},
+    "time": START,
+    "digest": "abc",
+    "dependency_id": TASK,
+    "open_count": 0,
+    "output_truncated": False,
     "count": 1,
     "reason": "exit_code",
     "cause": "user",

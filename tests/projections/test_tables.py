@@ -78,7 +78,7 @@ def paths_of(source: Any) -> Iterator[tuple[str, ...]]:
 
 
 def rules_of(table: Table) -> Iterator[tuple[str, Any]]:
-    for rules in (table.creates, table.removes):
+    for rules in (table.creates, table.removes, table.ends):
         yield from rules.items()
     for type_ in table.event_types:
         yield type_, table.scope_source
