@@ -14,7 +14,7 @@ from projections.compile_sql import FOLD_SETTINGS, compile_table, fold_statement
 from projections.ddl import create_parent_statement, default_partition, index_statements
 from projections.definition import Table, kind_of
 from projections.errors import RebuildRefused, RebuildRunning
-from projections.expressions import quoted
+from projections.expressions import quoted, types
 from projections.follower import apply_range
 
 SCHEMA = "hetuflow_rebuild"

@@ -91,7 +91,7 @@ async def update(call: Call) -> Reply:
 async def delete(call: Call) -> Reply:
     state = (await call.rooms.system.read(Address("agent", call.id))).state
     require_exists(state.exists, "agent", call.id)
-    open_here = {"agent_id": call.id, "status": OPEN_INSTANCES}
+    open_here = {"agent_id": call.id, "status": OPEN_INSTANCES, "external": False}
     if "cascade" not in call.query:
         count = await count_where(call, "task_instances", **open_here)
         if count:

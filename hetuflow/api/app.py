@@ -125,7 +125,8 @@ class Api:
             return file
         match = self.router.match(head.method, head.segments)
         seen.route = match.endpoint.path
-        body = await reader.read() if head.method in ("POST", "PUT") and match.endpoint.body is not None else b""
+        has_body = head.method in ("POST", "PUT") and match.endpoint.body is not None
+        body = await reader.read(match.endpoint.body_bytes_max) if has_body else b""
         call = self._call(head, match, body, request_id)
         return await match.endpoint.handler(call)
 

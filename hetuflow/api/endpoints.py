@@ -6,8 +6,10 @@ from typing import Final
 
 from hetuflow.api import (
     agents,
+    batches,
     docs,
     events,
+    external_instances,
     gateway,
     jobs,
     projections,
@@ -23,6 +25,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *jobs.ENDPOINTS,
     *schedules.ENDPOINTS,
     *tasks.ENDPOINTS,
+    *batches.ENDPOINTS,
+    *external_instances.ENDPOINTS,
     *task_instances.ENDPOINTS,
     *agents.ENDPOINTS,
     *servers.ENDPOINTS,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
@@ -17,7 +17,7 @@ from attrs import define, field, frozen
 
 from eventstore.errors import WrongExpectedVersion
 from hetuflow.actors import Context
-from hetuflow.api.errors import conflict, invalid
+from hetuflow.api.errors import ApiError, conflict, invalid
 from hetuflow.api.jsontext import json_digest
 from hetuflow.api.problems import Problem
 from hetuflow.domain.rejection import Rejected
@@ -41,10 +41,9 @@ class Key:
     digest: str
     """Of the request's JSON."""
 
-    @property
-    def id(self) -> str:
-        """The id of what the request makes."""
-        return str(uuid5(NAMESPACE, self.scope))
+    def id_of(self, index: int) -> str:
+        """The id of what the request makes, or of the one at that place when it makes several."""
+        return str(uuid5(NAMESPACE, f"{self.scope}\n{index}" if index else self.scope))
 
 
 @define(slots=True)
@@ -78,53 +77,108 @@ def key_of(call: Call) -> Key | None:
 Perform = Callable[[str, Context], Awaitable[int]]
 """Makes the entity of that id under that context; returns the position of its last event."""
 
+PerformEach = Callable[[Sequence[str], Context], Awaitable[int]]
+"""The same for several at once."""
 
-async def once(call: Call, category: str, chosen_id: str | None, perform: Perform) -> Reply:
-    """Make one entity, at most once per key, and answer with its id."""
+
+async def once(
+    call: Call,
+    category: str,
+    chosen_id: str | None,
+    perform: Perform,
+    *,
+    stream_id: str | None = None,
+    bare: bool = False,
+) -> Reply:
+    """Make one entity, at most once per key, and answer with its id.
+
+    Args:
+      stream_id: of the stream that the entity is recorded in, where that is not its own.
+      bare: the answer is the id itself.
+    """
+
+    def value(ids: Sequence[str]) -> Any:
+        return ids[0] if bare else {"id": ids[0]}
+
+    async def perform_each(ids: Sequence[str], context: Context) -> int:
+        return await perform(ids[0], context)
+
+    def recorded_in(ids: Sequence[str]) -> Sequence[str]:
+        return [stream_id or f"{category}-{ids[0]}"]
+
+    return await _once(call, [chosen_id], perform_each, recorded_in, value)
+
+
+async def once_each(call: Call, chosen_ids: Sequence[str | None], perform: PerformEach) -> Reply:
+    """Make several tasks in one append, at most once per key, and answer with their ids, in that order."""
+
+    def value(ids: Sequence[str]) -> Any:
+        return {"result": [{"id": each} for each in ids]}
+
+    def recorded_in(ids: Sequence[str]) -> Sequence[str]:
+        return [f"task-{ids[0]}", f"task-{ids[-1]}"]
+
+    return await _once(call, chosen_ids, perform, recorded_in, value)
+
+
+async def _once(
+    call: Call,
+    chosen_ids: Sequence[str | None],
+    perform: PerformEach,
+    recorded_in: Callable[[Sequence[str]], Sequence[str]],
+    value: Callable[[Sequence[str]], Any],
+) -> Reply:
     key = key_of(call)
     if key is None:
-        entity_id = chosen_id or str(call.rooms.ids.uuid7())
-        return call.written(await perform(entity_id, call.context), {"id": entity_id})
+        ids = [chosen or str(call.rooms.ids.uuid7()) for chosen in chosen_ids]
+        return call.written(await perform(ids, call.context), value(ids))
     if key.scope in call.memory.keys.running:
         raise conflict("idempotency_in_progress", "the first call with this Idempotency-Key is still running")
     if call.memory.keys.seen.get(key.scope, key.digest) != key.digest:
         raise _reused()
-    entity_id = chosen_id or key.id
+    ids = [chosen or key.id_of(index) for index, chosen in enumerate(chosen_ids)]
     call.memory.keys.running.add(key.scope)
     try:
-        if (replay := await _replay(call, category, entity_id, key)) is not None:
-            return replay
+        if (position := await _first_position(call, recorded_in(ids), key)) is not None:
+            return call.written(position, value(ids), replayed=True)
         context = call.keyed(**{HASH: key.digest, SCOPE: key.scope})
         try:
-            position = await perform(entity_id, context)
-        except (Rejected, WrongExpectedVersion) as error:
-            if isinstance(error, Rejected) and error.code != "already_exists":
+            position = await perform(ids, context)
+        except (Rejected, WrongExpectedVersion, ApiError) as error:
+            if not _says_that_it_exists(error):
                 raise
-            if (replay := await _replay(call, category, entity_id, key)) is not None:
-                return replay
+            if (position := await _first_position(call, recorded_in(ids), key)) is not None:
+                return call.written(position, value(ids), replayed=True)
             raise
         call.memory.keys.remember(key)
-        return call.written(position, {"id": entity_id})
+        return call.written(position, value(ids))
     finally:
         call.memory.keys.running.discard(key.scope)
 
 
-async def _replay(call: Call, category: str, entity_id: str, key: Key) -> Reply | None:
-    """The first answer again, when the log has it.
+def _says_that_it_exists(error: Exception) -> bool:
+    if isinstance(error, Rejected):
+        return error.code == "already_exists"
+    if isinstance(error, ApiError):
+        return isinstance(error.detail, dict) and error.detail.get("reason") == "already_exists"
+    return True
+
+
+async def _first_position(call: Call, stream_ids: Sequence[str], key: Key) -> int | None:
+    """The position that the first answer told, when the log has what it made.
 
     Raises:
       ApiError: 409, the key was used for another request.
     """
-    events = await call.rooms.store.read_stream(f"{category}-{entity_id}")
-    if not events:
-        return None
-    metadata: dict[str, Any] = json.loads(events[0].metadata)
-    if metadata.get(SCOPE) != key.scope:
-        return None
-    if metadata.get(HASH) != key.digest:
-        raise _reused()
-    first = [event for event in events if json.loads(event.metadata).get(SCOPE) == key.scope]
-    return call.written(first[-1].position, {"id": entity_id}, replayed=True)
+    made: list[int] = []
+    for stream_id in dict.fromkeys(stream_ids):
+        for event in await call.rooms.store.read_stream(stream_id):
+            metadata: dict[str, Any] = json.loads(event.metadata)
+            if metadata.get(SCOPE) == key.scope:
+                if metadata.get(HASH) != key.digest:
+                    raise _reused()
+                made.append(event.position)
+    return max(made, default=None)
 
 
 def _reused() -> Exception:

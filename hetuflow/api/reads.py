@@ -146,6 +146,23 @@ class NewId(_Reply):
         }
 
 
+class BatchOfIds(_Reply):
+    def schema(self) -> Schema:
+        return {
+            "type": "object",
+            "properties": {"result": {"type": "array", "items": NewId().schema()}},
+            "required": ["result"],
+            "additionalProperties": False,
+        }
+
+
+class BareId(_Reply):
+    """The id itself."""
+
+    def schema(self) -> Schema:
+        return {"type": "string", "format": "uuid"}
+
+
 class OneOf(_Reply):
     """An entity."""
 

@@ -13,6 +13,7 @@ from hetuflow.api.errors import ApiError
 from hetuflow.api.filters import Collection
 from hetuflow.api.kinds import INVALID, NOT_SUPPORTED, AsOf, Kind, Uuid, is_name_id, parse_uuid
 from hetuflow.api.problems import Problems
+from hetuflow.api.requests import BODY_BYTES_MAX
 from hetuflow.api.shapes import Shape
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Endpoint:
       reply: what a 200 holds.
       also: statuses that come on top of the usual ones.
       is_keyed: takes an `Idempotency-Key`.
+      body_bytes_max: of the request.
       is_positioned: a read that waits for `X-Hetuflow-Min-Position`.
       is_stream: the reply is an event stream, and `reply` the data of its events. `may_stream`: it can be one too.
     """
@@ -78,6 +80,7 @@ class Endpoint:
     parameters: Sequence[Parameter] = ()
     also: Sequence[int] = ()
     is_keyed: bool = False
+    body_bytes_max: int = BODY_BYTES_MAX
     is_positioned: bool = True
     is_stream: bool = False
     may_stream: bool = False

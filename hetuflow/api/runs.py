@@ -40,6 +40,7 @@ def snapshot(job_id: str, reading: Reading[Any]) -> JobSnapshot:
         status=int(state.status),
         enabled_at=state.enabled_at,
         deleted=state.is_deleted,
+        sealed_until_at=state.sealed_until_at,
     )
 
 
@@ -86,6 +87,8 @@ async def _create(
 
 def _slot(call: Call, job: JobSnapshot, members: Mapping[str, Any]) -> Placement | None:
     scheduled_at: datetime | None = members.get("scheduled_at")
+    if members.get("dependencies"):
+        return None
     if scheduled_at is not None and scheduled_at > call.rooms.clock.now():
         return None
     labels = required_labels(effective(job.config, members.get("config")))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from hetuflow.domain.enums import JobStatus
+from hetuflow.domain.enums import JobStatus, TaskStatus
 
 Data = Mapping[str, Any]
 
@@ -32,14 +32,22 @@ SENTENCES: Final[Mapping[str, str]] = {
     "TaskRequeued": "Agent {agent_id} did not start it ({reason}); it waits again.",
     "TaskRetryScheduled": "Retry {retry_count} follows at {retry_at} as attempt {attempt}.",
     "TaskReopened": "Reopened by an operator as attempt {attempt}.",
+    "TaskDependencySettled": "Task {dependency_id}, which it waits for, ended {ended_as}; {still_awaited}.",
     "TaskCancelRequested": "A cancel was requested by {by}{because}; the agent ends the process.",
     "TaskCancelled": "The task was cancelled{cancelled_because}{because}.",
     "TaskSucceeded": "The task succeeded.",
     "TaskFailed": "The task failed ({reason}).",
     "TaskDeleted": "The task was deleted.",
-    "InstanceStarted": "Attempt {attempt} started on agent {agent_id}{process}.",
-    "InstanceSucceeded": "Attempt {attempt} succeeded on agent {agent_id} after {duration_seconds}.",
-    "InstanceFailed": "Attempt {attempt} failed on agent {agent_id} after {duration_seconds} ({reason}): {error_message}.",
+    "InstanceCreated": "An execution outside the agents was recorded as instance {instance_id}.",
+    "InstanceTakenOver": "Instance {instance_id} is executed outside the agents from now on.",
+    "InstanceDispatched": "Attempt {attempt} was handed to its execution outside the agents (epoch {epoch}).",
+    "InstanceReported": "Reported of instance {instance_id}: {changed}.",
+    "InstancePaused": "Instance {instance_id} was paused.",
+    "InstanceResumed": "Instance {instance_id} goes on.",
+    "InstanceDeleted": "Instance {instance_id} was deleted.",
+    "InstanceStarted": "Attempt {attempt} started {where}{process}.",
+    "InstanceSucceeded": "Attempt {attempt} succeeded {where} after {duration_seconds}.",
+    "InstanceFailed": "Attempt {attempt} failed {where} after {duration_seconds} ({reason}): {error_message}.",
     "InstanceCancelled": "Attempt {attempt} was cancelled {cancelled_where}.",
     "InstanceReportRefused": "A report of agent {agent_id} (epoch {epoch}) was refused: {why}.",
     "AgentCreated": "Agent {name} was created.",
@@ -56,6 +64,9 @@ SENTENCES: Final[Mapping[str, str]] = {
     "ServerStopped": "The server stopped.",
     "ServerLost": "The server was lost.",
     "ServerRemoved": "The server was removed.",
+    "JobSealed": "No task is made of the job while it is looked for open ones.",
+    "JobUnsealed": "The job has open tasks and stays.",
+    "ExternalEventReceived": "Event {type} came from {source} as {id}.",
     "LeaseTaken": "Server {server_id} decides for slot {slot}.",
     "LeaseReleased": "Server {server_id} gave slot {slot} back.",
 }
@@ -176,6 +187,22 @@ def _cancelled_where(data: Data) -> str:
     return f"on agent {data['agent_id']} after {duration(data.get('duration_seconds'))}"
 
 
+def _where(data: Data) -> str:
+    return f"on agent {data['agent_id']}" if data.get("agent_id") is not None else "outside the agents"
+
+
+def _ended_as(data: Data) -> str:
+    try:
+        return TaskStatus(data.get("status")).name.title()
+    except ValueError:
+        return str(data.get("status"))
+
+
+def _still_awaited(data: Data) -> str:
+    count = data.get("open_count")
+    return f"{count} more are awaited" if count else "nothing else is awaited"
+
+
 def _one_of(words: Mapping[str, str], member: str) -> Callable[[Data], str]:
     return lambda data: words.get(str(data.get(member)), _words(data.get(member)))
 
@@ -193,6 +220,9 @@ _PHRASES: Final[Mapping[str, Callable[[Data], str]]] = {
     "because": _because,
     "cancelled_because": lambda data: _CANCELLED.get(str(data.get("cause", "user")), ""),
     "process": _process,
+    "where": _where,
+    "ended_as": _ended_as,
+    "still_awaited": _still_awaited,
     "cancelled_where": _cancelled_where,
 }
 """Parts of a sentence that are more than one member, or none."""

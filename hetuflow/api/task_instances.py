@@ -20,6 +20,7 @@ from hetuflow.api.kinds import Boolean, Integer, Text
 from hetuflow.api.log_follow import Ending, Following, Place
 from hetuflow.api.problems import Problem
 from hetuflow.api.reads import OneOf, PageOf, bad_request, page_of, row_of
+from hetuflow.api.reported_output import reported_tails, use_reported_output
 from hetuflow.api.rooms import Row
 from hetuflow.api.routing import AS_OF, Endpoint, Parameter, PathId, boolean_text, integer_text
 from hetuflow.api.schemas.instance import INSTANCE, LOG_PAGE
@@ -43,7 +44,8 @@ async def page(call: Call) -> Reply:
     async def render(rows: Sequence[Row]) -> Sequence[Mapping[str, Any]]:
         if AS_OF.name in call.query:
             return [rendering.past_instance(row) for row in rows]
-        tails = await call.rooms.output.tails([str(row["id"]) for row in rows], TAIL_BYTES_IN_PAGES)
+        tails = {**await call.rooms.output.tails([str(row["id"]) for row in rows], TAIL_BYTES_IN_PAGES)}
+        tails |= await reported_tails(call, rows, TAIL_BYTES_IN_PAGES)
         return [rendering.instance(row, tails.get(str(row["id"]))) for row in rows]
 
     return await page_of(call, TASK_INSTANCES, render)
@@ -53,7 +55,8 @@ async def show(call: Call) -> Reply:
     row, position = await row_of(call, TASK_INSTANCES, "task_instance")
     if AS_OF.name in call.query:
         return Reply(rendering.past_instance(row), position)
-    tails = await call.rooms.output.tails([call.id], TAIL_BYTES)
+    tails = {**await call.rooms.output.tails([call.id], TAIL_BYTES)}
+    tails |= await reported_tails(call, [row], TAIL_BYTES)
     return Reply(rendering.instance(row, tails.get(call.id)), position)
 
 
@@ -68,6 +71,7 @@ async def logs(call: Call) -> Reply:
     if query.get("follow", False):
         return await _follow(call)
     task_id, is_final, position = await _printed_by(call)
+    await use_reported_output(call, task_id, call.id)
     totals = await call.rooms.output.totals(call.id)
     after = _cursor(query.get("after"))
     if stream is None:
@@ -94,6 +98,7 @@ async def _follow(call: Call) -> Reply:
     """The same as an event stream, until the instance has ended and all it sent was told."""
     stream = call.query.get("stream")
     task_id, _, position = await _printed_by(call)
+    await use_reported_output(call, task_id, call.id)
     place = await _place(call, stream)
     call.memory.streams.require_room()
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from hetuflow.actors import Context
 from hetuflow.api import rendering
 from hetuflow.api.call import Call, Reply
 from hetuflow.api.collections import TASKS
+from hetuflow.api.dependencies import require_known, require_no_circle, still_open
 from hetuflow.api.errors import conflict
 from hetuflow.api.explain import explain
 from hetuflow.api.idempotency import once
@@ -24,9 +24,10 @@ from hetuflow.api.schemas.event import EVENT_PAGE
 from hetuflow.api.schemas.explanation import EXPLANATION
 from hetuflow.api.schemas.task import CANCEL, TASK
 from hetuflow.api.shapes import Given
+from hetuflow.api.task_creation import check_new_task, require_schedule
 from hetuflow.domain.commands import CancelTask, DeleteTask, RetryTask, UpdateTask
-from hetuflow.domain.decider import Address
-from hetuflow.domain.enums import ScheduleKind, ScheduleStatus, TaskStatus
+from hetuflow.domain.decider import Address, Guard
+from hetuflow.domain.enums import TaskStatus
 
 
 async def page(call: Call) -> Reply:
@@ -45,8 +46,8 @@ async def create(call: Call) -> Reply:
     problems = Problems()
     given = call.read(TASK.create, problems)
     members = given.members
-    if members.pop("status", TaskStatus.PENDING) != TaskStatus.PENDING:
-        problems.add("status", "must be 1 (Pending): a new task waits")
+    check_new_task(members, problems)
+    await require_known(call, members.get("dependencies"), "dependencies", problems, frozenset())
     call.refuse(problems)
     chosen, job_id = members.pop("id", None), members.pop("job_id")
 
@@ -54,34 +55,10 @@ async def create(call: Call) -> Reply:
         job = (await call.rooms.system.read(Address("job", job_id))).state
         require_exists(job.exists, "job", job_id, "job_id")
         if (schedule_id := members.get("schedule_id")) is not None:
-            await _require_schedule(call, schedule_id, job_id, given)
+            await require_schedule(call, schedule_id, job_id, members)
         return await make_task(call, context, task_id, job_id, "job_id", {"trigger": "api", **members})
 
     return await once(call, "task", chosen, perform)
-
-
-async def _require_schedule(call: Call, schedule_id: str, job_id: str, given: Given) -> None:
-    """The schedule of a task made by hand: of the same job and kind, valid now, of a kind that does not fire itself."""
-    state = (await call.rooms.system.read(Address("schedule", schedule_id))).state
-    require_exists(state.exists, "schedule", schedule_id, "schedule_id")
-    problems = Problems()
-    if state.job_id != job_id:
-        problems.add("schedule_id", f"is a schedule of job {state.job_id}, not of {job_id}")
-    if given.members.get("schedule_kind", state.schedule_kind) != state.schedule_kind:
-        problems.add("schedule_kind", f"must be the schedule's kind, {state.schedule_kind}")
-    call.refuse(problems)
-    if why := _why_not_valid(state, call.rooms.clock.now()):
-        raise conflict("schedule_not_valid", f"the schedule {why}", schedule_id=schedule_id)
-
-
-def _why_not_valid(schedule: Any, now: datetime) -> str | None:
-    if schedule.status != ScheduleStatus.ENABLED:
-        return "is not Enabled"
-    if (schedule.start_time and now < schedule.start_time) or (schedule.end_time and now > schedule.end_time):
-        return "is outside its window"
-    if schedule.schedule_kind not in (ScheduleKind.EVENT, ScheduleKind.FLOW):
-        return "makes its tasks itself: only kinds Event and Flow take tasks by hand"
-    return None
 
 
 # --- changing ---------------------------------------------------------------------------------------------------------
@@ -94,16 +71,35 @@ async def update(call: Call) -> Reply:
     problems = Problems()
     given = call.update(TASK.update, stored, problems)
     _fold_max_retries(given, stored, problems)
-    call.refuse(problems)
     changes = given.members
+    guards = await _check_dependencies(call, changes, stored, problems)
+    call.refuse(problems)
     status, lock_version = changes.pop("status", state.status), changes.pop("lock_version", None)
-    command = UpdateTask(changes=changes, lock_version=lock_version)
+    command = UpdateTask(changes=changes, lock_version=lock_version, guards=tuple(guards))
     _refuse_transition(state.status, status)
     position = (await call.ask("task", call.id, command)).position
     if status != state.status:
-        action = CancelTask() if status == TaskStatus.CANCELLED else RetryTask()
-        position = (await call.ask("task", call.id, action)).position
+        is_cancel = status == TaskStatus.CANCELLED
+        position = (await call.ask("task", call.id, CancelTask())).position if is_cancel else await _retried(call)
     return call.written(position)
+
+
+async def _check_dependencies(
+    call: Call, changes: Mapping[str, Any], stored: Mapping[str, Any], problems: Problems
+) -> list[Guard]:
+    """Hold changed dependencies against the tasks there are; return what the update then relies on."""
+    dependencies = changes.get("dependencies")
+    if dependencies is None or dependencies == stored["dependencies"]:
+        return []
+    await require_known(call, dependencies, "dependencies", problems, frozenset())
+    return await require_no_circle(call, call.id, dependencies, problems)
+
+
+async def _retried(call: Call) -> int:
+    """An operator's retry waits again for those of its dependencies that have not ended (again)."""
+    spec = (await call.rooms.system.read(Address("task", call.id))).state.spec
+    waits_for = await still_open(call, None if spec is None else spec.dependencies)
+    return (await call.ask("task", call.id, RetryTask(waits_for=waits_for))).position
 
 
 def _stored(state: Any, task_id: str) -> dict[str, Any]:
@@ -150,7 +146,7 @@ async def delete(call: Call) -> Reply:
 
 async def retry(call: Call) -> Reply:
     call.given(NO_BODY)
-    return call.written((await call.ask("task", call.id, RetryTask())).position)
+    return call.written(await _retried(call))
 
 
 async def cancel(call: Call) -> Reply:

@@ -199,6 +199,7 @@ class UpdateTask:
 
     changes: JSON
     lock_version: int | None = None
+    guards: Sequence[Guard] = ()
 
 
 @frozen(slots=True, kw_only=True)

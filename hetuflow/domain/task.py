@@ -219,7 +219,8 @@ def _update(command: UpdateTask, state: TaskState, now: datetime) -> Decision:
             if name in WITHOUT_EFFECT_ONCE_STARTED:
                 raise Rejected("already_started", f"{name} has no effect any more", {"member": name})
     after = changed(spec, **{name: wanted[name] for name in names})
-    return Decision([TaskUpdated(task_id=spec.task_id, changed=names, **{n: getattr(after, n) for n in EDITABLE})])
+    updated = TaskUpdated(task_id=spec.task_id, changed=names, **{n: getattr(after, n) for n in EDITABLE})
+    return Decision([updated], guards=command.guards)
 
 
 def _complete(changes: Mapping[str, Any], spec: TaskCreated) -> Mapping[str, Any]:

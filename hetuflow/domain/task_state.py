@@ -128,6 +128,13 @@ class TaskState:
         """The instance that an agent holds, None when there is none."""
         return self.instance if self.instance is not None and self.instance.is_live else None
 
+    def reported(self, instance_id: str) -> InstanceReported | None:
+        """What was last said over the API of an instance that is driven from there."""
+        if (aside := self.asides.get(instance_id)) is not None:
+            return aside.reported
+        own = (*self.past, *([] if self.instance is None else [self.instance]))
+        return next((each.reported for each in own if each.instance_id == instance_id), None)
+
     @property
     def not_before_at(self) -> datetime:
         """The open instance is not started before this."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ async def keyed(client: Client, path: str, body: Any, key: str = KEY[1]) -> Answ
         ),
         ("/schedules/item/{schedule}/execute", {}, {"priority": 1}),
         ("/tasks/create", {"job_id": "{job}"}, {"job_id": "{job}", "name": "n"}),
+        ("/tasks/batch", {"tasks": [{"job_id": "{job}"}] * 2}, {"tasks": [{"job_id": "{job}"}]}),
         ("/agents/create", {"name": "a"}, {"name": "b"}),
     ],
 )
@@ -37,7 +39,7 @@ async def test_a_repeated_request_gets_the_first_answer(world: World, path: str,
     job = await client.made("/jobs/item", {"name": "x"})
     schedule = await client.made("/schedules/item", {"job_id": job, "kind": "interval", "interval_secs": 60})
     path = path.replace("{job}", job).replace("{schedule}", schedule)
-    body, other = ({k: job if v == "{job}" else v for k, v in each.items()} for each in (body, other))
+    body, other = (json.loads(json.dumps(each).replace("{job}", job)) for each in (body, other))
     first = await keyed(client, path, body)
     assert first.status == 200 and "idempotency-replayed" not in first.headers
     head = await world.store.head()

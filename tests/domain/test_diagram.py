@@ -23,7 +23,7 @@ def test_every_change_of_status_is_drawn_once() -> None:
     changes = {(before, after) for before, f in TASK_TRANSITIONS.items() for after in f.values() if before is not after}
     assert task.count(" --> ") == len(changes) + 3
     assert "    [*] --> Pending: TaskCreated\n" in task
-    assert "    WaitingRetry --> Pending: TaskReopened\n" in task
+    assert "    WaitingRetry --> Pending: TaskReopened, InstanceTakenOver\n" in task
     assert "    Succeeded --> [*]\n" in task
     finals = [status for status in InstanceStatus if status in INSTANCE_TRANSITIONS and status.is_final]
     assert all(f"    {status.name.title()} --> [*]\n" in instance for status in finals)

@@ -7,9 +7,10 @@ from typing import Any
 from attrs import evolve
 
 from hetuflow.api.coded import Code, CodeOut
-from hetuflow.api.kinds import INT32, INT32_MAX, Integer, NotBuilt, Text, Time, Uuid
+from hetuflow.api.kinds import INT32, INT32_MAX, Integer, Text, Time, Uuid
 from hetuflow.api.objects import FreeObject, Variables
 from hetuflow.api.schemas.config import CONFIG_OF_TASK, CONFIG_OVERRIDES, MAX_RETRIES
+from hetuflow.api.schemas.dependencies import Dependencies
 from hetuflow.api.schemas.job import BY_WHOM, CREATED_UPDATED, DESCRIPTION, NAME, NAMESPACE
 from hetuflow.api.shapes import Entity, Member, Shape
 from hetuflow.domain.enums import ScheduleKind, TaskStatus
@@ -87,7 +88,7 @@ TASK = Entity(
             write="U",
             doc="mirror and alias of `config.max_retries`",
         ),
-        Member(name="dependencies", kind=NotBuilt(), write="CU", nullable=True, default=None, out=FreeObject()),
+        Member(name="dependencies", kind=Dependencies(), write="CU", nullable=True, default=None, out=FreeObject()),
         Member(name="locked_at", kind=Time(), nullable=True, doc="when a server claimed it"),
         Member(
             name="lock_version",
