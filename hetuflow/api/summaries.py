@@ -193,7 +193,7 @@ def _where(data: Data) -> str:
 
 def _ended_as(data: Data) -> str:
     try:
-        return TaskStatus(data.get("status")).name.title()
+        return TaskStatus(data.get("status", 0)).name.title()
     except ValueError:
         return str(data.get("status"))
 
