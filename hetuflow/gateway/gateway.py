@@ -148,6 +148,10 @@ class Gateway:
         if connection is not None and connection.session == agent.session:
             connection.stand(agent)
 
+    def close_all(self, reason: str) -> None:
+        for connection in list(self._connections.values()):
+            connection.end(CloseCode.GOING_AWAY, reason)
+
     # --- stopping ----------------------------------------------------------------------------------------------------
 
     def stop_accepting(self) -> None:

@@ -55,6 +55,10 @@ class Deliveries(Protocol):
         """Tell the agent how it is counted now: its labels, and whether it is draining."""
         ...
 
+    def close_all(self, reason: str) -> None:
+        """End every session: this server is not to serve agents any more."""
+        ...
+
 
 class NoDeliveries:
     """While no gateway is there, nobody is connected."""
@@ -64,6 +68,8 @@ class NoDeliveries:
     def stop(self, agent_id: str, instance_id: str, epoch: int, reason: str) -> None: ...
 
     def close(self, agent_id: str, session: str, reason: str) -> None: ...
+
+    def close_all(self, reason: str) -> None: ...
 
     def stand(self, agent: Available) -> None: ...
 

@@ -50,7 +50,7 @@ class Peers:
     """`announcement`: what this server says of itself at its start; `life` tells its words from those of a namesake.
 
     `ended_one` is called when a peer has ended, `up_changed` with the servers that may be given work, `trusted_again`
-    when this server may decide again.
+    when this server may decide again, `superseded` when it never may.
     """
 
     def __init__(
@@ -82,6 +82,7 @@ class Peers:
         self.ended_one: Callable[[], None] = lambda: None
         self.up_changed: Callable[[frozenset[str]], None] = lambda up: None
         self.trusted_again: Callable[[], None] = lambda: None
+        self.superseded: Callable[[str], None] = lambda reason: None
 
     def __repr__(self) -> str:
         return f"<Peers: {len(self._active)} active, {len(self._ended)} ended, {self.trust!r}>"
@@ -244,6 +245,7 @@ class Peers:
                 self._own.id,
             )
             self.trust.revoke()
+            self.superseded("a later life of this server runs elsewhere")
             return False
         ends = [event for event in events if event.type in SERVER_ENDS]
         if ends and not (ours and ours[-1].version > ends[-1].version):

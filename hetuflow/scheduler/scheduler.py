@@ -76,7 +76,7 @@ class Scheduler:
         self.clocks = ClockWatch(clock_offset_seconds_max)
         self.peers = Peers(system, store, announcement, life, clock, self.clocks, timing)
         self.leases = Leases(system, server_id, is_fit=self.is_trusted, has_ended=self._has_ended)
-        self._settling = Settling(system, agenda)
+        self._settling = Settling(system, agenda, self.is_trusted)
         self._dispatcher = Dispatcher(
             system, agenda, self.leases, clock, self.clocks, server_id, tick_seconds=tick_seconds
         )
@@ -104,6 +104,7 @@ class Scheduler:
     def connect(self, deliveries: Deliveries) -> None:
         """From now on orders go out through the gateway."""
         self._outside.deliveries = deliveries
+        self.peers.superseded = deliveries.close_all
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Decide until cancelled. Start it with the leases taken and everything open activated."""
@@ -242,6 +243,7 @@ class Scheduler:
 
     def _trusted_again(self) -> None:
         self.leases.look()
+        self._settling.look_again()
         self._regained()
 
     def _ended_one(self) -> None:

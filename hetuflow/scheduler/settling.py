@@ -1,13 +1,15 @@
 """What becomes of an instance whose agent cannot say: it never started (requeued), or it is lost.
 
 Both are decided by the task's actor; here the question is asked, again and again, until the instance does not hold its
-slot any more. Whoever finds the reason (reaper, reconciliation, a dispatch for a session that is gone) hands it over.
+slot any more; not while this server is not sure of itself, for then it may have slept through what it believes. Whoever
+finds the reason (reaper, reconciliation, a dispatch for a session that is gone) hands it over.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 
 import trio
 
@@ -40,8 +42,9 @@ def lose(occupy: Occupy, message: str) -> LoseInstance:
 class Settling:
     """Carries settlements out in the background, each instance's one at a time."""
 
-    def __init__(self, system: ActorSystem, agenda: Agenda) -> None:
+    def __init__(self, system: ActorSystem, agenda: Agenda, is_trusted: Callable[[], bool] = lambda: True) -> None:
         self._system = system
+        self._is_trusted = is_trusted
         self._agenda = agenda
         self._open: dict[str, tuple[Occupy, Settlement]] = {}
         self._asking = 0
@@ -52,6 +55,10 @@ class Settling:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def look_again(self) -> None:
+        """This server is sure of itself again: what it was to settle is asked now."""
+        self._alarm.ring()
 
     def put(self, occupy: Occupy, settlement: Settlement) -> None:
         """Settle this in the background; an instance that is being settled already is left to that."""
@@ -76,7 +83,7 @@ class Settling:
                 due = [instance_id for at, instance_id in self._later if at <= now]
                 self._later = [entry for entry in self._later if entry[0] > now]
                 self._ready.update(dict.fromkeys(due))
-                while self._ready and self._asking < ASKING_MAX:
+                while self._ready and self._asking < ASKING_MAX and self._is_trusted():
                     instance_id = next(iter(self._ready))
                     del self._ready[instance_id]
                     self._asking += 1
