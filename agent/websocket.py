@@ -6,12 +6,14 @@ Its limits are explicit (frames as the protocol bounds them), closing is bounded
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
-from typing import Final
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final, cast
+from urllib.parse import urlsplit
 
 import trio
 import trio_websocket
-from trio_websocket import ConnectionClosed, ConnectionRejected, DisconnectionTimeout, HandshakeError
+from trio_websocket import ConnectionClosed, ConnectionRejected, DisconnectionTimeout
 
 from hetuflow.ports.network import ConnectionLost, DialError
 from hetuflow.protocol.codec import FRAME_BYTES_MAX
@@ -59,6 +61,30 @@ class WebSocketStream:
             await self._connection.aclose(code, reason.encode()[:120].decode(errors="ignore"))
 
 
+class Reader:
+    """Runs a connection's reading task in the nursery, and keeps what ended it.
+
+    The library waits for the answer to its handshake also when the connection has ended: a server that died in that
+    moment would cost an agent its whole deadline for dialling. And it raises what an HTTP server answers instead of a
+    handshake in the reading task, where it would end the agent.
+    """
+
+    def __init__(self, nursery: trio.Nursery, ended: Callable[[], object]) -> None:
+        self._nursery, self._ended = nursery, ended
+        self.problem: Exception | None = None
+
+    def start_soon(self, task: Callable[..., Awaitable[object]], *arguments: object) -> None:
+        async def read() -> None:
+            try:
+                await task(*arguments)
+            except Exception as exc:
+                self.problem = exc
+            finally:
+                self._ended()
+
+        self._nursery.start_soon(read)
+
+
 class WebSocketDialer:
     """See `Dialer`. Use `open_dialer`."""
 
@@ -66,24 +92,56 @@ class WebSocketDialer:
         self._nursery = nursery
 
     async def dial(self, url: str) -> WebSocketStream:
+        stream = await _connected(url)
         try:
-            connection = await trio_websocket.connect_websocket_url(
-                self._nursery,
-                url,
-                message_queue_size=QUEUED_MESSAGES_MAX,
-                max_message_size=FRAME_BYTES_MAX,
-                receive_buffer_size=RECEIVE_BYTES,
-            )
-        except ConnectionRejected as exc:
-            body = (exc.body or b"").decode(errors="replace").strip()[:200]
-            raise DialError(f"{url}: the server answered {exc.status_code} {body}".rstrip()) from exc
-        except HandshakeError as exc:
-            raise DialError(f"{url}: no WebSocket there ({exc!r})") from exc
-        except (OSError, trio.BrokenResourceError, ConnectionClosed) as exc:
-            raise DialError(f"{url}: {_reason(exc)}") from exc
-        except ValueError as exc:
-            raise DialError(f"{url}: not a WebSocket address ({exc})") from exc
-        return WebSocketStream(connection)
+            with trio.CancelScope() as handshake:
+                reader = Reader(self._nursery, handshake.cancel)
+                return await _greeted(url, stream, reader)
+            raise DialError(f"{url}: {_refused(reader.problem)}") from reader.problem
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+
+
+async def _greeted(url: str, stream: trio.SocketStream, reader: Reader) -> WebSocketStream:
+    """The connection after its handshake; waits for ever when that ends the reader."""
+    parts = urlsplit(url)
+    connection = await trio_websocket.wrap_client_stream(
+        cast(trio.Nursery, reader),
+        stream,
+        parts.netloc.rpartition("@")[2],
+        f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/",
+        message_queue_size=QUEUED_MESSAGES_MAX,
+        max_message_size=FRAME_BYTES_MAX,
+        receive_buffer_size=RECEIVE_BYTES,
+    )
+    return WebSocketStream(connection)
+
+
+def _refused(problem: Exception | None) -> str:
+    if problem is None:
+        return "the connection ended in its handshake"
+    if isinstance(problem, ConnectionRejected):
+        body = (problem.body or b"").decode(errors="replace").strip()[:200]
+        return f"the server answered {problem.status_code} {body}".rstrip()
+    return f"no WebSocket there ({problem!r})"
+
+
+async def _connected(url: str) -> Any:
+    """A TCP connection, with TLS for `wss:`. Raises `DialError`."""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme not in ("ws", "wss") or parts.hostname is None:
+            raise DialError(f"{url}: not a WebSocket address")
+        if parts.scheme == "ws":
+            return await trio.open_tcp_stream(parts.hostname, parts.port or 80)
+        return await trio.open_ssl_over_tcp_stream(
+            parts.hostname, parts.port or 443, https_compatible=True, ssl_context=ssl.create_default_context()
+        )
+    except ValueError as exc:  # a port that is no number, a broken IPv6 address
+        raise DialError(f"{url}: not a WebSocket address ({exc})") from exc
+    except (OSError, trio.BrokenResourceError) as exc:
+        raise DialError(f"{url}: {_reason(exc)}") from exc
 
 
 @contextlib.asynccontextmanager

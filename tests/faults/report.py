@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -111,8 +112,8 @@ def lateness(result: Result) -> list[str]:
         return []
     if result.recovery_seconds is None:
         return ["late: nothing ran after the fault was over"]
-    seconds = f"{result.recovery_seconds:.1f} s after the fault was over"
-    return [f"late: the first run came {seconds}; {RECOVERY_SECONDS_MAX:.0f} s are allowed"]
+    seconds = f"{result.recovery_seconds:.1f} s after the fault was over; {RECOVERY_SECONDS_MAX:.0f} s are allowed"
+    return [f"late: the first run came {seconds} (load {result.load:.1f} on {os.cpu_count()} cores)"]
 
 
 def answers(result: Result) -> str:

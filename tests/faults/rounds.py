@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 import traceback
@@ -35,6 +36,7 @@ Say = Callable[[str], None]
 @frozen(kw_only=True)
 class Result:
     """`recovery_seconds`: None when nothing ran any more. `wrong`: everything that must not be, in words.
+    `load`: processes that wanted a processor, on average over the last minute.
     `pause_seconds`: the longest time in which nothing started; shows that the fault was one."""
 
     kind: str
@@ -45,6 +47,7 @@ class Result:
     answers: Counter[str]
     worst_answer_seconds: float
     seconds: float
+    load: float = 0.0
     wrong: Sequence[str] = ()
     measured: str = ""
 
@@ -120,6 +123,7 @@ class Rounds:
             answers=workload.answers,
             worst_answer_seconds=workload.worst_answer_seconds,
             seconds=seconds,
+            load=os.getloadavg()[0],
             wrong=tuple(wrong),
             measured=healed.measured,
         )
