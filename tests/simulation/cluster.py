@@ -39,6 +39,8 @@ class Cluster:
     observed: Observed = field(factory=Observed)
     servers: dict[str, ServerNode] = field(factory=dict)
     hosts: dict[str, Host] = field(factory=dict)
+    gone: dict[str, Host] = field(factory=dict)
+    """Machines that were there for a while."""
     store_faults: StoreFaults = field(init=False)
     tables: KnownByTables = field(init=False)
     network: MemoryNetwork = field(init=False)
@@ -95,8 +97,8 @@ class Cluster:
         for number in range(1, self.shape.agents + 1):
             await self.add_host(f"agent-{number}", zone="ab"[number % 2])
 
-    async def add_host(self, name: str, *, zone: str, agent_id: str = "") -> Host:
-        """A machine of its own with an agent that dials all servers, or one of them."""
+    async def add_host(self, name: str, *, zone: str, agent_id: str = "", like: Host | None = None) -> Host:
+        """A machine of its own with an agent that dials all servers, or one of them; `like`: with a copy of its disk."""
         assert self.nursery is not None
         slots = self.rng.choice([1, 2, 3]) if len(self.hosts) > 1 else 3 - len(self.hosts)
         address = BALANCER
@@ -105,6 +107,8 @@ class Cluster:
         host = self.hosts[name] = Host(
             self, name, slots=slots, labels={"zone": zone}, server_url=f"ws://{address}", agent_id=agent_id
         )
+        if like is not None:
+            host.slots, host.disk, host.machine.is_doubled = like.slots, like.disk.copy(), True
         await self.nursery.start(host.machine.run)
         host.start()
         return host

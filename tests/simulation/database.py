@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import trio
 
-from eventstore.errors import SqlError, StoreTimeout, StoreUnavailable
+from eventstore.errors import StoreFull, StoreTimeout, StoreUnavailable
 from eventstore.event import Appended, Claim
 from eventstore.memory import MemoryLog
 from hetuflow.domain.decider import Address
@@ -30,7 +30,7 @@ class StoreFaults:
         self.is_full = False
         self.seen: dict[str, int] = defaultdict(int)
 
-    KINDS = ("refused", "answer lost", "connection dropped", "read refused", "slow")
+    KINDS = ("full", "refused", "answer lost", "connection dropped", "read refused", "slow")
 
     def draw(self) -> None:
         """Which of them are on in this run, and how often they strike (per call)."""
@@ -51,7 +51,7 @@ class StoreFaults:
             await trio.sleep(self._random.uniform(0, SLOW_SECONDS_MAX))
         if self.is_full:
             self.seen["full"] += 1
-            raise SqlError("53100", "could not extend file: No space left on device")
+            raise StoreFull
         if self._strikes("refused", self.before_rate):
             raise StoreUnavailable
         if self._strikes("connection dropped", self.drop_rate):

@@ -15,6 +15,7 @@ from attrs import define, field
 from tests.simulation.cluster import Cluster
 from tests.simulation.host import Host
 from tests.simulation.server_node import ServerNode
+from tests.support.ports import TrioClock
 
 log = logging.getLogger("simulation")
 
@@ -28,8 +29,11 @@ PAUSE_MARGIN_SECONDS: Final = 1.0
 START_SECONDS: Final = 0.5
 """Within this time after its start a server is killed again: it takes its leases and recovers then."""
 
-CLOCK_STEPS: Final = (0.011, 0.5, 2, 20, 288)
-"""Seconds, forward or back."""
+CLOCK_STEPS: Final = (0.011, 0.5, 2, 20, 288, 3600)
+"""Seconds, forward or back; each run draws the largest it knows."""
+
+DISK_ROOM_MAX: Final = 2000
+"""Bytes that a disk which is nearly full has left, at most."""
 
 ALWAYS: Final = ("cut", "kill agent", "kill server")
 """These in every run."""
@@ -46,6 +50,9 @@ class Faults:
     cluster: Cluster
     weights: dict[str, int] = field(init=False)
     injected: dict[str, int] = field(factory=dict)
+    steps: tuple[float, ...] = field(init=False)
+    farthest: float = 0.0
+    """The largest error that a clock had, in seconds."""
     _killed: dict[str, float] = field(factory=dict)
     _struck: set[str] = field(factory=set)
     """Servers and hosts whose process is being killed, stopped or replaced by a fault now."""
@@ -55,6 +62,7 @@ class Faults:
         self.weights = {kind: draw.choice([0, 0, 1, 3]) for kind in self.kinds()}
         self.weights.update(dict.fromkeys(HELD_BACK, 0))
         self.weights["drop"] += 1  # so that there is one kind at least
+        self.steps = CLOCK_STEPS[: draw.randint(1, len(CLOCK_STEPS))]
         self.cluster.store_faults.draw()
 
     @classmethod
@@ -76,6 +84,12 @@ class Faults:
             "kill agent": cls._kill_agent,
             "power off": cls._power_off,
             "pause agent": cls._pause_agent,
+            "clone agent": cls._clone_agent,
+            "disk full": cls._disk_full,
+            "agent clock": cls._agent_clock,
+            "server clock": cls._server_clock,
+            "store clock": cls._store_clock,
+            "store full": cls._store_full,
         }
 
     async def strike(self) -> None:
@@ -89,8 +103,14 @@ class Faults:
         await self.kinds()[kind](self)
 
     def heal(self) -> None:
-        self.cluster.store_faults.heal()
-        self.cluster.network.heal_all()
+        cluster = self.cluster
+        cluster.store_faults.heal()
+        cluster.network.heal_all()
+        for name, clock in self._clocks().items():
+            self._step(name, clock, -clock.offset.total_seconds())
+        for host in cluster.hosts.values():
+            host.clock.offset = cluster.clock.offset
+            host.disk.room_bytes = None
 
     def _count(self, kind: str) -> None:
         self.injected[kind] = self.injected.get(kind, 0) + 1
@@ -103,6 +123,10 @@ class Faults:
 
     def _seconds(self) -> float:
         return self.cluster.rng.choice(self.cluster.scale.outages)
+
+    def _clocks(self) -> dict[str, TrioClock]:
+        """Those by which something is decided."""
+        return {"store": self.cluster.clock, **{name: each.clock for name, each in self.cluster.servers.items()}}
 
     # --- network ----------------------------------------------------------------------------------------------------
 
@@ -270,3 +294,64 @@ class Faults:
         await trio.sleep(min(seconds, 5 * self.cluster.scale.lease))
         node.resume()
         self._struck.discard(host.name)
+
+    async def _clone_agent(self) -> None:
+        """A copy of its disk, identity and state included, runs on a second machine while the first one goes on.
+
+        Which of the two processes of an instance is the right one nobody can know, so the judges leave out what ran on
+        both meanwhile; all else must hold, and the work must end when the copy is gone and the first is restarted.
+        """
+        cluster, host = self.cluster, self._host()
+        if host.name in self._struck or host.agent_id != host.name:
+            return
+        self._struck.add(host.name)
+        name = f"{host.name}-copy-{self.injected['clone agent']}"
+        host.machine.double()
+        copy = await cluster.add_host(name, zone=host.labels["zone"], agent_id=host.name, like=host)
+        await trio.sleep(self._seconds())
+        copy.power_off(silently=cluster.rng.random() < 0.5)
+        await copy.ended.wait()
+        host.power_off(silently=False)
+        await host.ended.wait()
+        await trio.sleep(cluster.scale.lease + LEFTOVERS_SECONDS_MAX)
+        host.start()
+        host.machine.is_doubled = False
+        del cluster.hosts[name]
+        cluster.gone[name] = copy
+        self._struck.discard(host.name)
+
+    async def _disk_full(self) -> None:
+        host = self._host()
+        host.disk.room_bytes = self.cluster.rng.randint(0, DISK_ROOM_MAX)
+        await trio.sleep(self._seconds())
+        host.disk.room_bytes = None
+
+    async def _agent_clock(self) -> None:
+        host, draw = self._host(), self.cluster.rng
+        host.clock.step(draw.choice([-1, 1]) * draw.choice([1, 60, 3600, 86_400]))
+
+    # --- wall clocks and the store -----------------------------------------------------------------------------------
+
+    def _step(self, name: str, clock: TrioClock, seconds: float) -> None:
+        if seconds:
+            clock.step(seconds)
+            self.cluster.observed.stepped(name, seconds)
+            self.farthest = max(self.farthest, abs(clock.offset.total_seconds()))
+
+    async def _server_clock(self) -> None:
+        """Stepped once; what is wrong stays wrong until it is stepped again, often back to the truth."""
+        server, draw = self._server(), self.cluster.rng
+        offset = server.clock.offset.total_seconds()
+        seconds = draw.choice([-1, 1]) * draw.choice(self.steps)
+        self._step(server.name, server.clock, -offset if offset and draw.random() < 0.5 else seconds)
+
+    async def _store_clock(self) -> None:
+        clock, draw = self.cluster.clock, self.cluster.rng
+        offset = clock.offset.total_seconds()
+        seconds = draw.choice([-1, 1]) * draw.choice(self.steps)
+        self._step("store", clock, -offset if offset and draw.random() < 0.5 else seconds)
+
+    async def _store_full(self) -> None:
+        self.cluster.store_faults.is_full = True
+        await trio.sleep(self._seconds())
+        self.cluster.store_faults.is_full = False

@@ -16,6 +16,7 @@ from hetuflow.domain.commands import (
     CreateJob,
     CreateSchedule,
     CreateTask,
+    DeleteTask,
     DisableSchedule,
     EnableSchedule,
     RetryTask,
@@ -106,6 +107,11 @@ class Operators:
     async def retry(self, task_id: str) -> None:
         self.cancelled.pop(task_id, None)  # before asking: the answer may be lost (seed 5085)
         await self.insist("retry", Address("task", task_id), RetryTask())
+
+    async def delete_task(self, task_id: str, command: DeleteTask) -> None:
+        """With `cascade` it is cancelled too."""
+        if await self.insist("delete task", Address("task", task_id), command) and command.cascade:
+            self.cancelled.setdefault(task_id, trio.current_time())
 
     async def disable(self, schedule_id: str) -> None:
         await self.insist("pause", Address("schedule", schedule_id), DisableSchedule())

@@ -22,7 +22,7 @@ from tests.simulation.outcome import Outcome
 from tests.simulation.readers import READERS, follow
 from tests.simulation.report import tail_of
 from tests.simulation.shape import Shape, drawn
-from tests.simulation.workload import work
+from tests.simulation.workload import Workload
 from tests.support.simulate import log_hash, run
 
 CLOSING_SECONDS = 15.0
@@ -42,6 +42,7 @@ async def _simulate(shape: Shape) -> Outcome:
     cluster = Cluster(shape)
     verdict = Verdict()
     operators = Operators(cluster)
+    workload = Workload(operators)
     began = trio.current_time()
     async with trio.open_nursery() as nursery:
         cluster.nursery = nursery
@@ -51,10 +52,10 @@ async def _simulate(shape: Shape) -> Outcome:
         faults = Faults(cluster)
         with trio.move_on_after(shape.scale.busy):
             async with trio.open_nursery() as busy:
-                busy.start_soon(work, operators)
+                busy.start_soon(workload.work)
                 for _ in range(cluster.rng.choice(STRIKERS)):
                     busy.start_soon(_strike_forever, faults)
-        await _settle(cluster, operators, faults, verdict)
+        await _settle(workload, faults, verdict)
         check_safety(evidence_of(cluster, has_settled=True), verdict)
         await _check_actors(cluster, verdict)
         nursery.cancel_scope.cancel()
@@ -82,18 +83,21 @@ async def _strike_forever(faults: Faults) -> None:
         await trio.sleep(draw.uniform(0.1, 2) * pace)
 
 
-async def _settle(cluster: Cluster, operators: Operators, faults: Faults, verdict: Verdict) -> None:
+async def _settle(workload: Workload, faults: Faults, verdict: Verdict) -> None:
     """Heal everything, stop making work, and require that all that was due ends."""
+    operators = workload.operators
+    cluster = operators.cluster
     scale = cluster.scale
     faults.heal()
     cluster.observed.became_calm()
+    await workload.undo()
     for schedule_id in operators.schedules:
         await operators.disable(schedule_id)
         await operators.enable(schedule_id)
     await trio.sleep(9 * scale.interval)  # the schedules fire again
     for schedule_id in operators.schedules:
         await operators.disable(schedule_id)
-    with trio.move_on_after(scale.settle_max):
+    with trio.move_on_after(scale.settle_max + faults.farthest):
         while not is_quiet(cluster):  # noqa: ASYNC110 - nobody tells when a whole cluster is quiet
             await trio.sleep(scale.settle_max / 240)
         await trio.sleep(CLOSING_SECONDS)

@@ -25,6 +25,8 @@ class Scale:
     interval: int
     """Of the schedules that fire by interval."""
     cron: str
+    crons: Sequence[str]
+    """Of others that come and go: some fixed (local), some following real time."""
     outages: Sequence[float]
     """How long faults last."""
 
@@ -40,6 +42,7 @@ QUICK = Scale(
     pace_faults=12.0,
     interval=5,
     cron="*/20 * * * * ?",
+    crons=("*/10 * * * * ?", "0,30 * * * * ?", "15 * * * * ?", "0 0-10 3 * * ?", "30 0/2 2 * * ?"),
     outages=(0.5, 2, 8, 15, 40),
 )
 PRODUCTION = Scale(
@@ -53,6 +56,7 @@ PRODUCTION = Scale(
     pace_faults=90.0,
     interval=60,
     cron="0 */5 * * * ?",
+    crons=("0 */2 * * * ?", "0 0/10 2 * * ?", "0 30 1 * * ?", "0 */15 * * * ?", "0 0 3 29 2 ?", "30 1/3 * ? * MON-FRI"),
     outages=(0.5, 5, 30, 100, 300),
 )
 
@@ -66,8 +70,8 @@ DAYS = {
     "a year ends": datetime(2026, 12, 31, 23, 58, 30, tzinfo=UTC),
 }
 
-SERVERS_MAX = 1
-"""More than one needs a gateway that sends what another server has decided."""
+SERVERS_MAX = 3
+"""As many as the runs have at most."""
 
 AGENTS = (2, 2, 2, 3, 3, 4, 5, 8, 12, 20, 50)
 

@@ -1,51 +1,283 @@
-"""What the operators do all the time, drawn from the seed."""
+"""What the operators do all the time, drawn from the seed: jobs, schedules of every kind, tasks, agents."""
 
 from __future__ import annotations
 
-import trio
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
+from typing import Any, Final
 
+import trio
+from attrs import define, field
+
+from hetuflow.domain.commands import (
+    DeleteJob,
+    DeleteSchedule,
+    DeleteTask,
+    DisableJob,
+    DrainAgent,
+    EnableJob,
+    RemoveAgent,
+    UndrainAgent,
+    UpdateAgent,
+    UpdateJob,
+    UpdateSchedule,
+    UpdateTask,
+)
+from hetuflow.domain.decider import Address
 from hetuflow.domain.enums import ScheduleKind
 from tests.simulation.operators import Operators
 
+PROGRAMS: Final[Mapping[str, tuple[tuple[str, ...], Mapping[str, Any]]]] = {
+    "quick": (("seconds=0.2", "output=400"), {}),
+    "steady": (("seconds=3", "output=100"), {"max_retries": 5, "retry_interval": 1}),
+    "failing": (("seconds=0.5", "exit=3"), {"max_retries": 2, "retry_interval": 2}),
+    "flaky": (("exit_below_epoch=2",), {"max_retries": 3, "retry_interval": 1}),
+    "slow": (("seconds=40", "ignore_term"), {"max_retries": 4, "retry_interval": 1}),
+    "picky": (("seconds=1",), {"labels": {"zone": "b"}, "retry_interval": 1}),
+    "late": (("seconds=30",), {"timeout": 4, "max_retries": 0}),
+    "missing": ((), {"cmd": "nowhere", "max_retries": 1, "retry_interval": 1}),
+    "loud": (("seconds=2", "output=300000"), {}),
+    "forking": (("seconds=1", "fork=20"), {"max_retries": 1, "retry_interval": 1}),
+    "hungry": (("seconds=1", "signal=9"), {"max_retries": 1, "retry_interval": 1}),
+}
+"""Job -> arguments of its program, and members of its config."""
 
-async def work(operators: Operators) -> None:
-    """Set up jobs and schedules, then act on them until cancelled."""
-    scale, draw = operators.cluster.scale, operators.cluster.rng
-    quick = await operators.create_job("quick", "seconds=0.2", "output=400")
-    steady = await operators.create_job("steady", "seconds=3", "output=100", max_retries=5, retry_interval=1)
-    failing = await operators.create_job("failing", "seconds=0.5", "exit=3", max_retries=2, retry_interval=2)
-    flaky = await operators.create_job("flaky", "exit_below_epoch=2", max_retries=3, retry_interval=1)
-    slow = await operators.create_job("slow", "seconds=40", "ignore_term", max_retries=4, retry_interval=1)
-    picky = await operators.create_job("picky", "seconds=1", labels={"zone": "b"}, retry_interval=1)
-    late = await operators.create_job("late", "seconds=30", timeout=4, max_retries=0)
-    missing = await operators.create_job("missing", cmd="nowhere", max_retries=1, retry_interval=1)
-    loud = await operators.create_job("loud", "seconds=2", "output=300000")
-    forking = await operators.create_job("forking", "seconds=1", "fork=20", max_retries=1, retry_interval=1)
-    hungry = await operators.create_job("hungry", "seconds=1", "signal=9", max_retries=1, retry_interval=1)
-    every = await operators.create_schedule(
-        quick, schedule_kind=int(ScheduleKind.INTERVAL), interval_secs=scale.interval, misfire_grace_seconds=3
-    )
-    await operators.create_schedule(
-        steady, schedule_kind=int(ScheduleKind.CRON), cron_expression=scale.cron, priority=5
-    )
-    jobs = [quick, steady, failing, flaky, slow, picky, late, missing, loud, forking, hungry]
-    for job in jobs:
-        await operators.run_now(job)
-    await operators.cancel(operators.tasks[4])  # a slow one that ignores SIGTERM, very likely running
-    while True:
-        await trio.sleep(draw.uniform(0.2, 1.8) * scale.pace_operators)
-        action = draw.choice(["run", "run", "run", "cancel", "retry", "pause", "burst"])
-        if action == "run":
-            await operators.run_now(draw.choice(jobs))
-        elif action == "burst":
-            async with trio.open_nursery() as nursery:
-                for _ in range(draw.randint(2, 8)):
-                    nursery.start_soon(operators.run_now, draw.choice([quick, flaky, picky]))
-        elif action == "cancel":
-            await operators.cancel(draw.choice(operators.tasks))
-        elif action == "retry":
-            await operators.retry(draw.choice(operators.tasks))
-        elif action == "pause":
-            await operators.disable(every)
-            await trio.sleep(draw.uniform(0.2, 4) * scale.interval)
-            await operators.enable(every)
+LASTING: Final = ("quick", "steady")
+"""Jobs that are never paused or deleted: their schedules fire to the end."""
+
+ZONES: Final = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "Pacific/Apia")
+POLICIES: Final = ("skip", "fire_once", "fire_all")
+
+OPERATORS: Final = (1, 2, 3)
+"""How many act at the same time."""
+
+
+@define(slots=True, eq=False)
+class Workload:
+    """`work` sets up, then acts until cancelled."""
+
+    operators: Operators
+    weights: dict[str, float] = field(init=False)
+    jobs: dict[str, str] = field(factory=dict)
+    """Job id -> name of its program."""
+    drained: set[str] = field(factory=set)
+
+    def __attrs_post_init__(self) -> None:
+        draw = self.operators.cluster.rng
+        self.weights = {name: often * draw.choice([0.3, 1, 1, 3]) for name, (often, _) in self.actions().items()}
+
+    @classmethod
+    def actions(cls) -> dict[str, tuple[float, Callable[[Workload], Awaitable[None]]]]:
+        """What is done, and how often in proportion."""
+        return {
+            "run": (3, cls._run),
+            "burst": (1, cls._burst),
+            "cancel": (1, cls._cancel),
+            "retry": (1, cls._retry),
+            "edit task": (0.5, cls._edit_task),
+            "delete task": (0.5, cls._delete_task),
+            "pause and resume": (1, cls._pause_and_resume),
+            "create schedule": (0.7, cls._create_schedule),
+            "edit schedule": (1, cls._edit_schedule),
+            "delete schedule": (0.3, cls._delete_schedule),
+            "create job": (0.3, cls._create_job),
+            "edit job": (1, cls._edit_job),
+            "pause and resume job": (0.4, cls._pause_and_resume_job),
+            "delete job": (0.2, cls._delete_job),
+            "drain and undrain": (0.4, cls._drain_and_undrain),
+            "edit agent": (0.4, cls._edit_agent),
+            "remove agent": (0.1, cls._remove_agent),
+        }
+
+    async def work(self) -> None:
+        scale, draw = self._scale, self._draw
+        for name in PROGRAMS:
+            await self._add_job(name)
+        by_name = {name: job_id for job_id, name in self.jobs.items()}
+        await self.operators.create_schedule(
+            by_name["quick"],
+            schedule_kind=int(ScheduleKind.INTERVAL),
+            interval_secs=scale.interval,
+            misfire_grace_seconds=3,
+        )
+        await self.operators.create_schedule(
+            by_name["steady"], schedule_kind=int(ScheduleKind.CRON), cron_expression=scale.cron, priority=5
+        )
+        for job_id in self.jobs:
+            await self.operators.run_now(job_id)
+        await self.operators.cancel(self.operators.tasks[4])  # one that ignores SIGTERM, very likely running
+        number = draw.choice(OPERATORS)
+        async with trio.open_nursery() as nursery:
+            for _ in range(number):
+                nursery.start_soon(self._act_forever, number * scale.pace_operators)
+
+    async def _act_forever(self, pace: float) -> None:
+        actions, draw = self.actions(), self._draw
+        names = list(actions)
+        while True:
+            await trio.sleep(draw.uniform(0.2, 1.8) * pace)
+            name = draw.choices(names, [self.weights[each] for each in names])[0]
+            await actions[name][1](self)
+
+    async def undo(self) -> None:
+        """What would keep due work from being done: drained agents, agents with other labels or fewer slots."""
+        hosts = self.operators.cluster.hosts
+        for name in sorted(hosts):
+            address = Address("agent", hosts[name].agent_id)
+            await self.operators.insist("undrain", address, UndrainAgent())
+            changes = {"labels": None, "max_concurrent_tasks": hosts[name].slots}
+            await self.operators.insist("edit agent", address, UpdateAgent(changes=changes))
+
+    # --- drawing -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _draw(self):  # type: ignore[no-untyped-def]
+        return self.operators.cluster.rng
+
+    @property
+    def _scale(self):  # type: ignore[no-untyped-def]
+        return self.operators.cluster.scale
+
+    def _job(self) -> str:
+        return self._draw.choice(list(self.jobs))
+
+    def _passing_job(self) -> str | None:
+        found = [job_id for job_id, name in self.jobs.items() if name not in LASTING]
+        return self._draw.choice(found) if found else None
+
+    def _agent(self) -> Address:
+        return Address(
+            "agent", self.operators.cluster.hosts[self._draw.choice(sorted(self.operators.cluster.hosts))].agent_id
+        )
+
+    def _timing(self) -> dict[str, Any]:
+        """The members of a schedule that say when."""
+        draw, scale = self._draw, self._scale
+        now = self.operators.cluster.clock.now()
+        kind = draw.choice(["interval", "interval", "cron", "cron", "once"])
+        if kind == "once":
+            start = now + timedelta(seconds=draw.uniform(-2, 10) * scale.interval)
+            return {"schedule_kind": int(ScheduleKind.INTERVAL), "max_count": 1, "start_time": start}
+        window: dict[str, Any] = {}
+        if draw.random() < 0.3:
+            window["start_time"] = now + timedelta(seconds=draw.uniform(-3, 6) * scale.interval)
+        if draw.random() < 0.3:
+            window["end_time"] = now + timedelta(seconds=draw.uniform(7, 30) * scale.interval)
+        if draw.random() < 0.3:
+            window["max_count"] = draw.randint(2, 6)
+        if kind == "interval":
+            seconds = scale.interval * draw.choice([1, 2, 3, 7])
+            return {"schedule_kind": int(ScheduleKind.INTERVAL), "interval_secs": seconds, **window}
+        expression = draw.choice([scale.cron, *scale.crons])
+        zone = draw.choice(ZONES)
+        return {"schedule_kind": int(ScheduleKind.CRON), "cron_expression": expression, "timezone": zone, **window}
+
+    def _policy(self) -> dict[str, Any]:
+        draw, scale = self._draw, self._scale
+        return {
+            "misfire_policy": draw.choice(POLICIES),
+            "misfire_grace_seconds": draw.choice([0, 3, scale.interval, 60]),
+            "priority": draw.randint(-5, 9),
+        }
+
+    # --- tasks -------------------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        await self.operators.run_now(self._job())
+
+    async def _burst(self) -> None:
+        light = [job_id for job_id, name in self.jobs.items() if name in ("quick", "flaky", "picky")]
+        async with trio.open_nursery() as nursery:
+            for _ in range(self._draw.randint(2, 8)):
+                nursery.start_soon(self.operators.run_now, self._draw.choice(light))
+
+    async def _cancel(self) -> None:
+        await self.operators.cancel(self._draw.choice(self.operators.tasks))
+
+    async def _retry(self) -> None:
+        await self.operators.retry(self._draw.choice(self.operators.tasks))
+
+    async def _edit_task(self) -> None:
+        changes = {"priority": self._draw.randint(-5, 9)}
+        address = Address("task", self._draw.choice(self.operators.tasks))
+        await self.operators.insist("edit task", address, UpdateTask(changes=changes))
+
+    async def _delete_task(self) -> None:
+        task_id = self._draw.choice(self.operators.tasks)
+        cascade = self._draw.random() < 0.7
+        await self.operators.delete_task(task_id, DeleteTask(cascade=cascade))
+
+    # --- schedules ---------------------------------------------------------------------------------------------------
+
+    async def _pause_and_resume(self) -> None:
+        schedule_id = self._draw.choice(self.operators.schedules)
+        await self.operators.disable(schedule_id)
+        await trio.sleep(self._draw.uniform(0.2, 4) * self._scale.interval)
+        await self.operators.enable(schedule_id)
+
+    async def _create_schedule(self) -> None:
+        await self.operators.create_schedule(self._job(), **self._timing(), **self._policy())
+
+    async def _edit_schedule(self) -> None:
+        changes = self._policy()
+        if self._draw.random() < 0.6:
+            nothing = {"interval_secs": None, "cron_expression": None, "max_count": None}
+            changes |= {**nothing, "start_time": None, "end_time": None, "timezone": "UTC", **self._timing()}
+        address = Address("schedule", self._draw.choice(self.operators.schedules))
+        await self.operators.insist("edit schedule", address, UpdateSchedule(changes=changes))
+
+    async def _delete_schedule(self) -> None:
+        if len(self.operators.schedules) > 2:
+            schedule_id = self._draw.choice(self.operators.schedules[2:])
+            self.operators.schedules.remove(schedule_id)
+            await self.operators.insist("delete schedule", Address("schedule", schedule_id), DeleteSchedule())
+
+    # --- jobs --------------------------------------------------------------------------------------------------------
+
+    async def _add_job(self, name: str) -> str:
+        args, config = PROGRAMS[name]
+        job_id = await self.operators.create_job(name, *args, **config)
+        self.jobs[job_id] = name
+        return job_id
+
+    async def _create_job(self) -> None:
+        job_id = await self._add_job(self._draw.choice(list(PROGRAMS)))
+        await self.operators.create_schedule(job_id, **self._timing(), **self._policy())
+
+    async def _edit_job(self) -> None:
+        job_id, draw = self._job(), self._draw
+        args, config = PROGRAMS[self.jobs[job_id]]
+        changed = {"cmd": "program", "args": list(args), **config, "retry_interval": draw.choice([0, 1, 3])}
+        address = Address("job", job_id)
+        await self.operators.insist("edit job", address, UpdateJob(changes={"config": changed}))
+
+    async def _pause_and_resume_job(self) -> None:
+        job_id = self._passing_job()
+        if job_id is not None:
+            await self.operators.insist("pause job", Address("job", job_id), DisableJob())
+            await trio.sleep(self._draw.uniform(0.2, 4) * self._scale.interval)
+            await self.operators.insist("resume job", Address("job", job_id), EnableJob())
+
+    async def _delete_job(self) -> None:
+        job_id = self._passing_job()
+        if job_id is not None and len(self.jobs) > len(PROGRAMS) - 2:
+            del self.jobs[job_id]
+            await self.operators.insist("delete job", Address("job", job_id), DeleteJob())
+
+    # --- agents ------------------------------------------------------------------------------------------------------
+
+    async def _drain_and_undrain(self) -> None:
+        address = self._agent()
+        await self.operators.insist("drain", address, DrainAgent(reason="maintenance"))
+        await trio.sleep(self._draw.uniform(1, 6) * self._scale.interval)
+        await self.operators.insist("undrain", address, UndrainAgent())
+
+    async def _edit_agent(self) -> None:
+        draw = self._draw
+        labels = draw.choice([None, {"zone": "a"}, {"zone": "b"}])
+        changes = {"labels": labels, "max_concurrent_tasks": draw.randint(1, 3)}
+        await self.operators.insist("edit agent", self._agent(), UpdateAgent(changes=changes))
+
+    async def _remove_agent(self) -> None:
+        """It comes back by itself, as a new one."""
+        await self.operators.insist("remove agent", self._agent(), RemoveAgent())

@@ -27,6 +27,13 @@ class MemoryDisk:
         self._modified: dict[str, float] = {}
         self.room_bytes: int | None = None
 
+    def copy(self) -> MemoryDisk:
+        """Another disk with the same content, as of a disk image."""
+        disk = MemoryDisk(self._clock)
+        disk.files = {path: bytearray(data) for path, data in self.files.items()}
+        disk.directories, disk._modified = dict(self.directories), dict(self._modified)
+        return disk
+
     def mount(self, life: Life) -> MountedDisk:
         return MountedDisk(self, life)
 

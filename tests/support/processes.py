@@ -107,6 +107,9 @@ class Machine:
     def __init__(self, name: str, rng: random.Random) -> None:
         self.name, self._random = name, rng
         self.history: list[Running] = []
+        self.doubtful: list[Running] = []
+        """What ran while another machine had the same identity: no server can tell the two apart."""
+        self.is_doubled = False
         self.most_at_once = 0
         self._nursery: trio.Nursery | None = None
         self._alive: dict[int, Running] = {}
@@ -122,6 +125,13 @@ class Machine:
         for pid in [pid for pid, process in self._alive.items() if process.ended is not None]:
             del self._alive[pid]
         return list(self._alive.values())
+
+    def double(self) -> None:
+        """Another machine has this one's identity from now on, until `is_doubled` is taken back."""
+        self.is_doubled = True
+        living = self.living()
+        self.history = [process for process in self.history if process not in living]
+        self.doubtful += [process for process in living if process not in self.doubtful]
 
     def power_off(self) -> None:
         for process in self.living():
@@ -145,7 +155,7 @@ class Machine:
             arguments={name: value for name, _, value in (argument.partition("=") for argument in spec.argv[1:])},
             started=trio.current_time(),
         )
-        self.history.append(process)
+        (self.doubtful if self.is_doubled else self.history).append(process)
         self._alive[process.pid] = process
         self.most_at_once = max(self.most_at_once, len(self.living()))
         start_outside(self._nursery, process.live)  # it goes on while its agent is stopped

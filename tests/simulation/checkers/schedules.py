@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.simulation.checkers.evidence import Evidence, Fact
-from tests.simulation.checkers.nominal import TICK, Timing
+from tests.simulation.checkers.nominal import INTERVAL, TICK, Timing
 from tests.simulation.checkers.verdict import Verdict
 
 COMMIT_SECONDS_MAX = 6.0
@@ -112,7 +112,12 @@ class ScheduleJudge:
         self._timing = Timing(fact.data, created_at)
         self._after = created_at
         start = fact.time("start_time")
-        if fact.data["max_count"] == 1 and fact.data["interval_secs"] and start is not None and start <= created_at:
+        if (
+            fact.data["max_count"] == 1
+            and fact.data["schedule_kind"] == INTERVAL
+            and start is not None
+            and start <= created_at
+        ):
             self._after = start - TICK  # `once`, created late: it was asked for
         if fact.data["status"] == ENABLED:
             self._since = self._after
@@ -140,7 +145,7 @@ class ScheduleJudge:
 
     def _expired(self, fact: Fact) -> None:
         if fact.data["reason"] == "max_count":
-            if self._fires != self._timing.members["max_count"]:
+            if self._fires < self._timing.members["max_count"]:  # an edit may set it lower
                 self._fail("F1", f"is over after {self._fires} fires of {self._timing.members['max_count']}", fact)
         elif left := self._timing.between(self._after, self._after + LOOK_AHEAD):
             self._fail("F1", f"is over, but {left[0]} is left", fact)
@@ -162,8 +167,11 @@ class ScheduleJudge:
 
     def _wall(self, fact: Fact) -> datetime:
         """The latest instant that the decision before this commit certainly knew."""
-        error = self._evidence.clock_error(fact.at)
-        return fact.recorded_at - error - timedelta(seconds=COMMIT_SECONDS_MAX)
+        evidence = self._evidence
+        begin = evidence.started_at
+        if begin is None:
+            return fact.recorded_at - evidence.clock_error(fact.at) - timedelta(seconds=COMMIT_SECONDS_MAX)
+        return begin + timedelta(seconds=fact.at - COMMIT_SECONDS_MAX) - evidence.clock_error(fact.at)
 
     def _closed(self, until: datetime, fact: Fact | None) -> None:
         """The period ends: nothing up to `until` is left undecided."""
