@@ -22,6 +22,7 @@ class Proxy:
         self._armed: bytes | None = None
         self._connections: list[trio.CancelScope] = []
         self._refusing = False
+        self._silent: set[trio.CancelScope] = set()
         self.port = 0
         self.lost = 0
 
@@ -36,6 +37,10 @@ class Proxy:
         """End every connection."""
         for scope in self._connections:
             scope.cancel()
+
+    def go_silent(self) -> None:
+        """From now on nothing comes back on the present connections; new ones are served."""
+        self._silent.update(self._connections)
 
     def refuse(self, refusing: bool) -> None:
         """Accept and close at once, as a proxy does whose database is away."""
@@ -76,6 +81,8 @@ class Proxy:
         self, server: trio.SocketStream, client: trio.SocketStream, scope: trio.CancelScope, doomed: trio.Event
     ) -> None:
         async for data in server:
+            if scope in self._silent:
+                continue
             if doomed.is_set():
                 self.lost += 1
                 break
