@@ -12,6 +12,7 @@ from hetuflow.api import (
     external_instances,
     gateway,
     jobs,
+    previews,
     projections,
     schedules,
     servers,
@@ -24,6 +25,7 @@ from hetuflow.api.routing import Endpoint
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *jobs.ENDPOINTS,
     *schedules.ENDPOINTS,
+    *previews.ENDPOINTS,
     *tasks.ENDPOINTS,
     *batches.ENDPOINTS,
     *external_instances.ENDPOINTS,

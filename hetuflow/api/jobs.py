@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from hetuflow.actors import Context
@@ -9,7 +10,7 @@ from hetuflow.api import rendering
 from hetuflow.api.call import Call, Reply
 from hetuflow.api.coded import Word
 from hetuflow.api.collections import JOBS
-from hetuflow.api.errors import conflict
+from hetuflow.api.errors import ApiError, conflict
 from hetuflow.api.idempotency import once
 from hetuflow.api.problems import Problems
 from hetuflow.api.reads import (
@@ -38,6 +39,8 @@ from hetuflow.domain.commands import (
     DeleteSchedule,
     DisableJob,
     EnableJob,
+    SealJob,
+    UnsealJob,
     UpdateJob,
     UpdateSchedule,
 )
@@ -129,25 +132,45 @@ async def delete(call: Call) -> Reply:
     """Cancel what is open when asked to, delete, and look once more for what began in between.
 
     Whatever interrupts it, the same request goes on where it stopped; of a deleted job it cancels what is left, and
-    answers 404. Without `cascade` a run that is committed between the count and the delete is not refused: it has its
-    own copy of the job, and runs to its end.
+    answers 404. Without `cascade` the job is sealed while it is looked for open tasks: no run can be committed between
+    the count and the delete.
     """
     state = (await call.rooms.system.read(Address("job", call.id))).state
     is_cascade, position = "cascade" in call.query, 0
     if is_cascade and state.status is not None:
         position = await cancel_open_tasks(call, job_id=call.id)
     require_exists(state.exists, "job", call.id)
-    if not is_cascade:
-        count = await count_where(call, "tasks", job_id=call.id, status=OPEN_TASKS)
-        if count:
-            message = f"the job has {count} tasks that have not ended; ?cascade=cancel cancels them"
-            raise conflict("has_open_tasks", message, count=count)
-    position = max(position, (await call.ask("job", call.id, DeleteJob())).position)
+    sealed_at = None if is_cascade else await _sealed_without_open_tasks(call)
+    position = max(position, (await call.ask("job", call.id, DeleteJob(sealed_at=sealed_at))).position)
     position = max(position, await afterwards(_delete_schedules(call), f"schedules of the deleted job {call.id}"))
     if is_cascade:
         rest = afterwards(cancel_open_tasks(call, job_id=call.id), f"open tasks of the deleted job {call.id}")
         position = max(position, await rest)
     return call.written(position)
+
+
+async def _sealed_without_open_tasks(call: Call) -> datetime:
+    """Seal the job and make sure that it has no open tasks; it is found so while the seal holds.
+
+    Raises:
+      ApiError: 409 `has_open_tasks`; the seal is taken off then.
+    """
+    await _refuse_open_tasks(call)  # the usual refusal leaves no trace in the log
+    state = (await call.ask("job", call.id, SealJob())).state
+    try:
+        await _refuse_open_tasks(call)
+    except ApiError:
+        await call.ask("job", call.id, UnsealJob())
+        raise
+    sealed_at: datetime = state.sealed_at
+    return sealed_at
+
+
+async def _refuse_open_tasks(call: Call) -> None:
+    count = await count_where(call, "tasks", job_id=call.id, status=OPEN_TASKS)
+    if count:
+        message = f"the job has {count} tasks that have not ended; ?cascade=cancel cancels them"
+        raise conflict("has_open_tasks", message, count=count)
 
 
 async def _delete_schedules(call: Call) -> int:

@@ -142,6 +142,11 @@ def is_once(timing: Timing) -> bool:
     return timing.schedule_kind == ScheduleKind.INTERVAL and timing.max_count == 1 and timing.start_time is not None
 
 
+def has_fixed_times(timing: Timing) -> bool:
+    """Whether its kind fires at times that can be told ahead."""
+    return timing.schedule_kind in _TRIGGERS
+
+
 def trigger_of(timing: Timing, anchor_at: datetime) -> Trigger:
     """Return the rule of times.
 

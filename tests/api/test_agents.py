@@ -6,7 +6,10 @@ from uuid import UUID
 
 import pytest
 
+from hetuflow.domain.commands import StartServer, StopServer
+from hetuflow.domain.decider import Address
 from tests.api.client import Client
+from tests.api.memory_rooms import World
 
 
 async def test_an_agent_can_be_made_before_it_connects(client: Client) -> None:
@@ -126,6 +129,36 @@ async def test_the_server_has_registered_itself(client: Client) -> None:
     }
     assert (server["status"], server["bind_namespaces"]) == (100, [])
     assert (await client.get("/servers/other")).status == 404
+
+
+async def test_a_server_can_be_edited_and_removed_once_it_has_ended(world: World) -> None:
+    client = world.client
+    before = (await client.get("/servers/server-1")).json
+    sent = {**before, "description": "in the cellar", "bind_namespaces": ["team", "default"], "status": 99}
+    assert (await client.put("/servers/server-1", sent)).json is None
+    after = (await client.get("/servers/server-1")).json
+    assert (after["description"], after["bind_namespaces"], after["status"]) == (
+        "in the cellar",
+        ["team", "default"],
+        100,
+    )
+    assert (await client.post("/servers/server-1/update", {"update_mask": ["description"]})).status == 200
+    assert (await client.get("/servers/server-1")).json["description"] is None
+    for body, path in (({"id": "other"}, "id"), ({"name": ""}, "name"), ({"nmae": "x"}, "nmae")):
+        answer = await client.put("/servers/server-1", body)
+        assert (answer.status, list(answer.problems)) == (422, [path])
+    assert (await client.put("/servers/other", {"name": "x"})).status == 404
+    assert (await client.delete("/servers/other")).status == 404
+    assert (await client.delete("/servers/server-1")).reason == "server_active"
+    other = StartServer(server_id="server-9", name="nine", address="10.0.0.9:1", version="1")
+    await world.rooms.system.ask(Address("server", "server-9"), other)
+    await world.rooms.system.ask(Address("server", "server-9"), StopServer())
+    head = [("X-Hetuflow-Min-Position", str(await world.store.head()))]
+    assert (await client.put("/servers/server-9", {"name": "ten"})).status == 200
+    shown = (await client.get("/servers/server-9", headers=head)).json
+    assert (shown["name"], shown["status"]) == ("ten", 99)
+    assert (await client.delete("/servers/server-9")).json is None
+    assert (await client.get("/servers/server-9")).status == 404
 
 
 async def test_health_info_and_metrics(client: Client) -> None:

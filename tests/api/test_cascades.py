@@ -9,9 +9,9 @@ import pytest
 
 from eventstore.errors import StoreUnavailable
 from hetuflow.actors import ActorSystem
-from hetuflow.domain.commands import DeleteJob, DeleteSchedule
+from hetuflow.domain.commands import DeleteJob, DeleteSchedule, SealJob
 from hetuflow.domain.decider import Address
-from tests.api.client import Client
+from tests.api.client import Answer, Client
 from tests.api.memory_rooms import World, memory_world
 
 BeforeDelete = Callable[[Callable[[], Awaitable[None]]], None]
@@ -129,16 +129,25 @@ async def test_a_committed_delete_is_answered_as_one_and_what_remains_is_cancell
     assert await status_of(client, made[0]) == 99
 
 
-async def test_a_run_of_the_same_instant_outlives_a_job_that_is_deleted_without_cascade(
-    client: Client, job_id: str, before_delete: BeforeDelete
+async def test_a_run_of_the_same_instant_is_refused_or_refuses_the_delete(
+    client: Client, job_id: str, monkeypatch: pytest.MonkeyPatch, world: World
 ) -> None:
-    made: list[str] = []
+    """Between the count and the delete nothing can begin: the job is sealed."""
+    answers: list[Answer] = []
+    ask = ActorSystem.ask
 
-    async def begin() -> None:
-        made.append(await client.made(f"/jobs/item/{job_id}/run", {}))
+    async def watched(self: ActorSystem, address: Address, command: Any, *more: Any) -> Any:
+        if isinstance(command, DeleteJob) or (isinstance(command, SealJob) and len(answers) == 1):
+            answers.append(await client.post(f"/jobs/item/{job_id}/run", {}))
+        return await ask(self, address, command, *more)
 
-    before_delete(begin)
+    monkeypatch.setattr(ActorSystem, "ask", watched)
     assert (await client.delete(f"/jobs/item/{job_id}")).status == 200
-    assert await status_of(client, made[0]) == 1
-    assert (await client.post(f"/tasks/{made[0]}/cancel")).status == 200
-    assert await status_of(client, made[0]) == 99
+    assert [(answer.status, answer.reason) for answer in answers] == [(409, "version_conflict")]
+    job_id = await client.made("/jobs/item", {"name": "y"})
+    refused = await client.delete(f"/jobs/item/{job_id}")
+    assert (refused.reason, refused.json["details"]["count"]) == ("has_open_tasks", 1)
+    assert answers[1].status == 200
+    types = [event.type for event in await world.store.read_stream(f"job-{job_id}")]
+    assert types == ["JobCreated", "JobSealed", "JobUnsealed"]
+    assert await client.made(f"/jobs/item/{job_id}/run", {})

@@ -30,11 +30,11 @@ STATIC = Path(hetuflow.api.__file__).parent / "static"
 DOCUMENT = document(ENDPOINTS, "1")
 IN_SCOPE = [
     *(f"J{n}" for n in range(1, 9)),
-    *(f"C{n}" for n in range(1, 10)),
+    *(f"C{n}" for n in range(1, 12)),
     *("T1", "T3", "T4", "T5", "T6", "T7", "T8", "T10", "T11", "T9"),
     *("I2", "I4", "I5", "I6", "I1", "I3", "I7"),
     *("A1", "A2", "A3", "A4", "A6", "A7", "A8", "A9"),
-    *("S1", "S2", "E2", "E3", "P1", "P2", "Y1", "Y2", "Y3", "Y4"),
+    *("S1", "S2", "S3", "S4", "E2", "E3", "P1", "P2", "Y1", "Y2", "Y3", "Y4"),
     *("U1", "U2", "G2", "G3", "D1", "D2"),
 ]
 
