@@ -20,6 +20,7 @@ from typing import Any, Final
 import structlog
 import trio
 
+from agent.commands import Obeying
 from agent.executor import Executor
 from agent.limits import NO_LEASE, Lease
 from agent.profile import Gauges, Profile
@@ -32,6 +33,7 @@ from hetuflow.ports.randomness import Random
 from hetuflow.protocol.errors import CloseCode, ProtocolError
 from hetuflow.protocol.messages import (
     Ack,
+    Command,
     Dispatch,
     Forget,
     Heartbeat,
@@ -100,6 +102,8 @@ class Work:
         self.store_id = ""
         """Of the last welcome, also of an earlier life."""
         self.store_changed: Callable[[str], None] = lambda store_id: None
+        self.stop: Callable[[], None] = lambda: None
+        self.clear_cache: Callable[[], None] = lambda: None
 
     def known(self) -> tuple[Known, ...]:
         return (*self.executor.known(), *self.reports.known_ended())
@@ -229,6 +233,7 @@ class Link:
             Stop: self._stop,
             Forget: self._forget,
             Standing: self._standing,
+            Command: self._commanded,
             Ack: lambda message: self._acked.extend(message.sequences),
             OutputAck: self._output_acked,
             Ping: lambda message: self._replies.append(Pong(token=message.token)),
@@ -437,6 +442,23 @@ class Link:
         reason = message.reason or "cancelled"
         order = StopOrder("cancelled", f"ended on request: {reason}", max(0.0, message.grace_seconds))
         self._work.executor.stop(message.instance_id, message.epoch, order)
+
+    def _commanded(self, message: Command) -> None:
+        Obeying(self._work.stop, self._work.clear_cache, self._beat_now, self._set_interval).obey(message)
+
+    def _beat_now(self) -> None:
+        self._next_beat = trio.current_time()
+        self._ready.set()
+
+    def _set_interval(self, name: str, seconds: float) -> None:
+        seconds = max(INTERVAL_SECONDS_MIN, seconds)
+        if name == "check_interval":
+            self._check_interval = seconds
+            self._next_check = min(self._next_check, trio.current_time() + seconds)
+        else:
+            self._beat_interval = min(seconds, self._lease_seconds / 4)
+            self._next_beat = min(self._next_beat, trio.current_time() + self._beat_interval)
+        self._ready.set()
 
     def _standing(self, message: Standing) -> None:
         self._work.executor.stand(message)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 import structlog
 import trio
-from attrs import Factory, field, frozen
+from attrs import Factory, evolve, field, frozen
 
 from agent.connection import Connection, Work
 from agent.directories import Directories, PlainDirectories
@@ -32,6 +33,8 @@ log = structlog.get_logger()
 
 FLUSH_SECONDS_MAX: Final = 5.0
 """How long a stopping agent waits for the acknowledgement of its last reports; the journal keeps what is left."""
+CLEARED_SECONDS_MIN: Final = 60.0
+"""What an operator's ClearCache leaves: directories so young may be about to be used."""
 STOPPED: Final = "the agent was stopped"
 
 
@@ -97,6 +100,8 @@ class Agent:
         work = Work(profile, self.incarnation, ports.ids.token(), self.executor, reports, shipping, ports.gauges)
         work.store_id = kept_store_id(ports.disk, profile.state_dir)
         work.store_changed = self._keep_store
+        work.stop = self.request_stop
+        work.clear_cache = partial(self._clean_up, shipping, CLEARED_SECONDS_MIN)
         self.connection = Connection(work, ports.dialer, ports.random, ready)
         try:
             async with trio.open_nursery() as nursery:
@@ -130,12 +135,17 @@ class Agent:
 
     async def _clean_up_forever(self, shipping: Shipping) -> None:
         profile = self.profile
-        while profile.cleanup_enabled and self.executor is not None:
-            in_use = frozenset([*(known.instance_id for known in self.executor.known()), *shipping.paths()])
-            removed = clean_up(self._ports.disk, profile, in_use)
-            if removed:
-                log.info("old work directories removed", count=removed)
+        while profile.cleanup_enabled:
+            self._clean_up(shipping, profile.cleanup_interval)
             await trio.sleep(profile.cleanup_interval)
+
+    def _clean_up(self, shipping: Shipping, older_than_seconds: float) -> None:
+        if self.executor is None:
+            return
+        in_use = frozenset([*(known.instance_id for known in self.executor.known()), *shipping.paths()])
+        removed = clean_up(self._ports.disk, evolve(self.profile, cleanup_interval=older_than_seconds), in_use)
+        if removed:
+            log.info("old work directories removed", count=removed)
 
     def _keep_store(self, store_id: str) -> None:
         try:

@@ -379,6 +379,24 @@ class NotBuilt:
 
 
 @frozen(slots=True)
+class ScalarOrObject:
+    """A value in one of two forms, told apart by whether it is an object."""
+
+    scalar: Kind
+    whole: Kind
+
+    @property
+    def phrase(self) -> str:
+        return f"{self.scalar.phrase}, or {self.whole.phrase}"
+
+    def parse(self, value: Any, path: str, problems: Problems) -> Any:
+        return (self.whole if isinstance(value, dict) else self.scalar).parse(value, path, problems)
+
+    def schema(self) -> Schema:
+        return {"anyOf": [self.scalar.schema(), self.whole.schema()]}
+
+
+@frozen(slots=True)
 class Array:
     """A list of `low` to `high` elements of one kind."""
 

@@ -119,6 +119,14 @@ class Agents(Protocol):
 
     def last_heard_at(self, agent_id: str) -> datetime | None: ...
 
+    def connected(self) -> Sequence[str]:
+        """The agents that are connected to this server now."""
+        ...
+
+    def command(self, agent_id: str, *, command_id: str, kind: int, timestamp: int, payload: Mapping[str, Any]) -> bool:
+        """Hand an operator's command to the agent's connection; False when it has none here."""
+        ...
+
     async def serve_connection(self, stream: MessageStream) -> None: ...
 
 

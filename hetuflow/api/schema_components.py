@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from hetuflow.api.coded import Code
 from hetuflow.api.filter_schemas import NULL, code_name, query_schemas
 from hetuflow.api.filters import Collection
-from hetuflow.api.kinds import Array, Kind, Schema
+from hetuflow.api.kinds import Array, Kind, ScalarOrObject, Schema
 from hetuflow.api.reads import OneOf, PageOf
 from hetuflow.api.shapes import ABSENT, Entity, Member, Shape
 
@@ -49,6 +49,8 @@ class Components:
         """The schema of a kind in a request, and those that it refers to."""
         if isinstance(kind, Array):
             return {**kind.schema(), "items": self._in(kind.of)}
+        if isinstance(kind, ScalarOrObject):
+            return {"anyOf": [self._in(kind.scalar), self._in(kind.whole)]}
         if isinstance(kind, Code):
             self.schemas.setdefault(code_name(kind), kind.schema())
             return {"$ref": f"#/components/schemas/{code_name(kind)}"}

@@ -87,6 +87,18 @@ class ServerStatus(IntEnum):
     ACTIVE = 100
 
 
+class CommandKind(IntEnum):
+    """What a connected agent can be told."""
+
+    SHUTDOWN = 1
+    UPDATE_CONFIG = 2
+    CLEAR_CACHE = 3
+    FETCH_METRICS = 4
+    AGENT_REGISTERED = 5
+    TASK_ACQUIRED = 6
+    CANCEL_TASK = 7
+
+
 class InstanceReason(StrEnum):
     """Why an instance ended otherwise than in success."""
 

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from typing import Any
 from urllib.parse import parse_qs
 
 import trio
@@ -27,7 +28,7 @@ from hetuflow.ports.clock import Clock
 from hetuflow.ports.ids import Ids
 from hetuflow.ports.network import ConnectionLost, MessageStream
 from hetuflow.protocol.errors import CloseCode, ProtocolError
-from hetuflow.protocol.messages import AGENT_ID_RULE, Hello, Refused, Welcome, is_agent_id
+from hetuflow.protocol.messages import AGENT_ID_RULE, Command, Hello, Refused, Welcome, is_agent_id
 from hetuflow.protocol.session import Role, Session
 
 log = logging.getLogger(__name__)
@@ -119,6 +120,18 @@ class Gateway:
         """When this server last heard the agent's work loop; None when it never did."""
         seen = self._last_seen(agent_id)
         return None if seen is None else seen.heard_at
+
+    def connected(self) -> Sequence[str]:
+        """The agents that are connected to this server now."""
+        return list(self._connections)
+
+    def command(self, agent_id: str, *, command_id: str, kind: int, timestamp: int, payload: Mapping[str, Any]) -> bool:
+        """Hand an operator's command to the agent's connection; False when it has none here."""
+        connection = self._connections.get(agent_id)
+        if connection is None:
+            return False
+        connection.tell(Command(id=command_id, kind=kind, timestamp=timestamp, payload=dict(payload)))
+        return True
 
     def _last_seen(self, agent_id: str) -> LastSeen | None:
         connection = self._connections.get(agent_id)

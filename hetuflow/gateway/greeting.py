@@ -18,11 +18,13 @@ import logging
 from collections.abc import Mapping
 
 import trio
+from attrs import evolve
 
 from hetuflow.actors import ActorSystem, Context
 from hetuflow.domain.agent import AgentState
-from hetuflow.domain.commands import ConnectAgent, DisconnectAgent, LoseInstance, RequeueInstance
-from hetuflow.domain.decider import Address, Occupy
+from hetuflow.domain.commands import ConnectAgent, DisconnectAgent, LeftBehind, LoseInstance, RequeueInstance
+from hetuflow.domain.decider import Address, Guard, Occupy
+from hetuflow.domain.enums import InstanceStatus
 from hetuflow.domain.rejection import Rejected
 from hetuflow.gateway.hooks import SchedulerHooks
 from hetuflow.gateway.settings import GatewaySettings
@@ -108,14 +110,31 @@ class Greeting:
             await self._system.ask(agent, DisconnectAgent(session=state.session, reason="replaced"))
         await self._look_at(hello)
         await self._settle(hello, same_life=is_same_life(hello, state.incarnation, state.session))
+        left = await self._left_behind(hello.agent_id) if state.was_removed else None
         try:
             await self._system.ask(
-                agent, self._connect(hello, session, address), Context(principal=f"agent:{hello.agent_id}")
+                agent,
+                evolve(self._connect(hello, session, address), left=left),
+                Context(principal=f"agent:{hello.agent_id}"),
             )
         except Rejected as no:
             if no.code == "incarnation_old":  # it has started again in this moment, on another server
                 raise started_later(hello, int(no.detail["known"])) from no
             raise Unwelcome(CloseCode.REFUSED, no.message) from no
+
+    async def _left_behind(self, agent_id: str) -> LeftBehind:
+        """What an agent of this id that was removed has left running: its ends will count in the new one's row."""
+        tasks = [Address("task", occupy.task_id) for occupy in self._scheduler.occupants(agent_id).values()]
+        held = {
+            address: reading
+            for address, reading in (await self._system.read_many(tasks)).items()
+            if (live := reading.state.live_instance) is not None and live.agent_id == agent_id
+        }
+        return LeftBehind(
+            running=len(held),
+            started=sum(reading.state.live_instance.status is InstanceStatus.RUNNING for reading in held.values()),
+            guards=tuple(Guard(address.stream_id, reading.version) for address, reading in held.items()),
+        )
 
     async def _look_at(self, hello: Hello) -> None:
         """Make sure that what the log gives to the agent is in the agenda, also what another server committed."""

@@ -268,6 +268,21 @@ class Standing(Message):
     reason: str = ""
 
 
+@frozen(slots=True, kw_only=True)
+class Command(Message):
+    """An operator's word to this agent. `kind`: Shutdown 1, UpdateConfig 2, ClearCache 3, FetchMetrics 4, CancelTask 7.
+
+    `timestamp`: epoch ms. A shutdown ends the running work. UpdateConfig takes `heartbeat_interval` and
+    `check_interval` (s), for this connection; FetchMetrics asks for a heartbeat now; CancelTask is only told: the server
+    sends `Stop` by itself.
+    """
+
+    id: str
+    kind: int
+    timestamp: int = 0
+    payload: Mapping[str, Any] = Factory(dict)
+
+
 # --- both ways -----------------------------------------------------------------------------------------------------
 
 
@@ -307,6 +322,7 @@ TAGS: Mapping[int, type[Message]] = {
     27: OutputAck,
     28: Standing,
     29: HeartbeatHeard,
+    30: Command,
     40: Ping,
     41: Pong,
     42: Shutdown,

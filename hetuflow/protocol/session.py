@@ -21,6 +21,7 @@ from hetuflow.protocol.codec import decode_frame, encode_frames
 from hetuflow.protocol.errors import CloseCode, LocalProtocolError, RemoteProtocolError
 from hetuflow.protocol.messages import (
     Ack,
+    Command,
     Dispatch,
     Ended,
     Forget,
@@ -68,7 +69,7 @@ def _loop(state: State, *types: type[Message]) -> dict[type[Message], State]:
 
 
 _AGENT_SAYS = (Heartbeat, Started, Ended, Output, Ping, Pong)
-_SERVER_SAYS = (HeartbeatAck, HeartbeatHeard, Stop, Forget, Standing, Ack, OutputAck, Ping, Pong)
+_SERVER_SAYS = (HeartbeatAck, HeartbeatHeard, Stop, Forget, Standing, Command, Ack, OutputAck, Ping, Pong)
 
 TRANSITIONS: Mapping[Role, Mapping[State, Mapping[type[Message], State]]] = {
     Role.AGENT: {

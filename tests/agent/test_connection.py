@@ -10,7 +10,19 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from hetuflow.protocol.codec import encode_frames
-from hetuflow.protocol.messages import Ended, Heartbeat, HeartbeatAck, Output, Ping, Pong, Refused, Standing, Started
+from hetuflow.protocol.messages import (
+    Command,
+    Ended,
+    Heartbeat,
+    HeartbeatAck,
+    Output,
+    Ping,
+    Pong,
+    Refused,
+    Shutdown,
+    Standing,
+    Started,
+)
 from tests.agent.gateway import Gateway, an_order
 from tests.agent.world import MemoryDisk, Script, fake_world
 
@@ -248,6 +260,27 @@ async def test_a_standing_is_kept_and_ends_nothing(autojump_clock: MockClock) ->
         await world.gateway.until(lambda: world.gateway.ended_count == 2)
         assert [world.gateway.of(Ended, each)[0].reason for each in ("i1", "i2")] == [None, None]
         assert world.agent.executor is not None and world.agent.executor.standing == standing
+
+
+async def test_an_operators_commands_are_obeyed(autojump_clock: MockClock) -> None:
+    async with fake_world(Gateway(heartbeat_interval=20.0)) as world:
+        gateway = world.gateway
+
+        def beats() -> int:
+            return sum(isinstance(message, Heartbeat) for message in gateway.heard)
+
+        before = beats()
+        began = trio.current_time()
+        await gateway.send(Command(id="1", kind=4))
+        await gateway.until(lambda: beats() == before + 1)
+        assert trio.current_time() - began < 1
+        payload = {"heartbeat_interval": 2, "colour": "blue", "check_interval": "5"}
+        await gateway.send(Command(id="2", kind=2, payload=payload), Command(id="3", kind=3), Command(id="4", kind=99))
+        began = trio.current_time()
+        await gateway.until(lambda: beats() == before + 4)
+        assert trio.current_time() - began <= 6
+        await gateway.send(Command(id="5", kind=1))
+        await gateway.until(lambda: any(isinstance(message, Shutdown) for message in gateway.heard))
 
 
 async def test_a_refusal_is_obeyed_and_tried_again_later(autojump_clock: MockClock) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hetuflow.protocol.messages import (
     TAGS,
     Ack,
+    Command,
     Dispatch,
     Ended,
     Forget,
@@ -119,6 +120,7 @@ SAMPLES: Mapping[str, Message] = {
     "output_ack": OutputAck(instance_id="instance-1", stream="stdout", offset_end=2048),
     "ping": Ping(token="abc"),
     "pong": Pong(token="abc"),
+    "command": Command(id="0198-9", kind=2, timestamp=1767600000000, payload={"check_interval": 5}),
     "standing": Standing(labels={"env": "staging"}, draining=True, reason="new disk"),
     "shutdown": Shutdown(reason="maintenance"),
 }
@@ -143,6 +145,7 @@ _BY_TYPE: Mapping[str, st.SearchStrategy[Any]] = {
     "Mapping[str, str]": st.dictionaries(_text, _text, max_size=3),
     "Mapping[str, float]": st.dictionaries(_text, _real, max_size=3),
     "Mapping[str, float] | None": st.none() | st.dictionaries(_text, _real, max_size=3),
+    "Mapping[str, Any]": st.dictionaries(_text, _count | _text | st.none(), max_size=3),
     "Mapping[str, Any] | None": st.none() | st.dictionaries(_text, _count | _text | st.none(), max_size=3),
 }
 
