@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from hetuflow.cli import render
 from hetuflow.cli.client import Client
-from hetuflow.cli.options import Group, Json, Moment, NotThere, key_option, limit_option, talks_to_server
+from hetuflow.cli.options import Group, Json, Moment, NotThere, json_option, key_option, limit_option, talks_to_server
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -190,6 +191,37 @@ def post(
         click.echo(f"event {answer['id']} was known already, at position {answer['position']}")
     else:
         click.echo(f"event {answer['id']} recorded at position {answer['position']}")
+
+
+@events.command(name="export")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--format", "form", type=click.Choice(["jsonl", "msgpack"]), help="[default: by the file's suffix]")
+@click.option("--database-url", metavar="URL", help="PostgreSQL 13 or later [env: DATABASE_URL].")
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="config.toml.")
+@json_option
+def export(file: Path, form: str | None, database_url: str | None, config_file: Path | None, json_: bool) -> None:
+    """Write the whole log to a file, from the database itself: .jsonl or .msgpack. Output of instances is not in it.
+
+    \b
+    Example:
+      hetuflow events export incident.msgpack --database-url postgresql://…
+      hetuflow dev --from-export incident.msgpack --read-only     look at it elsewhere
+    """
+    from hetuflow.cli import carrying
+
+    carrying.export(file, form, config_file, database_url, json_)
+
+
+@events.command(name="import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--database-url", metavar="URL", help="A migrated, empty database [env: DATABASE_URL].")
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="config.toml.")
+@json_option
+def import_(file: Path, database_url: str | None, config_file: Path | None, json_: bool) -> None:
+    """Read an exported log into an empty database, verified: all of it, or nothing. The tables follow at the next start."""
+    from hetuflow.cli import carrying
+
+    carrying.import_(file, config_file, database_url, json_)
 
 
 def echo(records: Sequence[Mapping[str, Any]], json_: bool) -> None:

@@ -22,6 +22,8 @@ COMMANDS = {
     "task": Lazy("hetuflow.cli.tasks:task", "Tasks: one due moment of a job each.", PAST),
     "instance": Lazy("hetuflow.cli.instances:instance", "Instances: one try of a task each.", PAST),
     "explain": Lazy("hetuflow.cli.explaining:explain", "Say why a task runs, waits, or ended.", PAST),
+    "history": Lazy("hetuflow.cli.history:history", "What happened to one thing, by whom, and why.", PAST),
+    "replay": Lazy("hetuflow.cli.replay:replay", "A state event by event; decisions taken again.", PAST),
     "events": Lazy("hetuflow.cli.events:events", "Events: the log that all else is computed from.", PAST),
     "top": Lazy("hetuflow.cli.top:top", "Watch agents, tasks and the queue.", PAST),
     "agents": Lazy("hetuflow.cli.agents:agents", "Agents: where tasks run.", OPERATING),

@@ -32,6 +32,10 @@ class Dev:
     log: Path
 
     @property
+    def database_url(self) -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.database_port}/hetuflow"
+
+    @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.http_port}"
 
