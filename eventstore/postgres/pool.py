@@ -134,6 +134,10 @@ class Pool:
         return pooled.deadline <= asyncio.get_running_loop().time()
 
 
+SESSION_IDLE_SECONDS_MAX = 60.0
+"""A rebuild computes between two statements, and holds nothing that others need."""
+
+
 class PooledDatabase:
     """`Database` for trio: each call is one crossing of the bridge."""
 
@@ -161,7 +165,9 @@ class PooledDatabase:
 
     async def transact(self, work: Callable[[Connection], Awaitable[T]], *, timeout_seconds: float = 30.0) -> T:
         return await self._bridge.call(
-            partial(self.pool.use, local=True), partial(_transaction, work, timeout_seconds), timeout_seconds
+            partial(self.pool.use, local=True),
+            partial(_transaction, work, timeout_seconds, self._settings.idle_seconds_max),
+            timeout_seconds,
         )
 
     async def run(self, work: Callable[[Connection], Awaitable[T]], *, timeout_seconds: float = 3600.0) -> T:
@@ -203,7 +209,7 @@ class PostgresSession:
         return rows
 
     async def transact(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        return await self._bridge.call(self._use, partial(_transaction, work, self._seconds))
+        return await self._bridge.call(self._use, partial(_transaction, work, self._seconds, SESSION_IDLE_SECONDS_MAX))
 
     async def close(self) -> None:
         await self._bridge.call(self._terminate)
@@ -224,8 +230,13 @@ async def _awaited(work: Callable[[Connection], Awaitable[T]], connection: Any) 
     return await work(TranslatedConnection(connection))
 
 
-async def _transaction(work: Callable[[Connection], Awaitable[T]], seconds: float, connection: Any) -> T:
-    await connection.execute(f"begin; set local statement_timeout = {milliseconds(seconds)}")
+async def _transaction(
+    work: Callable[[Connection], Awaitable[T]], seconds: float, idle_seconds: float, connection: Any
+) -> T:
+    await connection.execute(
+        f"begin; set local statement_timeout = {milliseconds(seconds)};"
+        f" set local idle_in_transaction_session_timeout = {milliseconds(idle_seconds)}"
+    )
     try:
         result = await work(TranslatedConnection(connection))
     except BaseException:

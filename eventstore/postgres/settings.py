@@ -22,6 +22,9 @@ class PostgresSettings:
     connect_seconds_max: float = field(default=5.0, validator=gt(0))
     statement_seconds_max: float = field(default=10.0, validator=gt(0))
     lock_seconds_max: float = field(default=5.0, validator=gt(0))
+    idle_seconds_max: float = field(default=3.0, validator=gt(0))
+    """How long PostgreSQL lets a transaction of the pool wait for us. A server that stands still in the middle of one
+    holds its locks that long, and no longer: less than `lock_seconds_max`, for another server waits for them."""
     append_statement_seconds_max: float = field(default=4.0, validator=gt(0))
     """PostgreSQL's own limit for one batch. A second more, and the connection counts as dead: the batch is sent again."""
     append_seconds_max: float = field(default=15.0, validator=gt(0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -246,6 +247,37 @@ async def test_a_transaction_of_the_database_port_is_all_or_nothing(fresh_databa
         )
         assert tuple(row)[:3] == ("p", 7, '{"a": 1}') and row["position"] == 7
         assert row["at"].utcoffset().total_seconds() == 0
+
+
+async def test_a_transaction_that_stands_still_gives_its_locks_up(fresh_database: str) -> None:
+    """As that of a server that was stopped (SIGSTOP) in the middle of one: others wait for the same rows."""
+    forgotten = PostgresSettings(idle_seconds_max=0.2)
+    async with open_postgres_store(fresh_database, settings=forgotten) as stopped, trio.open_nursery() as nursery:
+        locked = trio.Event()
+        token = trio.lowlevel.current_trio_token()
+        over: list[bool] = []
+
+        async def stand_still(connection: Connection) -> None:
+            await connection.execute("lock table checkpoints")
+            token.run_sync_soon(locked.set)
+            while not over:  # noqa: ASYNC110 - in another thread's loop
+                await asyncio.sleep(0.01)
+
+        async def be_stopped() -> None:
+            with pytest.raises((StoreUnavailable, StoreTimeout)):
+                await stopped.database.transact(stand_still)
+
+        nursery.start_soon(be_stopped)
+        await locked.wait()
+        async with open_postgres_store(fresh_database) as other:
+
+            async def go_on(connection: Connection) -> None:
+                await connection.execute("lock table checkpoints")
+
+            try:
+                await other.database.transact(go_on)
+            finally:
+                over.append(True)
 
 
 async def test_the_database_port_reports_postgresqls_refusals(fresh_database: str) -> None:

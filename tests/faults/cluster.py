@@ -32,6 +32,8 @@ class Setup:
 
     Attributes:
       lease_seconds: of the agents; the server allows 5 at least.
+      server_lost_seconds: silence after which another server takes over.
+      standby: two servers from the start; agents know the addresses of both.
       relay: agents reach the servers through a relay that can hold bytes back and change its target.
       database_relay: the servers reach PostgreSQL through one.
       net: agent-01 lives in a network namespace of its own.
@@ -40,7 +42,9 @@ class Setup:
     """
 
     lease_seconds: float = 10.0
+    server_lost_seconds: float = 10.0
     agents: int = 2
+    standby: bool = False
     relay: bool = False
     database_relay: bool = False
     net: bool = False
@@ -49,28 +53,41 @@ class Setup:
     wal_mb: int = 0
 
 
+@frozen
+class Seat:
+    """Where a server has its state and listens, through all of its lives."""
+
+    state_dir: Path
+    http_port: int
+    websocket_port: int
+
+    @property
+    def name(self) -> str:
+        return self.state_dir.name
+
+
 @define
 class Cluster:
-    """`server` is the one that clients speak to."""
+    """`server` is the one that clients speak to, in `seat`; `other` the standby, in `other_seat`."""
 
     setup: Setup
     directory: Path
     database: Database
     clock_file: Path
-    state_dir: Path
-    http_port: int = 0
-    websocket_port: int = 0
+    seat: Seat
+    other_seat: Seat | None = None
     relay: Relay | None = None
     database_relay: Relay | None = None
     net: Net | None = None
     server: Node | None = None
+    other: Node | None = None
     nodes: list[Node] = Factory(list)
     agents: dict[str, Node] = Factory(dict)
-    seconds_started: int = 0
+    seats: int = 1
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.http_port}"
+        return f"http://127.0.0.1:{self.seat.http_port}"
 
     @property
     def lines(self) -> Path:
@@ -82,16 +99,50 @@ class Cluster:
     # --- servers ----------------------------------------------------------------------------------------------------
 
     def spawn_server(self, *faults: str) -> Node:
-        """Start a server on our ports, in the state directory of the last one; it does not answer yet.
+        """Start a server, in the seat of the last one; it does not answer yet.
 
         `faults`: arguments of `tests.faults.server`.
         """
+        self.server = self._spawn(self.seat, faults)
+        if self.relay is not None:
+            self.relay.target = ("127.0.0.1", self.seat.websocket_port)
+        return self.server
+
+    def spawn_standby(self) -> Node:
+        """Start the other server."""
+        assert self.other_seat is not None
+        self.other = self._spawn(self.other_seat, ())
+        return self.other
+
+    def change_seats(self) -> None:
+        """Clients speak to the other server from now on."""
+        assert self.other_seat is not None
+        self.seat, self.other_seat = self.other_seat, self.seat
+        self.server, self.other = self.other, self.server
+
+    def spawn_second_server(self, *, same_identity: bool = False) -> Node:
+        """One in a new seat: clients, and agents that dial anew, come to it from now on.
+
+        `same_identity`: another life of the first one, as after a copy of its state directory.
+        """
+        first, self.seat = self.seat, self.new_seat()
+        if same_identity:
+            self.seat.state_dir.mkdir(mode=0o700)
+            shutil.copy(first.state_dir / SERVER_ID_FILE, self.seat.state_dir)
+        return self.spawn_server()
+
+    def new_seat(self) -> Seat:
+        self.seats += 1
+        return Seat(self.directory / f"server-{self.seats}", free_port(), free_port())
+
+    def _spawn(self, seat: Seat, faults: Sequence[str]) -> Node:
         url = self.database.url if self.database_relay is None else self.database_relay.rewritten(self.database.url)
         environ = {
             "DATABASE_URL": url,
-            "HETUFLOW_SERVER__HTTP_PORT": str(self.http_port),
-            "HETUFLOW_SERVER__WEBSOCKET_PORT": str(self.websocket_port),
-            "HETUFLOW_SERVER__STATE_DIR": str(self.state_dir),
+            "HETUFLOW_SERVER__HTTP_PORT": str(seat.http_port),
+            "HETUFLOW_SERVER__WEBSOCKET_PORT": str(seat.websocket_port),
+            "HETUFLOW_SERVER__STATE_DIR": str(seat.state_dir),
+            "HETUFLOW_SCHEDULER__SERVER_LOST_AFTER": str(self.setup.server_lost_seconds),
         }
         arguments = list(faults)
         if self.setup.clock:
@@ -100,26 +151,10 @@ class Cluster:
             arguments += ["--host", "0.0.0.0"]
             environ["HETUFLOW_SERVER__ALLOWED_HOSTS"] = self.net.outside
         command = ("tests.faults.server", *arguments) if arguments else ("hetuflow.cli.main", "server")
-        log = self.directory / "logs" / f"{self.state_dir.name}.log"
-        node = spawn(self.state_dir.name, [sys.executable, "-m", *command], log, environ)
-        self.server = node
+        log = self.directory / "logs" / f"{seat.name}.log"
+        node = spawn(seat.name, [sys.executable, "-m", *command], log, environ)
         self.nodes.append(node)
-        if self.relay is not None:
-            self.relay.target = ("127.0.0.1", self.websocket_port)
         return node
-
-    def spawn_second_server(self, *, same_identity: bool = False) -> Node:
-        """One on other ports: clients, and agents that dial anew, come to it from now on.
-
-        `same_identity`: another life of the first one, as after a copy of its state directory.
-        """
-        self.seconds_started += 1
-        self.http_port, self.websocket_port = free_port(), free_port()
-        first, self.state_dir = self.state_dir, self.directory / f"server-{self.seconds_started + 1}"
-        if same_identity:
-            self.state_dir.mkdir(mode=0o700)
-            shutil.copy(first / SERVER_ID_FILE, self.state_dir)
-        return self.spawn_server()
 
     async def until_healthy(self) -> None:
         """Until the server says that it works."""
@@ -144,13 +179,16 @@ class Cluster:
     def spawn_agent(self, agent: str) -> Node:
         inside = self.net is not None and agent == "agent-01"
         host = self.net.outside if inside and self.net is not None else "127.0.0.1"
-        port = self.relay.port if self.relay is not None else self.websocket_port
+        ports = [self.relay.port] if self.relay is not None else [self.seat.websocket_port]
+        if self.other_seat is not None:
+            ports.append(self.other_seat.websocket_port)
+        urls = ",".join(f"ws://{host}:{port}" for port in sorted(ports))
         environ = {
             "HETUFLOW_AGENT__LOST_AFTER_SECONDS": str(self.setup.lease_seconds),
             "HETUFLOW_AGENT__HEARTBEAT_INTERVAL": str(self.setup.lease_seconds / 4),
         }
         arguments = [
-            *(sys.executable, "-m", "agent", "--server-url", f"ws://{host}:{port}", "--id", agent),
+            *(sys.executable, "-m", "agent", "--server-url", urls, "--id", agent),
             *("--slots", str(SLOTS), "--state-dir", str(self.directory / agent)),
             *("--work-dir", str(self.directory / "work")),
         ]
@@ -208,7 +246,8 @@ async def open_cluster(setup: Setup, directory: Path) -> AsyncIterator[Cluster]:
     wal = Disk(directory / "wal-disk", setup.wal_mb) if setup.wal_mb else None
     database = Database(directory / "database", data, wal, free_port())
     async with AsyncExitStack() as stack:
-        cluster = Cluster(setup, directory, database, clock_file, directory / "server", free_port(), free_port())
+        seat = Seat(directory / "server-1", free_port(), free_port())
+        cluster = Cluster(setup, directory, database, clock_file, seat)
         cluster.lines.mkdir(exist_ok=True)
         (directory / "work").mkdir(mode=0o700, exist_ok=True)
         try:
@@ -216,12 +255,15 @@ async def open_cluster(setup: Setup, directory: Path) -> AsyncIterator[Cluster]:
             if setup.net:
                 cluster.net = stack.enter_context(Net.open())
             if setup.relay:
-                cluster.relay = await stack.enter_async_context(open_relay("127.0.0.1", cluster.websocket_port))
+                cluster.relay = await stack.enter_async_context(open_relay("127.0.0.1", seat.websocket_port))
             if setup.database_relay:
                 cluster.database_relay = await stack.enter_async_context(open_relay("127.0.0.1", database.server.port))
             await migrated(database.url)
             cluster.spawn_server()
             await cluster.until_healthy()
+            if setup.standby:
+                cluster.other_seat = cluster.new_seat()
+                cluster.spawn_standby()
             for number in range(1, setup.agents + 1):
                 cluster.spawn_agent(f"agent-{number:02}")
             await cluster.until_online(setup.agents)

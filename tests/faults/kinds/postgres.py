@@ -7,8 +7,8 @@ import signal
 
 import trio
 
-from eventstore.postgres.connection import SILENCE_SECONDS
 from eventstore.postgres.settings import PostgresSettings
+from eventstore.postgres.writer import SILENCE_SECONDS
 from tests.faults.cluster import Setup
 from tests.faults.kinds.fault import Fault, Healed, Scene, now, pause
 
@@ -75,7 +75,7 @@ class WriterHalfOpen(Fault):
 
     name = "postgres-half-open"
     setup = Setup(database_relay=True)
-    seconds = 18.0
+    seconds = 8.0
 
     async def strike(self, scene: Scene) -> Healed:
         """Nothing heals it but the server's own patience, which has to run out like a lease."""
@@ -84,7 +84,7 @@ class WriterHalfOpen(Fault):
         await pause(scene, 0.0, 1.0)
         count = relay.swallow(lambda first: b"hetuflow writer" in first)
         since = now()
-        limit = PostgresSettings().statement_seconds_max + SILENCE_SECONDS
+        limit = PostgresSettings().append_statement_seconds_max + SILENCE_SECONDS
         await trio.sleep(limit)
         notes = () if count else ("no connection of the writer was found",)
         return Healed(at=since + limit, notes=notes)

@@ -12,14 +12,14 @@ from tests.faults.kinds.fault import UNREPORTED_SECONDS, Fault, Healed, Scene, n
 from tests.faults.verdict import Silence
 
 LEASE_SECONDS = 5.0
-FENCED_SECONDS_MAX = 10.0
+"""Of the agents, and of the server's right to decide."""
 
 
 class ServerSuspended(Fault):
     """SIGSTOP of the only server for twice the lease, then SIGCONT."""
 
     name = "server-stop-alone"
-    setup = Setup(lease_seconds=LEASE_SECONDS)
+    setup = Setup(lease_seconds=LEASE_SECONDS, server_lost_seconds=LEASE_SECONDS)
     seconds = 2 * LEASE_SECONDS + 3
 
     async def strike(self, scene: Scene) -> Healed:
@@ -39,7 +39,7 @@ class ServerSuspendedAndReplaced(Fault):
 
     name = "server-stop-replaced"
     same_identity: ClassVar[bool] = False
-    setup = Setup(lease_seconds=LEASE_SECONDS, relay=True)
+    setup = Setup(lease_seconds=LEASE_SECONDS, server_lost_seconds=LEASE_SECONDS, relay=True)
     seconds = 2 * LEASE_SECONDS + 6
 
     async def strike(self, scene: Scene) -> Healed:
