@@ -105,6 +105,60 @@ async def open_core(
     3. it follows the log, loads everything open, and ends the sessions of its previous life
     4. the scheduler's duties; then the caller may let agents and clients in
     """
+    core, agenda = _built(store, sink, clock, ids, settings, schedules_of, codec)
+    system, scheduler, reactions = core.system, core.scheduler, core.reactions
+    async with trio.open_nursery() as actors:
+        await actors.start(system.run)
+        await _until_it_works(scheduler.peers.announce)
+        await scheduler.leases.take_at_start()
+        async with trio.open_nursery() as duties:
+            position = await _until_it_works(store.head)
+            elsewhere = WorkElsewhere(system)
+            duties.start_soon(_follow, store, core, elsewhere, position)
+            duties.start_soon(elsewhere.run)
+            await _recover(core, agenda, await _until_it_works(partial(find_open, position)))
+            await duties.start(reactions.run)
+            await duties.start(scheduler.run)
+            try:
+                yield core
+            finally:
+                duties.cancel_scope.cancel()
+        await _withdraw(core, settings)
+        actors.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def open_idle_core(
+    store: EventStore,
+    sink: OutputSink,
+    clock: Clock,
+    ids: Ids,
+    settings: CoreSettings,
+    *,
+    find_open: FindOpen,
+    schedules_of: SchedulesOf,
+    codec: EventCodec | None = None,
+) -> AsyncIterator[Core]:
+    """The same without any duty, for a log that is only looked at: states can be read, nothing is decided, sent or
+    written, and no agent is let in."""
+    core, _ = _built(store, sink, clock, ids, settings, schedules_of, codec)
+    core.gateway.stop_accepting()
+    async with trio.open_nursery() as actors:
+        await actors.start(core.system.run)
+        yield core
+        actors.cancel_scope.cancel()
+
+
+def _built(
+    store: EventStore,
+    sink: OutputSink,
+    clock: Clock,
+    ids: Ids,
+    settings: CoreSettings,
+    schedules_of: SchedulesOf,
+    codec: EventCodec | None,
+) -> tuple[Core, Agenda]:
+    """The rooms, put together; nothing runs yet."""
     agenda = Agenda(settings.server_id, tasks_max=settings.tasks_max)
     outside = Outside(agenda)
     system = ActorSystem(
@@ -129,25 +183,7 @@ async def open_core(
     gateway = Gateway(system, scheduler, sink, clock, ids, gateway_settings)
     scheduler.connect(gateway)
     reactions = Reactions(system, schedules_of)
-    core = Core(system, scheduler, gateway, reactions)
-    async with trio.open_nursery() as actors:
-        await actors.start(system.run)
-        await _until_it_works(scheduler.peers.announce)
-        await scheduler.leases.take_at_start()
-        async with trio.open_nursery() as duties:
-            position = await _until_it_works(store.head)
-            elsewhere = WorkElsewhere(system)
-            duties.start_soon(_follow, store, core, elsewhere, position)
-            duties.start_soon(elsewhere.run)
-            await _recover(core, agenda, await _until_it_works(partial(find_open, position)))
-            await duties.start(reactions.run)
-            await duties.start(scheduler.run)
-            try:
-                yield core
-            finally:
-                duties.cancel_scope.cancel()
-        await _withdraw(core, settings)
-        actors.cancel_scope.cancel()
+    return Core(system, scheduler, gateway, reactions), agenda
 
 
 # --- start ---------------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from hetuflow.api.rooms import Identity, Rooms
 from hetuflow.api.rows import ProjectionRows, ProjectionTables
 from hetuflow.api.serving import HttpListener
 from hetuflow.api.serving import ListenError as HttpListenError
-from hetuflow.core import Core, CoreSettings, open_core
+from hetuflow.core import Core, CoreSettings, open_core, open_idle_core
 from hetuflow.domain.decider import Address
 from hetuflow.gateway.listener import ListenError as AgentListenError
 from hetuflow.gateway.listener import WebSocketListener
@@ -187,7 +187,7 @@ async def _serve(
         _bound(settings, world) as sockets,
         world.open_store(settings) as store,
         open_runner(store) as runner,
-        open_core(
+        (open_idle_core if settings.server.read_only else open_core)(
             store,
             OutputSinkOf(output := PostgresOutput(store.database)),
             world.clock,
@@ -198,7 +198,8 @@ async def _serve(
         ) as core,
         trio.open_nursery() as nursery,
     ):
-        await _react_to_the_past(store.database, core)
+        if not settings.server.read_only:
+            await _react_to_the_past(store.database, core)
         # The first reader sees this server and the sessions it has ended: nobody has written here yet, so no read would wait.
         await runner.reached(await store.head(), START_SECONDS_MAX)
         past = PastTables(store.database)
@@ -298,6 +299,7 @@ async def _rooms(
             pool_size=settings.database.pool_size,
             allowed_hosts=settings.server.allowed_hosts,
             allowed_origins=settings.server.allowed_origins,
+            is_read_only=settings.server.read_only,
             static_dir=None if settings.server.static_dir is None else str(settings.server.static_dir),
         ),
         system=core.system,

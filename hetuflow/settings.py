@@ -52,6 +52,7 @@ class ListenerSettings:
     allowed_hosts: tuple[str, ...]
     static_dir: Path | None
     state_dir: Path
+    read_only: bool
 
 
 @frozen(slots=True)
@@ -102,6 +103,8 @@ def server_schema() -> Schema:
                 check=_check_hosts),
         Setting("server", "static_dir", Kind.PATH, None, "directory of a browser client to serve"),
         Setting("server", "state_dir", Kind.PATH, state_dir, "identity of the server; readable by its owner only"),
+        Setting("server", "read_only", Kind.BOOLEAN, False,
+                "only show what is in the log: nothing is scheduled, no agent is let in, every write is refused"),
     )  # fmt: skip
     database = (
         Setting("database", "url", Kind.URL, None, "PostgreSQL, as postgresql://user:password@host:5432/database",

@@ -55,7 +55,7 @@ def test_server_defaults_are_those_of_the_contract(monkeypatch: pytest.MonkeyPat
     settings = load_server_settings(None, {}, {}, read_text=nothing_there)
     assert settings.logging == LoggingSettings("info", "text")
     assert settings.server == ListenerSettings(
-        8080, 8081, "127.0.0.1", 1000, None, "hetuflow-server", (), (), None, Path("/state/hetuflow/server")
+        8080, 8081, "127.0.0.1", 1000, None, "hetuflow-server", (), (), None, Path("/state/hetuflow/server"), False
     )
     assert settings.database == DatabaseSettings(None, 20, 3600.0)
     assert settings.scheduler == SchedulerSettings(1.0, 0, "UTC", 10.0, 5.0)
@@ -226,7 +226,7 @@ FILE = f"(file {CONFIG})"
     ("[server]\nhttp_port = true", f"server.http_port {FILE}: True is not allowed, use a whole number, 0 to 65535"),
     ("[server]\nhttp_prt = 1", f"server.http_prt {FILE}: unknown key, did you mean http_port?"),
     ("[server]\nzzz = 1", f"server.zzz {FILE}: unknown key, known: http_port, websocket_port, host, max_connections, "
-     "id, name, allowed_origins, allowed_hosts, static_dir, state_dir"),
+     "id, name, allowed_origins, allowed_hosts, static_dir, state_dir, read_only"),
     ("[sever]\nhttp_port = 1", f"[sever] {FILE}: unknown table, did you mean server?"),
     ("[xyz]", f"[xyz] {FILE}: unknown table, known: logging, server, database, scheduler"),
     ("[agent]\nid = 'a'", f"[agent] {FILE}: this table belongs in agent.toml"),

@@ -18,7 +18,7 @@ from quart_trio import QuartTrio
 from hetuflow.api.agent_socket import serve_agent
 from hetuflow.api.call import Call, Reply
 from hetuflow.api.endpoints import ROUTES
-from hetuflow.api.errors import as_api_error, internal, invalid
+from hetuflow.api.errors import as_api_error, conflict, internal, invalid
 from hetuflow.api.jsontext import read_json, write_json
 from hetuflow.api.memory import Memory
 from hetuflow.api.problems import Problems
@@ -124,6 +124,8 @@ class Api:
         if (file := self._static_file(head)) is not None:
             return file
         match = self.router.match(head.method, head.segments)
+        if self.rooms.identity.is_read_only and match.endpoint.is_write:
+            raise conflict("read_only", "this server only shows a log (read-only): nothing can be changed here")
         seen.route = match.endpoint.path
         has_body = head.method in ("POST", "PUT") and match.endpoint.body is not None
         body = await reader.read(match.endpoint.body_bytes_max) if has_body else b""

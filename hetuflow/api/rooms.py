@@ -147,6 +147,8 @@ class Identity:
     allowed_hosts: Sequence[str] = ()
     allowed_origins: Sequence[str] = ()
     static_dir: str | None = None
+    is_read_only: bool = False
+    """It shows a log that was brought from elsewhere: nothing is written."""
 
 
 @frozen(slots=True, kw_only=True)

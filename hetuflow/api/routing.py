@@ -52,6 +52,10 @@ def boolean_text(text: str) -> Any:
     return {"true": True, "false": False, "1": True, "0": False}.get(text.lower(), text)
 
 
+READING_POSTS = frozenset({"C11"})
+"""Besides pages: what a POST computes without storing anything."""
+
+
 @frozen(slots=True, kw_only=True)
 class Endpoint:
     """One row of the contract's §3.
@@ -85,6 +89,12 @@ class Endpoint:
     is_stream: bool = False
     may_stream: bool = False
     example: Any = None
+
+    @property
+    def is_write(self) -> bool:
+        """Whether a request can change anything."""
+        asks = isinstance(self.body, Collection) or self.number in READING_POSTS
+        return self.method != "GET" and not asks
 
     def read_id(self, segment: str) -> str:
         """The id in the path, in its written form.

@@ -76,6 +76,8 @@ async def health(call: Call) -> Reply:
     connected = look.head is not None
     agents = look.agents or {"total": 0, "online": 0, "offline": 0}
     trouble = call.rooms.store.trouble
+    # One that only shows a log decides nothing, and that is as it should be.
+    problems = () if call.rooms.identity.is_read_only else scheduler.problems
     checks: dict[str, dict[str, Any]] = {
         "database": {
             "status": "ok" if connected and trouble is None else "failed",
@@ -83,11 +85,11 @@ async def health(call: Call) -> Reply:
             "problem": trouble,
         },
         "scheduler": {
-            "status": "failed" if scheduler.problems else "warning" if lateness_ms > LATE_MS else "ok",
+            "status": "failed" if problems else "warning" if lateness_ms > LATE_MS else "ok",
             "lateness_ms": round(lateness_ms, 3),
             "role": "active" if scheduler.is_deciding else "standby",
             "clock_offset_ms": _milliseconds(scheduler.clock.offset_seconds),
-            "problem": "; ".join(scheduler.problems) or None,
+            "problem": "; ".join(problems) or None,
         },
         "projections": {
             "status": _projections(call, look, lag),

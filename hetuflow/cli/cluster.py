@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -42,6 +42,7 @@ class Layout:
     agents: int = 1
     slots: int = 5
     logs_to_terminal: bool = False
+    read_only: bool = False
 
     @property
     def http_url(self) -> str:
@@ -113,8 +114,15 @@ class Cluster:
 
 
 @asynccontextmanager
-async def open_cluster(layout: Layout, *, environ: Mapping[str, str] | None = None) -> AsyncIterator[Cluster]:
+async def open_cluster(
+    layout: Layout,
+    *,
+    environ: Mapping[str, str] | None = None,
+    prepare: Callable[[str], Awaitable[None]] | None = None,
+) -> AsyncIterator[Cluster]:
     """Start PostgreSQL, then the server, then the agents; stop them in the opposite order.
+
+    `prepare` is given the database's URL before the server is started; what it raises ends the start.
 
     Raises:
       ClusterError: a child ended by itself while starting.
@@ -125,6 +133,8 @@ async def open_cluster(layout: Layout, *, environ: Mapping[str, str] | None = No
     _make_data_dir(layout)
     async with open_embedded_postgres(layout.data_dir / "postgres", port=layout.database_port) as postgres:
         cluster = Cluster(layout, postgres.url)
+        if prepare is not None:
+            await prepare(postgres.url)
         async with trio.open_nursery() as nursery:
             try:
                 await start_server(cluster, nursery, environ)
@@ -157,6 +167,7 @@ async def start_server(cluster: Cluster, nursery: trio.Nursery, environ: Mapping
             *("-m", "hetuflow.cli.main", "server", "--migrate", "--database-url", cluster.database_url),
             *("--http-port", str(layout.http_port), "--websocket-port", str(layout.websocket_port)),
             *("--state-dir", str(layout.data_dir / "server")),
+            *(("--read-only",) if layout.read_only else ()),
         ],
         environ,
     )

@@ -41,6 +41,69 @@ def run(
         return 2
 
 
+def run_past(
+    export_file: Path, data_dir: Path | None, http_port: int, websocket_port: int, database_port: int | None
+) -> int:
+    """Serve an exported log, read-only, until Ctrl-C; without a data directory it is forgotten. The exit status."""
+    from tempfile import TemporaryDirectory
+
+    from eventstore.errors import EventStoreError
+    from hetuflow.history.archive import ArchiveError
+
+    with TemporaryDirectory(prefix="hetuflow-past-") as temporary:
+        layout = Layout(
+            data_dir=(data_dir or Path(temporary)).resolve(),
+            http_port=http_port,
+            websocket_port=websocket_port,
+            database_port=database_port,
+            agents=0,
+            read_only=True,
+            logs_to_terminal=True,
+        )
+        try:
+            with lone(ClusterError, EventStoreError, ArchiveError, OSError):
+                return trio.run(_look_at, layout, export_file)
+        except (ClusterError, EventStoreError, ArchiveError, OSError) as exc:
+            click.echo(f"Error: {exc}", err=True)
+            return 2
+
+
+async def _look_at(layout: Layout, export_file: Path) -> int:
+    async def fill(url: str) -> None:
+        from eventstore.postgres import open_postgres_store
+        from eventstore.postgres.migrate import migrate
+        from eventstore.postgres.restore import restore
+        from hetuflow.cli.carrying import progress
+        from hetuflow.cli.sources import pieces
+        from hetuflow.history.archive import read
+        from hetuflow.server import MIGRATION_SOURCES
+
+        await migrate(url, MIGRATION_SOURCES)
+        async with open_postgres_store(url, sources=MIGRATION_SOURCES) as store:
+            with progress("importing", None) as show:
+                count = await restore(store.database, read(pieces(export_file)), on_progress=show)
+        click.echo(f"{count} events of {export_file}, verified; computing the tables ...", err=True)
+
+    running = trio.CancelScope()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(stop_on_signal, running)
+        click.echo(f"starting PostgreSQL and a read-only server in {layout.data_dir} ...", err=True)
+        with running:
+            async with open_cluster(layout, prepare=fill) as cluster:
+                server = "" if layout.http_port == 8080 else f" --server {layout.http_url}"
+                click.echo(
+                    f"\n  REST API       {layout.http_url}/api/v1   (read-only)\n  database       psql {cluster.database_url}\n"
+                    f"\n  next, in another terminal:\n    hetuflow task list{server}\n    hetuflow explain TASK{server}\n"
+                    f"    hetuflow history STREAM{server}\n  Ctrl-C stops it.\n",
+                    err=True,
+                )
+                await cluster.failed.wait()
+                raise ClusterError(cluster.failure)
+        nursery.cancel_scope.cancel()
+    click.echo("stopped", err=True)
+    return 0
+
+
 def default_data_dir() -> Path:
     import platformdirs
 

@@ -85,6 +85,13 @@ def main() -> None:
 @click.option("--database-port", type=click.IntRange(1, 65535), help="[default: 5432, or the next free port]")
 @click.option("--agents", "agent_count", type=click.IntRange(0, 100), default=1, show_default=True)
 @click.option("--slots", type=click.IntRange(1, 1000), default=5, show_default=True, help="Tasks at once, per agent.")
+@click.option(
+    "--from-export",
+    "export_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Look at a log that `hetuflow events export` wrote; needs --read-only.",
+)
+@click.option("--read-only", is_flag=True, help="Nothing is scheduled, no agent runs, every write is refused.")
 def dev(
     data_dir: Path | None,
     http_port: int,
@@ -92,9 +99,19 @@ def dev(
     database_port: int | None,
     agent_count: int,
     slots: int,
+    export_file: Path | None,
+    read_only: bool,
 ) -> None:
-    """Run PostgreSQL, a server and agents on this machine until Ctrl-C; the data stay."""
+    """Run PostgreSQL, a server and agents on this machine until Ctrl-C; the data stay.
+
+    With --from-export FILE --read-only: the log of another installation, to be looked at; it is gone afterwards.
+    """
     from hetuflow.cli import dev as dev_
+
+    if read_only != (export_file is not None):
+        raise click.UsageError("--from-export and --read-only belong together: an exported log is only looked at")
+    if export_file is not None:
+        sys.exit(dev_.run_past(export_file, data_dir, http_port, websocket_port, database_port))
 
     sys.exit(dev_.run(data_dir, http_port, websocket_port, database_port, agent_count, slots))
 
@@ -109,6 +126,7 @@ def dev(
 @click.option("--state-dir", type=click.Path(file_okay=False, path_type=Path), help="The server's identity.")
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warn or error [default: info].")
 @click.option("--migrate/--no-migrate", default=False, help="Bring the database schema up to date first.")
+@click.option("--read-only", is_flag=True, help="Only show the log: nothing is scheduled, every write is refused.")
 def server(
     config_file: Path | None,
     database_url: str | None,
@@ -117,6 +135,7 @@ def server(
     state_dir: Path | None,
     log_level: str | None,
     migrate: bool,
+    read_only: bool,
 ) -> None:
     """Run a server: the REST API, the scheduler, and the agents' gateway."""
     from hetuflow.cli import processes
@@ -127,6 +146,7 @@ def server(
         "server.websocket_port": websocket_port,
         "server.state_dir": None if state_dir is None else str(state_dir),
         "logging.level": log_level,
+        "server.read_only": True if read_only else None,
     }
     sys.exit(processes.run_server(config_file, flags, migrate_first=migrate))
 
