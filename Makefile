@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-SEED   ?= 1
+SEEDS  ?= 3000
+FIRST  ?= 1
 EXAMPLES ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test lint types bench simulate faults docs fuzz-api clean
+.PHONY: help demo dev test lint types bench simulate mutations faults docs fuzz-api clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*##[[:space:]]*(.*)/  make \1\t\2/' | expand -t 18
@@ -40,8 +41,11 @@ types: $(STAMP)  ## mypy, strict
 bench: $(STAMP)  ## one table of figures, each beside a baseline of the same run
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
 
-simulate: $(STAMP)  ## one seed of the simulated cluster: make simulate SEED=7
-	@$(BIN)/python -m tests.simulation --seed $(SEED)
+simulate: $(STAMP)  ## the simulated cluster, a few thousand seeds; make simulate SEED=7 (one), SEEDS=200 FIRST=1 (a range)
+	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --first $(FIRST)) $(ARGS)
+
+mutations: $(STAMP)  ## prove the judges of the simulation: each deliberate bug is caught
+	@$(BIN)/python -m tests.simulation --mutations $(ARGS)
 
 faults: $(STAMP)  ## break real processes: make faults, make faults ARGS="--only postgres-kill --rounds 5"
 	@$(BIN)/python -m tests.faults $(ARGS)
