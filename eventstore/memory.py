@@ -266,6 +266,8 @@ def matches(where: EventFilter, event: RecordedEvent) -> bool:
         return False
     if where.recorded_until is not None and event.recorded_at > where.recorded_until:
         return False
+    if where.external_id is not None and (event.type != "ExternalEventReceived" or event.event_id != where.external_id):
+        return False
     if where.event_type is not None and (
         event.category != "external" or _member(event.data, "type") != where.event_type
     ):

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Protocol
+from uuid import UUID
 
 from attrs import frozen
 
@@ -25,13 +26,14 @@ class EventFilter:
     """Conditions on events, ANDed; `None` or empty = no condition.
 
     `stream_id` is exact; `category` is a stream's kind; `types` any of these; `event_type` the member `type` of an
-    external event's data; times are `recorded_at`, both included.
+    external event's data, `external_id` the id that one is recorded under (looked up by an index); times are `recorded_at`, both included.
     """
 
     stream_id: str | None = None
     category: str | None = None
     types: Sequence[str] = ()
     event_type: str | None = None
+    external_id: UUID | None = None
     correlation_id: str | None = None
     recorded_from: datetime | None = None
     recorded_until: datetime | None = None

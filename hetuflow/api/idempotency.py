@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
@@ -45,6 +46,10 @@ class Key:
         """The id of what the request makes, or of the one at that place when it makes several."""
         return str(uuid5(NAMESPACE, f"{self.scope}\n{index}" if index else self.scope))
 
+    def context(self, call: Call) -> Context:
+        """That of the call, with what tells the same request again."""
+        return call.keyed(**{HASH: self.digest, SCOPE: self.scope})
+
 
 @define(slots=True)
 class Keys:
@@ -72,6 +77,44 @@ def key_of(call: Call) -> Key | None:
     if _VISIBLE.fullmatch(text) is None:
         raise invalid([Problem("header.Idempotency-Key", "must be 1-255 visible ASCII characters", status=400)])
     return Key(f"{call.head.method} {call.head.path}\n{text}", json_digest(call.members))
+
+
+@contextmanager
+def keeping(call: Call) -> Iterator[Key | None]:
+    """The request's key while it is carried out, None without one; then it is remembered.
+
+    Raises:
+      ApiError: 409, it is being carried out, or the key was used for another request; 400, malformed.
+    """
+    key = key_of(call)
+    if key is None:
+        yield None
+        return
+    keys = call.memory.keys
+    if key.scope in keys.running:
+        raise conflict("idempotency_in_progress", "the first call with this Idempotency-Key is still running")
+    if keys.seen.get(key.scope, key.digest) != key.digest:
+        raise _reused()
+    keys.running.add(key.scope)
+    try:
+        yield key
+        keys.remember(key)
+    finally:
+        keys.running.discard(key.scope)
+
+
+def is_first_answer(metadata: str, key: Key) -> bool:
+    """Whether the event was recorded by a request under this key.
+
+    Raises:
+      ApiError: 409, by another one under the same key.
+    """
+    found = json.loads(metadata)
+    if found.get(SCOPE) != key.scope:
+        return False
+    if found.get(HASH) != key.digest:
+        raise _reused()
+    return True
 
 
 Perform = Callable[[str, Context], Awaitable[int]]
@@ -128,32 +171,22 @@ async def _once(
     recorded_in: Callable[[Sequence[str]], Sequence[str]],
     value: Callable[[Sequence[str]], Any],
 ) -> Reply:
-    key = key_of(call)
-    if key is None:
-        ids = [chosen or str(call.rooms.ids.uuid7()) for chosen in chosen_ids]
-        return call.written(await perform(ids, call.context), value(ids))
-    if key.scope in call.memory.keys.running:
-        raise conflict("idempotency_in_progress", "the first call with this Idempotency-Key is still running")
-    if call.memory.keys.seen.get(key.scope, key.digest) != key.digest:
-        raise _reused()
-    ids = [chosen or key.id_of(index) for index, chosen in enumerate(chosen_ids)]
-    call.memory.keys.running.add(key.scope)
-    try:
+    with keeping(call) as key:
+        if key is None:
+            ids = [chosen or str(call.rooms.ids.uuid7()) for chosen in chosen_ids]
+            return call.written(await perform(ids, call.context), value(ids))
+        ids = [chosen or key.id_of(index) for index, chosen in enumerate(chosen_ids)]
         if (position := await _first_position(call, recorded_in(ids), key)) is not None:
             return call.written(position, value(ids), replayed=True)
-        context = call.keyed(**{HASH: key.digest, SCOPE: key.scope})
         try:
-            position = await perform(ids, context)
+            position = await perform(ids, key.context(call))
         except (Rejected, WrongExpectedVersion, ApiError) as error:
             if not _says_that_it_exists(error):
                 raise
             if (position := await _first_position(call, recorded_in(ids), key)) is not None:
                 return call.written(position, value(ids), replayed=True)
             raise
-        call.memory.keys.remember(key)
         return call.written(position, value(ids))
-    finally:
-        call.memory.keys.running.discard(key.scope)
 
 
 def _says_that_it_exists(error: Exception) -> bool:

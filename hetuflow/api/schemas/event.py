@@ -52,3 +52,28 @@ EVENT_PAGE = Shape(
         Member(name="result", kind=Array(EVENT_RECORD)),
     ],
 )
+
+
+RESERVED_PREFIXES = ("job.", "schedule.", "task.", "agent.", "server.")
+"""Of types of events: hetuflow's own."""
+
+EXTERNAL_EVENT = Shape(
+    title="ExternalEvent",
+    members=[
+        Member(
+            name="type",
+            kind=Text(128, 1, r"[A-Za-z0-9_.-]{1,128}", "1 to 128 of A-Z a-z 0-9 _ . -"),
+            write="C!",
+            doc="not starting with `job.`, `schedule.`, `task.`, `agent.`, `server.`",
+        ),
+        Member(name="data", kind=FreeObject(), write="C", default={}),
+        Member(name="id", kind=Text(200, 1), write="C", doc="with `source` its name for ever; default: a new UUID v7"),
+        Member(
+            name="source",
+            kind=Text(64, 1, r"[A-Za-z0-9._-]{1,64}", "1 to 64 of A-Z a-z 0-9 . _ -"),
+            write="C",
+            default="default",
+        ),
+        Member(name="time", kind=Time(), write="C", doc="when it happened; default: now"),
+    ],
+)
