@@ -1,4 +1,4 @@
-"""The HTTP listener: hypercorn's trio worker, with every setting that matters said here.
+"""The HTTP listener: hypercorn's connections, with every setting that matters said here.
 
 Hypercorn shields each write without a deadline: a client that stops reading could hold a graceful stop for ever. So the
 stop has a deadline of its own around it.
@@ -12,11 +12,11 @@ import socket
 from typing import Any
 
 import trio
-from hypercorn.config import Config, Sockets
-from hypercorn.trio.run import worker_serve
+from hypercorn.config import Config
 from hypercorn.utils import wrap_app
 
 from hetuflow.api.app import HetuflowApp
+from hetuflow.api.connections import Connections
 
 GRACEFUL_SECONDS = 3.0
 KEEP_ALIVE_SECONDS = 75.0
@@ -44,8 +44,16 @@ class ListenError(Exception):
 class HttpListener:
     """Listens on one address; `port` 0 = any free one. A client that takes nothing for `drain_seconds` is cut off."""
 
-    def __init__(self, host: str, port: int, *, drain_seconds: float = DRAIN_SECONDS_MAX) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        drain_seconds: float = DRAIN_SECONDS_MAX,
+        connections: Connections | None = None,
+    ) -> None:
         self._host, self._port = host, port
+        self.connections = Connections() if connections is None else connections
         self._drain_seconds = drain_seconds
         self._sockets: list[socket.socket] = []
 
@@ -92,12 +100,13 @@ class HttpListener:
         async with trio.open_nursery() as nursery:
 
             async def serve(*, task_status: trio.TaskStatus[Any]) -> None:
+                [listening] = self._sockets
                 with shield:
-                    await worker_serve(
+                    await self.connections.serve(
                         wrap_app(app, 0, "asgi"),
                         _config(),
-                        sockets=Sockets([], self._sockets, []),
-                        shutdown_trigger=stop.wait,
+                        trio.SocketListener(trio.socket.from_stdlib_socket(listening)),
+                        stop.wait,
                         task_status=task_status,
                     )
 
@@ -118,7 +127,6 @@ def _config() -> Config:
     config.errorlog = logging.getLogger("hypercorn.error")
     config.include_server_header = False
     config.graceful_timeout = GRACEFUL_SECONDS
-    config.shutdown_timeout = GRACEFUL_SECONDS
     config.keep_alive_timeout = KEEP_ALIVE_SECONDS
     config.keep_alive_max_requests = 1_000_000
     config.h11_max_incomplete_size = HEAD_BYTES_MAX
