@@ -74,7 +74,7 @@ class Api:
         """Answer one request. Raises nothing but cancellation."""
         self.memory.requests += 1
         request_id = request_id_of(scope) or str(self.rooms.ids.uuid7())
-        reader = BodyReader.of(dict(scope["headers"]), receive)
+        reader = BodyReader.of(dict(scope["headers"]), receive, self.memory.bodies)
         seen, started = _Seen(), trio.current_time()
         try:
             status, reply, error = 200, await self._reply(scope, reader, request_id, seen), None
@@ -87,6 +87,8 @@ class Api:
                 error = internal()
             self.memory.errors += 1
             status, reply = error.status, Reply(error.body(request_id))
+        finally:
+            reader.release()
         self.memory.telemetry.answered(scope["method"], seen.route, status, trio.current_time() - started)
         content = b""
         headers = [(b"x-request-id", request_id.encode()), *reply.headers]

@@ -15,6 +15,7 @@ from typing import Any
 import trio
 from attrs import define, field
 from hypercorn.config import Config
+from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState
@@ -25,6 +26,7 @@ CONNECTIONS_MAX = 2000
 FIRST_REQUEST_SECONDS_MAX = 20.0
 """From the connection to the whole head of its first request."""
 
+REFUSAL_SECONDS_MAX = 1.0
 REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -49,6 +51,10 @@ class Connections:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    @property
+    def idle(self) -> int:
+        return len(self._idle)
 
     async def serve(
         self,
@@ -77,8 +83,9 @@ class Connections:
     async def _handle(self, connection: _Connection) -> None:
         if len(self._open) >= self.most and not await self._make_room():
             self.refused += 1
-            with trio.move_on_after(1), connection.socket_stream:
-                await connection.socket_stream.send_all(REFUSAL)
+            with trio.move_on_after(REFUSAL_SECONDS_MAX):
+                async with connection.socket_stream as stream:
+                    await stream.send_all(REFUSAL)
             return
         self._open.add(connection)
         try:
@@ -103,8 +110,9 @@ class Connections:
     def became_idle(self, connection: _Connection, scope: trio.CancelScope) -> None:
         self._idle[connection] = scope
 
-    def became_busy(self, connection: _Connection) -> None:
-        self._idle.pop(connection, None)
+    def became_busy(self, connection: _Connection, scope: trio.CancelScope) -> None:
+        if self._idle.get(connection) is scope:
+            del self._idle[connection]
 
 
 async def _accept(handle: Callable[[trio.SocketStream], Any], listener: trio.SocketListener, handlers: Any) -> None:
@@ -127,13 +135,23 @@ class _Connection(TCPServer):
         self._connections = connections
         self._seconds = connections.first_seconds
 
+    async def _read_data(self) -> None:
+        if isinstance(inner := self.protocol.protocol, H11Protocol):
+            inner._check_protocol = _stay_with_http_1  # type: ignore[method-assign]
+        await super()._read_data()
+        await self.idle_task.stop()  # nobody is left whose next request could be waited for
+
     async def _idle_timeout(self) -> None:
-        try:
-            with trio.move_on_after(self._seconds) as scope:
-                self._connections.became_idle(self, scope)
-                await self.context.terminated.wait()
-        finally:
-            self._connections.became_busy(self)
+        with trio.move_on_after(self._seconds) as scope:
             self._seconds = self.config.keep_alive_timeout
+            self._connections.became_idle(self, scope)
+            try:
+                await self.context.terminated.wait()
+            finally:
+                self._connections.became_busy(self, scope)
         with trio.CancelScope(shield=True):
             await self._initiate_server_close()
+
+
+async def _stay_with_http_1(request: object) -> None:
+    """In place of hypercorn's change to HTTP/2 on request: that has no deadlines, and nothing here needs it."""

@@ -10,6 +10,7 @@ from attrs import define, field
 from eventstore.store import EventFilter, EventStore
 from hetuflow.api.idempotency import Keys
 from hetuflow.api.own_writes import OwnWrites
+from hetuflow.api.requests import BodyMemory
 from hetuflow.api.streaming import OpenStreams
 from hetuflow.api.telemetry import Telemetry
 
@@ -58,6 +59,7 @@ class Memory:
     fires: Fires = field(factory=Fires)
     streams: OpenStreams = field(factory=OpenStreams)
     telemetry: Telemetry = field(factory=Telemetry)
+    bodies: BodyMemory = field(factory=BodyMemory)
     requests: int = 0
     """Since the start."""
     errors: int = 0

@@ -19,6 +19,9 @@ BODY_SECONDS_MAX = 30.0
 HEADER_BYTES_MAX = 16 * 1024
 REQUEST_LINE_BYTES_MAX = 8 * 1024
 
+BODIES_BYTES_MAX = 256 * 1024 * 1024
+"""Of all requests together: a hundred connections that each send a large body slowly do not exhaust the memory."""
+
 DISCARDED_BYTES_MAX = 64 * 1024 * 1024
 """A body that nobody wants is read and thrown away up to this, after the answer: a client that is still sending when
 the connection is closed under it sees a reset instead of the answer (curl does)."""
@@ -124,25 +127,41 @@ def _decoded(part: bytes, where: str) -> str:
 
 
 @define(slots=True)
+class BodyMemory:
+    """Bytes of bodies that are being read or parsed, of all requests together."""
+
+    most: int = BODIES_BYTES_MAX
+    held: int = 0
+
+    def take(self, count: int) -> None:
+        """Raises `ApiError` 503: others hold too much."""
+        if self.held + count > self.most:
+            raise ApiError(503, "too many large requests at once; try again")
+        self.held += count
+
+
+@define(slots=True)
 class BodyReader:
     """The request's body, as it arrives."""
 
     receive: Receive
     declared_bytes: int | None
     is_expected: bool
+    memory: BodyMemory = field(factory=BodyMemory)
+    _held: int = field(default=0, init=False)
     _done: bool = field(default=False, init=False)
 
     @classmethod
-    def of(cls, headers: Headers, receive: Receive) -> BodyReader:
+    def of(cls, headers: Headers, receive: Receive, memory: BodyMemory) -> BodyReader:
         declared = headers.get(b"content-length")
         length = int(declared) if declared is not None and declared.isdigit() else None
-        return cls(receive, length, bool(length) or b"transfer-encoding" in headers)
+        return cls(receive, length, bool(length) or b"transfer-encoding" in headers, memory)
 
     async def read(self, bytes_max: int = BODY_BYTES_MAX, seconds: float = BODY_SECONDS_MAX) -> bytes:
         """The whole body.
 
         Raises:
-          ApiError: 413, 408.
+          ApiError: 413, 408; 503, there is no memory for it now.
           Disconnected.
         """
         if not self.is_expected:
@@ -152,6 +171,8 @@ class BodyReader:
         body = bytearray()
         with trio.move_on_after(seconds) as scope:
             while (chunk := await self._next()) is not None:
+                self.memory.take(len(chunk))
+                self._held += len(chunk)
                 body += chunk
                 if len(body) > bytes_max:
                     raise self._too_large(bytes_max)
@@ -159,6 +180,11 @@ class BodyReader:
             self._done = True
             raise ApiError(408, f"the body did not arrive within {seconds:g} s", headers=[(b"connection", b"close")])
         return bytes(body)
+
+    def release(self) -> None:
+        """The body is needed no more."""
+        self.memory.held -= self._held
+        self._held = 0
 
     @property
     def is_over(self) -> bool:
