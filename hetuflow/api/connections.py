@@ -137,7 +137,7 @@ class _Connection(TCPServer):
 
     async def _read_data(self) -> None:
         if isinstance(inner := self.protocol.protocol, H11Protocol):
-            inner._check_protocol = _stay_with_http_1  # type: ignore[method-assign]
+            inner._check_protocol = _stay_with_http_1  # type: ignore[method-assign, assignment]
         await super()._read_data()
         await self.idle_task.stop()  # nobody is left whose next request could be waited for
 
