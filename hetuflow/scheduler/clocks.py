@@ -7,8 +7,9 @@ PostgreSQL's, which every server of a database shares:
   error, and an answer that took long measures nothing.
 * Between two measurements PostgreSQL's clock is taken to go on as our monotonic clock does. So a step of the wall clock
   shows in the same instant, before anything is fired by it.
-* Beyond the bound the server steps back from firing: nothing that comes due is asked until the clock is right again, by
-  itself and at once. What came due meanwhile is then decided by the misfire policy, so that nothing is without a trace.
+* Beyond the bound the server steps back from firing, and gives its leases to another server when there is one. Nothing
+  that comes due is asked until the clock is right again, and then by itself and at once: what came due meanwhile is
+  decided by the misfire policy, so that nothing is without a trace.
   When PostgreSQL's clock has stepped too (one machine, or all of them were set), the next measurement says so: the clocks
   agree, and the server goes on.
 
@@ -55,7 +56,8 @@ class _Measurement:
 class ClockWatch:
     """`offset_seconds_max`: beyond it, nothing is fired. `now` is monotonic.
 
-    `doubt` is called when a step is noticed, `right_again` when firing may go on.
+    `doubt` is called when a step is noticed, `gone_off` when it is measured as too wide, `right_again` when firing may
+    go on.
     """
 
     def __init__(self, offset_seconds_max: float, now: Callable[[], float] = trio.current_time) -> None:
@@ -68,6 +70,7 @@ class ClockWatch:
         self._has_warned = False
         self.doubt: Callable[[], None] = lambda: None
         self.right_again: Callable[[], None] = lambda: None
+        self.gone_off: Callable[[], None] = lambda: None
 
     def measured(self, wall: datetime, database: datetime, sent: float, answered: float) -> None:
         """The database said `database` between the two monotonic moments; `wall` is ours at the second."""
@@ -86,7 +89,8 @@ class ClockWatch:
                     abs(offset),
                     self._offset_seconds_max,
                 )
-            self._is_off = True
+                self._is_off = True
+                self.gone_off()
             return
         if self._is_off:
             log.warning("the clock agrees with PostgreSQL's again (offset %.3f s): firing goes on", offset)

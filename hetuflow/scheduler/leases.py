@@ -17,6 +17,7 @@ Commands of users and reports of agents need no lease: expected versions are eno
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from zlib import crc32
 
@@ -63,6 +64,8 @@ class LeaseStatus:
 class Leases:
     """The leases of this server.
 
+    `is_reluctant`: whether others would decide better (its clock is wrong): then a free seat is left to them for
+    `reluctant_seconds`, and `step_down` gives up one's own.
     `is_fit`: whether it may decide at all now. `has_ended`: whether the log says that this server has ended.
     `regained` is called after this server has got the right to decide.
     """
@@ -74,7 +77,13 @@ class Leases:
         *,
         is_fit: Callable[[], bool],
         has_ended: Callable[[str], Awaitable[bool]],
+        is_reluctant: Callable[[], bool] = lambda: False,
+        reluctant_seconds: float = 10.0,
     ) -> None:
+        self._is_reluctant = is_reluctant
+        self._reluctant_seconds = reluctant_seconds
+        self._vacant_since: float | None = None
+        self._steps_down = False
         self._system = system
         self._server_id = server_id
         self._is_fit = is_fit
@@ -138,6 +147,12 @@ class Leases:
         """Something has changed that decides about who may take what."""
         self._alarm.ring()
 
+    def step_down(self) -> None:
+        """Let another server decide, if one wants to."""
+        if SEAT in self._guards:
+            self._steps_down = True
+            self._alarm.ring()
+
     # --- taking and giving -------------------------------------------------------------------------------------------
 
     async def take_at_start(self) -> None:
@@ -154,7 +169,11 @@ class Leases:
         """Take what nobody holds any more; until cancelled."""
         task_status.started()
         while True:
-            await self._alarm.wait()
+            await self._alarm.wait(self._seconds_of_reluctance())
+            if self._steps_down:
+                self._steps_down = False
+                log.warning("this server (%s) gives its leases to others", self._server_id)
+                await self._release_held()
             if not await self._settled():
                 await trio.sleep(self._patience.failed(None))
                 self._alarm.ring()
@@ -162,10 +181,32 @@ class Leases:
     async def release_all(self) -> None:
         """Give every slot up, so that nobody has to find out that this server is gone. Others wait for the seat."""
         self._is_stopping = True
+        await self._release_held()
+
+    async def _release_held(self) -> None:
+        held = sorted(self._guards)
+        self._guards.clear()  # first: nothing is decided under what is being given up
         async with trio.open_nursery() as nursery:
-            for slot in sorted(self._guards):
+            for slot in held:
                 nursery.start_soon(self._release, slot)
-        self._guards.clear()
+
+    def _seconds_of_reluctance(self) -> float:
+        """Until a free seat is taken all the same; infinity when it is not free, or not left to others."""
+        if self._vacant_since is None:
+            return math.inf
+        return max(0.0, self._vacant_since + self._reluctant_seconds - trio.current_time())
+
+    def _leaves_it_to_others(self) -> bool:
+        """A free seat is left to those who would decide better, for a while."""
+        if not self._is_reluctant():
+            self._vacant_since = None
+            return False
+        if self._vacant_since is None:
+            self._vacant_since = trio.current_time()
+        if self._seconds_of_reluctance() > 0:
+            return True
+        self._vacant_since = None
+        return False
 
     async def _settled(self, *, at_start: bool = False) -> bool:
         """Look who has the seat and take what may be taken; False: the store was in the way, try again."""
@@ -191,6 +232,9 @@ class Leases:
         if holder == self._server_id and not (at_start or self._is_in_doubt):
             return False  # a namesake's, see `Peers`
         if holder not in (None, self._server_id) and not await self._has_ended(holder):
+            self._vacant_since = None
+            return False
+        if not at_start and self._leaves_it_to_others():
             return False
         over = () if holder is None else (holder,)
         self._is_in_doubt = True  # until an answer is there

@@ -75,7 +75,14 @@ class Scheduler:
         self._started = trio.current_time()
         self.clocks = ClockWatch(clock_offset_seconds_max)
         self.peers = Peers(system, store, announcement, life, clock, self.clocks, timing)
-        self.leases = Leases(system, server_id, is_fit=self.is_trusted, has_ended=self._has_ended)
+        self.leases = Leases(
+            system,
+            server_id,
+            is_fit=self.is_trusted,
+            has_ended=self._has_ended,
+            is_reluctant=lambda: not self.clocks.status().is_right,
+            reluctant_seconds=timing.lost_seconds,
+        )
         self._settling = Settling(system, agenda, self.is_trusted)
         self._dispatcher = Dispatcher(
             system, agenda, self.leases, clock, self.clocks, server_id, tick_seconds=tick_seconds
@@ -90,7 +97,8 @@ class Scheduler:
         self.peers.up_changed = self._up_changed
         self.peers.trusted_again = self._trusted_again
         self.clocks.doubt = self.peers.look_now
-        self.clocks.right_again = self._ticker.alarm.ring
+        self.clocks.right_again = self._clock_right_again
+        self.clocks.gone_off = self._clock_gone_off
         self.dependencies = Dependencies(system, self.leases)
         self._refusals = Patience(first_seconds=0.25, most_seconds=30.0)
         self._resume_deadlines: dict[str, float] = {}
@@ -245,6 +253,14 @@ class Scheduler:
         self.leases.look()
         self._settling.look_again()
         self._regained()
+
+    def _clock_gone_off(self) -> None:
+        if self.peers.are_many:
+            self.leases.step_down()
+
+    def _clock_right_again(self) -> None:
+        self.leases.look()
+        self._ticker.alarm.ring()
 
     def _ended_one(self) -> None:
         self.leases.look()

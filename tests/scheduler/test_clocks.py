@@ -10,6 +10,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eventstore.memory import MemoryLog
 from hetuflow.scheduler.clocks import ClockWatch
 from tests.scheduler.harness import Server, a_server, data
 from tests.support.ports import EPOCH, TrioClock
@@ -98,6 +99,49 @@ async def test_what_waits_for_a_later_moment_does_not_start_early_by_a_wrong_clo
         await trio.sleep(60)
         agenda = server.core.scheduler.status().agenda
         assert (agenda.tasks_later, agenda.tasks_waiting) == (1, 0)
+
+
+async def test_a_server_with_a_wrong_clock_lets_another_decide(autojump_clock) -> None:
+    log, right = MemoryLog(), TrioClock()
+    wrong = right.another()
+    async with (
+        a_server(log=log, clock=wrong, store_now=right.now) as first,
+        a_server(log=log, clock=right, server_id="server-2") as second,
+    ):
+        await first.schedule(await first.job(), interval_secs=10)
+        await trio.sleep(25)
+        assert first.core.scheduler.status().is_deciding
+        wrong.step(HOUR)
+        await trio.sleep(4)
+        assert second.core.scheduler.status().is_deciding
+        assert not first.core.scheduler.status().problems, "it stands by"
+        await trio.sleep(60)
+        times = covered(second)
+        assert is_whole(times) and times[-1] >= 80
+        wrong.step(-HOUR)
+        await trio.sleep(60)
+        assert second.core.scheduler.status().is_deciding, "nothing moves without need"
+
+
+async def test_where_all_clocks_are_wrong_one_decides_what_needs_no_clock(autojump_clock) -> None:
+    log, right = MemoryLog(), TrioClock()
+    wrong = right.another()
+    async with (
+        a_server(log=log, clock=wrong, store_now=right.now) as first,
+        a_server(log=log, clock=wrong, store_now=right.now, server_id="server-2") as second,
+    ):
+        await trio.sleep(5)
+        wrong.step(HOUR)
+        await trio.sleep(30)
+        status = [each.core.scheduler.status() for each in (first, second)]
+        assert sorted(each.is_deciding for each in status) == [False, True]
+        assert any("nothing is fired" in problem for each in status for problem in each.problems)
+        taken = len(first.events("LeaseTaken"))
+        await trio.sleep(300)
+        assert len(first.events("LeaseTaken")) == taken, "it stays where it is"
+        wrong.step(-HOUR)
+        await trio.sleep(10)
+        assert not any(each.core.scheduler.status().problems for each in (first, second))
 
 
 async def test_an_offset_that_is_small_is_told_once(autojump_clock, caplog: pytest.LogCaptureFixture) -> None:
