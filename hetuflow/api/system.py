@@ -199,7 +199,8 @@ async def prometheus(call: Call) -> Reply:
         except EventStoreError:
             pass
     rooms, memory = call.rooms, call.memory
-    agenda, actors = rooms.scheduler.status().agenda, rooms.system.statistics()
+    scheduler, actors = rooms.scheduler.status(), rooms.system.statistics()
+    agenda = scheduler.agenda
     figures = Figures(
         counts=counts,
         uptime_seconds=_uptime(call),
@@ -218,6 +219,8 @@ async def prometheus(call: Call) -> Reply:
         conflicts=actors.conflicts,
         append_seconds=actors.append_seconds,
         lateness_seconds=rooms.scheduler.lateness,
+        is_deciding=scheduler.is_deciding,
+        clock_offset_seconds=scheduler.clock.offset_seconds,
     )
     return Reply(content=memory.telemetry.exposition(figures), content_type=CONTENT_TYPE)
 

@@ -37,6 +37,9 @@ class Figures:
     conflicts: int
     append_seconds: Histogram
     lateness_seconds: Histogram
+    is_deciding: bool = True
+    clock_offset_seconds: float | None = None
+    """None: not measured yet."""
 
 
 @define(slots=True)
@@ -81,6 +84,10 @@ class _Collected:
         yield info
         yield _gauge("uptime_seconds", "Since the start of this server", figures.uptime_seconds)
         yield _gauge("database_up", "Whether the database answers", int(figures.counts is not None))
+        yield _gauge("scheduler_deciding", "1: this server decides, 0: it stands by", int(figures.is_deciding))
+        if figures.clock_offset_seconds is not None:
+            offset = figures.clock_offset_seconds
+            yield _gauge("clock_offset_seconds", "The clock of this server minus that of the database", offset)
         yield _gauge("database_connections", "Connections to the database that are open", figures.connections)
         yield _gauge("http_open_streams", "Event streams that are being read", figures.open_streams)
         yield _by_label("queue", "Work in hand, by what it waits for", "kind", figures.queue)

@@ -88,3 +88,37 @@ async def test_fires_and_skips_are_counted_from_the_log() -> None:
         counts = (await client.get("/system/metrics")).json["schedules"]
         assert (counts["fired_total"], counts["enabled"]) == (1, 0)
         assert (await client.get("/system/metrics")).json["schedules"] == counts
+
+
+async def test_health_says_who_decides_and_what_is_wrong_with_the_scheduler(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with memory_world() as world:
+        await trio.sleep(3)
+        found = (await world.client.get("/system/health")).json["checks"]["scheduler"]
+        assert (found["status"], found["role"], found["problem"]) == ("ok", "active", None)
+        assert abs(found["clock_offset_ms"]) < 1000
+        monkeypatch.setattr(world.store, "beat", _no_answer)
+        await trio.sleep(10)
+        answer = (await world.client.get("/system/health")).json
+        assert answer["status"] == "unhealthy"
+        assert "cannot confirm" in answer["checks"]["scheduler"]["problem"]
+        monkeypatch.undo()
+        await trio.sleep(3)
+        assert (await world.client.get("/system/health")).json["status"] == "healthy"
+
+
+async def _no_answer(*_: object, **__: object) -> None:
+    raise StoreUnavailable
+
+
+async def test_health_says_why_appends_do_not_get_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads may work while nothing can be written: a full disk."""
+    async with memory_world() as world:
+        why = "The database has no space left on its disk"
+        monkeypatch.setattr(type(world.store), "trouble", property(lambda _: why))
+        answer = (await world.client.get("/system/health")).json
+        assert answer["status"] == "unhealthy"
+        assert answer["checks"]["database"]["problem"] == why
+        assert answer["database"]["status"] == "connected"
+        monkeypatch.undo()
