@@ -18,7 +18,9 @@ from trio_websocket import ConnectionClosed, ConnectionRejected, DisconnectionTi
 from hetuflow.ports.network import ConnectionLost, DialError
 from hetuflow.protocol.codec import FRAME_BYTES_MAX
 
-CLOSE_SECONDS_MAX: Final = 5.0
+CLOSE_SECONDS_MAX: Final = 1.0
+"""For the other side's goodbye. A connection that is left because it went silent is closed too, and its lease runs
+meanwhile: with 5 s an agent with the shortest lease was lost before it dialled again."""
 RECEIVE_BYTES: Final = 64 * 1024
 QUEUED_MESSAGES_MAX: Final = 16
 """Beyond it trio-websocket stops reading, and answers no ping: our own queue must be the one that fills first."""

@@ -9,10 +9,12 @@ from functools import partial
 import pytest
 import trio
 
-from agent.websocket import open_dialer
+from agent.websocket import CLOSE_SECONDS_MAX, open_dialer
 from hetuflow.gateway.listener import WebSocketListener
+from hetuflow.gateway.settings import GatewaySettings
 from hetuflow.ports.admission import Admission
 from hetuflow.ports.network import DialError, MessageStream
+from hetuflow.scheduler.reaper import MARGIN_SECONDS
 
 DEADLINE_SECONDS = 60.0
 """Of each test; nothing here is expected to wait."""
@@ -48,6 +50,15 @@ async def test_a_refusal_in_http_is_told_with_its_status() -> None:
         with trio.fail_after(DEADLINE_SECONDS):
             with pytest.raises(DialError, match="the server answered 503 busy"):
                 await dialer.dial(url)
+
+
+def test_a_connection_that_went_silent_is_replaced_before_its_agent_is_lost() -> None:
+    """Noticed by an unanswered heartbeat, closed, dialled anew, and let in after the server has asked the old one."""
+    settings = GatewaySettings(server_id="s")
+    lease = settings.lease_seconds(0.0)
+    beat = settings.heartbeat_interval(1, lease)
+    answered_within = lease / 4
+    assert beat + answered_within + CLOSE_SECONDS_MAX + settings.ping_seconds < lease + MARGIN_SECONDS
 
 
 async def test_something_else_than_http_is_no_server_and_no_reason_to_die() -> None:

@@ -61,7 +61,7 @@ COLUMNS = {
     "left_or_wrong": "left",
 }
 WIDE_ONLY = ("rounds", "incomplete", "repeated", "late")
-WIDE = 114
+WIDE = 134
 
 
 def table(results: Sequence[Result], width: int) -> Table:
@@ -69,7 +69,10 @@ def table(results: Sequence[Result], width: int) -> Table:
     shown = Table(title="Faults of real processes", title_justify="left", padding=(0, 0, 0, 1), box=SIMPLE_HEAD)
     columns = [column for column in COLUMNS if width >= WIDE or column not in WIDE_ONLY]
     for column in columns:
-        shown.add_column(COLUMNS[column], justify="left" if column == "kind" else "right", no_wrap=True)
+        if column == "kind":
+            shown.add_column(COLUMNS[column], no_wrap=True)
+        else:
+            shown.add_column(COLUMNS[column], justify="right", no_wrap=True, min_width=max(5, len(COLUMNS[column])))
     *rows, total = sums(results)
     for row in (*rows, total):
         if row is total:
