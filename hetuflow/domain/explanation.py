@@ -34,6 +34,9 @@ NAMED_MAX = 5
 _OFFERING = (TaskCreated, TaskRequeued, TaskReopened, TaskRetryScheduled)
 """After one of these an instance waits for a slot."""
 
+_NOT_OFFERED = frozenset({"agent_executing", "cancel_pending", "dependency_open", "retry_later", "scheduled_later"})
+"""What is awaited before any agent is looked for."""
+
 _BY_CAUSE = {
     "user": "cancelled_by_user",
     "cascade": "cancelled_by_cascade",
@@ -141,7 +144,7 @@ def explain(told: Sequence[Told], state: TaskState, around: Circumstances) -> Ex
         deleted = " It was deleted afterwards." if state.is_deleted else ""
         return Explanation(summary=ended.message + deleted, waiting_for=(), agents=(), placed=placed, ended=ended)
     waiting = _waiting(told, state, around)
-    ready = state.live_instance is None and state.not_before_at <= around.now
+    ready = not waiting or waiting[0].code not in _NOT_OFFERED
     agents = eligibility(state, around.workers) if ready else ()
     return Explanation(summary=_summary(waiting, agents), waiting_for=waiting, agents=agents, placed=placed, ended=None)
 
@@ -163,6 +166,10 @@ def _waiting(told: Sequence[Told], state: TaskState, around: Circumstances) -> S
     assert instance is not None
     if instance.is_live:
         return _in_hand(told, state, instance)
+    if instance.is_external:
+        return [_outside(told, instance)]
+    if state.waits_for:
+        return [_after_others(told, state)]
     offered = next((each for each in reversed(told) if isinstance(each.event, _OFFERING)), told[0])
     if state.not_before_at > around.now:
         return [_later(state, instance, offered)]
@@ -197,6 +204,27 @@ def _in_hand(told: Sequence[Told], state: TaskState, instance: Instance) -> Sequ
             )
         )
     return found
+
+
+def _outside(told: Sequence[Told], instance: Instance) -> Awaited:
+    return Awaited(
+        code="agent_executing",
+        message=f"Attempt {instance.attempt} is driven over the API, not by an agent: it is {instance.status.name.lower()}.",
+        since=instance.started_at or told[-1].recorded_at,
+        details={"external": True, "instance_id": instance.instance_id, "attempt": instance.attempt},
+    )
+
+
+def _after_others(told: Sequence[Told], state: TaskState) -> Awaited:
+    names = list(state.waits_for)
+    which = f"Task {names[0]} has" if len(names) == 1 else f"{len(names)} tasks have"
+    rest = "" if len(names) == 1 else f": {_named(names)}"
+    return Awaited(
+        code="dependency_open",
+        message=f"{which} not ended, after which it runs{rest}.",
+        since=told[0].recorded_at,
+        details={"task_ids": names},
+    )
 
 
 def _later(state: TaskState, instance: Instance, offered: Told) -> Awaited:

@@ -7,7 +7,7 @@ after the program has changed. Compact: members that have their default are left
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -83,13 +83,9 @@ def read(recorded: Any, job_at: JobAt) -> RecordedCommand:
         raise CommandUnknown(
             f"only the name of the command was recorded, {name}: it was larger than {COMMAND_BYTES_MAX} bytes"
         )
-    data = dict(recorded["data"])
-    job = data.pop("job", None)
     try:
+        data = _filled(recorded["data"], job_at)
         decided_at = msgspec.convert(recorded["now"], datetime)
-        if job is not None:
-            placeholder: Any = msgspec.convert({**data, "job": _NO_JOB}, cls)
-            return RecordedCommand(attrs.evolve(placeholder, job=job_at(job["job_id"], job["version"])), decided_at)
         if cls is Report:
             return RecordedCommand(Report(reports=tuple(_report(each) for each in data["reports"])), decided_at)
         command: Any = msgspec.convert(data, cls)
@@ -100,17 +96,33 @@ def read(recorded: Any, job_at: JobAt) -> RecordedCommand:
     return RecordedCommand(command, decided_at)
 
 
-_NO_JOB = {
-    "job_id": "",
-    "version": 0,
-    "namespace_id": "",
-    "name": "",
-    "environment": None,
-    "config": {},
-    "agent_id": None,
-    "status": 0,
-    "enabled_at": None,
-}
+def jobs_of(data: Any) -> Iterator[tuple[str, int]]:
+    """The jobs, by id and version, that a recorded command copies."""
+    if isinstance(data, Mapping):
+        for name, value in data.items():
+            if _is_job(name, value):
+                yield value["job_id"], value["version"]
+            else:
+                yield from jobs_of(value)
+    elif isinstance(data, list):
+        for each in data:
+            yield from jobs_of(each)
+
+
+def _is_job(name: str, value: Any) -> bool:
+    return name == "job" and isinstance(value, Mapping) and value.keys() == {"job_id", "version"}
+
+
+def _filled(data: Any, job_at: JobAt) -> Any:
+    """The data with the jobs in the place of their names."""
+    if isinstance(data, Mapping):
+        return {
+            name: attrs.asdict(job_at(value["job_id"], value["version"]), recurse=False)
+            if _is_job(name, value)
+            else _filled(value, job_at)
+            for name, value in data.items()
+        }
+    return [_filled(each, job_at) for each in data] if isinstance(data, list) else data
 
 
 def _report(data: Mapping[str, Any]) -> ReportStarted | ReportEnded:

@@ -24,7 +24,7 @@ from hetuflow.domain.decider import Address, Decider, Decision
 from hetuflow.domain.deciders import DECIDERS
 from hetuflow.domain.job import snapshot
 from hetuflow.domain.rejection import Rejected
-from hetuflow.history.recorded_commands import CommandUnknown, RecordedCommand, read
+from hetuflow.history.recorded_commands import CommandUnknown, RecordedCommand, jobs_of, read
 
 _NO_ID = UUID(int=0)
 
@@ -120,9 +120,12 @@ class Replay:
         first = append[0]
         kept = json.loads(first.metadata).get(COMMAND)
         own = kept.get("of", first.stream_id) if isinstance(kept, dict) else first.stream_id
+        if Address.of_stream(own).category not in DECIDERS:
+            raise CommandUnknown(f"nothing decides about {own}")
         known = await self._known(own, first.position - 1)
-        job = await self._job(kept, first.position - 1)
-        command = read(kept, lambda _id, _version: job)  # type: ignore[arg-type,return-value]
+        data = kept.get("data") if isinstance(kept, dict) else None
+        jobs = {named: await self._job(*named, first.position - 1) for named in jobs_of(data)}
+        command = read(kept, lambda job_id, version: jobs[job_id, version])
         written = [self._written(event) for event in append]
         return Question(
             stream_id=own,
@@ -196,15 +199,12 @@ class Replay:
             return known
         return self._keep(stream_id, self._fold(stream_id, await self._load(stream_id, position)))
 
-    async def _job(self, kept: Any, position: int) -> JobSnapshot | None:
-        """The job that the command copies, as it was at the version that the command names."""
-        named = kept.get("data", {}).get("job") if isinstance(kept, dict) else None
-        if named is None:
-            return None
-        stream_id = f"job-{named['job_id']}"
+    async def _job(self, job_id: str, version: int, position: int) -> JobSnapshot:
+        """The job that a command copies, as it was at the version that the command names."""
+        stream_id = f"job-{job_id}"
         known = await self._known(stream_id, position)
-        if known.version != named["version"]:
-            events = [event for event in await self._load(stream_id, position) if event.version <= named["version"]]
+        if known.version != version:
+            events = [event for event in await self._load(stream_id, position) if event.version <= version]
             known = self._fold(stream_id, events)
         return snapshot(known.state, known.version)
 

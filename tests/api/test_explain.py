@@ -198,3 +198,22 @@ async def test_the_limit_of_the_cluster(world: World) -> None:
         assert found["waiting_for"][0]["details"] == {"limit": 1, "running": 1}
         assert [each["eligible"] for each in found["agents"]] == [True]
         nursery.cancel_scope.cancel()
+
+
+async def test_one_that_waits_for_others(world: World) -> None:
+    _, first = await a_run(world)
+    job = await world.client.made("/jobs/item", {"name": "after"})
+    task = await world.client.made("/tasks/create", {"job_id": job, "dependencies": {"task_ids": [first]}})
+    found = await explained(world, task)
+    assert codes(found) == ["dependency_open"]
+    assert found["waiting_for"][0]["details"] == {"task_ids": [first]}
+    assert (found["summary"], found["agents"]) == (f"Waiting: task {first} has not ended, after which it runs.", [])
+
+
+async def test_one_that_is_driven_over_the_api(world: World) -> None:
+    _, task = await a_run(world)
+    instance = (await world.client.get(f"/tasks/{task}")).json["instance_id"]
+    answer = await world.client.put(f"/task-instances/item/{instance}", {"status": 10})
+    assert answer.status == 200, answer.json
+    found = await explained(world, task)
+    assert codes(found) == ["agent_executing"] and "driven over the API" in found["summary"]

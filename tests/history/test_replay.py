@@ -40,7 +40,10 @@ async def live(world: World, nursery: trio.Nursery, steps: Sequence[tuple[str, i
     job = await world.client.made("/jobs/item", {"name": "edited", "cron_expr": "0 0 * * *"})
     await world.client.put(f"/jobs/item/{job}", {"name": "again", "environment": {"A": "b"}})
     task = await world.client.made(f"/jobs/item/{job}/run", {"scheduled_at": "2030-01-01T00:00:00Z"})
+    await world.client.post("/tasks/batch", {"tasks": [{"job_id": job}, {"job_id": job, "dependencies": [task]}]})
+    instance = (await world.client.get(f"/tasks/{task}")).json["instance_id"]
     await world.client.put(f"/tasks/{task}", {"scheduled_at": "2031-01-01T00:00:00Z", "name": "later"})
+    await world.client.put(f"/task-instances/item/{instance}", {"status": 10})
 
 
 def loader(store: MemoryStore) -> Any:
