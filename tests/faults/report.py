@@ -61,16 +61,17 @@ COLUMNS = {
     "left_or_wrong": "left",
 }
 WIDE_ONLY = ("rounds", "incomplete", "repeated", "late")
-WIDE = 134
+WIDE = 122
+KIND_WIDTH_NARROW = 22
 
 
 def table(results: Sequence[Result], width: int) -> Table:
     """The sums as a table: p50 and max are of the recovery."""
-    shown = Table(title="Faults of real processes", title_justify="left", padding=(0, 0, 0, 1), box=SIMPLE_HEAD)
+    shown = Table(title="Faults of real processes", title_justify="left", padding=0, box=SIMPLE_HEAD)
     columns = [column for column in COLUMNS if width >= WIDE or column not in WIDE_ONLY]
     for column in columns:
         if column == "kind":
-            shown.add_column(COLUMNS[column], no_wrap=True)
+            shown.add_column(COLUMNS[column], no_wrap=True, max_width=None if width >= WIDE else KIND_WIDTH_NARROW)
         else:
             shown.add_column(COLUMNS[column], justify="right", no_wrap=True, min_width=max(5, len(COLUMNS[column])))
     *rows, total = sums(results)
