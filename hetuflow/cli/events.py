@@ -10,6 +10,7 @@ import click
 
 from hetuflow.cli import render
 from hetuflow.cli.client import Client
+from hetuflow.cli.names import AGENT, JOB, SCHEDULE, SERVER, TASK, Kind, is_uuid, resolve
 from hetuflow.cli.options import Group, Json, Moment, NotThere, json_option, key_option, limit_option, talks_to_server
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 PAGE = 1000
+STREAM_LENGTH = len("schedule-") + render.SHORT_ID
+KINDS = {kind.word: kind for kind in (JOB, SCHEDULE, TASK, AGENT, SERVER)}
 
 
 @click.group(cls=Group, name="events")
@@ -89,7 +92,7 @@ def list_(client: Client, json_: bool, reverse: bool, limit: int, all_: bool, **
         return
     if not found:
         click.echo("no events like that")
-    echo(found, json_=False)
+    echo(found, json_=False, with_stream=True)
     if is_more:
         click.echo(f"the first {len(found)}; more with -n or --all", err=True)
 
@@ -113,7 +116,7 @@ def tail(client: Client, lines: int, after: int | None, no_follow: bool, json_: 
         position = client.get("/system/info")["position"]
         if lines:
             newest = client.get("/events", order="desc", limit=lines, before=position + 1, **query)["result"]
-            echo(newest[::-1], json_)
+            echo(newest[::-1], json_, with_stream=True)
     elif no_follow:
         position = _until_the_end(client, query, position, json_)
     if not no_follow:
@@ -123,7 +126,7 @@ def tail(client: Client, lines: int, after: int | None, no_follow: bool, json_: 
 def _until_the_end(client: Client, query: Mapping[str, Any], position: int, json_: bool) -> int:
     while True:
         page = client.get("/events", after=position, limit=PAGE, **query)
-        echo(page["result"], json_)
+        echo(page["result"], json_, with_stream=True)
         if not page["page"]["has_more"]:
             return position
         position = page["page"]["next"]
@@ -134,15 +137,17 @@ def _follow(client: Client, query: Mapping[str, Any], position: int, json_: bool
 
     for event in sse.events(client, "/events/stream", {**query, "after": position}, last_id=str(position)):
         if event.name != "position":
-            echo([event.data], json_)
+            echo([event.data], json_, with_stream=True)
 
 
 @events.command(name="show")
 @click.argument("stream")
 @talks_to_server
 def show(client: Client, stream: str, json_: bool) -> None:
-    """Print the whole history of one stream, e.g. task-<id>; a bare task id is taken for its task stream."""
-    name = stream if "-" in stream and not _looks_like_uuid(stream) else f"task-{stream}"
+    """Print the whole history of one stream: task-<id>, or task-, job-, schedule-, agent- and a name or the beginning
+    of an id. What has no category is a task.
+    """
+    name = _stream_name(client, stream)
     found: list[Mapping[str, Any]] = []
     position = 0
     while True:
@@ -224,26 +229,42 @@ def import_(file: Path, database_url: str | None, config_file: Path | None, json
     carrying.import_(file, config_file, database_url, json_)
 
 
-def echo(records: Sequence[Mapping[str, Any]], json_: bool) -> None:
-    """One line an event."""
+def echo(records: Sequence[Mapping[str, Any]], json_: bool, *, with_stream: bool = False) -> None:
+    """One line an event; on a terminal that is too narrow the sentence goes on below itself."""
     if json_:
         for record in records:
             render.as_json_line(record)
         return
     out = render.console()
     for record in records:
-        out.print(line(record), soft_wrap=True)
+        parts = line(record, with_stream=with_stream)
+        if not out.is_terminal:
+            click.echo(" ".join(part.plain for part in parts))
+            continue
+        from rich.table import Table
+
+        grid = Table.grid(padding=(0, 1, 0, 0))
+        for part in parts[:-1]:
+            grid.add_column(width=part.cell_len, no_wrap=True)
+        grid.add_column()
+        grid.add_row(*parts)
+        out.print(grid)
 
 
-def line(record: Mapping[str, Any]) -> Text:
+def line(record: Mapping[str, Any], *, with_stream: bool = False) -> list[Text]:
+    """Position, time, type, with `with_stream` the stream shortly, and the sentence."""
     from rich.text import Text
 
-    return Text.assemble(
-        (f"{record['position']:>8} ", "dim"),
-        f"{_day_and_clock(record['recorded_at'])} ",
-        (f"{record['type']:<20} ", "bold"),
-        str(record.get("summary") or record["stream_id"]),
-    )
+    stream = str(record["stream_id"])
+    category, _, key = stream.partition("-")
+    shown = f"{category}-{key[: render.SHORT_ID].rstrip('-')}"
+    return [
+        Text(f"{record['position']:>8}", style="dim"),
+        Text(_day_and_clock(record["recorded_at"])),
+        Text(f"{record['type']:<18}", style="bold"),
+        *([Text(f"{shown:<{STREAM_LENGTH}}", style="dim")] if with_stream else []),
+        Text(str(record.get("summary") or stream)),
+    ]
 
 
 def _day_and_clock(value: str) -> str:
@@ -253,5 +274,13 @@ def _day_and_clock(value: str) -> str:
     return text if here.date() == render.now().astimezone(here.tzinfo).date() else f"{here:%Y-%m-%d} {text}"
 
 
-def _looks_like_uuid(text: str) -> bool:
-    return len(text) == 36 and text.count("-") == 4
+def _stream_name(client: Client, text: str) -> str:
+    category, _, key = text.partition("-")
+    if category not in KINDS or not key:
+        return text if category == "external" else f"task-{_id(client, TASK, text)}"
+    return f"{category}-{_id(client, KINDS[category], key)}"
+
+
+def _id(client: Client, kind: Kind, text: str) -> str:
+    """The id that is meant; a whole one also of what has been deleted, whose stream is still there."""
+    return text if is_uuid(text) else str(resolve(client, kind, text)["id"])

@@ -9,7 +9,7 @@ import click
 
 from hetuflow.cli import render
 from hetuflow.cli.client import Client
-from hetuflow.cli.events import line
+from hetuflow.cli.events import echo
 from hetuflow.cli.listing import as_of_option
 from hetuflow.cli.names import newest_task
 from hetuflow.cli.options import talks_to_server
@@ -53,8 +53,7 @@ def show_explanation(client: Client, row: Mapping[str, Any], as_of: str | None, 
     )
     if cause.get("chain"):
         out.print("\nhow it came about")
-        for record in cause["chain"]:
-            out.print(line(record), soft_wrap=True)
+        echo(cause["chain"], json_=False, with_stream=True)
     if answer["waiting_for"]:
         out.print("\nwaiting for")
         for wait in answer["waiting_for"]:
@@ -68,7 +67,8 @@ def show_explanation(client: Client, row: Mapping[str, Any], as_of: str | None, 
     ended = answer.get("ended")
     if ended:
         out.print("\nhow it ended")
-        who = f" (by {ended['principal']})" if ended.get("principal") else ""
+        who = ended.get("principal")
+        who = f" (by {who})" if who and who not in ended["message"] else ""
         out.print(f"  {ended['message']}{who}", soft_wrap=True)
         if ended.get("instance_id"):
             out.print(f"  its output: hetuflow task logs {row['id']}", soft_wrap=True)

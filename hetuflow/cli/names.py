@@ -24,6 +24,11 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _HEX = re.compile(r"[0-9a-f-]+", re.IGNORECASE)
 
 
+def is_uuid(text: str) -> bool:
+    """Whether it is a whole id, of what has one."""
+    return _UUID.fullmatch(text) is not None
+
+
 @frozen
 class Kind:
     """A kind of entity, and where the API has it."""
@@ -72,7 +77,7 @@ def resolve(client: Client, kind: Kind, text: str, *, as_of: str | None = None, 
       NotThere: nothing is meant; the nearest known name is in the message.
       Ambiguous: several are.
     """
-    if kind.has_uuid and _UUID.fullmatch(text):
+    if kind.has_uuid and is_uuid(text):
         return _get(client, kind, text, as_of)
     for where in _conditions(kind, text, exactly):
         rows = client.rows(kind.collection, where=where, limit=CANDIDATES_MAX, as_of=as_of)
@@ -144,7 +149,7 @@ def _nearest(client: Client, kind: Kind, text: str, as_of: str | None) -> str:
 
 def newest_task(client: Client, text: str, *, as_of: str | None = None) -> Row:
     """A task for reading: by id or its beginning, else the newest of that name, which is said on stderr."""
-    if _UUID.fullmatch(text):
+    if is_uuid(text):
         return _get(client, TASK, text, as_of)
     found = client.find("tasks", where={"name": {"$eq": text}}, limit=1, as_of=as_of)
     if not found.rows:

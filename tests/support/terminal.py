@@ -13,9 +13,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyte
 from attrs import Factory, define
+from rich.text import Text
 
 
 @define
@@ -35,6 +37,15 @@ class Terminal:
     @property
     def text(self) -> str:
         return "\n".join(self.lines)
+
+    def styled_lines(self) -> list[Text]:
+        """The screen with its colours."""
+        return [
+            Text.assemble(
+                *((cell.data, _style(cell)) for cell in (row[column] for column in range(self.screen.columns)))
+            )
+            for row in (self.screen.buffer[number] for number in range(self.screen.lines))
+        ]
 
     def press(self, keys: str) -> None:
         os.write(self.master, keys.encode())
@@ -65,6 +76,11 @@ class Terminal:
         self.raw += data
         self.stream.feed(data)
         return data or None
+
+
+def _style(cell: Any) -> str:
+    colour = {"default": "", "brown": "yellow"}.get(cell.fg, cell.fg if cell.fg.isalpha() else f"#{cell.fg}")
+    return " ".join(part for part in ("bold" if cell.bold else "", colour) if part)
 
 
 @contextmanager
