@@ -90,10 +90,11 @@ def _cell(value: Any) -> str:
 def line(result: Result) -> str:
     """One round in one line."""
     verdict = result.verdict
+    least, most = result.lateness_seconds
     recovery = "-" if result.recovery_seconds is None else f"{result.recovery_seconds:.2f} s"
     said = f"{'ok ' if result.is_clean else 'BAD'} {result.kind}: {verdict.satisfied} of {verdict.expected} satisfied"
     said += f", {len(verdict.incomplete)} incomplete, recovery {recovery}"
-    said += f", longest pause {result.pause_seconds:.1f} s, round {result.seconds:.0f} s"
+    said += f", longest pause {result.pause_seconds:.1f} s, fires {least:+.1f} to {most:+.1f} s, round {result.seconds:.0f} s"
     if verdict.repeated:
         said += f", {len(verdict.repeated)} repeated"
     return f"{said}; {result.measured}" if result.measured else said

@@ -37,13 +37,15 @@ Say = Callable[[str], None]
 class Result:
     """`recovery_seconds`: None when nothing ran any more. `wrong`: everything that must not be, in words.
     `load`: processes that wanted a processor, on average over the last minute.
-    `pause_seconds`: the longest time in which nothing started; shows that the fault was one."""
+    `pause_seconds`: the longest time in which nothing started; shows that the fault was one.
+    `lateness_seconds`: from the nominal time of a fire to the start of its first run, the least and the most."""
 
     kind: str
     injected: int
     verdict: Verdict
     recovery_seconds: float | None
     pause_seconds: float
+    lateness_seconds: tuple[float, float]
     answers: Counter[str]
     worst_answer_seconds: float
     seconds: float
@@ -120,6 +122,7 @@ class Rounds:
             verdict=verdict,
             recovery_seconds=recovery,
             pause_seconds=max((later.start - run.start for run, later in pairwise(runs)), default=0.0),
+            lateness_seconds=lateness(runs),
             answers=workload.answers,
             worst_answer_seconds=workload.worst_answer_seconds,
             seconds=seconds,
@@ -136,6 +139,13 @@ def recovered(runs: Sequence[Run], healed: Healed) -> float | None:
         lost = {run.task for run in runs if run.outcome is None and run.agent == healed.lost_on}
         after = [run for run in after if run.task in lost]
     return min(run.start for run in after) - healed.at if after else None
+
+
+def lateness(runs: Sequence[Run]) -> tuple[float, float]:
+    """Of the first runs of fires; below zero where the server's clock was ahead. (0, 0) when there are none."""
+    first = {run.task: run for run in reversed(runs) if run.job != "hand"}.values()
+    seconds = [run.start - run.nominal.timestamp() for run in first]
+    return (min(seconds), max(seconds)) if seconds else (0.0, 0.0)
 
 
 async def run_all(
@@ -177,6 +187,7 @@ def without_verdict(kind: type[Fault], problem: Exception) -> Result:
         verdict=Verdict(expected=0, satisfied=0),
         recovery_seconds=None,
         pause_seconds=0.0,
+        lateness_seconds=(0.0, 0.0),
         answers=Counter(),
         worst_answer_seconds=0.0,
         seconds=0.0,
