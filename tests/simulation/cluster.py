@@ -98,14 +98,16 @@ class Cluster:
             await self.add_host(f"agent-{number}", zone="ab"[number % 2])
 
     async def add_host(self, name: str, *, zone: str, agent_id: str = "", like: Host | None = None) -> Host:
-        """A machine of its own with an agent that dials all servers, or one of them; `like`: with a copy of its disk."""
+        """A machine of its own with an agent that dials a balancer, one server, or several in turn; `like`: with a copy of its disk."""
         assert self.nursery is not None
         slots = self.rng.choice([1, 2, 3]) if len(self.hosts) > 1 else 3 - len(self.hosts)
-        address = BALANCER
-        if self.rng.random() < 0.3:
-            address = self.servers[self.rng.choice(sorted(self.servers))].address
+        servers = [server.address for server in self.servers.values()]
+        addresses = self.rng.choice(
+            [[BALANCER], [self.rng.choice(servers)], self.rng.sample(servers, len(servers)), [BALANCER, servers[0]]]
+        )
+        server_url = ",".join(f"ws://{address}" for address in addresses)
         host = self.hosts[name] = Host(
-            self, name, slots=slots, labels={"zone": zone}, server_url=f"ws://{address}", agent_id=agent_id
+            self, name, slots=slots, labels={"zone": zone}, server_url=server_url, agent_id=agent_id
         )
         if like is not None:
             host.slots, host.disk, host.machine.is_doubled = like.slots, like.disk.copy(), True

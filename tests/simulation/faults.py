@@ -21,10 +21,10 @@ log = logging.getLogger("simulation")
 
 LEFTOVERS_SECONDS_MAX: Final = 3.0
 """How long a killed agent stays dead beside its processes: with a heartbeat (4 s) and their grace (10 s) less than a
-lease. The agent has no keeper yet that would enforce the lease in its place."""
+lease. Nobody enforces the lease in its place when its watchdog is gone too."""
 
 PAUSE_MARGIN_SECONDS: Final = 1.0
-"""A stopped agent with processes is continued so long before it has to end them: nobody else could."""
+"""A stopped agent with processes is continued so long before it has to end them: its watchdog does not (it lives)."""
 
 START_SECONDS: Final = 0.5
 """Within this time after its start a server is killed again: it takes its leases and recovers then."""
@@ -245,19 +245,21 @@ class Faults:
     # --- agents -----------------------------------------------------------------------------------------------------
 
     async def _kill_agent(self) -> None:
-        """A killed agent leaves its processes running, and nobody ends them before it is started again.
+        """With a watchdog beside it, which ends its processes, it may be away for any time, and be killed again.
 
-        So it is started soon, and not killed twice within a lease (see `LEFTOVERS_SECONDS_MAX`; seed 15 found that).
+        Without one it leaves them running, and nobody ends them before it is started again: so it is started soon, and
+        not killed twice within a lease (see `LEFTOVERS_SECONDS_MAX`; seed 15 found that).
         """
         host = self._host()
-        if host.name in self._struck or self._was_killed_lately(host):
+        if host.name in self._struck or (not host.has_watchdog and self._was_killed_lately(host)):
             await self._power_off_host(host)
             return
+        self._count("kill agent with watchdog" if host.has_watchdog else "kill agent and watchdog")
         self._struck.add(host.name)
         self._killed[host.name] = trio.current_time()
         host.kill()
         await host.ended.wait()
-        await trio.sleep(min(self._seconds(), LEFTOVERS_SECONDS_MAX))
+        await trio.sleep(self._seconds() if host.has_watchdog else min(self._seconds(), LEFTOVERS_SECONDS_MAX))
         host.start()
         self._struck.discard(host.name)
 
@@ -279,7 +281,7 @@ class Faults:
         return trio.current_time() - self._killed.get(host.name, float("-inf")) < 2 * self.cluster.scale.lease
 
     async def _pause_agent(self) -> None:
-        """One with processes is continued before its lease ends: it has no keeper yet that would end them in its place."""
+        """One with processes is continued before its lease ends: its watchdog does not end them, for it sees it alive."""
         host, seconds = self._host(), self.cluster.rng.choice([0.001, 0.1, *self.cluster.scale.outages, 600])
         if host.name in self._struck:
             return

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import trio
 
 from agent.daemon import Agent, Ports
+from agent.limits import KILL_GRACE_SECONDS
 from agent.profile import Profile
 from tests.support.disk import Life, MemoryDisk
-from tests.support.nodes import Node
+from tests.support.nodes import Node, start_outside
 from tests.support.ports import SeededIds, SeededRandom, TrioClock
-from tests.support.processes import Machine
+from tests.support.processes import Machine, Running
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
@@ -28,6 +29,8 @@ class Host:
         self.clock: TrioClock = cluster.clock.another()
         self.machine = Machine(name, cluster.rng)
         self.disk = MemoryDisk(self.clock)
+        self.has_watchdog = cluster.rng.random() < 0.5
+        """Whether what a killed agent leaves is ended by the watchdog beside it. Without: it was killed too."""
         self.lives = 0
         self.boots = 1
         self.agent: Agent | None = None
@@ -94,11 +97,20 @@ class Host:
             ended.set()
 
     def kill(self) -> None:
-        """SIGKILL of the agent: its processes go on."""
+        """SIGKILL of the agent: its processes go on, or its watchdog ends them."""
         self._life.is_dead = True
+        if self.has_watchdog and self.cluster.nursery is not None:
+            start_outside(self.cluster.nursery, self._watch_over, self.machine.living())
         self.cluster.network.drop(self.name)
         self._scope.cancel()
         self.node.resume()
+
+    async def _watch_over(self, left: list[Running]) -> None:
+        """What the real watchdog does: SIGTERM at once, SIGKILL after the grace."""
+        for number, seconds in ((15, KILL_GRACE_SECONDS), (9, 0.0)):
+            for process in left:
+                process.end_by(number)
+            await trio.sleep(seconds)
 
     def power_off(self, *, silently: bool) -> None:
         """The whole machine ends; `silently`: its peers are not told, as when a cable is cut."""
