@@ -50,8 +50,11 @@ class Switch:
 
     def __init__(self, stream: Sequence[Fact]) -> None:
         self._changes = [(0, True, datetime.min.replace(tzinfo=UTC))]
+        self.created_at = datetime.min.replace(tzinfo=UTC)
+        """By the clock of the server that made it: one of a clock that was behind can name earlier instants."""
         for fact in stream:
             if fact.type == "JobCreated":
+                self.created_at = fact.time("created_at") or fact.recorded_at
                 self._changes = [(0, fact.data["status"] == ENABLED, datetime.min.replace(tzinfo=UTC))]
             elif fact.type == "JobEnabled":
                 self._changes.append((fact.position, True, fact.time("enabled_at") or fact.recorded_at))
@@ -268,7 +271,7 @@ class ScheduleJudge:
                 self._fail("F5", f"skips {last} as a misfire within its grace, at {fact.recorded_at}", fact)
         elif reason == "job_disabled":
             job = self._jobs.get(f"job-{fact.data['job_id']}")
-            if job is not None and not job.was_ever_off:
+            if job is not None and not job.was_ever_off and last > job.created_at:
                 self._fail("F1", f"skips {last} for its job, which was never off", fact)
         elif reason == "overlap" and members["overlap_policy"] == "allow":
             self._fail("F4", f"skips {last} for an overlap that is allowed", fact)
