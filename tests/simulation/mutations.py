@@ -422,7 +422,9 @@ MUTATIONS: Sequence[Mutation] = (
     Mutation("old misfires", "every misfire fires, however old", "F5", fire_all_misfires, quick=True),
     Mutation("due too early", "a fire's task is due before its nominal time", "F6", due_before_nominal),
     Mutation("retry after success", "a succeeded task may be retried", "T1", retry_after_success),
-    Mutation("no end of the lease", "an agent runs on when its lease is over", "T2", agent_outlives_its_lease, range(1, 17)),
+    Mutation(
+        "no end of the lease", "an agent runs on when its lease is over", "T2", agent_outlives_its_lease, range(1, 17)
+    ),
     Mutation("stale orders", "an agent starts orders older than its lease", "T2", start_stale_orders, (45, 10, 27)),
     Mutation("old epochs", "reports are believed whatever their epoch", "T3", believe_old_epochs, range(1, 17)),
     Mutation("retry for ever", "retries are not counted", "T4", retry_for_ever, quick=True),
