@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import pytest
 import trio
 
 from tests.faults import report
@@ -14,6 +15,8 @@ from tests.faults.kinds.fault import Fault, Healed, Scene, now
 from tests.faults.kinds.register import KINDS, SHORT
 from tests.faults.rounds import Result, run_all
 from tests.support.postgres import fast_directory
+
+pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 NAPPING = ["sleep", "60"]
 
@@ -34,6 +37,7 @@ class Sabotage(Fault):
         return Healed(at=now())
 
 
+@pytest.mark.timeout(600)  # rounds have deadlines of their own, which say what is wrong
 async def test_nothing_is_missed_doubled_or_left_and_what_is_would_be_found() -> None:
     """How soon work goes on is for `make faults`: here the machine is busy with other tests."""
     results: list[Result] = []

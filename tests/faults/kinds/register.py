@@ -11,5 +11,5 @@ FAMILIES = (server_kill, postgres, suspended, standby, network, disk, clock, age
 
 KINDS: Mapping[str, type[Fault]] = {kind.name: kind for family in FAMILIES for kind in family.KINDS}
 
-SHORT = ("server-kill-loaded", "server-kill-after-commit", "postgres-terminate", "agent-kill")
+SHORT = ("server-kill-after-commit", "postgres-terminate", "agent-kill")
 """What `make test` tries: seconds each, and no rights that a test run may not have."""
