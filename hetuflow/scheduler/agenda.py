@@ -12,7 +12,7 @@ another server decides for is *parked* (`park_due`, `park_offer`): out of the wa
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -22,11 +22,9 @@ from attrs import frozen
 from hetuflow.domain.decider import Address, Available, Await, Choice, Due, Intent, Occupy, Offer, Send, Stop, Watch
 from hetuflow.domain.placement import Labels, Requirement, Slots, Waiting, place
 from hetuflow.scheduler.instants import Instants
+from hetuflow.scheduler.orders import Orders
 
 T = TypeVar("T")
-
-OVER_MAX = 20_000
-"""Closed sessions remembered: far more than close while an event about one of them is under way."""
 
 _NO_OCCUPANTS: Mapping[str, Occupy] = {}
 
@@ -76,9 +74,7 @@ class Agenda:
         self._sessions: dict[str, str] = {}
         self._suspended: set[str] = set()
         self._servers_up: frozenset[str] = frozenset()
-        self._sends: dict[str, dict[str, Send]] = {}
-        self._sent: dict[str, int] = {}
-        self._over: OrderedDict[str, None] = OrderedDict()
+        self.orders = Orders()
         self._slots = Slots()
         self._occupied: dict[str, dict[str, Occupy]] = {}
         self._occupied_total = 0
@@ -183,11 +179,10 @@ class Agenda:
         _discard(self._stops, stop.agent_id, stop.instance_id, stop)
 
     def _add_send(self, _: Address, send: Send) -> None:
-        self._sends.setdefault(send.agent_id, {})[send.instance_id] = send
+        self.orders.want(send)
 
     def _remove_send(self, _: Address, send: Send) -> None:
-        if _discard(self._sends, send.agent_id, send.instance_id, send):
-            self._sent.pop(send.instance_id, None)
+        self.orders.unwant(send)
 
     def _pass(self, _: Address, __: Await) -> None:
         """What waits for other tasks is not due."""
@@ -208,34 +203,10 @@ class Agenda:
 
     def close_session(self, agent_id: str, session: str) -> None:
         """Nothing new is sent on this session, ever."""
-        self._over[session] = None
-        if len(self._over) > OVER_MAX:
-            self._over.popitem(last=False)
+        self.orders.close(session)
         if self._sessions.get(agent_id) == session:
             del self._sessions[agent_id]
             self._refresh(agent_id)
-
-    def is_over(self, session: str) -> bool:
-        """Whether this server had the session, and has closed it for work."""
-        return session in self._over
-
-    def unsent(self, agent_id: str, session: str) -> list[Send]:
-        """The orders that were committed for this session and have not been sent."""
-        orders = self._sends.get(agent_id, {}).values()
-        return [send for send in orders if send.session == session and not self.was_sent(send)]
-
-    def is_unsent(self, occupy: Occupy, session: str) -> bool:
-        """Whether the instance was committed for this session, and its order has not been sent."""
-        send = self._sends.get(occupy.agent_id, {}).get(occupy.instance_id)
-        is_this = send is not None and send.session == session and send.epoch == occupy.epoch
-        return send is not None and is_this and not self.was_sent(send)
-
-    def was_sent(self, send: Send) -> bool:
-        """Whether this process has sent the order."""
-        return self._sent.get(send.instance_id) == send.epoch
-
-    def sent(self, send: Send) -> None:
-        self._sent[send.instance_id] = send.epoch
 
     def session_of(self, agent_id: str) -> str | None:
         """The session on which the agent may be sent work."""

@@ -111,11 +111,11 @@ class Outside:
 
     def opened(self, agent_id: str, session: str) -> None:
         """The session is open for work: send what was committed for it meanwhile."""
-        for send in self._agenda.unsent(agent_id, session):
+        for send in self._agenda.orders.unsent(agent_id, session):
             self._deliver(send)
 
     def _deliver(self, send: Send) -> None:
-        self._agenda.sent(send)
+        self._agenda.orders.sent(send)
         self.deliveries.deliver(send.agent_id, send.session, send.order)
 
     def bind(self, duties: Duties) -> None:
@@ -172,7 +172,7 @@ class Outside:
     def _send(self, send: Send, duties: Duties) -> None:
         if self._agenda.session_of(send.agent_id) == send.session:
             self._deliver(send)
-        elif self._agenda.is_over(send.session) and not self._agenda.was_sent(send):
+        elif self._agenda.orders.is_over(send.session) and not self._agenda.orders.was_sent(send):
             occupy = self._agenda.occupants(send.agent_id).get(send.instance_id)
             if occupy is not None and occupy.epoch == send.epoch:
                 duties.settling.put(occupy, requeue(occupy, STALE_SESSION))

@@ -205,7 +205,7 @@ class Scheduler:
 
     def is_unsent(self, occupy: Occupy, session: str) -> bool:
         """Whether the instance was committed for this session, and its order is still to be sent."""
-        return self._agenda.is_unsent(occupy, session)
+        return self._agenda.orders.is_unsent(occupy, session)
 
     def occupants(self, agent_id: str) -> Mapping[str, Occupy]:
         """The instances that hold a slot of the agent, by instance id."""
