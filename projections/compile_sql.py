@@ -34,6 +34,7 @@ from projections.definition import (
     Kind,
     Mapped,
     Mean,
+    Metadata,
     ObjectOf,
     Plain,
     SecondsAsMillis,
@@ -114,8 +115,8 @@ class _Slot:
     Taking single members out before the pivot was rejected: it costs more than copying the data (500 000 events).
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, *, metadata: bool) -> None:
+        self.name, self.metadata = name, metadata
         self.data = self.more = False
 
     def reading(self, source: Source) -> EventSql:
@@ -137,7 +138,8 @@ class _Slot:
     def newest(self) -> str:
         """What the pivot takes the maximum of."""
         if self.more:
-            more = "'recorded_at', recorded_at, 'version', version, 'stream_id', stream_id, 'metadata', metadata"
+            more = "'recorded_at', recorded_at, 'version', version, 'stream_id', stream_id"
+            more += ", 'metadata', metadata" if self.metadata else ""
             return f"ARRAY[to_jsonb(position), data, jsonb_build_object({more})]"
         return "ARRAY[to_jsonb(position), data]" if self.data else "position"
 
@@ -156,12 +158,23 @@ def _parts(source: Source) -> Iterator[Source]:
         yield source
 
 
+def _sources(table: Table) -> Iterator[Source]:
+    yield table.key_source
+    if table.scope_source is not None:
+        yield table.scope_source
+    for _, column in table.plain():
+        if isinstance(column, Column):
+            for source in column.sets.values():
+                yield source.source if isinstance(source, When) else source
+
+
 class _Fold:
     """Builds the query of one table over one range; `old` is the table with the rows before it, None for none."""
 
     def __init__(self, table: Table, range_: str, old: str | None, events: str, *, removals: bool = True) -> None:
         self.table, self.range, self.old, self.events = table, range_, old, events
         self.removals = removals and bool(table.removing_types)
+        self.metadata = any(isinstance(part, Metadata) for source in _sources(table) for part in _parts(source))
         # Sums need to know each row's life before they add up. The newest event of a slot does not: whether it came
         # after the row's creation is seen afterwards, which spares the whole log a join.
         self.late = old is None and all(isinstance(column, Column) for _, column in table.plain())
@@ -199,7 +212,9 @@ class _Fold:
             scope_source = table.scope_source or table.key_source
             scope_kind = table.scope_kind if table.scope else table.key_kind
             columns.append(f"{source_sql(scope_source, scope_kind, RAW_EVENT)} AS scope")
-        columns += ["position", "recorded_at", "version", "type", "data", "stream_id", "metadata"]
+        columns += ["position", "recorded_at", "version", "type", "data", "stream_id"]
+        if self.metadata:  # commands make it as large as the data: carried only where a column reads it
+            columns.append("metadata")
         listed = ", ".join(columns)
         return f"  SELECT {listed}\n  FROM {self.events} WHERE {self.range} AND {types(table.event_types)}"
 
@@ -329,7 +344,8 @@ class _Fold:
     def _rule(self, type_: str, source: Source | When, kind: Kind) -> tuple[str, str]:
         condition = source.condition if isinstance(source, When) else None
         plain = source.source if isinstance(source, When) else source
-        slot = self.slots.setdefault((type_, condition), _Slot(f"e{len(self.slots)}"))
+        new = _Slot(f"e{len(self.slots)}", metadata=self.metadata)
+        slot = self.slots.setdefault((type_, condition), new)
         return f"s.{slot.name}_at", source_sql(plain, kind, slot.reading(plain))
 
     def _old(self, column: Plain, composite: str | None, initial: str) -> str:

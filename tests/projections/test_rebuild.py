@@ -264,3 +264,20 @@ async def test_a_server_that_owns_nothing_else_follows_the_log_and_rebuilds(fres
             assert await runner.reached(head, SOON) == head
             await rebuild(store.database)
         await assert_tables_are_the_fold_of_the_log(store)
+
+
+async def test_a_rebuild_that_was_cut_off_in_the_middle_leaves_nothing_in_the_way(store: PostgresStore) -> None:
+    """As by Ctrl-C, or by the death of its process: the tables are as before, and it can be begun again."""
+    await append(store, a_history(20).events)
+    async with trio.open_nursery() as nursery:
+        scope = trio.CancelScope()
+
+        async def begin() -> None:
+            with scope:
+                await rebuild(store.database, on_progress=lambda step: scope.cancel() if step.done else None)
+
+        nursery.start_soon(begin)
+    assert scope.cancelled_caught
+    [live, work] = await rebuild(store.database)
+    assert live.position == work.position == await store.head()
+    await assert_tables_are_the_fold_of_the_log(store)
