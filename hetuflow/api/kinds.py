@@ -418,4 +418,5 @@ class Array:
         return INVALID if any(element is INVALID for element in parsed) else parsed
 
     def schema(self) -> Schema:
-        return {"type": "array", "items": self.of.schema(), "maxItems": self.high}
+        least = {"minItems": self.low} if self.low else {}
+        return {"type": "array", "items": self.of.schema(), **least, "maxItems": self.high}
