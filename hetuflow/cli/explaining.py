@@ -64,6 +64,13 @@ def show_explanation(client: Client, row: Mapping[str, Any], as_of: str | None, 
         for agent in answer["agents"]:
             sign = render.word("ok") if agent["eligible"] else agent.get("message") or agent.get("code")
             out.print(f"  {agent['agent_id']}: ", sign, sep="", soft_wrap=True)
+    if placed := answer.get("placed"):
+        out.print("\nwhy there")
+        out.print(f"  {placed['message']} (attempt {placed['attempt']}, position {placed['position']})", soft_wrap=True)
+    if answer.get("skipped"):
+        out.print("\nmoments of its schedule that made no task")
+        for skip in answer["skipped"]:
+            out.print(f"  {skip['message']} (position {skip['position']})", soft_wrap=True)
     ended = answer.get("ended")
     if ended:
         out.print("\nhow it ended")

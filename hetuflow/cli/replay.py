@@ -129,7 +129,7 @@ def _walk(found: Sequence[Step]) -> None:
             else 0
         )
         if not 0 <= moved < len(found):
-            click.echo("that was the last event" if moved else "this is the first event", err=True)
+            click.echo("that was the last event" if moved > at else "this is the first event", err=True)
             continue
         if moved != at:
             at = moved

@@ -82,3 +82,17 @@ def test_the_tables_are_what_the_log_says(hetuflow: Shell, dev: Dev) -> None:
     assert [(row["name"], row["is_same"]) for row in rows] == [("jobs", True), ("tasks", True)]
     done = hetuflow.run("projections", "verify", "task", "--database-url", dev.database_url)
     assert (done.returncode, "did you mean 'tasks'" in done.stderr) == (2, True)
+
+
+def test_the_steps_of_a_replay_go_both_ways(hetuflow: Shell, task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = iter("pnnspq")
+    monkeypatch.setattr("hetuflow.cli.replay.is_interactive", lambda: True)
+    monkeypatch.setattr("click.getchar", lambda: next(keys))
+    done = hetuflow.run("replay", task, "--step")
+    assert done.returncode == 0
+    assert "this is the first event" in done.stderr
+    places = [
+        line.split()[0] for line in done.stdout.splitlines() if line.startswith(tuple(f"{n}/6" for n in range(7)))
+    ]
+    assert places == ["1/6", "2/6", "3/6", "2/6"]
+    assert '"status": "DISPATCHED"' in done.stdout
