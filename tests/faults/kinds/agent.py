@@ -60,8 +60,9 @@ class MachineGone(Fault):
     async def strike(self, scene: Scene) -> Healed:
         at = now()
         await kill_machine(scene, AGENT)
-        lease_ends = at + LEASE_SECONDS + MARGIN_SECONDS
-        await trio.sleep(lease_ends - now() + 2.0)
+        # At the earliest: it counts from the last heartbeat, up to a quarter of it before the end.
+        lease_ends = at + LEASE_SECONDS * 3 / 4 + MARGIN_SECONDS
+        await trio.sleep(lease_ends - now() + LEASE_SECONDS / 4 + 2.0)
         scene.cluster.spawn_agent(AGENT)
         return Healed(at=lease_ends, lost_on=AGENT, silences=(silence(at, now()),))
 
