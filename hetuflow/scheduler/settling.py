@@ -91,8 +91,11 @@ class Settling:
                 await self._alarm.wait(min((at for at, _ in self._later), default=math.inf) - trio.current_time())
 
     async def _ask(self, instance_id: str) -> None:
-        occupy, settlement = self._open[instance_id]
+        found = self._open.get(instance_id)
         try:
+            if found is None:
+                return  # waited for its next try beside a newer dispatch of the same instance that is settled now
+            occupy, settlement = found
             if self._agenda.is_occupying(occupy):
                 await self.settle(occupy, settlement)
         except STOPPING:
@@ -102,8 +105,8 @@ class Settling:
         finally:
             self._asking -= 1
             self._alarm.ring()
-        if self._open[instance_id][0] != occupy:
-            return  # a newer dispatch of the same instance was put meanwhile; it is on the list
+        if self._open.get(instance_id) != found:
+            return  # settled meanwhile, or a newer dispatch of the same instance was put; that is on the list
         if self._agenda.is_occupying(occupy):
             self._later.append((trio.current_time() + self._patience.failed(instance_id), instance_id))
         else:
