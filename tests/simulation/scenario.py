@@ -28,6 +28,9 @@ from tests.support.simulate import log_hash, run
 CLOSING_SECONDS = 15.0
 """For the last reports, acknowledgements and output."""
 
+LONGEST_PROGRAM_SECONDS = 50.0
+"""With what dispatching it takes."""
+
 STRIKERS = (1, 1, 2)
 """How many faults are on at once."""
 
@@ -97,13 +100,20 @@ async def _settle(workload: Workload, faults: Faults, verdict: Verdict) -> None:
     await trio.sleep(9 * scale.interval)  # the schedules fire again
     for schedule_id in operators.schedules:
         await operators.disable(schedule_id)
-    with trio.move_on_after(scale.settle_max + faults.farthest):
+    with trio.move_on_after(scale.settle_max + faults.farthest + _backlog_seconds(cluster)):
         while not is_quiet(cluster):  # noqa: ASYNC110 - nobody tells when a whole cluster is quiet
             await trio.sleep(scale.settle_max / 240)
         await trio.sleep(CLOSING_SECONDS)
         cluster.observed.ended_calm()
         return
     verdict.fail("V1", "work is left although everything has healed", cluster.unfinished())
+
+
+def _backlog_seconds(cluster: Cluster) -> float:
+    """How long what waits takes at most, in the slots that there are: a slow job that fires often is a long queue."""
+    slots = sum(host.slots for host in cluster.hosts.values())
+    lanes = min(slots, cluster.tasks_max or slots)
+    return LONGEST_PROGRAM_SECONDS * len(cluster.unfinished()) / lanes
 
 
 async def _check_actors(cluster: Cluster, verdict: Verdict) -> None:
