@@ -15,7 +15,7 @@ import click
 import trio
 from rich.console import Console
 
-from tests.faults import report
+from tests.faults import remains, report
 from tests.faults.kinds.fault import Fault
 from tests.faults.kinds.register import KINDS, SHORT
 from tests.faults.rounds import Result, run_all
@@ -84,7 +84,7 @@ def main(only: str | None, rounds: int, short: bool, seed: int | None, as_json: 
         return
     kinds = tried(chosen(only, short), console)
     seed = int(time.time()) if seed is None else seed
-    directory = Path(tempfile.mkdtemp(prefix="hetuflow-faults-", dir=fast_directory()))
+    directory = Path(tempfile.mkdtemp(prefix=remains.PREFIX, dir=fast_directory()))
     results: list[Result] = []
 
     def told(result: Result) -> None:

@@ -18,7 +18,7 @@ from hetuflow.cli.cluster import free_port
 from hetuflow.server import SERVER_ID_FILE
 from tests.faults.database import Database, Disk
 from tests.faults.netns import Net
-from tests.faults.processes import Node, spawn
+from tests.faults.processes import DIRECTORY_VARIABLE, Node, spawn
 from tests.faults.relay import Relay, open_relay
 from tests.faults.server import set_offset
 
@@ -138,6 +138,7 @@ class Cluster:
     def _spawn(self, seat: Seat, faults: Sequence[str]) -> Node:
         url = self.database.url if self.database_relay is None else self.database_relay.rewritten(self.database.url)
         environ = {
+            DIRECTORY_VARIABLE: str(self.directory),
             "DATABASE_URL": url,
             "HETUFLOW_SERVER__HTTP_PORT": str(seat.http_port),
             "HETUFLOW_SERVER__WEBSOCKET_PORT": str(seat.websocket_port),
@@ -184,6 +185,7 @@ class Cluster:
             ports.append(self.other_seat.websocket_port)
         urls = ",".join(f"ws://{host}:{port}" for port in sorted(ports))
         environ = {
+            DIRECTORY_VARIABLE: str(self.directory),
             "HETUFLOW_AGENT__LOST_AFTER_SECONDS": str(self.setup.lease_seconds),
             "HETUFLOW_AGENT__HEARTBEAT_INTERVAL": str(self.setup.lease_seconds / 4),
         }

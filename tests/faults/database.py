@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ class Disk:
         subprocess.run(
             ["mount", "-t", "tmpfs", "-o", f"size={self.size_mb}m,mode=755", "hetuflow-faults", str(self.mount)],
             check=True,
+            capture_output=True,
         )
 
     def close(self) -> None:
@@ -63,6 +63,9 @@ class Database:
     wal: Disk | None = None
     port: int | None = None
     server: EmbeddedPostgres = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.server = self._anew()
 
     async def open(self) -> None:
         for disk in (self.data, self.wal):
@@ -142,11 +145,13 @@ class Database:
         return self.server._alive()
 
     async def _start(self) -> None:
-        place = self.directory if self.data is None else self.data.mount
-        settings: Mapping[str, str] = SETTINGS
-        server = EmbeddedPostgres(place / "pg", port=self.port, settings=settings)
+        server = self._anew()
         await trio.to_thread.run_sync(server.start)
         self.server, self.port = server, server.port
+
+    def _anew(self) -> EmbeddedPostgres:
+        place = self.directory if self.data is None else self.data.mount
+        return EmbeddedPostgres(place / "pg", port=self.port, settings=SETTINGS)
 
     def _forget(self) -> None:
         """Give up the lock on the directory; what runs goes on, and is adopted at the next start."""

@@ -8,7 +8,7 @@ import httpx
 import trio
 
 from tests.faults.cluster import SLOTS, Cluster
-from tests.faults.processes import with_environment
+from tests.faults.processes import LINES_VARIABLE, with_environment
 
 OPEN = {"Pending": 1, "Locked": 2, "Dispatched": 5, "Running": 10, "WaitingRetry": 15}
 SETTLE_SECONDS_MAX = 90.0
@@ -57,7 +57,7 @@ async def look(cluster: Cluster) -> list[str]:
 
 
 def _processes(cluster: Cluster) -> list[int]:
-    return with_environment(f"FAULTS_LINES={cluster.lines}".encode())
+    return with_environment(f"{LINES_VARIABLE}={cluster.lines}".encode())
 
 
 async def _rows(cluster: Cluster) -> list[str]:

@@ -49,10 +49,10 @@ class Net:
     @classmethod
     @contextmanager
     def open(cls) -> Iterator[Net]:
-        number = os.getpid() % 50_000
+        number = _number(os.getpid())
         net = cls(
-            namespace=f"hetuflow-faults-{number}",
-            cable=f"hf{number}",
+            namespace=_namespace(number),
+            cable=_cable(number),
             outside=f"10.213.{number // 200}.{number % 60 * 4 + 1}",
             inside=f"10.213.{number // 200}.{number % 60 * 4 + 2}",
         )
@@ -68,8 +68,7 @@ class Net:
             _run("tc", "qdisc", "add", "dev", net.cable, "clsact")
             yield net
         finally:
-            subprocess.run(["ip", "link", "del", net.cable], capture_output=True, check=False)
-            subprocess.run(["ip", "netns", "del", net.namespace], capture_output=True, check=False)
+            remove(os.getpid())
 
     def cut(self) -> None:
         """Every packet vanishes."""
@@ -95,6 +94,26 @@ class Net:
     def _filter(self, program: str) -> None:
         for direction in ("ingress", "egress"):
             _run("tc", "filter", "add", "dev", self.cable, direction, "pref", "1", "bpf", "da", "bytecode", program)
+
+
+def remove(pid: int) -> None:
+    """Take away the namespace and the cable of the harness that had this process id, if there are any."""
+    if shutil.which("ip") is not None:
+        number = _number(pid)
+        subprocess.run(["ip", "link", "del", _cable(number)], capture_output=True, check=False)
+        subprocess.run(["ip", "netns", "del", _namespace(number)], capture_output=True, check=False)
+
+
+def _number(pid: int) -> int:
+    return pid % 50_000
+
+
+def _namespace(number: int) -> str:
+    return f"hetuflow-faults-{number}"
+
+
+def _cable(number: int) -> str:
+    return f"hf{number}"
 
 
 def _ip(*arguments: str) -> None:

@@ -15,6 +15,10 @@ from hetuflow.cli.cluster import _end_with_parent
 
 ROOT = Path(__file__).parents[2]
 STOP_SECONDS = 25.0
+DIRECTORY_VARIABLE = "FAULTS_DIRECTORY"
+"""In the environment of servers and agents: the directory of their cluster. Tells whose they are when the harness is dead."""
+LINES_VARIABLE = "FAULTS_LINES"
+"""In the environment of runs: where they write their lines."""
 
 
 @define

@@ -14,7 +14,7 @@ from pathlib import Path
 import trio
 from attrs import Factory, define, frozen
 
-from tests.faults import leftovers, lines
+from tests.faults import leftovers, lines, remains
 from tests.faults.cluster import Cluster, Setup, open_cluster
 from tests.faults.kinds.fault import Fault, Healed, Scene
 from tests.faults.lines import Run
@@ -153,8 +153,18 @@ async def run_all(
 ) -> None:
     """Run so many rounds of each kind, those of equal setups on one cluster, one kind after the other in each round.
 
-    After a round that came to no verdict nobody knows what state the cluster is in: the rest gets a new one.
+    After a round that came to no verdict nobody knows what state the cluster is in: the rest gets a new one. Begins
+    with clearing away what harnesses that were killed have left.
     """
+    for text in await trio.to_thread.run_sync(remains.clear):
+        say(text)
+    with remains.claimed(directory):
+        await _run_all(kinds, rounds, seed, directory, report, say)
+
+
+async def _run_all(
+    kinds: Sequence[type[Fault]], rounds: int, seed: int, directory: Path, report: Callable[[Result], None], say: Say
+) -> None:
     setups: dict[Setup, deque[tuple[int, type[Fault]]]] = {}
     for turn in range(rounds):
         for kind in kinds:

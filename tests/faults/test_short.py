@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.faults import report
+from tests.faults import remains, report
 from tests.faults.kinds.fault import Fault, Healed, Scene, now
 from tests.faults.kinds.register import KINDS, SHORT
 from tests.faults.rounds import Result, run_all
@@ -43,7 +43,7 @@ async def test_nothing_is_missed_doubled_or_left_and_what_is_would_be_found() ->
     results: list[Result] = []
     kinds = [*(KINDS[name] for name in SHORT), Sabotage]
     try:
-        with tempfile.TemporaryDirectory(prefix="hetuflow-faults-", dir=fast_directory()) as directory:
+        with tempfile.TemporaryDirectory(prefix=remains.PREFIX, dir=fast_directory()) as directory:
             await run_all(kinds, 1, 1, Path(directory), results.append, lambda text: None)
     finally:
         if Sabotage.left_behind is not None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 import asyncpg
 import httpx
 import trio
 
 from tests.faults.cluster import Cluster, Setup
+from tests.faults.database import Disk
 from tests.faults.kinds.fault import Fault, Healed, Scene, now
 
 FULL_SECONDS = 6.0
@@ -22,6 +26,13 @@ def no_mounts() -> str | None:
         return "a small file system needs root"
     if shutil.which("mount") is None:
         return "mount is not installed"
+    with tempfile.TemporaryDirectory() as directory:
+        disk = Disk(Path(directory), 1)
+        try:
+            disk.open()
+        except subprocess.CalledProcessError:
+            return "this kernel or container does not let us mount a file system"
+        disk.close()
     return None
 
 
