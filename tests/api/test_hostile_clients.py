@@ -102,10 +102,13 @@ async def test_a_crowd_of_idle_connections_keeps_nobody_out() -> None:
 async def test_when_every_place_is_busy_a_new_connection_is_told_so() -> None:
     async with listening(Connections(most=2)) as (_, listener, port), AsyncExitStack() as stack:
         half = b"POST /api/v1/jobs/item HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
-        for _ in range(2):
-            await (await opened(stack, port)).send_all(half)
+        streams = [await opened(stack, port) for _ in range(2)]
         with trio.fail_after(30):
-            while len(listener.connections) < 2 or listener.connections.idle:  # noqa: ASYNC110
+            while listener.connections.idle < 2:  # noqa: ASYNC110 - accepted, and waiting for a first request
+                await trio.sleep(0.01)
+            for stream in streams:
+                await stream.send_all(half)
+            while listener.connections.idle:  # noqa: ASYNC110
                 await trio.sleep(0.01)
         refused = await ended(await opened(stack, port))
         assert refused.startswith(b"HTTP/1.1 503") and b"\r\nRetry-After: 1\r\n" in refused

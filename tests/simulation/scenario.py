@@ -37,8 +37,12 @@ STRIKERS = (1, 1, 2)
 
 def simulate(seed: int) -> Outcome:
     """One run, from nothing to quiet. Raises nothing for a violated promise: the outcome says so."""
+    before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    return run(seed, _simulate, drawn(seed))
+    try:
+        return run(seed, _simulate, drawn(seed))
+    finally:
+        structlog.configure(**before)  # other tests of this process look at log lines
 
 
 async def _simulate(shape: Shape) -> Outcome:

@@ -40,6 +40,7 @@ def cli() -> str:
     ]
     for path, command in _leaves("hetuflow", main):
         shown = agent_command if path == "hetuflow agent" else command
+        shown._help_option = None  # click keeps the one of the context it was first asked in
         context = click.Context(shown, info_name=path, max_content_width=100, terminal_width=100)
         parts.append(f"## {path}\n\n```\n{shown.get_help(context)}\n```\n")
     return "\n".join(parts)
