@@ -10,7 +10,7 @@ import structlog
 import trio
 from attrs import Factory, evolve, field, frozen
 
-from agent.connection import Connection, Work
+from agent.connection import Connection
 from agent.directories import Directories, PlainDirectories
 from agent.executor import Executor
 from agent.identity import keep_store_id, kept_store_id
@@ -21,6 +21,7 @@ from agent.recovery import clean_up, end_leftovers, next_incarnation, recover_ou
 from agent.reports import Reports
 from agent.shipping import Shipping
 from agent.wakeup import Wakeup
+from agent.work import Work
 from agent.workplace import Leftovers, NoLeftovers, StopOrder, Workplace
 from hetuflow.ports.clock import Clock
 from hetuflow.ports.disk import Disk, DiskError

@@ -27,21 +27,15 @@ from projections.definition import (
     Column,
     Composite,
     Condition,
-    Constant,
     Counter,
-    Field,
     Item,
     Kind,
-    Mapped,
     Mean,
     Metadata,
-    ObjectOf,
     Plain,
-    SecondsAsMillis,
     Source,
     Streak,
     Table,
-    TimeAsMillis,
     Touched,
     TouchedVersion,
     When,
@@ -49,7 +43,6 @@ from projections.definition import (
 )
 from projections.expressions import (
     RAW_EVENT,
-    EventSql,
     any_of,
     is_event,
     literal,
@@ -59,6 +52,7 @@ from projections.expressions import (
     text_literal,
     types,
 )
+from projections.slot import Slot, parts_of, sources_of
 
 __all__ = ["FOLD_SETTINGS", "CompiledTable", "compile_table", "create_table_statements", "fold_statement"]
 
@@ -109,76 +103,17 @@ def fold_statement(table: Table, *, until: int, events: str = "events", removals
 # --- the fold ------------------------------------------------------------------------------------------------------
 
 
-class _Slot:
-    """The newest event of a type and condition; carried with its data only where a column reads them.
-
-    Taking single members out before the pivot was rejected: it costs more than copying the data (500 000 events).
-    """
-
-    def __init__(self, name: str, *, metadata: bool) -> None:
-        self.name, self.metadata = name, metadata
-        self.data = self.more = False
-
-    def reading(self, source: Source) -> EventSql:
-        """Where a source finds the event's parts after the pivot; the slot will carry them."""
-        for part in _parts(source):
-            if isinstance(part, Field | Mapped | SecondsAsMillis | TimeAsMillis):
-                self.data = True
-            elif not isinstance(part, Constant):
-                self.more = True
-        more = f"s.{self.name}[3]"
-        return EventSql(
-            f"s.{self.name}[2]",
-            f"({more} ->> 'recorded_at')::timestamptz",
-            f"({more} ->> 'version')::integer",
-            f"({more} ->> 'stream_id')",
-            f"({more} -> 'metadata')",
-        )
-
-    def newest(self) -> str:
-        """What the pivot takes the maximum of."""
-        if self.more:
-            more = "'recorded_at', recorded_at, 'version', version, 'stream_id', stream_id"
-            more += ", 'metadata', metadata" if self.metadata else ""
-            return f"ARRAY[to_jsonb(position), data, jsonb_build_object({more})]"
-        return "ARRAY[to_jsonb(position), data]" if self.data else "position"
-
-    def unpacked(self, *, late: bool) -> str:
-        """Its columns after the pivot; `late`: it counts only if it came after the row's creation, at `base`."""
-        at = f"({self.name}[1])::bigint" if self.data or self.more else self.name
-        at = f"CASE WHEN {at} >= base THEN {at} END" if late else at
-        return f"{self.name}, {at} AS {self.name}_at"
-
-
-def _parts(source: Source) -> Iterator[Source]:
-    if isinstance(source, ObjectOf):
-        for member in source.members.values():
-            yield from _parts(member)
-    else:
-        yield source
-
-
-def _sources(table: Table) -> Iterator[Source]:
-    yield table.key_source
-    if table.scope_source is not None:
-        yield table.scope_source
-    for _, column in table.plain():
-        if isinstance(column, Column):
-            for source in column.sets.values():
-                yield source.source if isinstance(source, When) else source
-
-
 class _Fold:
     """Builds the query of one table over one range; `old` is the table with the rows before it, None for none."""
 
     def __init__(self, table: Table, range_: str, old: str | None, events: str, *, removals: bool = True) -> None:
         self.table, self.range, self.old, self.events = table, range_, old, events
         self.removals = removals and bool(table.removing_types)
-        self.metadata = any(isinstance(part, Metadata) for source in _sources(table) for part in _parts(source))
+        self.metadata = any(isinstance(part, Metadata) for source in sources_of(table) for part in parts_of(source))
         # Sums need to know each row's life before they add up. The newest event of a slot does not: whether it came
         # after the row's creation is seen afterwards, which spares the whole log a join.
         self.late = old is None and all(isinstance(column, Column) for _, column in table.plain())
-        self.slots: dict[tuple[str, Condition | None], _Slot] = {}
+        self.slots: dict[tuple[str, Condition | None], Slot] = {}
         self.aggregates: list[str] = []
         self.items = [self._item(item) for item in table.items]
 
@@ -344,7 +279,7 @@ class _Fold:
     def _rule(self, type_: str, source: Source | When, kind: Kind) -> tuple[str, str]:
         condition = source.condition if isinstance(source, When) else None
         plain = source.source if isinstance(source, When) else source
-        new = _Slot(f"e{len(self.slots)}", metadata=self.metadata)
+        new = Slot(f"e{len(self.slots)}", metadata=self.metadata)
         slot = self.slots.setdefault((type_, condition), new)
         return f"s.{slot.name}_at", source_sql(plain, kind, slot.reading(plain))
 

@@ -19,8 +19,9 @@ from hetuflow.api.reads import where
 from hetuflow.api.records import record
 from hetuflow.api.rooms import Row
 from hetuflow.domain.deciders import DECIDERS
+from hetuflow.domain.eligibility import Worker
 from hetuflow.domain.enums import AgentStatus
-from hetuflow.domain.explanation import Circumstances, Limit, Told, Worker
+from hetuflow.domain.explanation import Circumstances, Limit, Told
 from hetuflow.domain.explanation import explain as explain_task
 from hetuflow.domain.task_state import TaskState
 

@@ -12,6 +12,7 @@ from typing import Any
 from attrs import Factory, frozen
 
 from hetuflow.domain.config import required_labels
+from hetuflow.domain.eligibility import Eligibility, Worker, eligibility
 from hetuflow.domain.enums import InstanceStatus, TaskStatus
 from hetuflow.domain.events import (
     Event,
@@ -27,7 +28,6 @@ from hetuflow.domain.events import (
 )
 from hetuflow.domain.task_state import Instance, TaskState
 
-AGENTS_MAX = 100
 NAMED_MAX = 5
 """Names in one sentence; the rest is counted."""
 
@@ -56,22 +56,6 @@ class Told:
 
 
 @frozen(slots=True, kw_only=True)
-class Worker:
-    """An agent as the dispatcher sees it: `used` of its `slots` hold an instance."""
-
-    agent_id: str
-    is_online: bool
-    is_draining: bool
-    slots: int
-    used: int
-    labels: Mapping[str, str]
-
-    @property
-    def is_full(self) -> bool:
-        return self.used >= self.slots
-
-
-@frozen(slots=True, kw_only=True)
 class Limit:
     """The cluster's limit of instances at once, 0 = none, and how many there are."""
 
@@ -86,14 +70,6 @@ class Awaited:
     since: datetime
     until: datetime | None = None
     details: Mapping[str, Any] | None = None
-
-
-@frozen(slots=True, kw_only=True)
-class Eligibility:
-    agent_id: str
-    eligible: bool
-    code: str | None = None
-    message: str | None = None
 
 
 @frozen(slots=True, kw_only=True)
@@ -318,42 +294,6 @@ def _limited(limit: Limit, since: datetime) -> Awaited | None:
         since=since,
         details={"limit": limit.tasks_max, "running": limit.instances},
     )
-
-
-# --- agents ---------------------------------------------------------------------------------------------------------
-
-
-def eligibility(state: TaskState, workers: Sequence[Worker]) -> Sequence[Eligibility]:
-    """Each agent's answer to the task, at most `AGENTS_MAX`; those that could take it come first."""
-    assert state.spec is not None
-    labels, pin = dict(required_labels(state.spec.config)), state.spec.agent_id
-    answers = [_eligible(worker, labels, pin) for worker in sorted(workers, key=lambda worker: worker.agent_id)]
-    return sorted(answers, key=lambda answer: not answer.eligible)[:AGENTS_MAX]
-
-
-def _eligible(worker: Worker, labels: Mapping[str, str], pin: str | None) -> Eligibility:
-    def no(code: str, message: str) -> Eligibility:
-        return Eligibility(agent_id=worker.agent_id, eligible=False, code=code, message=message)
-
-    if pin is not None and worker.agent_id != pin:
-        return no("not_pinned", f"the task is pinned to agent {pin}")
-    if not worker.is_online:
-        return no("offline", "is not connected")
-    different = {name: value for name, value in labels.items() if worker.labels.get(name) != value}
-    if different:
-        return no(
-            "labels_differ", "; ".join(_difference(worker, name, value) for name, value in sorted(different.items()))
-        )
-    if worker.is_draining:
-        return no("draining", "takes nothing new")
-    if worker.is_full:
-        return no("full", f"{worker.used} of {worker.slots} slots in use")
-    return Eligibility(agent_id=worker.agent_id, eligible=True)
-
-
-def _difference(worker: Worker, name: str, value: str) -> str:
-    known = worker.labels.get(name)
-    return f"has no label {name}={value}" if known is None else f"has {name}={known}, not {value}"
 
 
 # --- why here, how it ended -----------------------------------------------------------------------------------------

@@ -19,8 +19,8 @@ import attrs
 import trio
 from attrs import frozen
 
-from agent.connection import Link
 from agent.limits import Lease
+from agent.link import Link
 from agent.spool import StreamTally
 from eventstore.errors import StoreUnavailable
 from eventstore.event import Appended

@@ -1,0 +1,347 @@
+"""One connection's life, from hello to its end.
+
+One task, the *work loop*, does everything that matters: it takes frames from the inbox, gives orders to the executor,
+sends reports and output, and beats. So a heartbeat proves that the loop turns; an agent that hangs stops beating. A second
+task only moves frames from the connection into the bounded inbox. When the inbox is full it waits, and so does the peer.
+
+Every send has a deadline. A heartbeat that is not answered in time ends the connection.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import structlog
+import trio
+
+from agent.commands import Obeying
+from agent.limits import NO_LEASE
+from agent.wakeup import Wakeup
+from agent.work import Work
+from agent.workplace import StopOrder
+from hetuflow.ports.network import ConnectionLost, MessageStream
+from hetuflow.protocol.errors import CloseCode, ProtocolError
+from hetuflow.protocol.messages import (
+    Ack,
+    Command,
+    Dispatch,
+    Forget,
+    Heartbeat,
+    HeartbeatAck,
+    HeartbeatHeard,
+    Hello,
+    Message,
+    OutputAck,
+    Ping,
+    Pong,
+    Refused,
+    Shutdown,
+    Standing,
+    Stop,
+    Welcome,
+)
+from hetuflow.protocol.session import Role, Session, State
+
+log = structlog.get_logger()
+
+GREET_SECONDS_MAX: Final = 15.0
+"""The server paces admissions; it has this long to answer a hello."""
+SEND_SECONDS_MAX: Final = 10.0
+ACK_SECONDS_MIN: Final = 10.0
+"""A heartbeat unanswered for this long, or for the heartbeat interval if that is longer, ends the connection; at a quarter of a
+short lease already, so that there is time to dial again."""
+INTERVAL_SECONDS_MIN: Final = 0.05
+"""Whatever the server says."""
+UNRENEWED_SHARE_MAX: Final = 0.25
+"""Of the lease: so long a server is kept that answers and does not renew it, when there is another address to try."""
+INBOX_FRAMES_MAX: Final = 64
+OUTPUT_BYTES_PER_TURN: Final = 192 * 1024
+
+
+class Silent(Exception):
+    """The server does not answer, or does not take what we send."""
+
+
+class Link:
+    """See the module. `ready` wakes the work loop: there is something to say."""
+
+    def __init__(self, work: Work, stream: MessageStream, ready: Wakeup) -> None:
+        self._work, self._stream, self._ready = work, stream, ready
+        self._has_others = len(work.profile.server_urls) > 1
+        self.session = Session(Role.AGENT)
+        self._inbox: deque[bytes] = deque()
+        self._inbox_freed = Wakeup()
+        self._lost: ConnectionLost | None = None
+        self._replies: list[Message] = []
+        self._acked: list[int] = []
+        self._end: str | None = None
+        self.refusal: str | None = None
+        """What the server said when it wanted this agent not, or no longer."""
+        self.was_let_in = False
+        self.is_away = False
+        """It is the server that cannot do anything now: it stops, or its database is away."""
+        self._lease_seconds = 0.0
+        self._beats: dict[int, float] = {}
+        """Sequence of a heartbeat -> when it was sent: those not acknowledged yet."""
+        self._beat_sequence = 0
+        self._unrenewed: float | None = None
+        """Since when the server has answered heartbeats without renewing the lease."""
+        self._beat_interval = work.profile.heartbeat_interval
+        self._next_beat = self._next_check = float("inf")
+        self._check_interval = work.profile.check_interval
+        self._greet_deadline = float("inf")
+        self._handlers: dict[type[Message], Callable[[Any], None]] = {
+            Welcome: self._welcomed,
+            Refused: self._refused,
+            HeartbeatAck: self._beat_acked,
+            HeartbeatHeard: self._beat_heard,
+            Dispatch: self._dispatched,
+            Stop: self._stop,
+            Forget: self._forget,
+            Standing: self._standing,
+            Command: self._commanded,
+            Ack: lambda message: self._acked.extend(message.sequences),
+            OutputAck: self._output_acked,
+            Ping: lambda message: self._replies.append(Pong(token=message.token)),
+            Pong: lambda message: None,
+            Shutdown: self._shutdown,
+        }
+
+    @property
+    def is_open(self) -> bool:
+        return self.session.state in (State.OPEN, State.STOPPING)
+
+    async def run(self) -> str:
+        """Until the conversation is over; why. Raises `ConnectionLost`, `ProtocolError`, `Silent`."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._receive)
+            try:
+                await self._greet()
+                while self._end is None:
+                    await self._turn()
+            except (ConnectionLost, ProtocolError, Silent) as exc:
+                problem: Exception | None = exc
+            else:
+                problem = None
+            nursery.cancel_scope.cancel()
+        if problem is not None:
+            raise problem
+        return self._end or "closed"
+
+    async def _receive(self) -> None:
+        """Only drain; think nothing."""
+        while True:
+            try:
+                frame = await self._stream.receive()
+            except ConnectionLost as exc:
+                self._lost = exc
+                self._ready.set()
+                return
+            while len(self._inbox) >= INBOX_FRAMES_MAX:
+                await self._inbox_freed.wait()
+            self._inbox.append(frame)
+            self._ready.set()
+
+    async def _greet(self) -> None:
+        profile = self._work.profile
+        hello = Hello(
+            agent_id=profile.agent_id,
+            name=profile.name,
+            boot_id=profile.boot_id,
+            incarnation=self._work.incarnation,
+            life=self._work.life,
+            version=profile.version,
+            host=profile.host,
+            slots=profile.slots,
+            labels=profile.labels,
+            metadata=profile.metadata,
+            lost_after_seconds=profile.lost_after_seconds,
+            last_acked=self._work.reports.last_acked,
+            known=self._work.known(),
+            store_id=self._work.store_id,
+        )
+        self._hello_sent = trio.current_time()
+        self._greet_deadline = self._hello_sent + GREET_SECONDS_MAX
+        await self._send([hello])
+
+    async def _turn(self) -> None:
+        """Wait for something to do, and do all of it: hear, decide, say, beat."""
+        await self._ready.wait(until=self._next_deadline())
+        while self._inbox and self._end is None:
+            frame = self._inbox.popleft()
+            self._inbox_freed.set()
+            for message in self.session.receive(frame):
+                self._handlers[type(message)](message)
+        if self._acked:  # once per turn: one record in the journal
+            self._work.reports.acked(self._acked)
+            self._acked.clear()
+        if self._lost is not None and not self._inbox:
+            raise self._lost
+        if self.is_open:
+            messages = self._collect(trio.current_time())
+            if messages:
+                await self._send(messages)
+        self._check_silence(trio.current_time())
+
+    def _next_deadline(self) -> float:
+        if not self.is_open:
+            return self._greet_deadline
+        oldest = next(iter(self._beats.values()), float("inf"))
+        return min(self._next_beat, self._work.reports.next_deadline, oldest + self._ack_seconds)
+
+    @property
+    def _ack_seconds(self) -> float:
+        return min(max(ACK_SECONDS_MIN, self._beat_interval), self._lease_seconds / 4)
+
+    def _check_silence(self, now: float) -> None:
+        if not self.is_open and self._end is None and now >= self._greet_deadline:
+            raise Silent(f"the server did not answer the hello within {GREET_SECONDS_MAX:g} s")
+        oldest = next(iter(self._beats.values()), float("inf"))
+        if now >= oldest + self._ack_seconds:
+            raise Silent(f"a heartbeat was not answered within {self._ack_seconds:g} s")
+
+    def _collect(self, now: float) -> list[Message]:
+        """What is to be said now: replies, the output that precedes an end, reports, the heartbeat."""
+        messages, self._replies = self._replies, []
+        if self._work.stopping is not None and self.session.state is State.OPEN:
+            messages.append(Shutdown(reason=self._work.stopping))
+        messages.extend(self._work.shipping.take(OUTPUT_BYTES_PER_TURN))
+        messages.extend(self._work.reports.take())
+        if self._work.shipping.has_more:
+            self._ready.set()
+        if now >= self._next_beat:
+            messages.append(self._heartbeat(now))
+        return messages
+
+    def _heartbeat(self, now: float) -> Heartbeat:
+        self._beat_sequence += 1
+        self._beats[self._beat_sequence] = now
+        self._next_beat = now + self._beat_interval
+        known = None
+        if now >= self._next_check:
+            known = self._work.known()
+            self._next_check = now + self._check_interval
+        return Heartbeat(sequence=self._beat_sequence, metrics=self._work.metrics(), known=known)
+
+    async def _send(self, messages: list[Message]) -> None:
+        for frame in self.session.send(messages):
+            with trio.move_on_after(SEND_SECONDS_MAX) as patience:
+                await self._stream.send(frame)
+            if patience.cancelled_caught:
+                raise Silent(f"the server did not take a message within {SEND_SECONDS_MAX:g} s")
+
+    # --- what the server says --------------------------------------------------------------------------------------
+
+    def _welcomed(self, message: Welcome) -> None:
+        self.was_let_in = True
+        now = trio.current_time()
+        self._beat_interval = max(INTERVAL_SECONDS_MIN, min(self._beat_interval, message.heartbeat_interval))
+        self._check_interval = max(INTERVAL_SECONDS_MIN, min(self._check_interval, message.check_interval))
+        self._next_beat, self._next_check = now, now + self._check_interval
+        self._lease_seconds = message.lease_seconds
+        self._work.renew_lease(self._hello_sent, message.lease_seconds)
+        self._work.reports.restart()
+        self._work.shipping.restart()
+        self._ready.set()
+        self._note_store(message.store_id)
+        log.info("connected", server=message.server_id, session=message.session, peer=self._stream.peer)
+
+    def _note_store(self, store_id: str) -> None:
+        """A store that is another one, or an earlier state of itself, does not know all that this agent has done."""
+        known = self._work.store_id
+        if not store_id or store_id == known:
+            return
+        if known:
+            log.error(
+                "the server has another event store: a backup was restored, or the agent was moved to another"
+                " installation; what that store does not know is ended",
+                store=store_id,
+                before=known,
+            )
+        self._work.store_id = store_id
+        self._work.store_changed(store_id)
+
+    def _refused(self, message: Refused) -> None:
+        self.refusal = message.reason
+        self.is_away = message.code == CloseCode.GOING_AWAY
+        self._end = f"refused by the server ({message.code}: {message.reason})"
+
+    def _beat_heard(self, message: HeartbeatHeard) -> None:
+        """The server lives and may not renew the lease. With another address to try, it is left in time."""
+        if message.sequence not in self._beats:
+            return
+        self._beats = {number: at for number, at in self._beats.items() if number > message.sequence}
+        now = trio.current_time()
+        if self._unrenewed is None:
+            self._unrenewed = now
+            log.warning("the server does not renew the lease", reason=message.reason)
+        if self._has_others and now - self._unrenewed >= self._lease_seconds * UNRENEWED_SHARE_MAX:
+            self._end = f"the server has not renewed the lease for {now - self._unrenewed:.0f} s: {message.reason}"
+
+    def end(self, why: str) -> None:
+        """Leave this connection: what still comes by it is not heard."""
+        self._end = why
+        self._ready.set()
+
+    def _beat_acked(self, message: HeartbeatAck) -> None:
+        sent = self._beats.get(message.sequence)
+        if sent is None:
+            return
+        self._beats = {number: at for number, at in self._beats.items() if number > message.sequence}
+        self._unrenewed = None
+        self._work.renew_lease(sent, self._lease_seconds)
+
+    def _dispatched(self, message: Dispatch) -> None:
+        """Start it, if there is a lease to run under.
+
+        An agent that was stopped (SIGSTOP, a suspended machine) finds orders in its connection that are older than its
+        lease: the server has given their tasks to others. The next hello does not name them, and that settles them.
+        """
+        lease = self._work.lease
+        if lease is NO_LEASE or trio.current_time() >= lease.deadline:
+            log.warning("an order came when the lease was over: not started", instance=message.instance_id)
+            self._end = "the lease ran out before an order was read"
+        else:
+            self._work.executor.dispatch(message)
+
+    def _stop(self, message: Stop) -> None:
+        reason = message.reason or "cancelled"
+        order = StopOrder("cancelled", f"ended on request: {reason}", max(0.0, message.grace_seconds))
+        self._work.executor.stop(message.instance_id, message.epoch, order)
+
+    def _commanded(self, message: Command) -> None:
+        Obeying(self._work.stop, self._work.clear_cache, self._beat_now, self._set_interval).obey(message)
+
+    def _beat_now(self) -> None:
+        self._next_beat = trio.current_time()
+        self._ready.set()
+
+    def _set_interval(self, name: str, seconds: float) -> None:
+        seconds = max(INTERVAL_SECONDS_MIN, seconds)
+        if name == "check_interval":
+            self._check_interval = seconds
+            self._next_check = min(self._next_check, trio.current_time() + seconds)
+        else:
+            self._beat_interval = min(seconds, self._lease_seconds / 4)
+            self._next_beat = min(self._next_beat, trio.current_time() + self._beat_interval)
+        self._ready.set()
+
+    def _standing(self, message: Standing) -> None:
+        self._work.executor.stand(message)
+
+    def _forget(self, message: Forget) -> None:
+        for instance_id in message.instance_ids:
+            self._work.executor.forget(instance_id)
+            self._work.shipping.forget(instance_id)
+        self._work.reports.forget(message.instance_ids)
+
+    def _output_acked(self, message: OutputAck) -> None:
+        self._work.shipping.acked(message.instance_id, message.stream, message.offset_end)
+        self._work.reports.output_acked()
+        if self._work.shipping.has_more:
+            self._ready.set()
+
+    def _shutdown(self, message: Shutdown) -> None:
+        log.info("the server is stopping", reason=message.reason)
