@@ -15,18 +15,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 from attrs import frozen
 
 from hetuflow.domain.decider import Address, Available, Await, Choice, Due, Intent, Occupy, Offer, Send, Stop, Watch
 from hetuflow.domain.placement import Labels, Requirement, Slots, Waiting, place
+from hetuflow.scheduler.due import DueSchedules
 from hetuflow.scheduler.instants import Instants
+from hetuflow.scheduler.occupancy import ByAgent, Occupancy
 from hetuflow.scheduler.orders import Orders
-
-T = TypeVar("T")
-
-_NO_OCCUPANTS: Mapping[str, Occupy] = {}
 
 
 @frozen(slots=True)
@@ -61,10 +59,7 @@ class Agenda:
     def __init__(self, server_id: str, *, tasks_max: int = 0) -> None:
         self._server_id = server_id
         self.tasks_max = tasks_max
-        self._due: dict[str, datetime] = {}
-        self._due_in_hand: set[str] = set()
-        self._due_parked: dict[str, None] = {}
-        self._due_instants = Instants()
+        self._due = DueSchedules()
         self._offers: dict[str, Offer] = {}
         self._offers_in_hand: set[str] = set()
         self._offers_parked: dict[str, None] = {}
@@ -76,12 +71,9 @@ class Agenda:
         self._servers_up: frozenset[str] = frozenset()
         self.orders = Orders()
         self._slots = Slots()
-        self._occupied: dict[str, dict[str, Occupy]] = {}
-        self._occupied_total = 0
-        self._reserved: dict[str, int] = {}
-        self._reserved_total = 0
+        self._occupancy = Occupancy()
         self._watched: dict[str, Watch] = {}
-        self._stops: dict[str, dict[str, Stop]] = {}
+        self._stops: ByAgent[Stop] = ByAgent()
         self._adding: Mapping[type[Intent], Callable[[Address, Any], None]] = {
             Due: self._add_due,
             Offer: self._add_offer,
@@ -105,7 +97,7 @@ class Agenda:
 
     def __repr__(self) -> str:
         return (
-            f"<Agenda: {len(self._due)} due, {len(self._offers)} offers, {self._occupied_total} instances, "
+            f"<Agenda: {len(self._due)} due, {len(self._offers)} offers, {self._occupancy.instances} instances, "
             f"{self._slots.free} of {self._slots.total} slots free>"
         )
 
@@ -120,16 +112,10 @@ class Agenda:
         self._removing[type(intent)](address, intent)
 
     def _add_due(self, address: Address, due: Due) -> None:
-        self._due[address.id] = due.at
-        self._due_parked.pop(address.id, None)
-        if address.id not in self._due_in_hand:
-            self._due_instants.set(address.id, due.at)
+        self._due.add(address.id, due.at)
 
     def _remove_due(self, address: Address, due: Due) -> None:
-        if self._due.get(address.id) == due.at:
-            del self._due[address.id]
-            self._due_parked.pop(address.id, None)
-            self._due_instants.discard(address.id)
+        self._due.remove(address.id, due.at)
 
     def _add_offer(self, _: Address, offer: Offer) -> None:
         self._offers[offer.task_id] = offer
@@ -146,14 +132,11 @@ class Agenda:
             self._waiting.discard(offer.task_id)
 
     def _add_occupy(self, _: Address, occupy: Occupy) -> None:
-        occupants = self._occupied.setdefault(occupy.agent_id, {})
-        self._occupied_total += occupy.instance_id not in occupants
-        occupants[occupy.instance_id] = occupy
+        self._occupancy.add(occupy)
         self._refresh(occupy.agent_id)
 
     def _remove_occupy(self, _: Address, occupy: Occupy) -> None:
-        if _discard(self._occupied, occupy.agent_id, occupy.instance_id, occupy):
-            self._occupied_total -= 1
+        if self._occupancy.remove(occupy):
             self._refresh(occupy.agent_id)
 
     def _add_available(self, _: Address, agent: Available) -> None:
@@ -173,10 +156,10 @@ class Agenda:
             del self._watched[watch.agent_id]
 
     def _add_stop(self, _: Address, stop: Stop) -> None:
-        self._stops.setdefault(stop.agent_id, {})[stop.instance_id] = stop
+        self._stops.put(stop.agent_id, stop.instance_id, stop)
 
     def _remove_stop(self, _: Address, stop: Stop) -> None:
-        _discard(self._stops, stop.agent_id, stop.instance_id, stop)
+        self._stops.discard(stop.agent_id, stop.instance_id, stop)
 
     def _add_send(self, _: Address, send: Send) -> None:
         self.orders.want(send)
@@ -237,30 +220,23 @@ class Agenda:
     # --- schedules -------------------------------------------------------------------------------------------------
 
     def next_due_at(self) -> datetime | None:
-        return self._due_instants.first_at()
+        return self._due.first_at()
 
     def due_at(self, schedule_id: str) -> datetime | None:
         """The moment that the schedule wants to be asked at."""
-        return self._due.get(schedule_id)
+        return self._due.at(schedule_id)
 
     def take_due(self, now: datetime, most: int) -> list[str]:
         """Schedules whose instant has come, earliest first; each stays in hand until `settle_due`."""
-        taken = self._due_instants.take(now, most)
-        self._due_in_hand.update(taken)
-        return taken
+        return self._due.take(now, most)
 
     def settle_due(self, schedule_id: str, not_before_at: datetime | None = None) -> None:
         """The schedule was asked. If it still wants a moment, that is due again, at the earliest `not_before_at`."""
-        self._due_in_hand.discard(schedule_id)
-        at = self._due.get(schedule_id)
-        if at is not None:
-            self._due_instants.set(schedule_id, at if not_before_at is None else max(at, not_before_at))
+        self._due.settle(schedule_id, not_before_at)
 
     def park_due(self, schedule_id: str) -> None:
         """Another server asks the schedule: it is put back by `unpark`, or when it wants another moment."""
-        self._due_in_hand.discard(schedule_id)
-        if schedule_id in self._due:
-            self._due_parked[schedule_id] = None
+        self._due.park(schedule_id)
 
     # --- tasks and slots -------------------------------------------------------------------------------------------
 
@@ -287,7 +263,7 @@ class Agenda:
         """How many more instances the cluster-wide limit allows."""
         if not self.tasks_max:
             return 1 << 30
-        return max(0, self.tasks_max - self._occupied_total - self._reserved_total)
+        return max(0, self.tasks_max - self._occupancy.instances - self._occupancy.held)
 
     def take_placements(self, now: datetime, most: int) -> list[Match]:
         """Give slots to waiting tasks, best first. Task and slot stay in hand: `settle_offer` and `release` each."""
@@ -297,8 +273,7 @@ class Agenda:
         placed = place(self._waiting, self._slots, min(most, self.room))
         for offer, agent_id in placed:
             self._offers_in_hand.add(offer.task_id)
-            self._reserved[agent_id] = self._reserved.get(agent_id, 0) + 1
-        self._reserved_total += len(placed)
+            self._occupancy.hold(agent_id)
         after = Counter(agent_id for _, agent_id in placed)
         return [
             Match(offer, self._available[agent_id], self._choice(offer, agent_id, after)) for offer, agent_id in placed
@@ -325,9 +300,7 @@ class Agenda:
 
     def unpark(self) -> None:
         """Put back all that was parked."""
-        due, self._due_parked = self._due_parked, {}
-        for schedule_id in due:
-            self.settle_due(schedule_id)
+        self._due.unpark()
         offers, self._offers_parked = self._offers_parked, {}
         for task_id in offers:
             self.settle_offer(task_id)
@@ -344,21 +317,13 @@ class Agenda:
         found = self._slots.least_loaded(requirement)
         if found is None or self._is_awaited(found):
             return None
-        self._reserved[found] = self._reserved.get(found, 0) + 1
-        self._reserved_total += 1
+        self._occupancy.hold(found)
         self._slots.take(found)
         return self._available[found], self._slots.choice(found, requirement)
 
     def release(self, agent_id: str) -> None:
         """Give a held slot back. When the instance was dispatched, its `Occupy` already counts in its place."""
-        held = self._reserved.get(agent_id, 0)
-        if not held:
-            raise ValueError(f"no slot of agent {agent_id} is held")
-        if held == 1:
-            del self._reserved[agent_id]
-        else:
-            self._reserved[agent_id] = held - 1
-        self._reserved_total -= 1
+        self._occupancy.release(agent_id)
         self._refresh(agent_id)
 
     def _is_awaited(self, agent_id: str) -> bool:
@@ -383,24 +348,23 @@ class Agenda:
         if agent is None or not usable:
             self._slots.remove(agent_id)
             return
-        used = len(self._occupied.get(agent_id, ())) + self._reserved.get(agent_id, 0)
-        self._slots.put(agent_id, agent.labels, agent.slots, used)
+        self._slots.put(agent_id, agent.labels, agent.slots, self._occupancy.used(agent_id))
 
     # --- what is wanted --------------------------------------------------------------------------------------------
 
     def occupants(self, agent_id: str) -> Mapping[str, Occupy]:
         """The instances that hold a slot of the agent, by instance id."""
-        return self._occupied.get(agent_id, _NO_OCCUPANTS)
+        return self._occupancy.of(agent_id)
 
     def occupied_agents(self) -> Sequence[str]:
-        return list(self._occupied)
+        return self._occupancy.agents()
 
     def is_occupying(self, occupy: Occupy) -> bool:
-        return self._occupied.get(occupy.agent_id, _NO_OCCUPANTS).get(occupy.instance_id) == occupy
+        return self._occupancy.has(occupy)
 
     def stops(self, agent_id: str) -> Iterable[Stop]:
         """What the agent should end."""
-        return list(self._stops.get(agent_id, {}).values())
+        return list(self._stops.of(agent_id).values())
 
     def watch_of(self, agent_id: str) -> Watch | None:
         return self._watched.get(agent_id)
@@ -416,23 +380,12 @@ class Agenda:
             tasks_in_hand=len(self._offers_in_hand),
             slots_total=self._slots.total,
             slots_free=self._slots.free,
-            instances=self._occupied_total,
-            reserved=self._reserved_total,
+            instances=self._occupancy.instances,
+            reserved=self._occupancy.held,
             agents_usable=len(self._slots),
             agents_watched=len(self._watched),
             tasks_max=self.tasks_max,
         )
-
-
-def _discard(index: dict[str, dict[str, T]], outer: str, inner: str, value: T) -> bool:
-    """Remove `index[outer][inner]` when it is `value`; an emptied outer entry goes with it."""
-    entries = index.get(outer)
-    if entries is None or entries.get(inner) != value:
-        return False
-    del entries[inner]
-    if not entries:
-        del index[outer]
-    return True
 
 
 def later(now: datetime, seconds: float) -> datetime:

@@ -394,10 +394,6 @@ def ticker_sleeps() -> AbstractContextManager[object]:
         def take(self: Any, now: Any, most: int) -> Any:
             return original(self, now, most) if trio.current_time() % 300 < 5 else []
 
-        def next_at(self: Any) -> Any:
-            return None
-
-        take.next_at = next_at  # type: ignore[attr-defined]
         return take
 
     return together(replaced(Agenda, "take_due", make), mock.patch.object(Agenda, "next_due_at", lambda self: None))
