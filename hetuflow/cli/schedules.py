@@ -26,6 +26,7 @@ from hetuflow.cli.options import (
     talks_to_server,
     yes_option,
 )
+from hetuflow.cli.previews import NOTES, preview
 from hetuflow.domain.enums import MisfirePolicy, OverlapPolicy, ScheduleKind, ScheduleStatus
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -46,7 +47,7 @@ def schedule_argument(command: F) -> F:
 
 
 def rule_options(command: F) -> F:
-    """The members of a schedule, for `add`, `update` and `preview`."""
+    """The members of a schedule, for `add` and `update`."""
     for option in reversed(
         [
             click.option("--every", type=Seconds(1), metavar="INTERVAL", help="A fixed rate: 30s, 5m, 1h, 1d."),
@@ -324,29 +325,13 @@ def next_(client: Client, schedule_: str, count: int, after: str | None, json_: 
     _show_preview(client.get(f"/schedules/item/{row['id']}/next", count=count, after=after), json_)
 
 
-@schedule.command(name="preview")
-@rule_options
-@preview_options
-@talks_to_server
-def preview(client: Client, count: int, after: str | None, json_: bool, **given: Any) -> None:
-    """List the moments at which a schedule would fire; nothing is stored.
-
-    \b
-    Example:
-      hetuflow schedule preview --cron '0 30 2 * * ?' --timezone Europe/Berlin --after 2027-03-27
-    """
-    changes = rule_changes(given)
-    if "kind" not in changes:
-        raise click.UsageError("give one of --every, --cron and --once")
-    body = {**changes, "count": count, **({"after": after} if after else {})}
-    _show_preview(client.post("/schedules/preview", body), json_)
+schedule.add_command(preview)
 
 
 def _show_preview(answer: Any, json_: bool) -> None:
     if json_:
         render.as_json(answer)
         return
-    notes = {"gap": "does not exist in local time: runs right after the gap", "repeated": "first of two"}
     zone = answer["timezone"]
     render.table(
         answer["result"],
@@ -354,7 +339,7 @@ def _show_preview(answer: Any, json_: bool) -> None:
             render.Column("AT", lambda row: render.At(row["at"])),
             render.Column("UTC" if not is_utc() else "AT (UTC)", lambda row: _utc(row["at"]), drop=1),
             render.Column(zone, lambda row: row["local"]),
-            render.Column("NOTE", lambda row: notes.get(row["note"], row["note"]), wrap=True),
+            render.Column("NOTE", lambda row: NOTES.get(row["note"], row["note"]), wrap=True),
         ],
         empty="it never fires" if answer["kind"] in ("cron", "interval") else f"{answer['kind']}: no fixed times",
     )

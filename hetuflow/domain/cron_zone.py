@@ -25,6 +25,8 @@ _OVERLAP_SECONDS = 2 * 86_400
 """A chunk begins this much earlier: its first instants may lie in the second pass of the chunk before (at most a day)."""
 
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+_LATEST = (datetime.fromisoformat("9999-12-30T00:00:00+00:00") - _EPOCH) // timedelta(seconds=1)
+"""Beyond, a zone could push an instant off the calendar; the offset stays what it is here."""
 _FOREIGN_PREFIXES = ("posix/", "right/", "localtime", "posixrules")
 """Files beside the zones: `right/` counts leap seconds, `localtime` means another zone on every machine."""
 
@@ -123,7 +125,7 @@ def _bisect(rules: ZoneInfo, offset: int, low: int, high: int) -> int:
 
 
 def _offset(rules: ZoneInfo, instant: int) -> int:
-    shift = (_EPOCH + timedelta(seconds=instant)).astimezone(rules).utcoffset()
+    shift = (_EPOCH + timedelta(seconds=min(instant, _LATEST))).astimezone(rules).utcoffset()
     assert shift is not None
     return shift.days * 86_400 + shift.seconds
 

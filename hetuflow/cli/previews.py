@@ -1,0 +1,115 @@
+"""`hetuflow schedule preview`: when a rule would fire. No server is asked: the rules are computed here, as a server does."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hetuflow.cli import render
+from hetuflow.cli.options import Moment, Seconds, json_option, utc_option
+
+if TYPE_CHECKING:
+    from hetuflow.domain.preview import Preview, Upcoming
+    from hetuflow.domain.rejection import Rejected
+
+NOTES = {"gap": "does not exist in local time: runs right after the gap", "repeated": "first of two"}
+
+_MEMBER_OPTIONS = {
+    "cron_expression": "--cron",
+    "timezone": "--timezone",
+    "interval_secs": "--every",
+    "start_time": "--start",
+    "end_time": "--end",
+}
+
+
+@click.command(name="preview")
+@click.option("--cron", metavar="EXPRESSION", help="Five fields (crontab) or six to seven (seconds first).")
+@click.option("--every", type=Seconds(1), metavar="INTERVAL", help="A fixed rate: 30, 30s, 5m, 1h, 1d.")
+@click.option("--once", type=Moment(), help="One run, at that moment.")
+@click.option("--timezone", default="UTC", show_default=True, metavar="ZONE", help="IANA name, e.g. Europe/Berlin.")
+@click.option("--start", type=Moment(), help="First moment; an interval counts from it [default: from --after].")
+@click.option("--end", type=Moment(), help="Last moment.")
+@click.option("--max-count", type=click.IntRange(1), help="Expire after so many runs.")
+@click.option("--after", type=Moment(), help="Only later ones [default: now].")
+@click.option("-n", "--count", type=click.IntRange(1, 1000), default=10, show_default=True)
+@json_option
+@utc_option
+def preview(json_: bool, count: int, after: str | None, **given: Any) -> None:
+    """List the moments at which a rule would fire; needs no server.
+
+    With --json: a list of the instants in UTC.
+
+    \b
+    Examples:
+      hetuflow schedule preview --cron '30 2 * * *' --timezone Europe/Berlin --after 2027-03-27T00:00:00Z -n 3
+      hetuflow schedule preview --every 90s --start 2027-01-31T08:00:00Z
+    """
+    found = _computed(given, datetime.fromisoformat(after) if after else datetime.now(UTC), count)
+    if json_:
+        render.as_json([_instant(fire) for fire in found.fires])
+        return
+    zone = given["timezone"]
+    columns = [
+        render.Column("LOCAL" if zone == "UTC" else f"LOCAL ({zone})", lambda row: row["local"]),
+        render.Column("UTC", lambda row: row["utc"]),
+        render.Column("DAYLIGHT SAVING", lambda row: row["note"], wrap=True),
+    ]
+    rows = [
+        {"local": fire.local.isoformat(), "utc": _instant(fire), "note": NOTES.get(fire.note or "", fire.note)}
+        for fire in found.fires
+    ]
+    render.table(rows, columns, empty="it never fires after that")
+    if rows and found.ends:
+        click.echo("(the last one)", err=True)
+
+
+def _computed(given: dict[str, Any], after: datetime, count: int) -> Preview:
+    """As if the schedule were created at `after`.
+
+    Raises:
+      click.UsageError: no kind or several, or a value is wrong; of an expression, where.
+    """
+    from hetuflow.domain.commands import CreateSchedule
+    from hetuflow.domain.enums import ScheduleKind
+    from hetuflow.domain.preview import preview as compute
+    from hetuflow.domain.rejection import Rejected
+
+    chosen = [name for name in ("cron", "every", "once") if given[name] is not None]
+    if len(chosen) != 1:
+        raise click.UsageError("give one of --cron, --every and --once")
+    if given["once"] and given["start"]:
+        raise click.UsageError("--start has no meaning with --once, which is the moment itself")
+    start, end = given["once"] or given["start"], given["end"]
+    timing = CreateSchedule(
+        schedule_id="",
+        job_id="",
+        schedule_kind=ScheduleKind.CRON if given["cron"] is not None else ScheduleKind.INTERVAL,
+        cron_expression=given["cron"],
+        interval_secs=given["every"],
+        max_count=1 if given["once"] else given["max_count"],
+        timezone=given["timezone"],
+        start_time=datetime.fromisoformat(start) if start else None,
+        end_time=datetime.fromisoformat(end) if end else None,
+    )
+    try:
+        return compute(timing, after, now=after, after=after, count=count, fires_left=timing.max_count)
+    except Rejected as no:
+        raise click.UsageError(_explained(no, given)) from None
+
+
+def _explained(no: Rejected, given: dict[str, Any]) -> str:
+    """The refusal in the words of this command; under a wrong expression, a mark where the mistake is."""
+    details = no.detail
+    member = details.get("path", "")
+    message = f"{_MEMBER_OPTIONS.get(member, member)}: {str(no).removeprefix(f'{member}: ')}"
+    position = details.get("position")
+    if position is None:
+        return message
+    return f"{message}\n  {given['cron']}\n  {' ' * position}^"
+
+
+def _instant(fire: Upcoming) -> str:
+    return fire.at.isoformat().replace("+00:00", "Z")
