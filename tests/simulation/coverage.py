@@ -35,7 +35,8 @@ COMMON = (
     *("clusters that were full", "outputs compared", "rows compared", "states compared", "prefixes folded"),
     *("acknowledged writes", "answers lost", "idempotency keys used", "instants of edits compared"),
     *("feeds resumed", "nominal times in calm"),
-    *("pause", "resume", "cancel", "retry", "run"),
+    *("pause", "resume", "cancel", "retry", "run", "batch", "drive instance", "record instance", "event"),
+    *("dependencies settled", "cancelled by a dependency", "InstanceTakenOver", "InstanceDispatched"),
 )
 """Situations that a few hundred seeds reach."""
 

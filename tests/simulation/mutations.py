@@ -33,6 +33,7 @@ from hetuflow.domain import (
     schedule_fires,
     schedule_fold,
     task,
+    task_dependencies,
     task_outcomes,
     task_reports,
     task_transitions,
@@ -410,6 +411,23 @@ def forget_some_tasks() -> AbstractContextManager[object]:
     return replaced(Agenda, "_add_offer", make)
 
 
+def dispatch_before_the_others_end() -> AbstractContextManager[object]:
+    """What a task waits for is taken for ended after the first of them."""
+
+    def make(original: Any) -> Any:
+        def settled(state: Any, event: Any, status: Any) -> Any:
+            return attrs.evolve(original(state, event, status), waits_for=())
+
+        return settled
+
+    name = task_transitions.TaskDependencySettled
+    return mock.patch.dict(task_transitions.FOLDS, {name: make(task_transitions.FOLDS[name])})  # type: ignore[arg-type]
+
+
+def run_after_failed_dependencies() -> AbstractContextManager[object]:
+    return mock.patch.object(task_dependencies, "RUN", "cancel")
+
+
 MUTATIONS: Sequence[Mutation] = (
     Mutation("drop fires", "every fourth fire is dropped without a trace", "F1", drop_fires, quick=True),
     Mutation("resume in the past", "a resumed schedule fires what it missed", "F2", resume_fires_what_was_missed),
@@ -417,6 +435,13 @@ MUTATIONS: Sequence[Mutation] = (
     Mutation("overlap ignored", "the policy `skip` is taken and not obeyed", "F4", ignore_overlap_policy),
     Mutation("old misfires", "every misfire fires, however old", "F5", fire_all_misfires, quick=True),
     Mutation("due too early", "a fire's task is due before its nominal time", "F6", due_before_nominal),
+    Mutation("first one suffices", "a task waits for the first of several only", "T1", dispatch_before_the_others_end),
+    Mutation(
+        "failure not followed",
+        "a task runs although one that it waits for has failed",
+        "T1",
+        run_after_failed_dependencies,
+    ),
     Mutation("retry after success", "a succeeded task may be retried", "T1", retry_after_success),
     Mutation(
         "no end of the lease", "an agent runs on when its lease is over", "T2", agent_outlives_its_lease, range(1, 17)

@@ -27,6 +27,7 @@ from tests.simulation.by_hand import (
     write,
 )
 from tests.simulation.checkers import CHECKERS, Evidence
+from tests.simulation.checkers.dependencies import check_dependencies
 from tests.simulation.checkers.evidence import Held
 from tests.simulation.checkers.folds import check_prefixes
 from tests.simulation.checkers.logs import check_acknowledged, check_idempotency, check_log, check_secrets
@@ -107,6 +108,63 @@ def test_an_operators_retry_gives_new_starts_but_one_of_a_waiting_task_does_not(
     no_retries = ("TaskCreated", {**TASK, "config": {"max_retries": 0}})
     assert judged([no_retries, *LAWFUL[1:5], ("TaskFailed", {}), reopened, *LAWFUL[6:]]) == set()
     assert judged([no_retries, *LAWFUL[1:6], reopened, *LAWFUL[6:]]) == {"T4"}
+
+
+OUTSIDE = [("InstanceTakenOver", {"instance_id": "i1"}), ("InstanceDispatched", RUN_1), *LAWFUL[3:]]
+
+
+def test_an_instance_driven_from_outside_is_lawful_until_an_agent_gets_it_too() -> None:
+    assert judged([LAWFUL[0], *OUTSIDE]) == set()
+    assert judged([LAWFUL[0], *OUTSIDE[1:]]) == {"T2"}
+    assert judged([LAWFUL[0], OUTSIDE[0], *LAWFUL[1:]]) == {"T2"}
+
+
+# --- dependencies ------------------------------------------------------------------------------------------------------
+
+WAITING = ("TaskCreated", {**TASK, "dependencies": {"task_ids": ["a", "b"], "on_failure": "cancel"}})
+ANYWAY = ("TaskCreated", {**TASK, "dependencies": {"task_ids": ["a", "b"], "on_failure": "run"}})
+A_DONE = ("TaskDependencySettled", {"dependency_id": "a", "status": 100})
+B_FAILED = ("TaskDependencySettled", {"dependency_id": "b", "status": 90})
+B_DONE = ("TaskDependencySettled", {"dependency_id": "b", "status": 100})
+DOOMED = [("InstanceCancelled", {"instance_id": "i1"}), ("TaskCancelled", {})]
+
+
+@pytest.mark.parametrize(
+    ("is_lawful", "events"),
+    [
+        (True, [WAITING, A_DONE, B_FAILED, *DOOMED]),
+        (True, [ANYWAY, A_DONE, B_FAILED, *LAWFUL[1:]]),
+        (True, [ANYWAY, *DOOMED, ("TaskReopened", {"waits_for": []}), *LAWFUL[1:]]),
+        (True, [WAITING, A_DONE, *OUTSIDE]),
+        (False, [WAITING, *LAWFUL[1:]]),
+        (False, [ANYWAY, A_DONE, *LAWFUL[1:]]),
+        (False, [ANYWAY, B_DONE]),
+        (False, [ANYWAY, A_DONE, A_DONE]),
+        (False, [WAITING, A_DONE, B_FAILED]),
+        (False, [WAITING, A_DONE, B_FAILED, *LAWFUL[1:]]),
+        (False, [WAITING, A_DONE, ("TaskReopened", {"waits_for": ["b"]}), *LAWFUL[1:]]),
+    ],
+)
+def test_a_task_is_not_dispatched_before_those_it_waits_for_have_ended(is_lawful: bool, events: Events) -> None:
+    log = a_log("task-a", LAWFUL)
+    write(log, "task-b", [*LAWFUL[:5], ("TaskFailed", {})], 0)
+    write(log, "task-t", events, 0)
+    assert found(check_dependencies, Evidence(log)) == (set() if is_lawful else {"T1"})
+
+
+def test_an_end_that_comes_later_settles_nothing() -> None:
+    log = a_log("task-a", LAWFUL[:5])
+    write(log, "task-t", [WAITING, A_DONE], 0)
+    write(log, "task-a", LAWFUL[5:], 0)
+    assert found(check_dependencies, Evidence(log)) == {"T1"}
+
+
+def test_an_event_from_outside_is_recorded_once_and_not_forgotten() -> None:
+    seen = Observed(keys=[KeyUse("event x 1", 0.0, "recorded", "x 1")])
+    once = ("ExternalEventReceived", {"source": "x", "id": "1"})
+    assert found(check_idempotency, Evidence(a_log("external-x", [once]), seen)) == set()
+    assert found(check_idempotency, Evidence(a_log("external-x", [once, once]), seen)) == {"L5"}
+    assert found(check_idempotency, Evidence(a_log("external-y", []), seen)) == {"L5"}
 
 
 # --- processes ---------------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from hetuflow.domain.commands import (
 from hetuflow.domain.decider import Address
 from hetuflow.domain.enums import ScheduleKind
 from tests.simulation.operators import Operators
+from tests.simulation.outsiders import Outsiders
 
 PROGRAMS: Final[Mapping[str, tuple[tuple[str, ...], Mapping[str, Any]]]] = {
     "quick": (("seconds=0.2", "output=400"), {}),
@@ -57,6 +58,7 @@ class Workload:
     """`work` sets up, then acts until cancelled."""
 
     operators: Operators
+    outsiders: Outsiders = field(init=False)
     weights: dict[str, float] = field(init=False)
     jobs: dict[str, str] = field(factory=dict)
     """Job id -> name of its program."""
@@ -64,6 +66,7 @@ class Workload:
 
     def __attrs_post_init__(self) -> None:
         draw = self.operators.cluster.rng
+        self.outsiders = Outsiders(self.operators)
         self.weights = {name: often * draw.choice([0.3, 1, 1, 3]) for name, (often, _) in self.actions().items()}
 
     @classmethod
@@ -87,6 +90,10 @@ class Workload:
             "drain and undrain": (0.4, cls._drain_and_undrain),
             "edit agent": (0.4, cls._edit_agent),
             "remove agent": (0.1, cls._remove_agent),
+            "batch": (0.5, cls._batch),
+            "drive an instance": (0.5, cls._drive),
+            "record an instance": (0.3, lambda self: self.outsiders.record()),
+            "send an event": (0.4, lambda self: self.outsiders.send_event()),
         }
 
     async def work(self) -> None:
@@ -120,7 +127,9 @@ class Workload:
             await actions[name][1](self)
 
     async def undo(self) -> None:
-        """What would keep due work from being done: drained agents, agents with other labels or fewer slots."""
+        """What would keep due work from being done: drained agents, agents with other labels or fewer slots,
+        instances that wait for somebody outside."""
+        await self.outsiders.finish()
         hosts = self.operators.cluster.hosts
         for name in sorted(hosts):
             address = Address("agent", hosts[name].agent_id)
@@ -190,6 +199,15 @@ class Workload:
         async with trio.open_nursery() as nursery:
             for _ in range(self._draw.randint(2, 8)):
                 nursery.start_soon(self.operators.run_now, self._draw.choice(light))
+
+    def _light_jobs(self) -> list[str]:
+        return [job_id for job_id, name in self.jobs.items() if name in ("quick", "flaky", "picky", "failing")]
+
+    async def _batch(self) -> None:
+        await self.outsiders.batch(self._light_jobs())
+
+    async def _drive(self) -> None:
+        await self.outsiders.drive(self._draw.choice(self._light_jobs()))
 
     async def _cancel(self) -> None:
         await self.operators.cancel(self._draw.choice(self.operators.tasks))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from tests.simulation.checkers.dependencies import check_dependencies
 from tests.simulation.checkers.evidence import Evidence, Held, MachineSeen
 from tests.simulation.checkers.folds import check_prefixes
 from tests.simulation.checkers.logs import check_acknowledged, check_idempotency, check_log, check_secrets
@@ -48,6 +49,7 @@ CHECKERS: Mapping[Checker, tuple[str, ...]] = {
     check_fires: ("F1", "F2", "F3", "F5", "F6"),
     check_overlap: ("F4",),
     check_tasks: ("T1", "T2", "T3", "T4"),
+    check_dependencies: ("T1",),
     check_processes: ("T2", "T3", "T4"),
     check_cancels: ("T5",),
     check_slots: ("T6",),

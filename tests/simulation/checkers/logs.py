@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 from tests.simulation.checkers.evidence import Evidence
 from tests.simulation.checkers.verdict import Verdict
@@ -65,6 +65,16 @@ def check_idempotency(evidence: Evidence, verdict: Verdict) -> None:
         verdict.note("idempotency keys used")
         if len(found) > 1:
             verdict.fail("L5", f"the key {key} had {len(found)} answers: {sorted(found)[:3]}")
+    received = Counter(
+        f"{fact.data['source']} {fact.data['id']}" for fact in evidence.facts if fact.type == "ExternalEventReceived"
+    )
+    for event, count in received.items():
+        verdict.note("events from outside")
+        if count != 1:
+            verdict.fail("L5", f"the event {event} from outside was recorded {count} times")
+    for use in evidence.observed.keys:
+        if use.answer == "recorded" and not received[use.effect]:
+            verdict.fail("L5", f"the event {use.effect} from outside was answered as recorded, and was not")
     for fact in evidence.facts:
         if fact.type in CREATIONS and fact.stream in made:
             made[fact.stream] += 1

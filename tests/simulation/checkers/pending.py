@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from attrs import define, field, frozen
 
+from tests.simulation.checkers.dependencies import awaited_after
 from tests.simulation.checkers.evidence import Evidence, Fact, MachineSeen
 from tests.simulation.checkers.verdict import Verdict
 
@@ -71,14 +72,19 @@ def _waits(evidence: Evidence) -> Iterator[Wait]:
     for name, stream in evidence.streams("task"):
         spec: dict[str, object] = {}
         since: float | None = None
+        awaited: frozenset[str] = frozenset()
         for fact in stream:
+            before, awaited = awaited, awaited_after(fact, awaited)
             spec.update(fact.data if fact.type in ("TaskCreated", "TaskUpdated") else {})
             if fact.type in ("TaskCreated", "TaskReopened", "TaskRequeued", "TaskRetryScheduled"):
                 since = _due(fact, evidence)
-            elif fact.type in ("TaskLocked", "TaskCancelled") and since is not None:
-                yield _wait(name, spec, since, fact.at)
+            elif since is not None and before and not awaited:
+                since = max(since, fact.at)
+            if fact.type in ("TaskLocked", "TaskCancelled", "InstanceTakenOver") and since is not None:
+                if not before:
+                    yield _wait(name, spec, since, fact.at)
                 since = None
-        if since is not None:
+        if since is not None and not awaited:
             yield _wait(name, spec, since, evidence.ended)
 
 

@@ -9,8 +9,13 @@ from tests.simulation.checkers.verdict import Verdict
 
 EDGES: Mapping[str, Mapping[str, str]] = {
     "": {"TaskCreated": "pending"},
-    "pending": {"TaskLocked": "locked", "TaskCancelled": "cancelled"},
-    "locked": {"TaskDispatched": "dispatched", "TaskCancelled": "cancelled"},
+    "pending": {
+        "TaskLocked": "locked",
+        "TaskCancelled": "cancelled",
+        "InstanceTakenOver": "pending",
+        "InstanceDispatched": "dispatched",
+    },
+    "locked": {"TaskDispatched": "dispatched", "TaskCancelled": "cancelled", "InstanceTakenOver": "pending"},
     "dispatched": {
         "InstanceStarted": "running",
         "TaskRequeued": "pending",
@@ -24,7 +29,12 @@ EDGES: Mapping[str, Mapping[str, str]] = {
         "TaskFailed": "failed",
         "TaskCancelled": "cancelled",
     },
-    "waiting": {"TaskLocked": "locked", "TaskReopened": "pending", "TaskCancelled": "cancelled"},
+    "waiting": {
+        "TaskLocked": "locked",
+        "TaskReopened": "pending",
+        "TaskCancelled": "cancelled",
+        "InstanceTakenOver": "pending",
+    },
     "failed": {"TaskReopened": "pending"},
     "cancelled": {"TaskReopened": "pending"},
     "succeeded": {},
@@ -37,7 +47,12 @@ STANDING: Mapping[str, frozenset[str]] = {
     "TaskCancelRequested": frozenset({"dispatched", "running"}),
     "TaskDeleted": frozenset({"succeeded", "failed", "cancelled"}),
     "TaskUpdated": frozenset(EDGES) - {""},
-    "InstanceReportRefused": frozenset(EDGES) - {""},
+    "TaskDependencySettled": frozenset({"pending", "waiting"}),
+    "InstancePaused": frozenset({"running"}),
+    "InstanceResumed": frozenset({"running"}),
+    **dict.fromkeys(
+        ("InstanceReportRefused", "InstanceCreated", "InstanceReported", "InstanceDeleted"), frozenset(EDGES) - {""}
+    ),
 }
 """Events that leave the task's status as it is, and in which states they may stand."""
 
@@ -77,6 +92,7 @@ class TaskJudge:
         self._live: tuple[str, int] | None = None
         self._ended: dict[str, str] = {}
         self._newest_end = ""
+        self._taken_over = ""
         self._epoch = self._starts = self._starts_max = 0
         self._is_deleted = False
 
@@ -115,7 +131,11 @@ class TaskJudge:
     def _instance(self, fact: Fact, before: str) -> None:
         kind, data = fact.type, fact.data
         key = (data.get("instance_id", ""), data.get("epoch", 0))
-        if kind == "TaskDispatched":
+        if kind == "InstanceTakenOver":
+            self._taken_over = key[0]
+        elif kind in ("TaskDispatched", "InstanceDispatched"):
+            if (key[0] == self._taken_over) is (kind == "TaskDispatched"):
+                self._fail("T2", f"driven from outside is {self._taken_over!r}", fact)
             self._dispatched(key, fact)
         elif kind in ("InstanceStarted", "TaskRequeued", "InstanceSucceeded", "InstanceFailed"):
             if key != self._live:
