@@ -54,7 +54,14 @@ from projections.expressions import (
 )
 from projections.slot import Slot, parts_of, sources_of
 
-__all__ = ["FOLD_SETTINGS", "CompiledTable", "compile_table", "create_table_statements", "fold_statement"]
+__all__ = [
+    "FOLD_SETTINGS",
+    "CompiledTable",
+    "compile_table",
+    "create_table_statements",
+    "fold_statement",
+    "removals_statement",
+]
 
 
 @frozen(slots=True)
@@ -98,6 +105,11 @@ def fold_statement(table: Table, *, until: int, events: str = "events", removals
     `FOLD_SETTINGS`.
     """
     return _Fold(table, f"position <= {until:d}", None, events, removals=removals).select()
+
+
+def removals_statement(table: Table, *, until: int) -> str:
+    """A SELECT of one boolean, for `fold_statement`: do the events up to a position hold one that ends rows?"""
+    return f"SELECT EXISTS (SELECT FROM events WHERE position <= {until:d} AND {types(sorted(table.removing_types))})"
 
 
 # --- the fold ------------------------------------------------------------------------------------------------------

@@ -16,8 +16,8 @@ from attrs import evolve
 
 from eventstore.errors import StoreTimeout, StoreUnavailable
 from eventstore.postgres.database import Connection, Database, Session
-from projections.compile_sql import FOLD_SETTINGS, fold_statement
-from projections.expressions import any_of, quoted
+from projections.compile_sql import FOLD_SETTINGS, fold_statement, removals_statement
+from projections.expressions import quoted
 from projections.queries import COLLECTIONS, Page, Query, Row, get, page
 from projections.query_fields import Collection
 
@@ -122,9 +122,7 @@ async def _fill(connection: Connection, plain: Collection, known: Collection, po
     table, name = plain.table, quoted(known.table.name)
     for setting, value in FOLD_SETTINGS.items():
         await connection.fetch(_SET, setting, value)
-    removals = await connection.fetchval(
-        f"SELECT EXISTS (SELECT FROM events WHERE position <= {position:d} AND {any_of(table.removes)})"
-    )
+    removals = await connection.fetchval(removals_statement(table, until=position))
     await connection.execute(f"CREATE TEMP TABLE {name} AS {fold_statement(table, until=position, removals=removals)}")
     await connection.execute(f"CREATE INDEX ON {name} ({quoted(table.key)})")
     await connection.execute(f"ANALYZE {name}")

@@ -10,11 +10,11 @@ from attrs import evolve, frozen
 
 from eventstore.postgres.database import Connection, Database
 from projections.belongings import Belongings, look_up, refuse_what_cannot_be_carried
-from projections.compile_sql import FOLD_SETTINGS, compile_table, fold_statement
+from projections.compile_sql import FOLD_SETTINGS, compile_table, fold_statement, removals_statement
 from projections.ddl import create_parent_statement, default_partition, index_statements
 from projections.definition import Table, kind_of
 from projections.errors import RebuildRefused, RebuildRunning
-from projections.expressions import quoted, types
+from projections.expressions import quoted
 from projections.follower import apply_range
 
 SCHEMA = "hetuflow_rebuild"
@@ -54,9 +54,7 @@ async def fill_table(connection: Connection, table: Table, until: int) -> Filled
     for name, value in {**FOLD_SETTINGS, "maintenance_work_mem": "256MB"}.items():
         await connection.fetch(_SET, name, value)
     await connection.execute(f"DROP TABLE IF EXISTS {_fresh(table)} CASCADE")
-    removals = await connection.fetchval(
-        f"SELECT EXISTS (SELECT FROM events WHERE position <= {until:d} AND {types(sorted(table.removing_types))})"
-    )
+    removals = await connection.fetchval(removals_statement(table, until=until))
     fold = fold_statement(table, until=until, removals=removals)
     if table.partition_by is None:
         await connection.execute(f"CREATE TABLE {_fresh(table)} WITH (fillfactor = 80) AS {fold}")

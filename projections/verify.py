@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from attrs import frozen
 
 from eventstore.postgres.database import Connection, Database
-from projections.compile_sql import FOLD_SETTINGS, fold_statement
+from projections.compile_sql import FOLD_SETTINGS, fold_statement, removals_statement
 from projections.definition import Table
-from projections.expressions import any_of, quoted
+from projections.expressions import quoted
 from projections.tables import ALL_TABLES, LIVE, LIVE_TABLES, OPEN_WORK_CHECKPOINT
 
 EXAMPLES_MAX = 5
@@ -64,9 +64,7 @@ async def _verify(connection: Connection, name: str, table: Table) -> Verified:
     position: int = await connection.fetchval("SELECT position FROM checkpoints WHERE name = $1", checkpoint) or 0
     for setting, value in FOLD_SETTINGS.items():
         await connection.fetch("SELECT set_config($1, $2, true)", setting, value)
-    removals = await connection.fetchval(
-        f"SELECT EXISTS (SELECT FROM events WHERE position <= {position:d} AND {any_of(table.removes)})"
-    )
+    removals = await connection.fetchval(removals_statement(table, until=position))
     fold = fold_statement(table, until=position, removals=removals)
     await connection.execute(f"CREATE TEMP TABLE verifying ON COMMIT DROP AS {fold}")
     columns = ", ".join(quoted(column) for column in table.column_names)

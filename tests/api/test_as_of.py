@@ -51,7 +51,7 @@ class Recorder:
             return known[pick % len(known)] if known else "01900000-0000-7000-8000-000000000000"
 
         job, schedule, task = one("/jobs/page"), one("/schedules/page"), one("/tasks/page")
-        agent = one("/agents/query")
+        agent, instance = one("/agents/query"), one("/task-instances/page")
         post, delete = self.client.post, self.client.delete
         acts: dict[str, Callable[[], Any]] = {
             "job": lambda: post("/jobs/item", {"name": f"job {pick}", "config": {"max_retries": 0}}),
@@ -65,6 +65,9 @@ class Recorder:
             "cancel": lambda: post(f"/tasks/{task}/cancel"),
             "retry": lambda: post(f"/tasks/{task}/retry"),
             "forget": lambda: delete(f"/tasks/{task}?cascade=cancel"),
+            "outside": lambda: post(f"/task-instances/item/{instance}/update", {"status": [10, 30, 90, 100][pick]}),
+            "record": lambda: post("/task-instances/item", {"task_id": task, "status": 10}),
+            "forget instance": lambda: delete(f"/task-instances/item/{instance}"),
             "end": lambda: delete(f"/jobs/item/{job}?cascade=cancel"),
             "agent": lambda: post("/agents/create", {"id": f"agent-{pick}", "labels": {"n": str(pick)}}),
             "drain": lambda: post(f"/agents/{agent}/drain"),
@@ -123,7 +126,7 @@ async def live_it(world: World, steps: Sequence[tuple[str, int]]) -> None:
 
 OPERATIONS = [
     *("job", "rename", "schedule", "switch", "unschedule", "run", "run", "cancel", "retry", "forget", "end"),
-    *("agent", "drain", "remove", "connect"),
+    *("agent", "drain", "remove", "connect", "outside", "outside", "record", "forget instance"),
 ]
 lives = st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 3)), min_size=4, max_size=14).map(
     lambda steps: [("job", 0), ("run", 1), *steps]

@@ -60,3 +60,24 @@ async def test_a_damaged_table_is_found_and_mended_under_a_running_server(fresh_
         [mended] = await verify(database, ["jobs"])
         assert mended.is_same and mended.digest != found.digest
         assert (await world.client.get(f"/jobs/item/{gone}")).json["name"] == "y"
+
+
+@pytest.mark.postgres
+async def test_an_instance_deleted_alone_is_gone_from_folds_too(fresh_database: str, tmp_path: Path) -> None:
+    from projections.verify import verify
+    from tests.api.postgres_rooms import postgres_world
+
+    async with postgres_world(fresh_database, tmp_path / "state") as world:
+        client = world.client
+        job = await client.made("/jobs/item", {"name": "x"})
+        instance = (await client.get(f"/tasks/{await client.made(f'/jobs/item/{job}/run', {})}")).json["instance_id"]
+        assert (await client.put(f"/task-instances/item/{instance}", {"status": 100})).status == 200
+        there = await world.store.head()
+        assert (await client.delete(f"/task-instances/item/{instance}")).status == 200
+        assert (await client.get(f"/task-instances/item/{instance}")).status == 404  # the table has seen it
+        [found] = await verify(world.rooms.rows.database, ["task_instances"])  # type: ignore[attr-defined]
+        assert (found.missing, found.unexpected, found.rows) == (0, 0, 0)
+        gone = await world.store.head()
+        for position, total in ((there, 1), (gone, 0)):
+            page = (await client.post(f"/task-instances/page?as_of={position}", {})).json
+            assert page["page"]["total"] == total
