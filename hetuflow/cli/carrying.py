@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ import click
 from hetuflow.cli import render
 from hetuflow.cli.projections import with_store
 from hetuflow.cli.sources import pieces
+from hetuflow.cli.unwrap import lone
 
 if TYPE_CHECKING:
     from eventstore.postgres import PostgresStore
@@ -47,11 +48,13 @@ def export(file: Path, form: str | None, config_file: Path | None, database_url:
         return {"file": str(file), "events": writer.events, "last_position": writer.position, "sha256": digest}
 
     try:
-        done = with_store(config_file, database_url, work)
+        with lone(OSError):
+            done = with_store(config_file, database_url, work)
         partial.replace(file)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    except OSError as exc:
+        raise click.ClickException(f"{file} cannot be written: {exc.strerror}; name a file elsewhere") from exc
+    finally:
+        _remove(partial)
     seconds = time.perf_counter() - began
     if json_:
         render.as_json({**done, "seconds": seconds})
@@ -61,6 +64,11 @@ def export(file: Path, form: str | None, config_file: Path | None, database_url:
             f"exported {done['events']} events to {file}, {size / 1e6:.1f} MB in {seconds:.1f} s"
             f" ({done['events'] / max(seconds, 1e-6):.0f} events/s), sha256 {done['sha256'][:16]}"
         )
+
+
+def _remove(partial: Path) -> None:
+    with suppress(OSError):  # where it could not be made, it need not be removed
+        partial.unlink(missing_ok=True)
 
 
 def import_(file: Path, config_file: Path | None, database_url: str | None, json_: bool) -> None:

@@ -61,6 +61,8 @@ def test_a_log_is_exported_checked_and_read_without_a_server(
         assert "decides the same" in hetuflow("replay", task, "--debug", "--from-export", str(file))
     done = hetuflow.run("events", "export", str(tmp_path / "log.txt"), "--database-url", url)
     assert (done.returncode, "--format" in done.stderr) == (2, True)
+    done = hetuflow.run("events", "export", str(tmp_path / "no" / "log.jsonl"), "--database-url", url)
+    assert (done.returncode, "cannot be written: No such file or directory" in done.stderr) == (1, True)
     refused = hetuflow.run("events", "import", str(tmp_path / "log.jsonl"), "--database-url", url)
     assert (refused.returncode, "only restored into an empty one" in refused.stderr) == (1, True)
 
