@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from functools import lru_cache, partial
 from hashlib import sha256
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 
 from hetuflow.api.call import Call, Reply
 from hetuflow.api.jsontext import write_json
-from hetuflow.api.openapi import document
 from hetuflow.api.reads import AnyDocument, Html
 from hetuflow.api.routing import Endpoint
 
@@ -19,15 +19,12 @@ _MEDIA = {
     "css": b"text/css; charset=utf-8",
 }
 _STATIC = files(__package__).joinpath("static")
-_SWAGGER_UI = _STATIC.joinpath("swagger-ui")
-_ASSETS: Mapping[str, bytes] = {
-    "docs.js": _STATIC.joinpath("docs.js").read_bytes(),
-    "docs.css": _STATIC.joinpath("docs.css").read_bytes(),
-    "swagger-ui-bundle.js": _SWAGGER_UI.joinpath("swagger-ui-bundle.js").read_bytes(),
-    "swagger-ui.css": _SWAGGER_UI.joinpath("swagger-ui.css").read_bytes(),
+_ASSETS: Mapping[str, Traversable] = {
+    "docs.js": _STATIC.joinpath("docs.js"),
+    "docs.css": _STATIC.joinpath("docs.css"),
+    "swagger-ui-bundle.js": _STATIC.joinpath("swagger-ui", "swagger-ui-bundle.js"),
+    "swagger-ui.css": _STATIC.joinpath("swagger-ui", "swagger-ui.css"),
 }
-_PAGE = _STATIC.joinpath("docs.html").read_bytes()
-_TAGS = {name: b'"' + sha256(content).hexdigest()[:32].encode() + b'"' for name, content in _ASSETS.items()}
 _HEADERS = (
     (
         b"content-security-policy",
@@ -40,12 +37,25 @@ _HEADERS = (
 
 
 async def page(call: Call) -> Reply:
-    return Reply(content=_PAGE, content_type=_MEDIA["html"], headers=_HEADERS)
+    return Reply(content=_page(), content_type=_MEDIA["html"], headers=_HEADERS)
 
 
 async def _asset(name: str, call: Call) -> Reply:
-    headers = (*_HEADERS, (b"etag", _TAGS[name]), (b"cache-control", b"max-age=3600"))
-    return Reply(content=_ASSETS[name], content_type=_MEDIA[name.rpartition(".")[2]], headers=headers)
+    content, tag = _read(name)
+    headers = (*_HEADERS, (b"etag", tag), (b"cache-control", b"max-age=3600"))
+    return Reply(content=content, content_type=_MEDIA[name.rpartition(".")[2]], headers=headers)
+
+
+@lru_cache(maxsize=1)
+def _page() -> bytes:
+    return _STATIC.joinpath("docs.html").read_bytes()
+
+
+@lru_cache(maxsize=len(_ASSETS))
+def _read(name: str) -> tuple[bytes, bytes]:
+    """The asset and its tag, read when somebody looks: a start that recovers from a crash needs neither."""
+    content = _ASSETS[name].read_bytes()
+    return content, b'"' + sha256(content).hexdigest()[:32].encode() + b'"'
 
 
 async def openapi(call: Call) -> Reply:
@@ -55,6 +65,7 @@ async def openapi(call: Call) -> Reply:
 @lru_cache(maxsize=1)
 def _document(version: str) -> bytes:
     from hetuflow.api.endpoints import ENDPOINTS as ALL  # the table that this endpoint is a row of
+    from hetuflow.api.openapi import document
 
     return write_json(document(ALL, version))
 
