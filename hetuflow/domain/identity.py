@@ -27,6 +27,13 @@ def task_id_of(schedule_id: str, nominal_at: datetime) -> str:
     return _shaped(f"{milliseconds:012x}", f"task|{schedule_id}|{microseconds}")
 
 
+def fraction_of(schedule_id: str, nominal_at: datetime, count: int) -> int:
+    """Return a number in [0, `count`) that looks drawn and is the same for the same schedule and nominal time."""
+    microseconds = (nominal_at - _EPOCH) // _MICROSECOND
+    h = sha256(f"jitter|{schedule_id}|{microseconds}".encode()).digest()
+    return int.from_bytes(h[:8], "big") * count >> 64
+
+
 def instance_id_of(task_id: str, attempt: int) -> str:
     """Return the id of the task's instance number `attempt`, which sorts beside its task.
 

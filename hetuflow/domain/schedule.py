@@ -36,7 +36,7 @@ from hetuflow.domain.events import (
 from hetuflow.domain.rejection import Rejected
 from hetuflow.domain.schedule_fires import fire
 from hetuflow.domain.schedule_state import EDITABLE, ScheduleState, checked_trigger_of, is_once, starts_anew, trigger_of
-from hetuflow.domain.schedule_times import covered, expiry, next_run_after
+from hetuflow.domain.schedule_times import JITTER_SECONDS_MAX, covered, expiry, next_run_after
 from hetuflow.domain.table_decider import NO_INTENTS, TableDecider
 from hetuflow.domain.transition import changed_members
 from hetuflow.domain.trigger import INTERVAL_SECONDS_MAX, next_after
@@ -45,6 +45,11 @@ __all__ = ["INITIAL", "SCHEDULE", "ScheduleState", "checked_trigger_of", "intent
 
 INITIAL = ScheduleState()
 
+_RANGES = (
+    ("misfire_grace_seconds", 0, INTERVAL_SECONDS_MAX),
+    ("max_count", 1, INTERVAL_SECONDS_MAX),
+    ("jitter_seconds", 0, JITTER_SECONDS_MAX),
+)
 _MOVES_ANCHOR = frozenset({"schedule_kind", "interval_secs", "start_time"})
 
 
@@ -79,14 +84,12 @@ def _check_supported(members: Any) -> None:
     """Refuse what no server of this version obeys: of a create command, or of a state after an edit."""
     if members.overlap_policy != OverlapPolicy.ALLOW:
         raise _unsupported("overlap_policy")
-    if members.jitter_seconds:
-        raise _unsupported("jitter_seconds")
     if members.misfire_policy not in frozenset(MisfirePolicy):
         raise Rejected("invalid", f"misfire_policy {members.misfire_policy!r} is not known", {"path": "misfire_policy"})
-    for name, least in (("misfire_grace_seconds", 0), ("max_count", 1)):
+    for name, least, most in _RANGES:
         value = getattr(members, name)
-        if value is not None and not least <= value <= INTERVAL_SECONDS_MAX:
-            raise Rejected("invalid", f"{name} must be {least}-{INTERVAL_SECONDS_MAX}", {"path": name})
+        if value is not None and not least <= value <= most:
+            raise Rejected("invalid", f"{name} must be {least}-{most}", {"path": name})
 
 
 def _unsupported(name: str) -> Rejected:

@@ -28,7 +28,7 @@ from hetuflow.domain.identity import task_id_of
 from hetuflow.domain.misfire import FirePlan, decide_fires
 from hetuflow.domain.rejection import Rejected
 from hetuflow.domain.schedule_state import EDITABLE, ScheduleState, trigger_of
-from hetuflow.domain.schedule_times import covered, expiry, next_run_after
+from hetuflow.domain.schedule_times import covered, expiry, jittered, next_run_after
 from hetuflow.domain.task import opening as task_opening
 from hetuflow.domain.trigger import next_after
 
@@ -89,7 +89,7 @@ def _fired_by_plan(
             schedule_id=state.schedule_id,
             schedule_kind=state.schedule_kind,
             nominal_at=nominal_at,
-            scheduled_at=nominal_at,
+            scheduled_at=jittered(state, nominal_at),
             parameters=state.parameters or {},
             placement=next(placements, None),
         )

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from hetuflow.domain.events import ScheduleExpired, ScheduleSkipped
+from hetuflow.domain.identity import fraction_of
 from hetuflow.domain.schedule_state import ScheduleState, is_once, trigger_of
 from hetuflow.domain.trigger import count_between, last_at_or_before, next_after
+
+JITTER_SECONDS_MAX = 30 * 86_400
+"""A month: beyond, the task could leave the calendar, and nobody means it."""
+
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 def next_run_after(state: ScheduleState, now: datetime) -> datetime | None:
@@ -14,6 +20,21 @@ def next_run_after(state: ScheduleState, now: datetime) -> datetime | None:
     if state.fires_left == 0:
         return None
     return next_after(trigger_of(state, state.anchor_at), max(now, state.cursor_at))
+
+
+def jittered(state: ScheduleState, nominal_at: datetime) -> datetime:
+    """When the task of this nominal time is due: in [nominal, nominal + jitter), and before the next nominal time.
+
+    The delay is derived from schedule and nominal time, so that whoever decides, again or elsewhere, names the same
+    instant; whole milliseconds.
+    """
+    if not state.jitter_seconds:
+        return nominal_at
+    limit = timedelta(seconds=state.jitter_seconds)
+    following = next_after(trigger_of(state, state.anchor_at), nominal_at)
+    if following is not None:
+        limit = min(limit, following - nominal_at)
+    return nominal_at + fraction_of(state.schedule_id, nominal_at, limit // _MILLISECOND) * _MILLISECOND
 
 
 def covered(state: ScheduleState, until: datetime, reason: str) -> list[ScheduleSkipped]:

@@ -149,3 +149,11 @@ async def test_delete_may_cancel_the_open_tasks(client: Client, job_id: str) -> 
     assert (await client.get(f"/tasks/{task_id}")).json["status"] == 99
     assert (await client.get(f"/tasks/{other_id}")).json["status"] == 1
     assert (await client.get(f"/schedules/item/{schedule_id}")).status == 404
+
+
+async def test_jitter_is_stored_and_shown(client: Client, job_id: str) -> None:
+    sent = {"job_id": job_id, "kind": "interval", "interval_seconds": 60, "jitter_seconds": 20}
+    schedule_id = await client.made("/schedules/item", sent)
+    assert (await show(client, schedule_id))["jitter_seconds"] == 20
+    assert (await client.put(f"/schedules/item/{schedule_id}", {"jitter_seconds": 5})).status == 200
+    assert (await show(client, schedule_id))["jitter_seconds"] == 5

@@ -98,7 +98,8 @@ def test_a_window_that_is_over_expires_at_once() -> None:
         ({"start_time": later(1), "end_time": NOW}, "end_time"),
         ({"max_count": 0}, "max_count"),
         ({"overlap_policy": "skip"}, "overlap_policy"),
-        ({"jitter_seconds": 1}, "jitter_seconds"),
+        ({"jitter_seconds": -1}, "jitter_seconds"),
+        ({"jitter_seconds": 30 * 86_400 + 1}, "jitter_seconds"),
         ({"misfire_policy": "maybe"}, "misfire_policy"),
         ({"misfire_grace_seconds": -1}, "misfire_grace_seconds"),
         ({"misfire_grace_seconds": 2**53}, "misfire_grace_seconds"),
@@ -371,12 +372,13 @@ def test_every_editable_member_can_be_changed_and_is_then_what_counts() -> None:
         "event_filter": {"a": 1},
         "misfire_policy": "skip",
         "misfire_grace_seconds": 7,
+        "jitter_seconds": 5,
         "parameters": {"p": 1},
         "priority": 3,
     }
     outcome = a_schedule().when(UpdateSchedule(changes=changes)).then(ScheduleUpdated)
     updated = outcome.event(ScheduleUpdated)
-    assert set(changes) == set(EDITABLE) - {"overlap_policy", "jitter_seconds"} == set(updated.changed)
+    assert set(changes) == set(EDITABLE) - {"overlap_policy"} == set(updated.changed)
     assert {name: getattr(updated, name) for name in changes} == changes
     assert {name: getattr(outcome.state, name) for name in changes} == changes
 

@@ -187,6 +187,7 @@ class Workload:
             "misfire_policy": draw.choice(POLICIES),
             "misfire_grace_seconds": draw.choice([0, 3, scale.interval, 60]),
             "priority": draw.randint(-5, 9),
+            "jitter_seconds": draw.choice([0, 0, 1, 2 * scale.interval]),
         }
 
     # --- tasks -------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from hetuflow.api.shapes import Alias, Entity, Given, Member
 from hetuflow.domain.cron import CronError, UnknownTimeZone, parse_cron
 from hetuflow.domain.cron_zone import check_zone
 from hetuflow.domain.enums import MisfirePolicy, OverlapPolicy, ScheduleKind, ScheduleStatus
+from hetuflow.domain.schedule_times import JITTER_SECONDS_MAX
 from hetuflow.domain.trigger import INTERVAL_SECONDS_MAX
 
 
@@ -131,7 +132,13 @@ SCHEDULE = Entity(
             default=str(OverlapPolicy.ALLOW),
             out=WordOut(OverlapPolicy),
         ),
-        Member(name="jitter_seconds", kind=Supported(Integer(), (0,)), write="CU", default=0, out=Integer()),
+        Member(
+            name="jitter_seconds",
+            kind=Integer(0, JITTER_SECONDS_MAX),
+            write="CU",
+            default=0,
+            doc="delays each task by a part of it: the same for the same fire, never up to the next nominal time",
+        ),
         Member(
             name="parameters",
             kind=FreeObject(),
