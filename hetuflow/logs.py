@@ -7,30 +7,13 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Final
 
-
-@contextmanager
-def _without_rich() -> Iterator[None]:
-    """structlog imports rich where it is installed, for tracebacks in colour, which are plain here: 60 ms of a start."""
-    if "rich" in sys.modules:
-        yield
-        return
-    sys.modules["rich"] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules["rich"]
-
-
-with _without_rich():
-    import structlog
+import structlog
 
 _LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 
-_QUIET: Final = ("hypercorn", "httpx", "asyncio", "trio-websocket")
+_QUIET: Final = ("hypercorn", "quart", "httpx", "asyncio", "trio-websocket")
 """Libraries that report at info what we report ourselves, or every connection that ends."""
 
 

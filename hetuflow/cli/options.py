@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 else:
     _ParamType = click.ParamType  # generic for the type checker only, in the older releases
 
-SERVER_PACKAGES = frozenset({"asyncpg", "hypercorn", "msgspec", "msgpack", "trio_websocket"})
+SERVER_PACKAGES = frozenset({"asyncpg", "quart", "quart_trio", "hypercorn", "msgspec", "msgpack", "trio_websocket"})
 UTC_KEY = "hetuflow.utc"
 
 
