@@ -164,7 +164,7 @@ class Outside:
 
     def _unwatched(self, watch: Watch, duties: Duties) -> None:
         if self._agenda.watch_of(watch.agent_id) is None:
-            duties.reaper.suspect(watch.agent_id)
+            duties.reaper.unwatched(watch)
 
     def _stop(self, stop: Stop, duties: Duties) -> None:
         self.deliveries.stop(stop.agent_id, stop.instance_id, stop.epoch, stop.reason)

@@ -16,7 +16,8 @@ was paused is still to be read.
 Two rules, both driven by what is wanted now, so that a crash between their steps changes nothing: an agent that is
 watched and silent is lost; an instance that holds a slot of an agent nobody watches is lost. The second asks the log
 first whether the agent has a session after all, and if the agent was removed, waits until its lease has run out: its
-program may run that long, and the agent may come back with it.
+program may run that long, and the agent may come back with it. A lease that another server renewed counts from when we
+heard that its session is over, and a trust window more.
 """
 
 from __future__ import annotations
@@ -81,11 +82,18 @@ class Reaper:
         self._heard[agent_id] = trio.current_time()
 
     def watched(self, watch: Watch) -> None:
-        """The log tells of a session; one of another server counts from when we hear of it."""
+        """The log tells of a session: its lease counts from when we hear of it, at the earliest."""
         known = self._session_heard.get(watch.agent_id)
         if known is None or known[0] != watch.session:
             self._session_heard[watch.agent_id] = (watch.session, trio.current_time())
         self.alarm.ring()
+
+    def unwatched(self, watch: Watch) -> None:
+        """The log tells that the session is over, and there is no newer one."""
+        if watch.server_id != self._server_id:
+            self._heard[watch.agent_id] = trio.current_time() + self._peers.trust.window_seconds
+        self._session_heard.pop(watch.agent_id, None)
+        self.suspect(watch.agent_id)
 
     def look_again(self) -> None:
         """This server decides from now on: it has to see to what nobody watches."""
@@ -126,13 +134,13 @@ class Reaper:
 
     def _deadline(self, watch: Watch) -> float:
         """When the agent is lost; never while another server that lives answers for it."""
-        since = self._heard_or_started(watch.agent_id)
+        _, session_heard = self._session_heard.get(watch.agent_id, ("", self._started))
+        since = max(self._heard_or_started(watch.agent_id), session_heard)
         if watch.server_id != self._server_id:
             ended = self._peers.ended_at(watch.server_id)
             if ended is None or not self._is_deciding():
                 return math.inf
-            _, session_heard = self._session_heard.get(watch.agent_id, ("", self._started))
-            since = max(since, ended, session_heard) + self._peers.trust.window_seconds
+            since = max(since, ended) + self._peers.trust.window_seconds
         return since + watch.lease_seconds + MARGIN_SECONDS
 
     def _heard_or_started(self, agent_id: str) -> float:

@@ -7,7 +7,7 @@ import contextlib
 import trio
 
 from eventstore.memory import MemoryLog
-from hetuflow.domain.commands import CancelTask, DisconnectAgent
+from hetuflow.domain.commands import CancelTask, DisconnectAgent, RemoveAgent
 from hetuflow.domain.decider import Address
 from hetuflow.domain.enums import InstanceReason
 from hetuflow.ports.network import ConnectionLost
@@ -253,4 +253,24 @@ async def test_an_agent_that_was_disconnected_by_another_server_gets_nothing_mor
         await trio.sleep(1)
         assert first.history() == ["TaskCreated"]
         assert agent.stream.other is not None and agent.stream.other.closed is not None
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_an_agent_of_another_server_runs_outlives_its_removal_by_a_lease(autojump_clock) -> None:
+    """The deciding server never heard from the agent: what counts is when its session ended, not how long this server runs."""
+    log, clock = MemoryLog(), TrioClock()
+    deciding, other = two_servers(log, clock)
+    async with deciding as first, other as second, trio.open_nursery() as nursery:
+        await trio.sleep(10 * LEASE)
+        agent = an_agent(second, nursery)
+        await agent.hello(lost_after_seconds=LEASE)
+        await first.task(await first.job(max_retries=1))
+        order = await agent.expect(Dispatch)
+        await agent.say(agent.started(order))
+        await trio.sleep(1)
+        await first.ask(Address("agent", "agent-1"), RemoveAgent())
+        await trio.sleep(LEASE)
+        assert first.history()[-1] == "InstanceStarted", "its program may still run"
+        await trio.sleep(TIMING.window_seconds + 2 * MARGIN_SECONDS)
+        assert "InstanceFailed" in first.history()
         nursery.cancel_scope.cancel()
