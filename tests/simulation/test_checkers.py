@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -228,13 +228,20 @@ def test_slots_that_are_held_for_nothing_are_found() -> None:
 
 
 def waited(
-    until: float, *, calm: tuple[float, float], slots: int = 1, labels: Any = None, tasks_max: int = 0
+    until: float,
+    *,
+    calm: tuple[float, float],
+    slots: int = 1,
+    labels: Any = None,
+    tasks_max: int = 0,
+    agent: Sequence[tuple[str, Mapping[str, Any]]] = (),
 ) -> set[str]:
     log = a_log("task-t", [("TaskCreated", {**TASK, "config": {**CONFIG, "labels": labels}})], 100)
     write(log, "task-t", LAWFUL[1:3], until)
     write(log, "task-u", [("TaskCreated", TASK), *LAWFUL[1:3]], 50)
-    observed = Observed(calm=[calm])
     machines = [a_machine(slots=slots, zone="a")]
+    write(log, "agent-m", [(kind, {"agent_id": "m", **data}) for kind, data in agent], 60)
+    observed = Observed(calm=[calm])
     return found(
         check_pending,
         Evidence(log, observed, machines, lease=20, tasks_max=tasks_max, ended=1000, started_at=EPOCH),
@@ -250,6 +257,18 @@ def test_a_task_that_waits_beside_a_free_slot_is_found() -> None:
     assert waited(150, calm=calm, slots=2, labels={"zone": "b"}) == set(), "no agent fits"
     assert waited(150, calm=calm, slots=2, labels={"zone": "a"}) == {"T8"}
     assert waited(150, calm=calm, slots=2, tasks_max=1) == set(), "the limit is reached"
+
+
+def test_what_operators_did_to_an_agent_counts_while_it_lasts() -> None:
+    calm = (100 - 20 - RECOVERY_SECONDS, 500)
+    drained, undrained = ("AgentDrained", {}), ("AgentUndrained", {})
+    assert waited(150, calm=calm, slots=2, agent=[drained]) == set()
+    assert waited(150, calm=calm, slots=2, agent=[drained, undrained]) == {"T8"}
+    narrowed = ("AgentUpdated", {"effective_labels": {"zone": "a"}, "max_concurrent_tasks": 1})
+    relabelled = ("AgentUpdated", {"effective_labels": {"zone": "b"}, "max_concurrent_tasks": 2})
+    assert waited(150, calm=calm, slots=2, agent=[narrowed]) == set()
+    assert waited(150, calm=calm, slots=2, labels={"zone": "a"}, agent=[relabelled]) == set()
+    assert waited(150, calm=calm, slots=2, labels={"zone": "b"}, agent=[narrowed, relabelled]) == {"T8"}
 
 
 # --- schedules ---------------------------------------------------------------------------------------------------------
@@ -520,6 +539,10 @@ def test_output_that_is_not_what_was_written_is_found() -> None:
     assert output(b"hello", kept=5) == output(b"hel [cut]", kept=3, dropped=2) == set()
     assert output(b"hallo", kept=5) == output(b"hell", kept=5) == output(b"hello!", kept=5) == {"O1"}
     assert output(b"hel", kept=3) == output(b"hello", kept=5, claimed=b"hallo") == {"O1"}
+    process = a_process(RUN_2, 1, 2)
+    process.written[1] = b"hello"
+    silent = a_log("task-t", [*LAWFUL[:9], ("InstanceSucceeded", {**RUN_2, "output": None})])
+    assert found(check_output, Evidence(silent, machines=[a_machine(process)], output=Shown())) == {"O1"}
 
 
 def feed(*readings: tuple[int, list[int]], calm: float = 0) -> set[str]:

@@ -35,7 +35,12 @@ def check_output(evidence: Evidence, verdict: Verdict) -> None:
             said = fact.data.get("output")
             process = by_key.get((fact.data.get("instance_id", ""), fact.data.get("epoch", 0)))
             ended_by_itself = fact.type == "InstanceSucceeded" or fact.data.get("reason") == "exit_code"
-            if process is not None and said and ended_by_itself:
+            if process is None or not ended_by_itself:
+                continue
+            if not said:
+                if any(process.written[number] for number, _ in STREAMS):
+                    verdict.fail("O1", f"the end of {process.instance_id} says nothing of its output", streams=[name])
+            else:
                 _check_bytes(name, fact, process, evidence, verdict)
 
 

@@ -29,6 +29,15 @@ class Wait:
     until: float
 
 
+@frozen(slots=True)
+class Capacity:
+    """What an agent takes from `since` on: nobody drained, edited or removed it afterwards."""
+
+    labels: Mapping[str, str]
+    slots: int
+    since: float = 0.0
+
+
 @define
 class Load:
     """Of one agent: what holds its slots, as (at, change)."""
@@ -38,7 +47,7 @@ class Load:
 
 def check_pending(evidence: Evidence, verdict: Verdict) -> None:
     """T8, in every stretch without faults."""
-    loads, drained = _loads(evidence), _drained(evidence)
+    loads, capacities = _loads(evidence), _capacities(evidence)
     waits = list(_waits(evidence))
     cluster = sorted(change for load in loads.values() for change in load.changes)
     for begin, end in evidence.observed.calm:
@@ -49,11 +58,14 @@ def check_pending(evidence: Evidence, verdict: Verdict) -> None:
                 continue
             verdict.note("long waits in calm")
             for machine in evidence.machines:
-                if machine.agent_id in drained or not _fits(wait, machine):
+                capacity = capacities[machine.agent_id]
+                if not _fits(wait, machine, capacity):
                     continue
-                free = _longest_free(loads.get(machine.agent_id, Load()).changes, machine.slots, since, until)
+                verdict.note("long waits beside an agent that fits")
+                usable = max(since, capacity.since)
+                free = _longest_free(loads.get(machine.agent_id, Load()).changes, capacity.slots, usable, until)
                 if evidence.tasks_max:
-                    free = min(free, _longest_free(cluster, evidence.tasks_max, since, until))
+                    free = min(free, _longest_free(cluster, evidence.tasks_max, usable, until))
                 if free > START_SECONDS_MAX:
                     verdict.fail(
                         "T8",
@@ -62,10 +74,10 @@ def check_pending(evidence: Evidence, verdict: Verdict) -> None:
                     )
 
 
-def _fits(wait: Wait, machine: MachineSeen) -> bool:
+def _fits(wait: Wait, machine: MachineSeen, capacity: Capacity) -> bool:
     if wait.agent_id is not None and wait.agent_id != machine.agent_id:
         return False
-    return all(machine.labels.get(name) == value for name, value in wait.labels.items())
+    return all(capacity.labels.get(name) == value for name, value in wait.labels.items())
 
 
 def _waits(evidence: Evidence) -> Iterator[Wait]:
@@ -126,12 +138,27 @@ def _loads(evidence: Evidence) -> dict[str, Load]:
     return loads
 
 
-def _drained(evidence: Evidence) -> set[str]:
-    """Agents that took no work at some time: their capacity does not count."""
+def _capacities(evidence: Evidence) -> dict[str, Capacity]:
+    """Of each agent, as of the last thing that changed it; never, where an operator left it drained."""
+    machines = {each.agent_id: each for each in evidence.machines}
+    found = {agent_id: Capacity(each.labels, each.slots) for agent_id, each in machines.items()}
+    drained: set[str] = set()
+    for fact in evidence.facts:
+        agent_id = fact.data.get("agent_id", "")
+        if agent_id not in found or not fact.type.startswith("Agent"):
+            continue
+        labels, slots = found[agent_id].labels, found[agent_id].slots
+        if "effective_labels" in fact.data:
+            labels = fact.data["effective_labels"]
+            slots = min(machines[agent_id].slots, fact.data["max_concurrent_tasks"])
+        found[agent_id] = Capacity(labels, slots, fact.at)
+        if fact.type == "AgentDrained":
+            drained.add(agent_id)
+        elif fact.type in ("AgentUndrained", "AgentRemoved"):
+            drained.discard(agent_id)
     return {
-        fact.data["agent_id"]
-        for fact in evidence.facts
-        if fact.type in ("AgentDrained", "AgentRemoved", "AgentUpdated")
+        agent_id: Capacity(each.labels, each.slots, float("inf")) if agent_id in drained else each
+        for agent_id, each in found.items()
     }
 
 
