@@ -10,7 +10,7 @@ import click
 
 from hetuflow.cli import render
 from hetuflow.cli.client import Client
-from hetuflow.cli.names import AGENT, JOB, SCHEDULE, SERVER, TASK, Kind, is_uuid, resolve
+from hetuflow.cli.names import meant_stream
 from hetuflow.cli.options import Group, Json, Moment, NotThere, json_option, key_option, limit_option, talks_to_server
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 PAGE = 1000
 STREAM_LENGTH = len("schedule-") + render.SHORT_ID
-KINDS = {kind.word: kind for kind in (JOB, SCHEDULE, TASK, AGENT, SERVER)}
 
 
 @click.group(cls=Group, name="events")
@@ -147,7 +146,7 @@ def show(client: Client, stream: str, json_: bool) -> None:
     """Print the whole history of one stream: task-<id>, or task-, job-, schedule-, agent- and a name or the beginning
     of an id. What has no category is a task.
     """
-    name = _stream_name(client, stream)
+    name = meant_stream(client, stream)
     found: list[Mapping[str, Any]] = []
     position = 0
     while True:
@@ -272,15 +271,3 @@ def _day_and_clock(value: str) -> str:
     here = render.local(value)
     text = render.clock(value)
     return text if here.date() == render.now().astimezone(here.tzinfo).date() else f"{here:%Y-%m-%d} {text}"
-
-
-def _stream_name(client: Client, text: str) -> str:
-    category, _, key = text.partition("-")
-    if category not in KINDS or not key:
-        return text if category == "external" else f"task-{_id(client, TASK, text)}"
-    return f"{category}-{_id(client, KINDS[category], key)}"
-
-
-def _id(client: Client, kind: Kind, text: str) -> str:
-    """The id that is meant; a whole one also of what has been deleted, whose stream is still there."""
-    return text if is_uuid(text) else str(resolve(client, kind, text)["id"])

@@ -10,6 +10,7 @@ import click
 
 from hetuflow.cli import render
 from hetuflow.cli.client import open_client
+from hetuflow.cli.names import meant_stream
 from hetuflow.cli.options import json_option, server_option, utc_option
 from hetuflow.cli.sources import log_options, no_stream, stream_name, stream_over_http, with_log
 
@@ -41,7 +42,8 @@ def history(
 ) -> None:
     """Print the history of a stream: task-<id>, job-<id>, schedule-<id>, agent-<id>, …; a bare id is a task's.
 
-    Asks the server, unless --database-url or --from-export names another place to read the log from.
+    Asks the server, which understands names and the beginning of an id too, unless --database-url or --from-export
+    names another place to read the log from: there the whole id is needed.
 
     \b
     Examples:
@@ -66,10 +68,10 @@ def events_of(
     server: str,
 ) -> Sequence[RecordedEvent]:
     """The stream's events, from wherever the options say."""
-    name = stream_name(stream)
     if database_url is None and export_file is None and config_file is None:
         with open_client(server) as client:
-            return stream_over_http(client, name, until)
+            return stream_over_http(client, meant_stream(client, stream), until)
+    name = stream_name(stream)
 
     async def read(store: Any) -> Sequence[RecordedEvent]:
         found: Sequence[RecordedEvent] = await store.read_stream(name, until_position=until)
@@ -77,7 +79,7 @@ def events_of(
 
     events = with_log(config_file, database_url, export_file, read)
     if not events:
-        raise no_stream(name)
+        raise no_stream(name, until)
     return events
 
 

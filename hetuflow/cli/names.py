@@ -157,3 +157,27 @@ def newest_task(client: Client, text: str, *, as_of: str | None = None) -> Row:
     if found.total > 1:
         click.echo(f"{found.rows[0]['id']} is the newest of {found.total} tasks named {text}", err=True)
     return found.rows[0]
+
+
+_OF_STREAMS = {kind.word: kind for kind in (JOB, SCHEDULE, TASK, AGENT, SERVER)}
+
+
+def meant_stream(client: Client, text: str) -> str:
+    """The stream that the text means: `task-`, `job-`, … and what `resolve` understands; without a category a task's.
+
+    The own id of a stream is understood also when what it tells of has been deleted.
+
+    Raises:
+      NotThere, Ambiguous.
+    """
+    category, _, key = text.partition("-")
+    if category in ("external", "lease"):
+        return text
+    kind = _OF_STREAMS.get(category)
+    if kind is None or not key:
+        kind, key = TASK, text
+    if is_uuid(key):
+        return f"{kind.word}-{key.lower()}"
+    if not kind.has_uuid and client.get("/events", stream=f"{kind.word}-{key}", limit=1)["result"]:
+        return f"{kind.word}-{key}"
+    return f"{kind.word}-{resolve(client, kind, key)['id']}"

@@ -13,7 +13,7 @@ import click
 from hetuflow.cli import render
 from hetuflow.cli.history import events_of, fold, print_changes
 from hetuflow.cli.options import json_option, server_option, utc_option
-from hetuflow.cli.sources import is_interactive, log_options, stream_name, with_log
+from hetuflow.cli.sources import is_interactive, log_options, no_stream, stream_name, with_log
 
 if TYPE_CHECKING:
     from eventstore.event import RecordedEvent
@@ -158,6 +158,8 @@ def _run_decisions(
         return
     began = time.perf_counter()
     tally = with_log(config_file, database_url, export_file, lambda store: _check(store, name, until))
+    if name is not None and not tally.events:
+        raise no_stream(name, until)
     seconds = time.perf_counter() - began
     _report(tally, seconds, json_)
     if tally.different:
@@ -240,7 +242,7 @@ async def _question(store: EventStore, stream: str, until: int | None) -> tuple[
 
     events = await store.read_stream(stream, until_position=until)
     if not events:
-        return f"there is no stream {stream!r} (at that time)"
+        return no_stream(stream, until).message
     last = events[-1].position
     around = await store.read_all(after=max(0, last - READ_EVENTS), before=last + READ_EVENTS, limit=2 * READ_EVENTS)
     append = next(found for found in appends(around) if found[0].position <= last <= found[-1].position)

@@ -116,12 +116,16 @@ def stream_over_http(client: Client, stream: str, until: int | None) -> Sequence
             break
         after = answer["page"]["next"]
     if not found:
-        raise no_stream(stream)
+        raise no_stream(stream, until)
     return found
 
 
-def no_stream(stream: str) -> NotThere:
-    return NotThere(f"there is no stream {stream!r} (at that time); `hetuflow events tail` shows the newest")
+def no_stream(stream: str, until: int | None = None) -> NotThere:
+    if until is not None:
+        return NotThere(
+            f"stream {stream!r} has no event up to position {until}; leave --until out, or give a later one"
+        )
+    return NotThere(f"there is no stream {stream!r}; `hetuflow events tail` shows the newest")
 
 
 def recorded(record: Mapping[str, Any]) -> RecordedEvent:

@@ -29,6 +29,8 @@ def test_the_history_of_a_task_says_who_why_and_what_changed(hetuflow: Shell, ta
     assert [step["type"] for step in steps][:3] == ["TaskCreated", "TaskLocked", "TaskDispatched"]
     assert steps[-1]["changes"]["status"] == {"before": "RUNNING", "after": "SUCCEEDED"}
     assert len({step["correlation_id"] for step in steps}) == 1
+    assert hetuflow("history", task[:18]).startswith(f"task-{task}: 6 events")  # as tables show it
+    assert hetuflow("history", "job-remembered").startswith("job-")
     until = steps[1]["position"]
     assert len(hetuflow.json("history", task, "--until", str(until))) == 2
 
@@ -40,9 +42,11 @@ def test_the_state_is_replayed_event_by_event(hetuflow: Shell, task: str) -> Non
     assert [each["state"]["status"] for each in states][-1] == "SUCCEEDED"
 
 
-def test_what_cannot_be_shown_is_said_in_one_line(hetuflow: Shell) -> None:
+def test_what_cannot_be_shown_is_said_in_one_line(hetuflow: Shell, task: str) -> None:
     done = hetuflow.run("history", "task-nothing")
-    assert (done.returncode, "there is no stream 'task-nothing'" in done.stderr) == (3, True)
+    assert (done.returncode, "no task is named 'nothing'" in done.stderr) == (3, True)
+    done = hetuflow.run("replay", task, "--until", "1")
+    assert (done.returncode, "has no event up to position 1" in done.stderr) == (3, True)
     assert hetuflow.run("replay").returncode == 2
     assert hetuflow.run("replay", "--all").returncode == 2
 
