@@ -19,7 +19,7 @@ from hetuflow.api.routing import Endpoint
 from hetuflow.api.runs import snapshot
 from hetuflow.api.schemas.task import TASK
 from hetuflow.api.shapes import Member, Shape, read
-from hetuflow.api.task_creation import check_new_task, why_not_valid
+from hetuflow.api.task_creation import why_not_valid
 from hetuflow.domain.commands import CreateTask, CreateTasks
 from hetuflow.domain.decider import Address
 
@@ -70,7 +70,7 @@ async def _check(call: Call, tasks: Mapping[int, dict[str, Any]], problems: Prob
     made_here: dict[str, tuple[str, Any]] = {}
     for index, members in tasks.items():
         path = f"tasks[{index}]"
-        check_new_task(members, problems, f"{path}.")
+        members.pop("status", None)  # a new task waits
         if (task_id := members.get("id")) is not None:
             if task_id in made_here:
                 problems.add(f"{path}.id", f"is used twice in this batch: {task_id}")

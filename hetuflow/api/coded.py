@@ -31,15 +31,23 @@ class Code:
     also: Mapping[str, int] = field(factory=dict)
     """More names, in plain spelling, and the code (or a subclass of int that says more) they mean."""
 
+    among: Sequence[int] = ()
+    """Only these members; empty: all."""
+
+    @property
+    def _members(self) -> Sequence[IntEnum]:
+        return [member for member in self.enum if not self.among or member in self.among]
+
     @property
     def phrase(self) -> str:
-        return "one of " + ", ".join(f"{title(member)} ({member.value})" for member in self.enum)
+        described = [f"{title(member)} ({member.value})" for member in self._members]
+        return described[0] if len(described) == 1 else "one of " + ", ".join(described)
 
     def parse(self, value: Any, path: str, problems: Problems) -> Any:
         code = self.code(value)
-        if code is not None:
+        if code is not None and (not self.among or code in self.among):
             return code
-        near = nearest(value, [title(member) for member in self.enum]) if isinstance(value, str) and value else None
+        near = nearest(value, [title(member) for member in self._members]) if isinstance(value, str) and value else None
         problems.add(path, f"must be {self.phrase}, got {shown(value)}", near)
         return INVALID
 
@@ -61,7 +69,7 @@ class Code:
         return None
 
     def schema(self) -> Schema:
-        return self.schema_of([member.value for member in self.enum])
+        return self.schema_of([member.value for member in self._members])
 
     def schema_of(self, values: Sequence[Any]) -> Schema:
         known = [member for member in self.enum if member.value in values]

@@ -21,19 +21,14 @@ from hetuflow.domain.commands import CreateInstance, DeleteInstance, UpdateInsta
 from hetuflow.domain.decider import Address
 from hetuflow.domain.enums import InstanceStatus
 
-CREATED_AS = (InstanceStatus.PENDING, InstanceStatus.DISPATCHED, InstanceStatus.RUNNING)
-
 
 async def create(call: Call) -> Reply:
     """A record beside the task's own instance: an open task always has one."""
     problems = Problems()
     members = call.read(INSTANCE.create, problems).members
-    status = members.get("status", InstanceStatus.PENDING)
-    if status not in CREATED_AS:
-        problems.add("status", f"must be 1, 5 or 10 for a new instance, got {int(status)}")
     call.refuse(problems)
     chosen, task_id, job_id = members.pop("id", None), members.pop("task_id"), members.pop("job_id", None)
-    members.pop("status", None)
+    status = members.pop("status", InstanceStatus.PENDING)
 
     async def perform(instance_id: str, context: Context) -> int:
         state = (await call.rooms.system.read(Address("task", task_id))).state

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from hetuflow.api.kinds import Integer
 from hetuflow.api.rooms import Agents, Row
 from hetuflow.api.schemas.agent import AGENT, AGENT_METRICS, STATISTICS
 from hetuflow.api.schemas.instance import INSTANCE
@@ -33,6 +34,7 @@ _AGENT = _names(AGENT, "metrics", "last_heartbeat_at", "statistics")
 _SERVER = _names(SERVER)
 _STATISTICS = tuple(member.name for member in STATISTICS.members)
 _METRICS = tuple(member.name for member in AGENT_METRICS.members)
+_COUNTS = frozenset(member.name for member in AGENT_METRICS.members if isinstance(member.kind, Integer))
 
 
 def job(row: Row) -> JSON:
@@ -80,7 +82,10 @@ def agent(row: Row, agents: Agents | None) -> JSON:
 
 
 def metrics(heartbeat: Mapping[str, Any] | None) -> JSON | None:
-    return None if heartbeat is None else {name: heartbeat.get(name, 0) for name in _METRICS}
+    """Counts are whole numbers here; an agent tells every figure as a float."""
+    if heartbeat is None:
+        return None
+    return {name: int(heartbeat.get(name, 0)) if name in _COUNTS else heartbeat.get(name, 0) for name in _METRICS}
 
 
 def server(row: Row) -> JSON:

@@ -51,7 +51,7 @@ class Components:
             return {**kind.schema(), "items": self._in(kind.of)}
         if isinstance(kind, ScalarOrObject):
             return {"anyOf": [self._in(kind.scalar), self._in(kind.whole)]}
-        if isinstance(kind, Code):
+        if isinstance(kind, Code) and not kind.among:
             self.schemas.setdefault(code_name(kind), kind.schema())
             return {"$ref": f"#/components/schemas/{code_name(kind)}"}
         if isinstance(kind, Shape):

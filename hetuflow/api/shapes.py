@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from attrs import Factory, field, frozen
+from attrs import Factory, evolve, field, frozen
 
 from hetuflow.api.jsontext import shown
 from hetuflow.api.kinds import INVALID, Kind, Schema
@@ -40,6 +40,9 @@ class Member:
     default: Any = ABSENT
     doc: str = ""
     aliases: Sequence[Alias] = ()
+    created: Kind | None = None
+    """The kind on create, where fewer values are allowed there."""
+
     out: Kind | None = None
     """The kind in answers, where it differs."""
 
@@ -250,7 +253,7 @@ class Entity:
     def _create(self) -> Shape:
         return Shape(
             title=f"{self.title}Create",
-            members=[member for member in self.members if member.on_create],
+            members=[evolve(m, kind=m.created or m.kind) for m in self.members if m.on_create],
             ignored=self.ignored_on_create,
             one_of=self.one_of_on_create,
         )

@@ -11,13 +11,7 @@ from hetuflow.api.errors import conflict
 from hetuflow.api.problems import Problems
 from hetuflow.api.reads import require_exists
 from hetuflow.domain.decider import Address
-from hetuflow.domain.enums import ScheduleKind, ScheduleStatus, TaskStatus
-
-
-def check_new_task(members: dict[str, Any], problems: Problems, prefix: str = "") -> None:
-    """Take the members apart that only say what is so anyway."""
-    if members.pop("status", TaskStatus.PENDING) != TaskStatus.PENDING:
-        problems.add(f"{prefix}status", "must be 1 (Pending): a new task waits")
+from hetuflow.domain.enums import ScheduleKind, ScheduleStatus
 
 
 async def require_schedule(call: Call, schedule_id: str, job_id: str, members: Mapping[str, Any]) -> None:

@@ -24,7 +24,7 @@ from hetuflow.api.schemas.event import EVENT_PAGE
 from hetuflow.api.schemas.explanation import EXPLANATION
 from hetuflow.api.schemas.task import CANCEL, TASK
 from hetuflow.api.shapes import Given
-from hetuflow.api.task_creation import check_new_task, require_schedule
+from hetuflow.api.task_creation import require_schedule
 from hetuflow.domain.commands import CancelTask, DeleteTask, RetryTask, UpdateTask
 from hetuflow.domain.decider import Address, Guard
 from hetuflow.domain.enums import TaskStatus
@@ -46,7 +46,7 @@ async def create(call: Call) -> Reply:
     problems = Problems()
     given = call.read(TASK.create, problems)
     members = given.members
-    check_new_task(members, problems)
+    members.pop("status", None)  # a new task waits
     await require_known(call, members.get("dependencies"), "dependencies", problems, frozenset())
     call.refuse(problems)
     chosen, job_id = members.pop("id", None), members.pop("job_id")

@@ -45,7 +45,6 @@ RULES = (
     r"unknown member; the nearest known name is",
     r"must be an integer within ±",
     r"needs stream",
-    r"must be 1 \(Pending\)|must be 1, 5 or 10 for a new instance",
     r"waits for|a circle of tasks|there is no task|is used twice in this batch|is a schedule of job|must be the schedule's kind",
     r"and .* in the query$|which instance\? id is required",
     r"is required with a command frame|goes with single only|is the server's own: it cannot be sent|cancel_task takes|belongs to a command that is",

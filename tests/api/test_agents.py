@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 
+from hetuflow.api import rendering
 from hetuflow.domain.commands import StartServer, StopServer
 from hetuflow.domain.decider import Address
 from tests.api.client import Client
@@ -93,6 +94,7 @@ async def test_draining_and_undraining(client: Client) -> None:
         ({"id": "a/b"}, "id"),
         ({"id": ".."}, "id"),
         ({"id": "a", "host": "h"}, "port"),
+        ({"id": "a", "host": "h", "port": 70000}, "port"),
         ({"id": "a", "host": "h", "port": 0}, "port"),
         ({"id": "a", "labels": {"x": 1}}, "labels.x"),
         (
@@ -104,7 +106,7 @@ async def test_draining_and_undraining(client: Client) -> None:
 )
 async def test_what_is_wrong_with_an_agent_is_named(client: Client, body: dict[str, object], path: str) -> None:
     answer = await client.post("/agents/create", body)
-    assert (answer.status, list(answer.problems)) == (422, [path])
+    assert (answer.status, [problem["path"] for problem in answer.json["details"]]) == (422, [path])
 
 
 async def test_an_id_once_used_is_refused_and_ignored_members_are_ignored(client: Client) -> None:
@@ -204,3 +206,9 @@ async def test_events_are_found_by_stream_type_and_position(client: Client) -> N
     ):
         assert (await client.get(f"/events?{query}")).status == status, query
     assert (await client.get("/events?type=JobCreate")).problems == {"query.type": "JobCreated"}
+
+
+def test_counts_of_a_heartbeat_are_whole_numbers() -> None:
+    shown = rendering.metrics({"active_tasks": 2.0, "cpu_usage": 1.5})
+    assert shown is not None
+    assert (repr(shown["active_tasks"]), repr(shown["total_executed"]), shown["cpu_usage"]) == ("2", "0", 1.5)

@@ -100,7 +100,8 @@ def fold_agent(given: Given, problems: Problems, stored: dict[str, Any] | None) 
     host, port = members.pop("host", None), members.pop("port", None)
     if (host is None) != (port is None):
         missing = "port" if port is None else "host"
-        problems.add(missing, "is required: host and port together stand for address")
+        if missing not in given.sent_as:  # given, and said to be wrong already
+            problems.add(missing, "is required: host and port together stand for address")
     elif host is not None:
         _give(members, "address", f"[{host}]:{port}" if ":" in host else f"{host}:{port}", "host", problems, stored)
     for part, value in (members.pop("capabilities", None) or {}).items():

@@ -21,6 +21,8 @@ TASK_METRICS = Shape(
     ],
 )
 
+CREATED_AS = (InstanceStatus.PENDING, InstanceStatus.DISPATCHED, InstanceStatus.RUNNING)
+
 INSTANCE = Entity(
     title="SchedTaskInstance",
     ignored_on_create=frozenset({"config"}),
@@ -32,6 +34,7 @@ INSTANCE = Entity(
         Member(
             name="status",
             kind=Code(InstanceStatus),
+            created=Code(InstanceStatus, among=CREATED_AS),
             write="CU",
             default=int(InstanceStatus.PENDING),
             out=CodeOut(InstanceStatus),

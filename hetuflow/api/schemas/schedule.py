@@ -40,7 +40,7 @@ class TimeZone:
         try:
             check_zone(text)
         except UnknownTimeZone as error:
-            problems.add(path, str(error))
+            problems.add(path, str(error), error.nearest)
             return INVALID
         return text
 

@@ -57,6 +57,7 @@ TASK = Entity(
         Member(
             name="status",
             kind=TASK_STATUS,
+            created=Code(TaskStatus, among=[TaskStatus.PENDING]),
             write="CU",
             default=int(TaskStatus.PENDING),
             out=CodeOut(TaskStatus),
