@@ -17,6 +17,7 @@ from attrs import frozen
 from hetuflow.cli.cluster import free_port
 
 READY_SECONDS = 90
+PORT_ATTEMPTS = 3
 
 
 @frozen
@@ -53,11 +54,30 @@ def running_dev(
 
     `same_database`: PostgreSQL may still run from before, on its port of then. `agents`: None = as it does by itself.
     """
+    if agents is not None:
+        arguments = ("--agents", str(agents), *arguments)
+    for _ in range(PORT_ATTEMPTS):
+        dev = _started(data_dir, arguments, same_database)
+        if not _found_its_port_taken(dev):
+            break
+    process = dev.process
+    try:
+        _until_ready(dev, 1 if agents is None else agents)
+        yield dev
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _started(data_dir: Path, arguments: tuple[str, ...], same_database: bool) -> Dev:
     database_port = None if same_database else free_port()
     if database_port is not None:
         arguments = ("--database-port", str(database_port), *arguments)
-    if agents is not None:
-        arguments = ("--agents", str(agents), *arguments)
     http_port, websocket_port = free_port(), free_port()
     log = data_dir.parent / f"{data_dir.name}.log"
     with log.open("wb") as output:
@@ -73,18 +93,22 @@ def running_dev(
             start_new_session=True,
             env=os.environ | {"COLUMNS": "200"},
         )
-    dev = Dev(process, data_dir, http_port, websocket_port, database_port, log)
-    try:
-        _until_ready(dev, 1 if agents is None else agents)
-        yield dev
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(60)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    return Dev(process, data_dir, http_port, websocket_port, database_port, log)
+
+
+def _found_its_port_taken(dev: Dev) -> bool:
+    """Somebody else took a port between our look and its start: seen when many tests run beside each other."""
+    deadline = time.monotonic() + READY_SECONDS
+    while dev.process.poll() is None:
+        if time.monotonic() > deadline:
+            return False
+        try:
+            httpx.get(f"{dev.url}/api/v1/system/health", timeout=5)
+        except httpx.TransportError:
+            time.sleep(0.05)
+        else:
+            return False
+    return "is in use" in dev.log.read_text(errors="replace")
 
 
 def _until_ready(dev: Dev, agents: int) -> None:
