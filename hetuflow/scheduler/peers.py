@@ -238,6 +238,8 @@ class Peers:
         """Our own stream has changed: edited, declared lost (then we refute it), or a namesake has started."""
         events = await self._store.read_stream(self._own.stream_id, after_version=self._own_version)
         ours = [event for event in events if event.type == ServerStarted.__name__ and self._is_ours(event)]
+        if self.trust.is_revoked:
+            return False
         if any(event.type == ServerStarted.__name__ and not self._is_ours(event) for event in events):
             log.error(
                 "another server was started with the id of this one (%s): this one steps back for good; give each its"
