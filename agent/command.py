@@ -15,7 +15,7 @@ import click
 import structlog
 import trio
 
-from agent import host, state_lock, watchdog
+from agent import host, watchdog
 from agent.daemon import Agent, Ports
 from agent.directories import RecycledDirectories
 from agent.identity import kept_agent_id
@@ -27,6 +27,7 @@ from agent.websocket import open_dialer
 from hetuflow.configuration import ConfigurationError
 from hetuflow.ports.disk import DiskError
 from hetuflow.ports.real import SystemClock, SystemDisk, SystemIds, SystemRandom
+from hetuflow.ports.state_lock import hold
 
 USAGE_ERROR: Final = 2
 _LOCK_SUFFIX: Final = "~lock"
@@ -69,9 +70,9 @@ def command(config: Path | None, labels: tuple[str, ...], **given: str | None) -
     state_dir = os.path.abspath(settings.agent.state_dir)
     try:
         SystemDisk().make_private_dir(state_dir)
-        with state_lock.hold(state_dir, f"{state_dir}/lock", "--state-dir"):
+        with hold(state_dir, who="agent", option="--state-dir"):
             trio.run(_run, settings, state_dir, own_labels)
-    except (DiskError, state_lock.StateInUse) as exc:
+    except DiskError as exc:
         _fail(str(exc))
     except OSError as exc:
         _fail(f"cannot use {state_dir}: {exc.strerror}")
@@ -91,7 +92,7 @@ def _work_dir_held(disk: SystemDisk, work_dir: str) -> Iterator[None]:
     root, agent_id = os.path.split(work_dir)
     disk.make_private_dir(root)
     disk.make_private_dir(work_dir)
-    with state_lock.hold(work_dir, f"{root}/{agent_id}{_LOCK_SUFFIX}", "--work-dir"):
+    with hold(work_dir, who="agent", option="--work-dir", path=f"{root}/{agent_id}{_LOCK_SUFFIX}"):
         yield
 
 

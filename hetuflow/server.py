@@ -172,7 +172,7 @@ async def serve(
     if settings.database.url is None:
         raise NoDatabase("no database is configured: set DATABASE_URL (postgresql://user:password@host:5432/database)")
     world.disk.make_private_dir(str(settings.server.state_dir))
-    with hold(str(settings.server.state_dir)):
+    with hold(str(settings.server.state_dir), who="server", option="--state-dir"):
         await _serve(settings, _kept_server_id(settings, world.ids, world.disk), world, until, task_status)
 
 

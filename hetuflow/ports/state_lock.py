@@ -1,4 +1,5 @@
-"""One server per state directory: two would claim one identity, and each decide for the other."""
+"""One process per directory: two servers would claim one identity and decide for each other; two agents would write one
+journal and clean away each other's output."""
 
 from __future__ import annotations
 
@@ -11,16 +12,19 @@ from hetuflow.ports.disk import DiskError
 
 
 class StateInUse(DiskError):
-    """Another server holds the state directory; the message names its process where it is known."""
+    """Another process holds the directory; the message names it where it is known."""
 
 
 @contextlib.contextmanager
-def hold(state_dir: str) -> Iterator[None]:
-    """Hold `<state_dir>/lock` for the length of the block; the kernel lets go of it when the process dies.
+def hold(directory: str, *, who: str, option: str, path: str | None = None) -> Iterator[None]:
+    """Hold the lock file of the directory for the length of the block; the kernel lets go of it when the process dies.
 
+    Args:
+      who: what holds it, for the message: "server" or "agent"; `option` is the flag that gives it another directory.
+      path: of the lock file; None = `<directory>/lock`.
     Raises `StateInUse`, or `DiskError` when the file cannot be made.
     """
-    path = f"{state_dir}/lock"
+    path = path or f"{directory}/lock"
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as exc:
@@ -32,7 +36,7 @@ def hold(state_dir: str) -> Iterator[None]:
             holder = os.pread(fd, 32, 0).decode(errors="replace").strip()
             process = f" (process {holder})" if holder.isdigit() else ""
             raise StateInUse(
-                f"another server{process} uses {state_dir}: stop it, or give this one its own directory with --state-dir"
+                f"another {who}{process} uses {directory}: stop it, or give this one its own directory with {option}"
             ) from None
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
