@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 
@@ -12,8 +13,11 @@ def main() -> None:
     that there is none, which nothing else in this process minds.
     """
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+    gc.disable()  # all that is imported stays: nobody looks for garbage in it, now or later
     from agent.command import command
 
+    gc.freeze()
+    gc.enable()
     command()
 
 

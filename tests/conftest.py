@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -11,6 +13,11 @@ from tests.support.postgres import Server, test_server
 
 settings.register_profile("hetuflow", deadline=None)  # the machine is shared: a slow example is not a failure
 settings.load_profile("hetuflow")
+
+
+# Servers, agents and commands that tests start: without bytecode each compiles this whole program again, half of its start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ.setdefault("PYTHONPYCACHEPREFIX", str(Path(__file__).parents[1] / ".pytest_cache" / "bytecode"))
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -54,8 +55,11 @@ def run_server(config_file: Path | None, flags: Mapping[str, Any], *, migrate_fi
     database_url(config_file, flags)
     settings = settings_of(config_file, flags)
 
+    gc.disable()  # all that is imported stays: to look for garbage in it is a tenth of the start
     from hetuflow.server import run
 
+    gc.freeze()
+    gc.enable()
     if migrate_first:
         status = run_migrate(config_file, flags, json_=False, quiet=True)
         if status:

@@ -7,9 +7,12 @@ after the program has changed. Compact: members that have their default are left
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
+from uuid import UUID
 
 import attrs
 import msgspec
@@ -57,14 +60,19 @@ class RecordedCommand:
 
 
 def record(command: object, decided_at: datetime) -> dict[str, Any]:
-    """The command as a value for the metadata. `decided_at` is the time that the decider was given."""
-    data = _plain(command)
-    kept = {"type": type(command).__name__, "data": data, "now": decided_at}
+    """The command as a value for the metadata. `decided_at` is the time that the decider was given.
+
+    The command is written to JSON once, here: the value holds it as text (`msgspec.Raw`), which an encoder takes as it is.
+    """
+    kept: dict[str, Any] = {"type": type(command).__name__, "now": decided_at}
     try:
-        size = len(msgspec.json.encode(data))
+        data = _plain(command)
+        text = _encode(data)
     except (TypeError, ValueError, RecursionError, OverflowError):
-        return {"type": kept["type"], "now": decided_at}
-    return kept if size <= COMMAND_BYTES_MAX else {"type": kept["type"], "now": decided_at}
+        return kept
+    if len(text) <= COMMAND_BYTES_MAX and (b"null" not in text or _is_finite(data)):  # msgspec writes NaN as null
+        kept["data"] = msgspec.Raw(text)
+    return kept
 
 
 def read(recorded: Any, job_at: JobAt) -> RecordedCommand:
@@ -141,24 +149,61 @@ def _typed(changes: Mapping[str, Any], event: type) -> Mapping[str, Any]:
     }
 
 
+_encode = msgspec.json.Encoder(order="deterministic").encode
+_SCALARS = frozenset({str, int, bool, type(None), datetime, UUID})
+_NO_DEFAULT = object()
+
+
+@frozen(slots=True)
+class _Plan:
+    """Members of a class and their defaults: looked up once, commands are recorded thousands of times a second."""
+
+    names: Sequence[str]
+    defaults: Sequence[Any]
+    values_of: Callable[[Any], Sequence[Any]]
+
+    @classmethod
+    def of(cls, kind: type) -> _Plan:
+        fields = [field for field in attrs.fields(kind) if field.name not in _LEFT_OUT]
+        names = [field.name for field in fields]
+        defaults = [_default(field.default) for field in fields]
+        return cls(names, defaults, attrgetter(*names, "__class__", "__class__"))  # at least two: always a tuple
+
+
+_plans: dict[type, _Plan] = {}
+
+
+def _default(default: Any) -> Any:
+    if default is attrs.NOTHING:
+        return _NO_DEFAULT
+    return default.factory() if isinstance(default, attrs.Factory) else default  # type: ignore[arg-type]
+
+
 def _plain(value: Any) -> Any:
-    if isinstance(value, JobSnapshot):
+    kind = value.__class__
+    if kind in _SCALARS:
+        return value
+    if kind is JobSnapshot:
         return {"job_id": value.job_id, "version": value.version}
-    if attrs.has(type(value)):
+    plan = _plans.get(kind)
+    if plan is None and attrs.has(kind):
+        plan = _plans[kind] = _Plan.of(kind)
+    if plan is not None:
         return {
-            field.name: _plain(member)
-            for field in attrs.fields(type(value))
-            if field.name not in _LEFT_OUT and not _is_default(field, member := getattr(value, field.name))
+            name: member if member.__class__ in _SCALARS else _plain(member)
+            for name, default, member in zip(plan.names, plan.defaults, plan.values_of(value), strict=False)
+            if not (member is default or (member.__class__ is default.__class__ and member == default))
         }
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_plain(each) for each in value if not isinstance(each, Guard)]
     return value
 
 
-def _is_default(field: Any, value: Any) -> bool:
-    default = field.default
-    if default is attrs.NOTHING:
-        return False
-    if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
-        return bool(value == default.factory())
-    return value is default or (type(value) is type(default) and bool(value == default))
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, Mapping):
+        value = value.values()
+    elif not isinstance(value, (list, tuple)):
+        return True
+    return all(each.__class__ in _SCALARS or _is_finite(each) for each in value)
