@@ -65,7 +65,7 @@ def modules_after(script: str) -> list[str]:
         (
             "from hetuflow.cli import main, processes\nprocesses.database_url(None, {'database.url': 'postgresql://x@y/z'})\n"
             "import hetuflow.server",
-            tuple(name for name in NOT_BY_A_SERVER if name not in ("rich", "pygments")),
+            NOT_BY_A_SERVER,
         ),
         (
             "import agent.__main__ as m\nsys.argv = ['x', '--help']\nsys.stdout, kept = sys.stderr, sys.stdout\n"
