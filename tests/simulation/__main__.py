@@ -27,6 +27,9 @@ def main() -> int:
     options.add_argument("--hang-seconds", type=float, default=HANG_SECONDS, help=f"for one seed ({HANG_SECONDS:g})")
     options.add_argument("--require-coverage", action=argparse.BooleanOptionalAction, default=None)
     options.add_argument("--json", action="store_true", help="print the account as JSON")
+    options.add_argument(
+        "--small", action="store_true", help="with --seed: few agents and a short time, as in the suite"
+    )
     options.add_argument("--verbose", action="store_true", help="with --seed: the log lines of server and agents")
     options.add_argument(
         "--mutations", nargs="?", const="", metavar="NAME", help="prove the judges: all, or those named so"
@@ -39,7 +42,7 @@ def main() -> int:
 
         return prove(given.mutations, jobs=given.jobs)
     if given.seed is not None:
-        return run_one(given.seed, as_json=given.json, verbose=given.verbose)
+        return run_one(given.seed, is_small=given.small, as_json=given.json, verbose=given.verbose)
     return run_range(
         given.first,
         given.seeds,
@@ -50,15 +53,15 @@ def main() -> int:
     )
 
 
-def run_one(seed: int, *, as_json: bool, verbose: bool) -> int:
+def run_one(seed: int, *, is_small: bool, as_json: bool, verbose: bool) -> int:
     """One seed, in this process."""
     from tests.simulation.scenario import simulate
 
     logging.basicConfig(level=logging.INFO if verbose else logging.CRITICAL + 1, format="%(name)s: %(message)s")
-    outcome = simulate(seed)
+    outcome = simulate(seed, is_small=is_small)
     failed = bool(outcome.verdict.violations)
     if as_json:
-        account = failure_as_json(Result(seed, 0.0, outcome))
+        account = failure_as_json(Result(seed, 0.0, outcome), is_small=is_small)
         more = {"log": outcome.hash, "events": outcome.events, "faults": outcome.faults, "reached": outcome.reached}
         print(json.dumps({**account, **more}, indent=2))
     else:

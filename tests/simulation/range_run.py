@@ -84,14 +84,14 @@ class Account:
         }
 
 
-def failure_as_json(result: Result) -> dict[str, Any]:
+def failure_as_json(result: Result, *, is_small: bool = False) -> dict[str, Any]:
     violations = result.outcome.verdict.violations if result.outcome is not None else []
     return {
         "seed": result.seed,
         "problem": result.problem,
         "violations": [{"invariant": each.promise, "what": each.what, "streams": each.streams} for each in violations],
         "tail": result.outcome.tail if result.outcome is not None else [],
-        "repeat": command_for(result.seed),
+        "repeat": command_for(result.seed, is_small=is_small),
     }
 
 

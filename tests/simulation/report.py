@@ -34,8 +34,8 @@ def _shortened(data: str) -> str:
     return " ".join(f"{name}={value}" for name, value in members.items() if name not in skipped and value is not None)
 
 
-def command_for(seed: int) -> str:
-    return f"make simulate SEED={seed}"
+def command_for(seed: int, *, is_small: bool = False) -> str:
+    return f"make simulate SEED={seed}{' ARGS=--small' if is_small else ''}"
 
 
 def failure_of(outcome: Outcome) -> str:
@@ -50,4 +50,4 @@ def lines_of(outcome: Outcome) -> Iterable[str]:
     if outcome.tail:
         yield f"  the last {len(outcome.tail)} events of the streams concerned:"
         yield from (f"  {line}" for line in outcome.tail)
-    yield f"  repeat it: {command_for(outcome.seed)}"
+    yield f"  repeat it: {command_for(outcome.seed, is_small=outcome.shape.is_small)}"

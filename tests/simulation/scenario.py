@@ -35,12 +35,12 @@ STRIKERS = (1, 1, 2)
 """How many faults are on at once."""
 
 
-def simulate(seed: int) -> Outcome:
+def simulate(seed: int, *, is_small: bool = False) -> Outcome:
     """One run, from nothing to quiet. Raises nothing for a violated promise: the outcome says so."""
     before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     try:
-        return run(seed, _simulate, drawn(seed))
+        return run(seed, _simulate, drawn(seed, is_small=is_small))
     finally:
         structlog.configure(**before)  # other tests of this process look at log lines
 

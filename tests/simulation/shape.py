@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 
 @frozen(slots=True, kw_only=True)
@@ -76,6 +76,11 @@ SERVERS_MAX = 3
 AGENTS = (2, 2, 2, 3, 3, 4, 5, 8, 12, 20, 50)
 
 
+SMALL_AGENTS_MAX = 4
+SMALL_SHARES = (0.25, 0.4)
+"""Of the busy phase, in small runs: four or five faults and as many operators' acts for each."""
+
+
 @frozen(slots=True, kw_only=True)
 class Shape:
     """`seed` is where all chance comes from."""
@@ -85,21 +90,26 @@ class Shape:
     agents: int
     scale: Scale
     day: str
+    is_small: bool = False
 
     @property
     def starts_at(self) -> datetime:
         return DAYS[self.day]
 
     def __str__(self) -> str:
-        return f"{self.servers} servers, {self.agents} agents, {self.scale.name} times, {self.day}"
+        size = "small, " if self.is_small else ""
+        return f"{size}{self.servers} servers, {self.agents} agents, {self.scale.name} times, {self.day}"
 
 
-def drawn(seed: int) -> Shape:
-    """The shape of this seed."""
+def drawn(seed: int, *, is_small: bool = False) -> Shape:
+    """The shape of this seed. `is_small`: few agents, and a busy phase of a third, for where a second is much."""
     draw = random.Random(f"shape {seed}")
     servers = min(SERVERS_MAX, draw.choice([1, 1, 2, 3]))
     agents = draw.choice(AGENTS)
     # A large cluster with short leases is mostly heartbeats: it runs with the long ones.
     scale = PRODUCTION if agents > 5 or draw.random() < 0.3 else QUICK
     day = draw.choice(["a Monday morning", *DAYS])
-    return Shape(seed=seed, servers=servers, agents=agents, scale=scale, day=day)
+    if is_small:
+        agents = min(agents, SMALL_AGENTS_MAX)
+        scale = evolve(scale, busy=scale.busy * draw.uniform(*SMALL_SHARES))
+    return Shape(seed=seed, servers=servers, agents=agents, scale=scale, day=day, is_small=is_small)

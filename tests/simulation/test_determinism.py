@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -24,8 +26,9 @@ def test_the_canary_of_the_seeded_scheduler() -> None:
     assert printed("tests.simulation.canary", "2", hash_seed=1) != first
 
 
-def test_a_cluster_of_one_seed_prints_the_same_in_two_processes() -> None:
-    first = printed("tests.simulation", "--seed", "7", hash_seed=1)
+@pytest.mark.parametrize("arguments", [("--seed", "7"), ("--seed", "17", "--small")], ids=" ".join)
+def test_a_cluster_of_one_seed_prints_the_same_in_two_processes(arguments: tuple[str, ...]) -> None:
+    first = printed("tests.simulation", *arguments, hash_seed=1)
     assert "log " in first
     assert "VIOLATED" not in first
-    assert printed("tests.simulation", "--seed", "7", hash_seed=2) == first
+    assert printed("tests.simulation", *arguments, hash_seed=2) == first
