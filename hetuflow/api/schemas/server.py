@@ -20,7 +20,7 @@ SERVER = Entity(
             name="bind_namespaces",
             kind=Array(NAMESPACE, high=1000),
             write="U",
-            doc="served first by this server; [] = all",
+            doc="served first by this server; [] = all. Kept, but without effect: one server decides for all namespaces",
         ),
         Member(name="status", kind=CodeOut(ServerStatus), doc="Active while its heartbeat is fresh"),
         Member(name="description", kind=DESCRIPTION, write="U", nullable=True),
