@@ -41,7 +41,9 @@ _LOCK_SUFFIX: Final = "~lock"
     help="Configuration file.  [default: agent.toml in the user's configuration directory]",
 )
 @click.option(
-    "--server-url", metavar="URL", help="Base address of the server, such as ws://10.0.0.5:8081. Also SERVER_URL."
+    "--server-url",
+    metavar="URL[,URL]",
+    help="Base address of the server, such as ws://10.0.0.5:8081; of several, each is tried in turn. Also SERVER_URL.",
 )
 @click.option("--id", "agent_id", metavar="ID", help="Id of this agent.  [default: generated once and kept]")
 @click.option("--name", help="Name of this agent.  [default: the id]")

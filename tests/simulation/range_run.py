@@ -20,6 +20,8 @@ from tests.simulation.report import command_for, lines_of
 COVERAGE_SEEDS_MIN = 1000
 """A run of so many seeds has to reach everything, unless it is told otherwise."""
 FAILURES_SHOWN = 10
+TOLD_EVERY_SECONDS = 30.0
+"""Where there is no terminal for a progress line."""
 
 
 @define(eq=False)
@@ -110,7 +112,7 @@ def run_range(
         console=errors,
     )
     with progress, Fleet(seconds_max, jobs) as fleet:
-        line = progress.add_task("", total=count)
+        line, told = progress.add_task("", total=count), time.monotonic()
         try:
             for result in fleet.run(range(first, first + count)):
                 account.add(result)
@@ -119,6 +121,9 @@ def run_range(
                         *failed_lines(result), sep="\n", markup=False, highlight=False, soft_wrap=True
                     )
                 progress.update(line, completed=account.done, description=account.rates())
+                if not errors.is_terminal and time.monotonic() - told >= TOLD_EVERY_SECONDS:
+                    told = time.monotonic()
+                    errors.print(f"{account.done} of {count} seeds, {account.rates()}", highlight=False, soft_wrap=True)
         except KeyboardInterrupt:
             account.was_interrupted = True
     wanted = count >= COVERAGE_SEEDS_MIN if require_coverage is None else require_coverage
