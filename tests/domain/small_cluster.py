@@ -262,7 +262,11 @@ class SmallCluster:
 
     def wanted(self, kind: type[Wish]) -> list[Wish]:
         found = (i for a, state in self.states.items() for i in DECIDERS[a.category].intents(state))
-        return sorted((intent for intent in found if type(intent) is kind), key=repr)
+        names = ("task_id", "instance_id", "agent_id", "at")  # no sets: the order must not follow the hash of strings
+        return sorted(
+            (intent for intent in found if type(intent) is kind),
+            key=lambda intent: [str(getattr(intent, name, "")) for name in names],
+        )
 
     def processes(self) -> Iterator[tuple[Key, str]]:
         return ((key, send.order.task_id) for agent in self.agents.values() for key, send in agent.running.items())
