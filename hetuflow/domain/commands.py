@@ -149,12 +149,14 @@ class FireSchedule:
 
     Opens the tasks' streams in the same append, guarded by the job's version and `guards` (the slot's lease).
     `placements` are slots held for the tasks this fire may make, in order; those not used are given back by the
-    caller, who sees in the decision which tasks were dispatched.
+    caller, who sees in the decision which tasks were dispatched. `has_ended` tells of earlier tasks of the schedule; one
+    that is missing is asked for with the rejection `tasks_unknown`. `guards` has the versions of those that have ended.
     """
 
     job: JobSnapshot
     placements: Sequence[Placement] = ()
     guards: Sequence[Guard] = ()
+    has_ended: Mapping[str, bool] = Factory(dict)
 
 
 @frozen(slots=True, kw_only=True)

@@ -90,11 +90,12 @@ class Offer(Intent):
 
 @frozen(slots=True)
 class Await(Intent):
-    """The task waits for these tasks to end: it wants to be told of each that has."""
+    """The task waits for these tasks to end: it wants to be told of each that has. `cancels`: they are to be ended."""
 
     task_id: str
     job_id: str
     task_ids: frozenset[str]
+    cancels: bool = False
 
 
 @frozen(slots=True)

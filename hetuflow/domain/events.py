@@ -258,7 +258,11 @@ class ScheduleSuspended(ScheduleEvent):
 
 @frozen(slots=True, kw_only=True)
 class ScheduleFired(ScheduleEvent):
-    """One nominal time became a task. `fire_count` and `next_run_at` are absolute."""
+    """One nominal time became a task. `fire_count` and `next_run_at` are absolute.
+
+    `waits_for`: the earlier tasks of the schedule that had not ended, after which it starts (overlap policies `queue` and
+    `cancel_previous`).
+    """
 
     schedule_id: str
     job_id: str
@@ -267,11 +271,12 @@ class ScheduleFired(ScheduleEvent):
     task_id: str
     fire_count: int
     next_run_at: datetime | None
+    waits_for: tuple[str, ...] = ()
 
 
 @frozen(slots=True, kw_only=True)
 class ScheduleSkipped(ScheduleEvent):
-    """A range of nominal times that will not become tasks: `reason` is `misfire`, `job_disabled`, ..."""
+    """A range of nominal times that will not become tasks: `reason` is `misfire`, `overlap`, ..."""
 
     schedule_id: str
     job_id: str

@@ -26,6 +26,7 @@ from hetuflow.domain.events import (
     TaskRequeued,
     TaskRetryScheduled,
 )
+from hetuflow.domain.task_dependencies import overlap_of
 from hetuflow.domain.task_state import Instance, TaskState
 
 NAMED_MAX = 5
@@ -34,7 +35,9 @@ NAMED_MAX = 5
 _OFFERING = (TaskCreated, TaskRequeued, TaskReopened, TaskRetryScheduled)
 """After one of these an instance waits for a slot."""
 
-_NOT_OFFERED = frozenset({"agent_executing", "cancel_pending", "dependency_open", "retry_later", "scheduled_later"})
+_NOT_OFFERED = frozenset(
+    {"agent_executing", "cancel_pending", "dependency_open", "overlap_queued", "retry_later", "scheduled_later"}
+)
 """What is awaited before any agent is looked for."""
 
 _BY_CAUSE = {
@@ -195,8 +198,9 @@ def _after_others(told: Sequence[Told], state: TaskState) -> Awaited:
     names = list(state.waits_for)
     which = f"Task {names[0]} has" if len(names) == 1 else f"{len(names)} tasks have"
     rest = "" if len(names) == 1 else f": {_named(names)}"
+    overlap = overlap_of(state.spec) if state.spec is not None else None
     return Awaited(
-        code="dependency_open",
+        code="overlap_queued" if overlap else "dependency_open",
         message=f"{which} not ended, after which it runs{rest}.",
         since=told[0].recorded_at,
         details={"task_ids": names},

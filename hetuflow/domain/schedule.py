@@ -82,18 +82,14 @@ def opening(command: CreateSchedule, now: datetime) -> list[ScheduleEvent]:
 
 def _check_supported(members: Any) -> None:
     """Refuse what no server of this version obeys: of a create command, or of a state after an edit."""
-    if members.overlap_policy != OverlapPolicy.ALLOW:
-        raise _unsupported("overlap_policy")
+    if members.overlap_policy not in frozenset(OverlapPolicy):
+        raise Rejected("invalid", f"overlap_policy {members.overlap_policy!r} is not known", {"path": "overlap_policy"})
     if members.misfire_policy not in frozenset(MisfirePolicy):
         raise Rejected("invalid", f"misfire_policy {members.misfire_policy!r} is not known", {"path": "misfire_policy"})
     for name, least, most in _RANGES:
         value = getattr(members, name)
         if value is not None and not least <= value <= most:
             raise Rejected("invalid", f"{name} must be {least}-{most}", {"path": name})
-
-
-def _unsupported(name: str) -> Rejected:
-    return Rejected("invalid", f"{name}: not supported by this version", {"path": name})
 
 
 def _status(code: int) -> ScheduleStatus:

@@ -7,14 +7,15 @@ server tries.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 from attrs import evolve as changed
 
 from hetuflow.domain import schedule_fold as fold
+from hetuflow.domain import schedule_overlap
 from hetuflow.domain.commands import CreateTask, FireSchedule, JobSnapshot
-from hetuflow.domain.decider import NOTHING, Address, Decision, Guard
+from hetuflow.domain.decider import NOTHING, Address, Decision, Guard, Placement
 from hetuflow.domain.enums import JobStatus, TaskTrigger
 from hetuflow.domain.events import (
     Event,
@@ -80,22 +81,21 @@ def _fired_by_plan(
     opened: dict[Address, Sequence[Event]] = {}
     guards: dict[Guard, None] = dict.fromkeys((command.job.guard, *command.guards))
     placements = iter(command.placements)
-    for count, (nominal_at, next_run_at) in enumerate(plan.fires_with_next(), state.fire_count + 1):
-        task = CreateTask(
-            task_id=task_id_of(state.schedule_id, nominal_at),
-            job=command.job,
-            trigger=TaskTrigger.SCHEDULE,
-            priority=state.priority,
-            schedule_id=state.schedule_id,
-            schedule_kind=state.schedule_kind,
-            nominal_at=nominal_at,
-            scheduled_at=jittered(state, nominal_at),
-            parameters=state.parameters or {},
-            placement=next(placements, None),
-        )
+    open_ids = schedule_overlap.open_tasks(state, command.has_ended) if plan.fires else ()
+    count, next_run_at = state.fire_count, plan.next_run_at
+    for place, nominal_at in enumerate(plan.fires):
+        is_newest = nominal_at == plan.fires[-1]
+        ruling = schedule_overlap.ruling(state.overlap_policy, open_ids, is_newest=is_newest)
+        count += not ruling.is_skipped
+        next_run_at = _next_after_newest(state, plan, count) if is_newest else plan.fires[place + 1]
+        if ruling.is_skipped:
+            events.append(_overlapped(state, nominal_at, next_run_at))
+            continue
+        task = _task(command.job, state, nominal_at, ruling.waits_for, placements)
         task_events, task_guards = task_opening(task, now)
         opened[Address("task", task.task_id)] = task_events
         guards.update(dict.fromkeys(task_guards))
+        open_ids = (*ruling.waits_for, task.task_id)
         events.append(
             ScheduleFired(
                 schedule_id=state.schedule_id,
@@ -105,12 +105,54 @@ def _fired_by_plan(
                 task_id=task.task_id,
                 fire_count=count,
                 next_run_at=next_run_at,
+                waits_for=ruling.waits_for,
             )
         )
-    if plan.next_run_at is None:
-        fired = changed(state, fire_count=state.fire_count + len(plan.fires), next_run_at=None)
-        events += expiry(fired)
+    if next_run_at is None:
+        events += expiry(changed(state, fire_count=count, next_run_at=None))
     return Decision(events or [_restated(state, now)], opened, tuple(guards))
+
+
+def _task(
+    job: JobSnapshot,
+    state: ScheduleState,
+    nominal_at: datetime,
+    waits_for: Sequence[str],
+    placements: Iterator[Placement],
+) -> CreateTask:
+    """What the fire makes; a slot in hand is for one that need not wait."""
+    return CreateTask(
+        task_id=task_id_of(state.schedule_id, nominal_at),
+        job=job,
+        trigger=TaskTrigger.SCHEDULE,
+        priority=state.priority,
+        schedule_id=state.schedule_id,
+        schedule_kind=state.schedule_kind,
+        nominal_at=nominal_at,
+        scheduled_at=jittered(state, nominal_at),
+        parameters=state.parameters or {},
+        dependencies=schedule_overlap.dependencies(state.overlap_policy, waits_for),
+        placement=None if waits_for else next(placements, None),
+    )
+
+
+def _next_after_newest(state: ScheduleState, plan: FirePlan, fire_count: int) -> datetime | None:
+    """As the plan says, unless it counted a fire that the overlap policy skipped: then `max_count` is not reached."""
+    if plan.next_run_at is not None or (state.max_count is not None and fire_count >= state.max_count):
+        return plan.next_run_at
+    return next_after(trigger_of(state, state.anchor_at), plan.fires[-1])
+
+
+def _overlapped(state: ScheduleState, nominal_at: datetime, next_run_at: datetime | None) -> ScheduleSkipped:
+    return ScheduleSkipped(
+        schedule_id=state.schedule_id,
+        job_id=state.job_id,
+        first_nominal_at=nominal_at,
+        last_nominal_at=nominal_at,
+        count=1,
+        reason=schedule_overlap.REASON_OVERLAP,
+        next_run_at=next_run_at,
+    )
 
 
 def plan_of(state: ScheduleState, now: datetime) -> FirePlan:

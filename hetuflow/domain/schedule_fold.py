@@ -97,6 +97,7 @@ def fired(state: ScheduleState, event: ScheduleFired) -> ScheduleState:
         last_run_at=event.nominal_at,
         fire_count=event.fire_count,
         next_run_at=event.next_run_at,
+        open_tasks=(*event.waits_for, event.task_id),
     )
 
 

@@ -99,6 +99,8 @@ class ScheduleState:
     last_run_at: datetime | None = None
     created_at: datetime = BEGINNING
     is_deleted: bool = False
+    open_tasks: tuple[str, ...] = ()
+    """Tasks made by it that an overlap policy asks about: the newest, and those that it was made to wait for."""
 
     @property
     def exists(self) -> bool:

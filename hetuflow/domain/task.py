@@ -45,7 +45,7 @@ from hetuflow.domain.decider import (
     Send,
     Stop,
 )
-from hetuflow.domain.enums import InstanceStatus, TaskStatus
+from hetuflow.domain.enums import InstanceStatus, OverlapPolicy, TaskStatus
 from hetuflow.domain.environment import dispatch_order, merged
 from hetuflow.domain.events import (
     TaskCancelRequested,
@@ -376,7 +376,8 @@ def intents(state: TaskState) -> frozenset[Intent]:
     if instance.is_live:
         return frozenset(_wanted_of_agent(state, spec, instance))
     if state.waits_for:
-        return frozenset((Await(spec.task_id, spec.job_id, frozenset(state.waits_for)),))
+        cancels = task_dependencies.overlap_of(spec) == OverlapPolicy.CANCEL_PREVIOUS
+        return frozenset((Await(spec.task_id, spec.job_id, frozenset(state.waits_for), cancels),))
     return frozenset((_offer(state, spec, instance),))
 
 

@@ -13,8 +13,8 @@ from typing import Any
 from hetuflow.domain import task_outcomes
 from hetuflow.domain.commands import SettleDependencies
 from hetuflow.domain.decider import NOTHING, Decision
-from hetuflow.domain.enums import TaskStatus
-from hetuflow.domain.events import TaskDependencySettled, TaskEvent
+from hetuflow.domain.enums import TaskStatus, TaskTrigger
+from hetuflow.domain.events import TaskCreated, TaskDependencySettled, TaskEvent
 from hetuflow.domain.rejection import Rejected
 from hetuflow.domain.task_state import TaskState
 
@@ -46,6 +46,11 @@ def settle(command: SettleDependencies, state: TaskState, now: datetime) -> Deci
         how = TaskStatus(command.settled[failed]).name.title()
         events += task_outcomes.cancelled(state, now, "dependency", f"task {failed} ended {how}")
     return Decision(events) if events else NOTHING
+
+
+def overlap_of(spec: TaskCreated) -> Any:
+    """The overlap policy of its schedule that made the task wait; None when a user did, whatever they wrote there."""
+    return (spec.dependencies or {}).get("overlap") if spec.trigger == TaskTrigger.SCHEDULE else None
 
 
 def refuse_self(task_id: str, dependencies: JSON | None) -> None:

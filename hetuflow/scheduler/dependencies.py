@@ -17,7 +17,7 @@ from eventstore.errors import EventStoreError
 from eventstore.event import RecordedEvent
 from hetuflow.actors import ActorSystem, Context
 from hetuflow.actors.patience import FAILING, STOPPING, Patience
-from hetuflow.domain.commands import SettleDependencies
+from hetuflow.domain.commands import CancelTask, SettleDependencies
 from hetuflow.domain.decider import Address, Await
 from hetuflow.domain.events import TaskCancelled, TaskFailed, TaskSucceeded
 from hetuflow.domain.rejection import Rejected
@@ -133,6 +133,8 @@ class Dependencies:
         settled = {
             address.id: int(reading.state.status) for address, reading in readings.items() if reading.state.is_terminal
         }
+        if wish.cancels:
+            await self._cancel(wish, [address for address in readings if address.id not in settled])
         if not settled:
             return
         cause = next((causes[each] for each in settled if causes[each] is not None), None)
@@ -142,3 +144,12 @@ class Dependencies:
             )
         except Rejected as no:
             log.info("task %s is not told what has ended: %s", wish.task_id, no)
+
+    async def _cancel(self, wish: Await, addresses: Sequence[Address]) -> None:
+        """End what the task waits for; its end is then heard as any other."""
+        for address in addresses:
+            try:
+                command = CancelTask(cause="overlap", reason=f"task {wish.task_id} follows", by="schedule")
+                await self._system.ask(address, command)
+            except Rejected as no:
+                log.info("task %s is not cancelled for its successor: %s", address.id, no)

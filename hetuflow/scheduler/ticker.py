@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import trio
+from attrs import Factory, frozen
 
 from eventstore.errors import EventStoreError, SqlError, WrongExpectedVersion
 from hetuflow.actors import ActorSystem, Crashed, GuardLost
@@ -25,6 +26,7 @@ from hetuflow.domain.decider import Address, Guard
 from hetuflow.domain.enums import JobStatus
 from hetuflow.domain.job import snapshot
 from hetuflow.domain.rejection import Rejected
+from hetuflow.domain.schedule_overlap import TASKS_UNKNOWN
 from hetuflow.measure import Histogram
 from hetuflow.ports.clock import Clock
 from hetuflow.scheduler.agenda import Agenda, later
@@ -72,6 +74,14 @@ class SpinBudget:
 
     def spent(self, seconds: float) -> None:
         self._spent += seconds
+
+
+@frozen(slots=True)
+class Earlier:
+    """What is told of the tasks that a schedule made before."""
+
+    has_ended: Mapping[str, bool] = Factory(dict)
+    guards: tuple[Guard, ...] = ()
 
 
 class Ticker:
@@ -216,6 +226,7 @@ class Ticker:
     async def _ask(self, schedule_id: str, jobs: Mapping[str, JobSnapshot | None]) -> None:
         """Put the question, again when the job has changed since it was read. Raises what `ActorSystem.ask` raises."""
         wants_slot = True
+        earlier = Earlier()
         for attempt in range(1, GUARD_ATTEMPTS + 1):
             if schedule_id not in jobs:
                 return  # it or its job cannot be folded: the kernel has said so, and looks again later
@@ -227,25 +238,43 @@ class Ticker:
             if guard is None:
                 return
             try:
-                await self._ask_once(Address("schedule", schedule_id), job, guard, wants_slot=wants_slot)
+                await self._ask_once(
+                    Address("schedule", schedule_id), job, (guard, *earlier.guards), earlier, wants_slot
+                )
                 return
+            except Rejected as no:
+                if no.code != TASKS_UNKNOWN or attempt == GUARD_ATTEMPTS:
+                    raise
+                earlier = await self._look_at(no.detail["task_ids"])
             except GuardLost as lost:
                 if self._leases.lost(lost.stream_id, lost.actual):
                     return
+                earlier = Earlier()
                 # another server may have told the agent's news first: fire without its slot rather than not at all
                 wants_slot = wants_slot and Address.of_stream(lost.stream_id).category != "agent"
                 if attempt == GUARD_ATTEMPTS:
                     raise
             jobs = await self._jobs([schedule_id])
 
-    async def _ask_once(self, address: Address, job: JobSnapshot, guard: Guard, *, wants_slot: bool) -> None:
+    async def _look_at(self, task_ids: Sequence[str]) -> Earlier:
+        """Whether the earlier tasks have ended; one that has is guarded, so that it has not been retried meanwhile."""
+        readings = await self._system.read_many([Address("task", task_id) for task_id in task_ids])
+        ended = {each.id: reading.state.is_terminal or reading.state.is_deleted for each, reading in readings.items()}
+        guards = [Guard(each.stream_id, reading.version) for each, reading in readings.items() if ended[each.id]]
+        return Earlier(ended, tuple(guards))
+
+    async def _ask_once(
+        self, address: Address, job: JobSnapshot, guards: Sequence[Guard], earlier: Earlier, wants_slot: bool
+    ) -> None:
         """Fire, with a slot in hand where there is one: creation and dispatch are then one append."""
         placement = None
         if wants_slot and job.status == JobStatus.ENABLED:
             placement = self._dispatcher.reserve(required_labels(job.config), job.agent_id, job.job_id)
         try:
             placements = () if placement is None else (placement,)
-            await self._system.ask(address, FireSchedule(job=job, placements=placements, guards=(guard,)))
+            await self._system.ask(
+                address, FireSchedule(job=job, placements=placements, guards=guards, has_ended=earlier.has_ended)
+            )
         finally:
             if placement is not None:
                 self._dispatcher.release(placement)

@@ -157,3 +157,9 @@ async def test_jitter_is_stored_and_shown(client: Client, job_id: str) -> None:
     assert (await show(client, schedule_id))["jitter_seconds"] == 20
     assert (await client.put(f"/schedules/item/{schedule_id}", {"jitter_seconds": 5})).status == 200
     assert (await show(client, schedule_id))["jitter_seconds"] == 5
+
+
+async def test_overlap_policies_are_stored_and_shown(client: Client, job_id: str) -> None:
+    for policy in ("allow", "skip", "queue", "cancel_previous"):
+        sent = {"job_id": job_id, "kind": "interval", "interval_seconds": 60, "overlap_policy": policy}
+        assert (await show(client, await client.made("/schedules/item", sent)))["overlap_policy"] == policy

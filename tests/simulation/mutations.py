@@ -32,6 +32,7 @@ from hetuflow.domain import (
     schedule,
     schedule_fires,
     schedule_fold,
+    schedule_overlap,
     task,
     task_dependencies,
     task_outcomes,
@@ -146,7 +147,7 @@ def ignore_overlap_policy() -> AbstractContextManager[object]:
         return create_job
 
     return together(
-        mock.patch.object(schedule, "_check_supported", lambda members: None),
+        mock.patch.object(schedule_overlap, "open_tasks", lambda state, has_ended: ()),
         replaced(schedule, "opening", make),
         replaced(Operators, "create_job", made_slower),
     )

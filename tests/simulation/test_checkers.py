@@ -416,6 +416,13 @@ def test_runs_of_one_schedule_at_once(policy: str, promise: str | None) -> None:
     assert found(check_overlap, evidence) == ({promise} if promise else set())
 
 
+def test_a_run_that_a_user_asked_for_overlaps_whom_it_may() -> None:
+    evidence = a_schedule([*TO_50, DISABLED], overlap_policy="skip")
+    write(evidence.log, "task-t40", [("TaskReopened", {})], 51)  # type: ignore[arg-type]
+    evidence.machines = [a_machine(a_process(RUN_1, 40, 52, "t40"), a_process(RUN_2, 51, 53, "t50"))]
+    assert found(check_overlap, evidence) == set()
+
+
 # --- clocks ------------------------------------------------------------------------------------------------------------
 
 

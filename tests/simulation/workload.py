@@ -47,6 +47,7 @@ LASTING: Final = ("quick", "steady")
 """Jobs that are never paused or deleted: their schedules fire to the end."""
 
 ZONES: Final = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "Pacific/Apia")
+OVERLAPS: Final = ("allow", "allow", "allow", "skip", "queue", "cancel_previous")
 POLICIES: Final = ("skip", "fire_once", "fire_all")
 
 OPERATORS: Final = (1, 2, 3)
@@ -187,6 +188,7 @@ class Workload:
             "misfire_policy": draw.choice(POLICIES),
             "misfire_grace_seconds": draw.choice([0, 3, scale.interval, 60]),
             "priority": draw.randint(-5, 9),
+            "overlap_policy": draw.choice(OVERLAPS),
             "jitter_seconds": draw.choice([0, 0, 1, 2 * scale.interval]),
         }
 

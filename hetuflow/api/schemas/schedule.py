@@ -127,10 +127,11 @@ SCHEDULE = Entity(
         Member(name="misfire_grace_seconds", kind=SECONDS, write="CU", default=60),
         Member(
             name="overlap_policy",
-            kind=Supported(Word(OverlapPolicy), (str(OverlapPolicy.ALLOW),)),
+            kind=Word(OverlapPolicy),
             write="CU",
             default=str(OverlapPolicy.ALLOW),
             out=WordOut(OverlapPolicy),
+            doc="while an earlier task of the schedule has not ended: start beside it / skip / start after it / cancel it and start",
         ),
         Member(
             name="jitter_seconds",
