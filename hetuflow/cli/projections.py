@@ -1,4 +1,5 @@
-"""`hetuflow projections …`: the tables computed from the log. Speaks to the database itself: it works without a server."""
+"""`hetuflow projections …`: the tables computed from the log. Speaks to the database itself, which works without a server,
+or asks a server."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hetuflow.cli import render
+from hetuflow.cli.client import open_client
 from hetuflow.cli.options import Group, json_option
 from hetuflow.cli.unwrap import lone
 
@@ -56,6 +58,28 @@ def with_store(config_file: Path | None, database_url: str | None, work: Callabl
         raise click.ClickException(str(exc)) from exc
 
 
+def asked_server(server: str | None, config_file: Path | None, database_url: str | None) -> str | None:
+    """The server to ask; None: the database is spoken to. What was typed goes before what the environment says."""
+    from click.core import ParameterSource
+
+    from hetuflow.cli import processes
+
+    if server is None or config_file is not None or database_url is not None:
+        return None
+    is_typed = click.get_current_context().get_parameter_source("server") is ParameterSource.COMMANDLINE
+    return server if is_typed or processes.settings_of(None, {}).database.url is None else None
+
+
+def or_server_option(command: Callable[..., None]) -> Callable[..., None]:
+    return click.option(
+        "--server",
+        envvar="HETUFLOW_SERVER",
+        show_envvar=True,
+        metavar="URL",
+        help="Ask a running server instead of the database.",
+    )(command)
+
+
 COLUMNS = [
     render.Column("NAME", lambda row: row["name"], cut=True, least=20),
     render.Column("TABLE", lambda row: row["table"]),
@@ -69,10 +93,12 @@ COLUMNS = [
 
 @projections.command(name="list")
 @database_options
+@or_server_option
 @json_option
-def list_(config_file: Path | None, database_url: str | None, json_: bool) -> None:
+def list_(config_file: Path | None, database_url: str | None, server: str | None, json_: bool) -> None:
     """List the tables: how far each is, and whether its definition is this program's."""
-    rows = with_store(config_file, database_url, _states)
+    asked = asked_server(server, config_file, database_url)
+    rows = with_store(config_file, database_url, _states) if asked is None else _states_of_server(asked)
     if json_:
         render.as_json(rows)
     else:
@@ -89,15 +115,33 @@ async def _states(store: PostgresStore) -> list[dict[str, Any]]:
     return [{"table": ALL_TABLES[status.name].name, **asdict(status)} for status in found]
 
 
+def _states_of_server(server: str) -> list[dict[str, Any]]:
+    from projections.tables import ALL_TABLES
+
+    with open_client(server) as client:
+        rows = client.get("/projections")["result"]
+    return [{"table": ALL_TABLES[row["name"]].name if row["name"] in ALL_TABLES else None, **row} for row in rows]
+
+
 @projections.command(name="rebuild")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @database_options
+@or_server_option
 @json_option
-def rebuild(names: Sequence[str], config_file: Path | None, database_url: str | None, json_: bool) -> None:
-    """Compute tables anew from the log: all of them, or those named. Readers see the old ones until the swap."""
+def rebuild(
+    names: Sequence[str], config_file: Path | None, database_url: str | None, server: str | None, json_: bool
+) -> None:
+    """Compute tables anew from the log: all of them, or those named. Readers see the old ones until the swap.
+
+    A server that is asked begins at once and goes on by itself; `projections list` shows how far it is.
+    """
     from projections.tables import ALL_TABLES
 
     require_known(names)
+    asked = asked_server(server, config_file, database_url)
+    if asked is not None:
+        _ask_for_rebuilds(asked, names or tuple(ALL_TABLES), json_)
+        return
     results = with_store(config_file, database_url, lambda store: _rebuild(store, names or tuple(ALL_TABLES)))
     if json_:
         render.as_json(results)
@@ -107,6 +151,17 @@ def rebuild(names: Sequence[str], config_file: Path | None, database_url: str | 
             f"rebuilt {', '.join(result['names'])}: {result['position']} events in {result['seconds']:.2f} s "
             f"({result['events_per_second']:.0f} events/s)"
         )
+
+
+def _ask_for_rebuilds(server: str, names: Sequence[str], json_: bool) -> None:
+    with open_client(server) as client:
+        begun = [{"name": name, **client.post(f"/projections/{name}/rebuild")} for name in names]
+    if json_:
+        render.as_json(begun)
+        return
+    for each in begun:
+        click.echo(f"the rebuild of {each['name']} has begun: {each['id']}")
+    click.echo("how far it is: hetuflow projections list", err=True)
 
 
 async def _rebuild(store: PostgresStore, names: Sequence[str]) -> list[dict[str, Any]]:

@@ -154,7 +154,7 @@ def _run_decisions(
         found = with_log(config_file, database_url, export_file, lambda store: _question(store, name, until))
         if isinstance(found, str):
             raise click.ClickException(found)
-        _debug(*found)
+        _debug(*found, json_)
         return
     began = time.perf_counter()
     tally = with_log(config_file, database_url, export_file, lambda store: _check(store, name, until))
@@ -253,7 +253,7 @@ async def _question(store: EventStore, stream: str, until: int | None) -> tuple[
         return f"position {append[0].position}: {exc}"
 
 
-def _debug(question: Question, replayed: Replay) -> None:
+def _debug(question: Question, replayed: Replay, json_: bool) -> None:
     """The decider on the recorded command and state: under pdb where there is a terminal."""
     import pdb  # noqa: T100 - debugging is what this command is for
 
@@ -268,8 +268,20 @@ def _debug(question: Question, replayed: Replay) -> None:
         except Exception as exc:
             click.echo(f"  raised {type(exc).__name__}: {exc}", err=True)
     difference = replayed.compare(question)
-    if difference is None:
+    if json_:
+        render.as_json(
+            {
+                "position": question.position,
+                "stream_id": question.stream_id,
+                "command": type(command).__name__,
+                "recorded": [each[1] for each in question.recorded],
+                "is_same": difference is None,
+                "message": None if difference is None else difference.message,
+            }
+        )
+    elif difference is None:
         click.echo("today it decides the same")
-        return
-    click.echo(f"today it decides otherwise: {difference.message}")
-    raise click.exceptions.Exit(1)
+    else:
+        click.echo(f"today it decides otherwise: {difference.message}")
+    if difference is not None:
+        raise click.exceptions.Exit(1)

@@ -131,8 +131,11 @@ def test_projections_are_listed_and_rebuilt(dev: Dev, hetuflow: Shell) -> None:
     url = _database_url(dev)
     before = hetuflow.json("task", "list", "-n", "1000")
     assert "live" in hetuflow("projections", "list", "--database-url", url)
+    assert "sched_job" in hetuflow("projections", "list")  # of the server
     hetuflow("projections", "rebuild", "--database-url", url)
     assert hetuflow.json("task", "list", "-n", "1000") == before
+    [begun] = hetuflow.json("projections", "rebuild", "servers")
+    assert set(begun) == {"name", "id"}
 
 
 def test_a_misspelt_option_is_not_taken_for_the_program(hetuflow: Shell) -> None:

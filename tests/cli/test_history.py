@@ -63,6 +63,7 @@ def test_a_log_is_exported_checked_and_read_without_a_server(
         assert (checked["different"], checked["unrecorded"], checked["events"]) == (0, 0, done["events"])
         assert hetuflow("history", task, "--from-export", str(file)).startswith(f"task-{task}: 6 events")
         assert "decides the same" in hetuflow("replay", task, "--debug", "--from-export", str(file))
+        assert hetuflow.json("replay", task, "--debug", "--from-export", str(file))["is_same"]
     done = hetuflow.run("events", "export", str(tmp_path / "log.txt"), "--database-url", url)
     assert (done.returncode, "--format" in done.stderr) == (2, True)
     done = hetuflow.run("events", "export", str(tmp_path / "no" / "log.jsonl"), "--database-url", url)
