@@ -5,8 +5,10 @@ from __future__ import annotations
 import trio
 
 from eventstore.memory import MemoryLog
+from hetuflow.actors.catalogue import event_codec
 from hetuflow.domain.commands import RetryTask
 from hetuflow.domain.decider import Address
+from hetuflow.domain.explanation import Circumstances, Told, explain
 from hetuflow.protocol.messages import Dispatch, Stop
 from tests.gateway.scripted import ScriptedAgent
 from tests.scheduler.harness import Server, a_server, data
@@ -94,3 +96,16 @@ async def test_a_task_that_a_user_retries_counts_as_open_again(autojump_clock) -
         await trio.sleep(10)
         assert decisions(server) == ["fired", "overlap"]
         nursery.cancel_scope.cancel()
+
+
+async def test_explain_says_that_it_waits_for_an_earlier_one(autojump_clock) -> None:
+    async with a_server() as server:
+        await server.schedule(await server.job(), overlap_policy="queue")
+        await trio.sleep(25)
+        first, second = (data(event)["task_id"] for event in server.events("ScheduleFired"))
+        decode = event_codec().decode
+        stream = server.events(stream=f"task-{second}")
+        told = [Told(decode(event), event.recorded_at, event.position, None) for event in stream]
+        state = (await server.core.system.read(Address("task", second))).state
+        (awaited,) = explain(told, state, Circumstances(now=server.clock.now())).waiting_for
+        assert (awaited.code, awaited.details) == ("overlap_queued", {"task_ids": [first]})
