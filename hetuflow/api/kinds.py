@@ -225,7 +225,7 @@ class Time:
 class AsOf:
     """A moment of the log: a position, or a time."""
 
-    phrase: str = "a position (digits only), or an RFC 3339 time with offset"
+    phrase: str = "a position (up to 18 digits), or an RFC 3339 time with offset"
 
     def parse(self, value: Any, path: str, problems: Problems) -> Any:
         if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 18:

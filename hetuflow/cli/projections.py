@@ -199,12 +199,12 @@ async def _rebuild(store: PostgresStore, names: Sequence[str]) -> list[dict[str,
 VERIFIED = [
     render.Column("NAME", lambda row: row["name"]),
     render.Column("RESULT", lambda row: "same" if row["is_same"] else "different"),
-    render.Column("POSITION", lambda row: row["position"], right=True),
+    render.Column("POSITION", lambda row: row["position"], right=True, drop=2),
     render.Column("ROWS", lambda row: row["rows"], right=True),
     render.Column("MISSING", lambda row: row["missing"], right=True),
     render.Column("UNEXPECTED", lambda row: row["unexpected"], right=True),
-    render.Column("FOR EXAMPLE", lambda row: ", ".join(row["examples"]), wrap=True),
-    render.Column("DIGEST", lambda row: row["digest"][:12]),
+    render.Column("FOR EXAMPLE", lambda row: ", ".join(row["examples"]), cut=True),
+    render.Column("DIGEST", lambda row: row["digest"][:12], drop=3),
 ]
 
 
