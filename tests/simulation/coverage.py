@@ -23,7 +23,7 @@ ESSENTIAL = (
     *("feeds resumed", "nominal times in calm", "idempotency keys used", "machines that were full"),
     *("pause", "resume", "cancel", "retry", "run"),
 )
-"""What the two dozen seeds of the suite reach, whatever the scenario draws."""
+"""What the fifty seeds of the suite reach, whatever the scenario draws."""
 
 COMMON = (
     *("fired", "skipped (misfire)", "misfire that fired", "schedule resumed", "runs at once under allow"),

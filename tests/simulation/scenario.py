@@ -14,6 +14,7 @@ import trio
 from hetuflow.core import Core
 from projections.tables import LIVE_TABLES
 from tests.simulation.checkers import Verdict, check_safety, evidence_of, is_quiet
+from tests.simulation.checkers.outside import DECISION_SECONDS_MAX
 from tests.simulation.cluster import Cluster
 from tests.simulation.database import tables_of
 from tests.simulation.faults import Faults
@@ -101,7 +102,8 @@ async def _settle(workload: Workload, faults: Faults, verdict: Verdict) -> None:
     for schedule_id in operators.schedules:
         await operators.disable(schedule_id)
         await operators.enable(schedule_id)
-    await trio.sleep(9 * scale.interval)  # the schedules fire again
+    # The schedules fire again, for longer than a decision may take (C1).
+    await trio.sleep(max(9 * scale.interval, scale.lease + 2 * DECISION_SECONDS_MAX))
     for schedule_id in operators.schedules:
         await operators.disable(schedule_id)
     with trio.move_on_after(scale.settle_max + faults.farthest + _backlog_seconds(cluster)):
@@ -110,6 +112,7 @@ async def _settle(workload: Workload, faults: Faults, verdict: Verdict) -> None:
         await trio.sleep(CLOSING_SECONDS)
         cluster.observed.ended_calm()
         return
+    cluster.observed.ended_calm()
     verdict.fail("V1", "work is left although everything has healed", cluster.unfinished())
 
 
