@@ -15,6 +15,7 @@ from hetuflow.api.schemas.schedule import SCHEDULE
 from hetuflow.api.schemas.server import SERVER
 from hetuflow.api.schemas.task import TASK, with_mirror
 from hetuflow.api.shapes import Entity
+from hetuflow.domain.config import completed
 from hetuflow.domain.enums import ScheduleKind, ScheduleStatus
 from projections.output import Tail
 
@@ -38,7 +39,7 @@ _COUNTS = frozenset(member.name for member in AGENT_METRICS.members if isinstanc
 
 
 def job(row: Row) -> JSON:
-    return {name: row[name] for name in _JOB}
+    return {**{name: row[name] for name in _JOB}, "config": completed(row["config"])}
 
 
 def schedule(row: Row) -> JSON:
@@ -51,7 +52,7 @@ def schedule(row: Row) -> JSON:
 
 def task(row: Row) -> JSON:
     shown = {name: row[name] for name in _TASK}
-    shown["config"] = with_mirror(row["config"], row["retry_count"])
+    shown["config"] = with_mirror(completed(row["config"]), row["retry_count"])
     shown["max_retries"] = row["config"]["max_retries"]
     shown["lock_version"] = row["version"]
     return shown

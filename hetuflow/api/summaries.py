@@ -96,6 +96,7 @@ _CANCELLED = {
     "cascade": " with what it belongs to",
     "overlap": " by a newer task of its schedule",
     "dependency": ": a dependency did not succeed",
+    "expired": " because it did not start in time",
 }
 
 

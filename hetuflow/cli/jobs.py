@@ -55,6 +55,11 @@ def config_options(command: F) -> F:
             click.option("--agent", metavar="AGENT", help="Run only on this agent."),
             click.option("--timeout", type=Seconds(), help="Longest run: 90, 30m, 2h; 0 = no limit [default: 1h]."),
             click.option("--max-retries", type=click.IntRange(0, 1000), help="After the first run [default: 3]."),
+            click.option(
+                "--start-deadline",
+                type=Seconds(),
+                help="Cancel a task (cause expired) not started this long after its time [default: never].",
+            ),
             click.option("--retry-interval", type=Seconds(), help="Before a retry [default: 60 s]."),
             click.option(
                 "--max-output", type=click.IntRange(0), metavar="BYTES", help="Output kept [default: 10 MiB]."
@@ -75,6 +80,7 @@ def config_changes(given: dict[str, Any], argv: Sequence[str]) -> dict[str, Any]
         "config.timeout": given["timeout"],
         "config.max_retries": given["max_retries"],
         "config.retry_interval": given["retry_interval"],
+        "config.start_deadline_seconds": given["start_deadline"],
         "config.max_output_size": given["max_output"],
         "config.cmd": argv[0] if argv else None,
         "config.args": list(argv[1:]) if argv else None,
@@ -202,6 +208,7 @@ def show(client: Client, job_: str, as_of_: str | None, json_: bool) -> None:
             ("timeout", lambda _: f"{config['timeout']} s" if config["timeout"] else "none"),
             ("retries", lambda _: f"{config['max_retries']}, {config['retry_interval']} s apart"),
             ("limits", lambda _: config["resource_limits"]),
+            ("start within", lambda _: f"{late} s" if (late := config.get("start_deadline_seconds")) else None),
             ("schedules", lambda _: ", ".join(s["name"] or s["id"] for s in schedules)),
             ("created", lambda r: render.At(r["created_at"])),
             ("updated", lambda r: render.At(r["updated_at"])),

@@ -140,6 +140,7 @@ READ_CONFIG: Mapping[str, Read] = {
     "environment": table_of(str, int, float, bool),
     "labels": table_of(str),
     "resource_limits": obj,
+    "start_deadline_seconds": seconds(),
 }
 
 READ_JOB: Mapping[str, tuple[str, Read]] = {

@@ -219,6 +219,13 @@ class SettleDependencies:
 
 
 @frozen(slots=True, kw_only=True)
+class ExpireTask:
+    """It did not start in time. `guards`: the lease of the server that decides."""
+
+    guards: Sequence[Guard] = ()
+
+
+@frozen(slots=True, kw_only=True)
 class DispatchTask:
     """Claim and dispatch in one append: TaskLocked + TaskDispatched. The epoch is the state's plus one."""
 

@@ -31,6 +31,7 @@ DEFAULTS: JSON = MappingProxyType(
         "environment": None,
         "labels": None,
         "resource_limits": None,
+        "start_deadline_seconds": 0,
     }
 )
 """The known members and the value each has when it is not given. Source: REST contract, "TaskConfig"."""
@@ -50,7 +51,6 @@ RESERVED: tuple[str, ...] = (
     "wasm",
     "retry",
     "limits",
-    "start_deadline_seconds",
     "params",
     "secrets",
 )
@@ -71,6 +71,11 @@ def effective(job_config: JSON, overrides: JSON | None = None) -> dict[str, Any]
                 merged[name] = value
     merged["args"] = list(merged["args"])
     return merged
+
+
+def completed(config: JSON) -> JSON:
+    """A stored config with the members that are newer than it, so that what is shown has always the same ones."""
+    return config if DEFAULTS.keys() <= config.keys() else {**DEFAULTS, **config}
 
 
 @frozen(slots=True)
@@ -120,6 +125,12 @@ def timeout_seconds(config: JSON) -> int:
     limits = config["resource_limits"]
     limit: int = (limits.get("max_execution_time_secs") or 0) if limits else 0
     return min(timeout, limit) if timeout and limit else timeout or limit
+
+
+def start_deadline_seconds(config: JSON) -> int:
+    """How long after its scheduled time a task may still be given to an agent; 0 = for ever, as in older configs."""
+    seconds: int = config.get("start_deadline_seconds") or 0
+    return seconds
 
 
 def output_bytes_max(config: JSON) -> int:
@@ -173,6 +184,7 @@ BOUNDS: Mapping[str, _Bound] = {
     "environment": (_is_variables, "must be an object of strings, numbers or booleans"),
     "labels": (_is_labels, "must be an object of strings"),
     "resource_limits": (lambda v: isinstance(v, Mapping), "must be an object"),
+    "start_deadline_seconds": _COUNT,
 }
 
 LIMIT_BOUNDS: Mapping[str, _Bound] = {

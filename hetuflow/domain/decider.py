@@ -99,6 +99,15 @@ class Await(Intent):
 
 
 @frozen(slots=True)
+class Expire(Intent):
+    """The task is to be ended at this moment unless it has been given to an agent by then."""
+
+    task_id: str
+    job_id: str
+    at: datetime
+
+
+@frozen(slots=True)
 class Occupy(Intent):
     """The instance holds a slot of the agent: wanted from dispatch until the event that ends or requeues it."""
 

@@ -438,7 +438,7 @@ class TaskCancelRequested(TaskEvent):
 
 @frozen(slots=True, kw_only=True)
 class TaskCancelled(TaskEvent):
-    """`cause` is `user`, `cascade`, `overlap` or `dependency`."""
+    """`cause` is `user`, `cascade`, `overlap`, `dependency` or `expired` (it did not start in time)."""
 
     task_id: str
     job_id: str

@@ -45,6 +45,7 @@ _BY_CAUSE = {
     "cascade": "cancelled_by_cascade",
     "overlap": "cancelled_by_overlap",
     "dependency": "dependency_failed",
+    "expired": "expired",
 }
 
 
@@ -365,6 +366,7 @@ def _cancelled(told: Sequence[Told], instance_id: str | None) -> Ended:
         "cascade": f"It was cancelled together with what it belongs to, by {asked.principal or 'a user'}{reason}.",
         "overlap": f"It was cancelled by a newer task of its schedule{reason}.",
         "dependency": f"It was cancelled because a task that it depends on did not succeed{reason}.",
+        "expired": f"It expired{reason}.",
     }
     return Ended(
         code=_BY_CAUSE.get(end.event.cause, "cancelled_by_user"),

@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import evolve as changed
 
-from hetuflow.domain import task_dependencies, task_external, task_outcomes, task_reports, task_transitions
+from hetuflow.domain import task_dependencies, task_expiry, task_external, task_outcomes, task_reports, task_transitions
 from hetuflow.domain.commands import (
     CancelTask,
     CreateInstance,
@@ -21,6 +21,7 @@ from hetuflow.domain.commands import (
     DeleteInstance,
     DeleteTask,
     DispatchTask,
+    ExpireTask,
     LoseInstance,
     Report,
     ReportEnded,
@@ -37,6 +38,7 @@ from hetuflow.domain.decider import (
     Address,
     Await,
     Decision,
+    Expire,
     Guard,
     Intent,
     Occupy,
@@ -108,7 +110,9 @@ def opening(command: CreateTask, now: datetime) -> tuple[list[TaskEvent], tuple[
         raise Rejected("not_found", f"job {job.job_id} is deleted", {"kind": "job", "id": job.job_id, "path": "job_id"})
     created = _created(command, now)
     placement = command.placement
-    if placement is None or created.scheduled_at > now or task_transitions.awaited(created.dependencies):
+    deadline_at = task_expiry.start_deadline_at(created)
+    is_late = deadline_at is not None and deadline_at <= now
+    if placement is None or is_late or created.scheduled_at > now or task_transitions.awaited(created.dependencies):
         return [created], (job.guard,)
     instance = Instance(created.instance_id, created.attempt)
     return [created, *_dispatch(created, instance, placement, 1, now)], (job.guard, *placement.guards)
@@ -239,7 +243,8 @@ def _dispatch_task(command: DispatchTask, state: TaskState, now: datetime) -> De
     """Claim and dispatch in one append.
 
     Raises:
-      Rejected: `not_found`; `not_offered`, that instance does not wait for a slot; `not_due`, not yet.
+      Rejected: `not_found`; `not_offered`, that instance does not wait for a slot; `not_due`, not yet;
+        `expired`, not any more.
     """
     spec, instance = _existing(state), state.instance
     placement = command.placement
@@ -251,6 +256,9 @@ def _dispatch_task(command: DispatchTask, state: TaskState, now: datetime) -> De
         raise Rejected("not_offered", f"instance {command.instance_id} does not wait for a slot")
     if state.not_before_at > now:
         raise Rejected("not_due", "it is not due yet", {"not_before_at": state.not_before_at})
+    expires_at = task_expiry.expires_at(state)
+    if expires_at is not None and expires_at <= now:
+        raise Rejected("expired", "its time to start is over", {"expires_at": expires_at})
     locked, dispatched = _dispatch(spec, instance, placement, state.epoch + 1, now)
     events = (dispatched,) if state.status is TaskStatus.LOCKED else (locked, dispatched)
     return Decision(events, guards=placement.guards)
@@ -354,6 +362,7 @@ DECIDING: Mapping[type, Callable[[Any, TaskState, datetime], Decision]] = {
     DeleteInstance: task_external.delete,
     UpdateTask: _update,
     DispatchTask: _dispatch_task,
+    ExpireTask: task_expiry.expire,
     RequeueInstance: task_reports.requeue,
     LoseInstance: task_reports.lose,
     Report: task_reports.report,
@@ -369,16 +378,20 @@ DECIDING: Mapping[type, Callable[[Any, TaskState, datetime], Decision]] = {
 
 
 def intents(state: TaskState) -> frozenset[Intent]:
-    """A slot while it waits; the slot, the dispatch and perhaps a stop while an agent holds it; then nothing."""
+    """A slot while it waits, or its end if that takes too long; the slot, the dispatch and perhaps a stop while an agent holds it; then nothing."""
     instance, spec = state.instance, state.spec
     if instance is None or spec is None or instance.is_final or instance.is_external:
         return NO_INTENTS
     if instance.is_live:
         return frozenset(_wanted_of_agent(state, spec, instance))
+    wanted: Intent = _offer(state, spec, instance)
     if state.waits_for:
         cancels = task_dependencies.overlap_of(spec) == OverlapPolicy.CANCEL_PREVIOUS
-        return frozenset((Await(spec.task_id, spec.job_id, frozenset(state.waits_for), cancels),))
-    return frozenset((_offer(state, spec, instance),))
+        wanted = Await(spec.task_id, spec.job_id, frozenset(state.waits_for), cancels)
+    expires_at = task_expiry.expires_at(state)
+    if expires_at is None:
+        return frozenset((wanted,))
+    return frozenset((wanted, Expire(spec.task_id, spec.job_id, expires_at)))
 
 
 def _offer(state: TaskState, spec: TaskCreated, instance: Instance) -> Offer:

@@ -90,7 +90,8 @@ class TaskState:
 
     `spec` is the task as created, later edits applied. `version` counts the events of the stream; `lock_version` is the
     version of the last one that changed the task, as clients see it. `waits_for` are the dependencies that have not
-    ended. `past` are ended instances before the newest, `refused` the digests of refused reports, the last
+    ended. `was_started`: since it was made or
+    reopened, an agent has started it, or may have. `past` are ended instances before the newest, `refused` the digests of refused reports, the last
     `REMEMBERED_MAX` of each. `asides` are the records made over the API, by id.
     """
 
@@ -106,6 +107,7 @@ class TaskState:
     past: tuple[Instance, ...] = ()
     refused: tuple[str, ...] = ()
     waits_for: tuple[str, ...] = ()
+    was_started: bool = False
     asides: Mapping[str, Aside] = NO_ASIDES
     version: int = 0
     lock_version: int = 0

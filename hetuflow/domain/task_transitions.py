@@ -312,7 +312,7 @@ def _requeued(state: TaskState, event: TaskRequeued, status: TaskStatus) -> Task
 
 
 def _started(state: TaskState, event: InstanceStarted, status: TaskStatus) -> TaskState:
-    return _advanced(state, status, instance=_moved(state, event, started_at=event.started_at))
+    return _advanced(state, status, instance=_moved(state, event, started_at=event.started_at), was_started=True)
 
 
 def _succeeded(state: TaskState, event: InstanceSucceeded, status: TaskStatus) -> TaskState:
@@ -354,6 +354,7 @@ def _retry_scheduled(state: TaskState, event: TaskRetryScheduled, status: TaskSt
         instance=_successor(state, event),
         retry_count=event.retry_count,
         retry_at=event.retry_at,
+        was_started=True,
     )
 
 
@@ -374,6 +375,7 @@ def _reopened(state: TaskState, event: TaskReopened, status: TaskStatus) -> Task
         cancel=None,
         completed_at=None,
         waits_for=tuple(event.waits_for),
+        was_started=False,
     )
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from attrs import frozen
 
-from hetuflow.domain.decider import Address, Available, Await, Choice, Due, Intent, Occupy, Offer, Send, Stop, Watch
+from hetuflow.domain.decider import Address, Available, Await, Choice, Due, Expire, Intent, Occupy, Offer, Send, Stop, Watch
 from hetuflow.domain.placement import Labels, Requirement, Slots, Waiting, place
 from hetuflow.scheduler.due import DueSchedules
 from hetuflow.scheduler.instants import Instants
@@ -83,6 +83,7 @@ class Agenda:
             Send: self._add_send,
             Stop: self._add_stop,
             Await: self._pass,
+            Expire: self._pass,
         }
         self._removing: Mapping[type[Intent], Callable[[Address, Any], None]] = {
             Due: self._remove_due,
@@ -93,6 +94,7 @@ class Agenda:
             Send: self._remove_send,
             Stop: self._remove_stop,
             Await: self._pass,
+            Expire: self._pass,
         }
 
     def __repr__(self) -> str:
@@ -167,8 +169,8 @@ class Agenda:
     def _remove_send(self, _: Address, send: Send) -> None:
         self.orders.unwant(send)
 
-    def _pass(self, _: Address, __: Await) -> None:
-        """What waits for other tasks is not due."""
+    def _pass(self, _: Address, __: Await | Expire) -> None:
+        """What waits for other tasks is not due; what is to end is not work."""
 
     # --- connections -----------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from hetuflow.domain.decider import (
     Await,
     DispatchOrder,
     Due,
+    Expire,
     Intent,
     Occupy,
     Offer,
@@ -29,6 +30,7 @@ from hetuflow.domain.decider import (
 from hetuflow.scheduler.agenda import Agenda
 from hetuflow.scheduler.dependencies import Dependencies
 from hetuflow.scheduler.dispatcher import Dispatcher
+from hetuflow.scheduler.expiry import Expiry
 from hetuflow.scheduler.reaper import Reaper
 from hetuflow.scheduler.settling import Settling, requeue
 from hetuflow.scheduler.ticker import Ticker
@@ -83,6 +85,7 @@ class Duties:
     reaper: Reaper
     settling: Settling
     dependencies: Dependencies
+    expiry: Expiry
 
 
 class Outside:
@@ -101,12 +104,14 @@ class Outside:
             Stop: self._stop,
             Watch: self._watched,
             Await: lambda wish, duties: duties.dependencies.add(wish),
+            Expire: lambda wish, duties: duties.expiry.add(wish),
         }
         self._withdrawn: Mapping[type[Intent], Callable[[Any, Duties], None]] = {
             Available: self._unavailable,
             Occupy: self._vacated,
             Watch: self._unwatched,
             Await: lambda wish, duties: duties.dependencies.remove(wish),
+            Expire: lambda wish, duties: duties.expiry.remove(wish),
         }
 
     def opened(self, agent_id: str, session: str) -> None:

@@ -22,6 +22,7 @@ from hetuflow.scheduler.alarm import Alarm
 from hetuflow.scheduler.clocks import ClockStatus, ClockWatch
 from hetuflow.scheduler.dependencies import Dependencies
 from hetuflow.scheduler.dispatcher import Dispatcher
+from hetuflow.scheduler.expiry import Expiry
 from hetuflow.scheduler.leases import Leases, LeaseStatus
 from hetuflow.scheduler.outside import Deliveries, Duties, Outside
 from hetuflow.scheduler.peers import Peers
@@ -100,11 +101,12 @@ class Scheduler:
         self.clocks.right_again = self._clock_right_again
         self.clocks.gone_off = self._clock_gone_off
         self.dependencies = Dependencies(system, self.leases)
+        self.expiry = Expiry(system, self.leases, clock, self.clocks, tick_seconds=tick_seconds)
         self._refusals = Patience(first_seconds=0.25, most_seconds=30.0)
         self._resume_deadlines: dict[str, float] = {}
         self._refused = Alarm()
         self.leases.regained = self._regained
-        outside.bind(Duties(self._ticker, self._dispatcher, self._reaper, self._settling, self.dependencies))
+        outside.bind(Duties(self._ticker, self._dispatcher, self._reaper, self._settling, self.dependencies, self.expiry))
 
     def __repr__(self) -> str:
         return f"<Scheduler {self._agenda!r} {self.leases!r}>"
@@ -118,7 +120,7 @@ class Scheduler:
         """Decide until cancelled. Start it with the leases taken and everything open activated."""
         async with trio.open_nursery() as nursery:
             first = (self._settling, self.leases, self.peers)
-            for duty in (*first, self._dispatcher, self._ticker, self._reaper, self.dependencies):
+            for duty in (*first, self._dispatcher, self._ticker, self._reaper, self.dependencies, self.expiry):
                 await nursery.start(duty.run)
             nursery.start_soon(self._resume)
             task_status.started()
@@ -245,6 +247,7 @@ class Scheduler:
         """Look at everything again that another server was deciding for."""
         self._agenda.unpark()
         self.dependencies.look_again()
+        self.expiry.look_again()
         self._ticker.alarm.ring()
         self._dispatcher.alarm.ring()
         self._reaper.look_again()

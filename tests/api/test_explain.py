@@ -217,3 +217,15 @@ async def test_one_that_is_driven_over_the_api(world: World) -> None:
     assert answer.status == 200, answer.json
     found = await explained(world, task)
     assert codes(found) == ["agent_executing"] and "driven over the API" in found["summary"]
+
+
+async def test_one_that_did_not_start_in_time(world: World) -> None:
+    run = {"scheduled_at": "2020-01-01T00:00:00Z"}
+    _, task = await a_run(world, run, config={"start_deadline_seconds": 60})
+    with trio.fail_after(60):
+        while (found := await explained(world, task))["ended"] is None:
+            await trio.sleep(0.1)
+    assert found["ended"]["code"] == "expired"
+    assert found["summary"] == "It expired (not started within 60 s of its scheduled time)."
+    shown = (await world.client.get(f"/tasks/{task}")).json
+    assert (shown["status"], shown["config"]["start_deadline_seconds"]) == (99, 60)

@@ -24,6 +24,7 @@ FULL_CONFIG = {
     "environment": {"A": "b", "N": 1, "B": True},
     "labels": None,
     "resource_limits": {"max_execution_time_secs": 5},
+    "start_deadline_seconds": 90,
 }
 
 
@@ -69,6 +70,7 @@ async def test_missing_members_of_config_get_their_defaults(client: Client) -> N
         "environment": None,
         "labels": None,
         "resource_limits": None,
+        "start_deadline_seconds": 0,
     }
 
 

@@ -35,6 +35,7 @@ from hetuflow.domain import (
     schedule_overlap,
     task,
     task_dependencies,
+    task_expiry,
     task_outcomes,
     task_reports,
     task_transitions,
@@ -429,6 +430,10 @@ def run_after_failed_dependencies() -> AbstractContextManager[object]:
     return mock.patch.object(task_dependencies, "RUN", "cancel")
 
 
+def dispatch_what_has_expired() -> AbstractContextManager[object]:
+    return mock.patch.object(task_expiry, "start_deadline_at", lambda spec: None)
+
+
 MUTATIONS: Sequence[Mutation] = (
     Mutation("drop fires", "every fourth fire is dropped without a trace", "F1", drop_fires, quick=True),
     Mutation("resume in the past", "a resumed schedule fires what it missed", "F2", resume_fires_what_was_missed),
@@ -442,6 +447,9 @@ MUTATIONS: Sequence[Mutation] = (
         "a task runs although one that it waits for has failed",
         "T1",
         run_after_failed_dependencies,
+    ),
+    Mutation(
+        "late starts", "the start deadline is not looked at", "T1", dispatch_what_has_expired, range(1, 17), quick=True
     ),
     Mutation("retry after success", "a succeeded task may be retried", "T1", retry_after_success),
     Mutation(

@@ -29,6 +29,7 @@ from tests.simulation.by_hand import (
 from tests.simulation.checkers import CHECKERS, Evidence
 from tests.simulation.checkers.dependencies import check_dependencies
 from tests.simulation.checkers.evidence import Held
+from tests.simulation.checkers.expiry import check_expiry
 from tests.simulation.checkers.folds import check_prefixes
 from tests.simulation.checkers.logs import check_acknowledged, check_idempotency, check_log, check_secrets
 from tests.simulation.checkers.outside import (
@@ -157,6 +158,42 @@ def test_an_end_that_comes_later_settles_nothing() -> None:
     write(log, "task-t", [WAITING, A_DONE], 0)
     write(log, "task-a", LAWFUL[5:], 0)
     assert found(check_dependencies, Evidence(log)) == {"T1"}
+
+
+# --- start deadlines ---------------------------------------------------------------------------------------------------
+
+
+def _hasty(kind: str, second: int, **data: object) -> tuple[str, dict[str, object]]:
+    at = f"2026-03-01T00:00:{second:02}Z"
+    return kind, {"scheduled_at": at, "dispatched_at": at, "cancelled_at": at, "instance_id": "i1", **data}
+
+
+HASTY = _hasty("TaskCreated", 0, **{**TASK, "scheduled_at": "2026-03-01T00:00:00Z"})
+HASTY[1]["config"] = {"max_retries": 1, "start_deadline_seconds": 10}
+EXPIRED = _hasty("TaskCancelled", 10, cause="expired")
+GIVEN, GIVEN_LATE = _hasty("TaskDispatched", 9), _hasty("TaskDispatched", 10)
+STARTED, BACK = _hasty("InstanceStarted", 9), _hasty("TaskRequeued", 9)
+
+
+@pytest.mark.parametrize(
+    ("is_lawful", "events"),
+    [
+        (True, [HASTY, EXPIRED]),
+        (True, [HASTY, GIVEN, BACK, EXPIRED]),
+        (True, [HASTY, GIVEN, STARTED, ("TaskRetryScheduled", {}), GIVEN_LATE]),
+        (True, [HASTY, EXPIRED, _hasty("TaskReopened", 40), _hasty("TaskDispatched", 49)]),
+        (True, [HASTY, _hasty("TaskCancelled", 1, cause="user")]),
+        (False, [HASTY, GIVEN_LATE]),
+        (False, [HASTY, GIVEN, BACK, GIVEN_LATE]),
+        (False, [HASTY, _hasty("TaskCancelled", 9, cause="expired")]),
+        (False, [HASTY, GIVEN, EXPIRED]),
+        (False, [HASTY, GIVEN, STARTED, ("TaskRetryScheduled", {}), EXPIRED]),
+        (False, [HASTY, EXPIRED, _hasty("TaskReopened", 40), _hasty("TaskDispatched", 50)]),
+        (False, [("TaskCreated", {**TASK, "scheduled_at": "2026-03-01T00:00:00Z"}), EXPIRED]),
+    ],
+)
+def test_start_deadlines(is_lawful: bool, events: list[tuple[str, dict[str, object]]]) -> None:
+    assert found(check_expiry, Evidence(a_log("task-t", events))) == (set() if is_lawful else {"T1"})
 
 
 def test_an_event_from_outside_is_recorded_once_and_not_forgotten() -> None:

@@ -39,6 +39,7 @@ PROGRAMS: Final[Mapping[str, tuple[tuple[str, ...], Mapping[str, Any]]]] = {
     "missing": ((), {"cmd": "nowhere", "max_retries": 1, "retry_interval": 1}),
     "loud": (("seconds=2", "output=300000"), {}),
     "forking": (("seconds=1", "fork=20"), {"max_retries": 1, "retry_interval": 1}),
+    "hasty": (("seconds=2",), {"start_deadline_seconds": 3, "retry_interval": 1}),
     "hungry": (("seconds=1", "signal=9"), {"max_retries": 1, "retry_interval": 1}),
 }
 """Job -> arguments of its program, and members of its config."""

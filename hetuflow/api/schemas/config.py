@@ -95,6 +95,13 @@ CONFIG = Shape(
             doc="required agent labels: every pair must equal the agent's",
         ),
         Member(name="resource_limits", kind=LIMITS, nullable=True, default=None),
+        Member(
+            name="start_deadline_seconds",
+            kind=Integer(),
+            default=DEFAULTS["start_deadline_seconds"],
+            doc="seconds from `scheduled_at` within which it must be given to an agent, else it is cancelled with cause"
+            " `expired`; 0 = no deadline",
+        ),
     ],
 )
 

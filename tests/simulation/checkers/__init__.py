@@ -17,6 +17,7 @@ import trio
 
 from tests.simulation.checkers.dependencies import check_dependencies
 from tests.simulation.checkers.evidence import Evidence, Held, MachineSeen
+from tests.simulation.checkers.expiry import check_expiry
 from tests.simulation.checkers.folds import check_prefixes
 from tests.simulation.checkers.logs import check_acknowledged, check_idempotency, check_log, check_secrets
 from tests.simulation.checkers.outside import check_clocks, check_feeds, check_liveness, check_output
@@ -50,6 +51,7 @@ CHECKERS: Mapping[Checker, tuple[str, ...]] = {
     check_overlap: ("F4",),
     check_tasks: ("T1", "T2", "T3", "T4"),
     check_dependencies: ("T1",),
+    check_expiry: ("T1",),
     check_processes: ("T2", "T3", "T4"),
     check_cancels: ("T5",),
     check_slots: ("T6",),
