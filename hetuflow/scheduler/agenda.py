@@ -19,7 +19,20 @@ from typing import Any
 
 from attrs import frozen
 
-from hetuflow.domain.decider import Address, Available, Await, Choice, Due, Expire, Intent, Occupy, Offer, Send, Stop, Watch
+from hetuflow.domain.decider import (
+    Address,
+    Available,
+    Await,
+    Choice,
+    Due,
+    Expire,
+    Intent,
+    Occupy,
+    Offer,
+    Send,
+    Stop,
+    Watch,
+)
 from hetuflow.domain.placement import Labels, Requirement, Slots, Waiting, place
 from hetuflow.scheduler.due import DueSchedules
 from hetuflow.scheduler.instants import Instants

@@ -106,7 +106,9 @@ class Scheduler:
         self._resume_deadlines: dict[str, float] = {}
         self._refused = Alarm()
         self.leases.regained = self._regained
-        outside.bind(Duties(self._ticker, self._dispatcher, self._reaper, self._settling, self.dependencies, self.expiry))
+        outside.bind(
+            Duties(self._ticker, self._dispatcher, self._reaper, self._settling, self.dependencies, self.expiry)
+        )
 
     def __repr__(self) -> str:
         return f"<Scheduler {self._agenda!r} {self.leases!r}>"

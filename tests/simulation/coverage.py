@@ -36,7 +36,14 @@ COMMON = (
     *("acknowledged writes", "answers lost", "idempotency keys used", "instants of edits compared"),
     *("feeds resumed", "nominal times in calm"),
     *("pause", "resume", "cancel", "retry", "run", "batch", "drive instance", "record instance", "event"),
-    *("dependencies settled", "cancelled by a dependency", "expired", "given in time", "InstanceTakenOver", "InstanceDispatched"),
+    *(
+        "dependencies settled",
+        "cancelled by a dependency",
+        "expired",
+        "given in time",
+        "InstanceTakenOver",
+        "InstanceDispatched",
+    ),
 )
 """Situations that a few hundred seeds reach."""
 
