@@ -43,6 +43,7 @@ FULL_CONFIG = {
     "environment": None,
     "labels": None,
     "resource_limits": None,
+    "start_deadline_seconds": 0,
 }
 
 
