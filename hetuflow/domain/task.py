@@ -378,7 +378,8 @@ DECIDING: Mapping[type, Callable[[Any, TaskState, datetime], Decision]] = {
 
 
 def intents(state: TaskState) -> frozenset[Intent]:
-    """A slot while it waits, or its end if that takes too long; the slot, the dispatch and perhaps a stop while an agent holds it; then nothing."""
+    """A slot while it waits, and its end if that takes too long; the slot, the dispatch and perhaps a stop while an agent
+    holds it; then nothing."""
     instance, spec = state.instance, state.spec
     if instance is None or spec is None or instance.is_final or instance.is_external:
         return NO_INTENTS
