@@ -52,7 +52,7 @@ def schedule(row: Row) -> JSON:
 
 def task(row: Row) -> JSON:
     shown = {name: row[name] for name in _TASK}
-    shown["config"] = with_mirror(completed(row["config"]), row["retry_count"])
+    shown["config"] = with_mirror(dict(completed(row["config"])), row["retry_count"])
     shown["max_retries"] = row["config"]["max_retries"]
     shown["lock_version"] = row["version"]
     return shown
