@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 import pytest
 import trio
 
+from hetuflow.api import create_app
 from tests.api.memory_rooms import memory_world
 
 JSON = ("Content-Type", "application/json")
@@ -337,3 +339,19 @@ async def test_static_files_are_served_beside_the_api(tmp_path) -> None:  # type
         for path in ("/api/v1/nothing", "/api", "/docs/nothing"):
             assert (await client.send("GET", path)).status == 404
         assert (await client.send("POST", "/")).status == 404
+
+
+async def test_another_asgi_server_may_start_and_stop_the_application() -> None:
+    """Nothing is done then, but a server that waits for the word goes on."""
+    async with memory_world() as world:
+        incoming = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            return next(incoming)
+
+        async def send(message: Any) -> None:
+            sent.append(message["type"])
+
+        await create_app(world.rooms)({"type": "lifespan"}, receive, send)
+        assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
