@@ -48,6 +48,7 @@ from hetuflow.domain.schedule_state import trigger_of
 from hetuflow.domain.trigger import next_after
 from hetuflow.scheduler.agenda import Agenda
 from projections.fold import Tables
+from tests.simulation.calm import Script, fires_in_calm, orders_at_a_stopped_agent
 from tests.simulation.observed import SECRET
 from tests.simulation.operators import Operators
 
@@ -56,7 +57,8 @@ Patch = Callable[[], AbstractContextManager[object]]
 
 @frozen(slots=True)
 class Mutation:
-    """`breaks`: the bug in words. `seeds`: tried in turn until the judge of `expected` speaks."""
+    """`breaks`: the bug in words. `seeds`: tried in turn until the judge of `expected` speaks. `script`: a short run of
+    its own (`calm.py`) instead of a whole one."""
 
     name: str
     breaks: str
@@ -64,6 +66,7 @@ class Mutation:
     patch: Patch
     seeds: Sequence[int] = tuple(range(1, 9))
     quick: bool = False
+    script: Script | None = None
 
 
 @contextmanager
@@ -203,7 +206,11 @@ def longer_programs() -> AbstractContextManager[object]:
 
 
 def start_stale_orders() -> AbstractContextManager[object]:
-    return mock.patch.object(Link, "_dispatched", lambda self, message: self._work.executor.dispatch(message))
+    """Neither the order is looked at, nor is the connection left when the lease is over: each alone keeps the promise."""
+    return together(
+        mock.patch.object(Link, "_dispatched", lambda self, message: self._work.executor.dispatch(message)),
+        mock.patch.object(Link, "end", lambda self, reason: None),
+    )
 
 
 def believe_old_epochs() -> AbstractContextManager[object]:
@@ -455,13 +462,27 @@ MUTATIONS: Sequence[Mutation] = (
     Mutation(
         "no end of the lease", "an agent runs on when its lease is over", "T2", agent_outlives_its_lease, range(1, 17)
     ),
-    Mutation("stale orders", "an agent starts orders older than its lease", "T2", start_stale_orders, (45, 10, 27)),
+    Mutation(
+        "stale orders",
+        "an agent starts orders older than its lease",
+        "T2",
+        start_stale_orders,
+        quick=True,
+        script=orders_at_a_stopped_agent,
+    ),
     Mutation("old epochs", "reports are believed whatever their epoch", "T3", believe_old_epochs, range(1, 17)),
     Mutation("retry for ever", "retries are not counted", "T4", retry_for_ever, quick=True),
     Mutation("cancel ignored", "an agent does not stop what is cancelled", "T5", agent_ignores_cancel),
     Mutation("slot kept", "an ended instance keeps its slot now and then", "T6", keep_the_slot),
     Mutation("limit ignored", "the cluster's limit is not looked at", "T7", ignore_the_limit, range(1, 17)),
-    Mutation("lazy dispatcher", "slots are given every other minute", "T8", dispatch_seldom, range(1, 17)),
+    Mutation(
+        "lazy dispatcher",
+        "slots are given every other minute",
+        "T8",
+        dispatch_seldom,
+        quick=True,
+        script=fires_in_calm,
+    ),
     Mutation("event ids twice", "an event id is used again", "L1", repeat_event_ids),
     Mutation("early acknowledgement", "what the store refused is acknowledged", "L2", acknowledge_before_commit),
     Mutation("incomplete tables", "the tables miss an event now and then", "L3", tables_miss_an_event, quick=True),
@@ -470,6 +491,13 @@ MUTATIONS: Sequence[Mutation] = (
     Mutation("secret in an error", "a failure quotes the environment", "L6", secrets_in_errors, quick=True),
     Mutation("half a digest", "the digest covers half of the output", "O1", digest_half_of_it, quick=True),
     Mutation("feed skips one", "a resumed feed leaves out its first event", "E1", feed_skips_one, quick=True),
-    Mutation("ticker sleeps", "due schedules are looked for every five minutes", "C1", ticker_sleeps, range(1, 17)),
+    Mutation(
+        "ticker sleeps",
+        "due schedules are looked for every five minutes",
+        "C1",
+        ticker_sleeps,
+        quick=True,
+        script=fires_in_calm,
+    ),
     Mutation("forgotten tasks", "some waiting tasks are never given a slot", "V1", forget_some_tasks),
 )

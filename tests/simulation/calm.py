@@ -1,0 +1,81 @@
+"""Short runs for deliberate bugs that a whole run seldom shows: two servers, two agents, and just what the bug is about."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import structlog
+import trio
+
+from hetuflow.domain.enums import ScheduleKind
+from tests.simulation.checkers import Verdict, check_safety, evidence_of
+from tests.simulation.cluster import Cluster
+from tests.simulation.operators import Operators
+from tests.simulation.shape import QUICK, Shape
+from tests.support.simulate import run
+
+Script = Callable[[Operators], Awaitable[None]]
+"""What happens in such a run."""
+
+CONNECTED_SECONDS = 5.0
+
+
+def played(seed: int, script: Script) -> Verdict:
+    """The judges' verdict on the script; nothing goes wrong in it but what it does itself."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    try:
+        return run(seed, _play, seed, script)
+    finally:
+        structlog.configure(**before)
+
+
+async def _play(seed: int, script: Script) -> Verdict:
+    shape = Shape(seed=seed, servers=2, agents=2, scale=QUICK, day="a Monday morning")
+    cluster, verdict = Cluster(shape, tasks_max=0), Verdict()
+    operators = Operators(cluster)
+    operators.loss_rate = 0.0
+    async with trio.open_nursery() as nursery:
+        cluster.nursery = nursery
+        await cluster.start()
+        await trio.sleep(CONNECTED_SECONDS)
+        await script(operators)
+        check_safety(evidence_of(cluster, has_settled=False), verdict)
+        nursery.cancel_scope.cancel()
+    return verdict
+
+
+async def fires_in_calm(operators: Operators) -> None:
+    """A schedule with short tasks, for five minutes, while all is well."""
+    operators.cluster.observed.became_calm()
+    job_id = await operators.create_job("quick", "seconds=0.2")
+    kind = int(ScheduleKind.INTERVAL)
+    await operators.create_schedule(job_id, schedule_kind=kind, interval_secs=7, misfire_grace_seconds=3)
+    await trio.sleep(300)
+    operators.cluster.observed.ended_calm()
+
+
+async def orders_at_a_stopped_agent(operators: Operators) -> None:
+    """An agent is stopped before it has read its orders, then its server, so that nobody closes the connection. It is
+    continued when its tasks run elsewhere."""
+    cluster = operators.cluster
+    lease, host, server = cluster.scale.lease, cluster.hosts["agent-1"], cluster.servers["server-1"]
+    job_id = await operators.create_job("slow", "seconds=90", max_retries=3, retry_interval=1)
+    host.node.pause()
+    for _ in range(2):
+        await operators.run_now(job_id)
+    await trio.sleep(1)
+    assert server.life is not None
+    server.life.node.pause()
+    with trio.move_on_after(6 * lease):
+        while not _runs_again(cluster):  # noqa: ASYNC110 - the log rings no bell
+            await trio.sleep(1)
+    host.node.resume()
+    await trio.sleep(lease)
+    server.life.node.resume()
+    await trio.sleep(lease)
+
+
+def _runs_again(cluster: Cluster) -> bool:
+    return any(event.type == "InstanceStarted" and '"epoch":2' in event.data for event in cluster.log.events)
