@@ -242,9 +242,13 @@ class Gateway:
     async def _admit(self, hello: Hello, stream: MessageStream, protocol: Session) -> Connection:
         """Greet, and in one step without an await at the end: reconcile what remains, welcome, open for work."""
         session = session_name(hello.life, self._ids.token())
-        async with self._admissions:
-            await self._end_older(hello)
-            await self._greeting.greet(hello, session, stream.peer)
+        try:
+            async with self._admissions:
+                await self._end_older(hello)
+                await self._greeting.greet(hello, session, stream.peer)
+        except BaseException:  # it may be in the log all the same: nothing was and nothing will be sent on it
+            self._scheduler.close_session(hello.agent_id, session)
+            raise
         connection = Connection(
             agent_id=hello.agent_id,
             session=session,

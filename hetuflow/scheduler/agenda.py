@@ -200,7 +200,7 @@ class Agenda:
             self._refresh(agent.agent_id)
 
     def close_session(self, agent_id: str, session: str) -> None:
-        """Nothing new is sent on this session, ever."""
+        """Nothing new is sent on this session of this server, ever."""
         self.orders.close(session)
         if self._sessions.get(agent_id) == session:
             del self._sessions[agent_id]

@@ -33,7 +33,7 @@ class Orders:
             self._sent.pop(send.instance_id, None)
 
     def close(self, session: str) -> None:
-        """Nothing new is sent on this session, ever."""
+        """Nothing new is sent on this session, ever. It is one of this process: on others', who else knows what was sent?"""
         self._over[session] = None
         if len(self._over) > OVER_MAX:
             self._over.popitem(last=False)

@@ -153,7 +153,9 @@ class Outside:
 
     def _unavailable(self, agent: Available, duties: Duties) -> None:
         if self._agenda.available_session(agent.agent_id) != agent.session:
-            self._agenda.close_session(agent.agent_id, agent.session)
+            if self._agenda.session_of(agent.agent_id) == agent.session:
+                # one of another server is not ours to close: orders were perhaps sent on it that we do not know yet
+                self._agenda.close_session(agent.agent_id, agent.session)
             self.deliveries.close(agent.agent_id, agent.session, "the agent was disconnected, lost or removed")
 
     def _occupied(self, occupy: Occupy, duties: Duties) -> None:

@@ -63,3 +63,16 @@ class Slow(NoFaults):
         if self._type in types_of(claims):
             self._now()
             await trio.sleep(self._seconds)
+
+
+class Forgetful(LostAnswers):
+    """The same, and from then on no stream can be read before `can_read` is set: what was committed is known late."""
+
+    def __init__(self, count: int, type_: str) -> None:
+        super().__init__(count, type_)
+        self._count = count
+        self.can_read = trio.Event()
+
+    async def before_read(self, what: str) -> None:
+        if self._left < self._count and what in ("read_stream", "read_streams"):
+            await self.can_read.wait()

@@ -6,8 +6,9 @@ import contextlib
 
 import trio
 
+from eventstore.errors import StoreTimeout
 from eventstore.memory import MemoryLog
-from hetuflow.domain.commands import CancelTask, DisconnectAgent, RemoveAgent
+from hetuflow.domain.commands import CancelTask, DisconnectAgent, JobSnapshot, RemoveAgent
 from hetuflow.domain.decider import Address
 from hetuflow.domain.enums import InstanceReason
 from hetuflow.ports.network import ConnectionLost
@@ -16,7 +17,7 @@ from hetuflow.scheduler.reaper import MARGIN_SECONDS
 from hetuflow.scheduler.trust import Timing
 from tests.gateway.scripted import ScriptedAgent
 from tests.scheduler.harness import Server, a_server, data, nominal
-from tests.scheduler.hooks import Outage
+from tests.scheduler.hooks import Forgetful, Outage
 from tests.support.ports import TrioClock
 
 LEASE = 20
@@ -274,3 +275,42 @@ async def test_what_an_agent_of_another_server_runs_outlives_its_removal_by_a_le
         await trio.sleep(TIMING.window_seconds + 2 * MARGIN_SECONDS)
         assert "InstanceFailed" in first.history()
         nursery.cancel_scope.cancel()
+
+
+async def test_what_another_server_sent_is_not_taken_back_by_one_that_hears_late_of_its_own_dispatch(
+    autojump_clock,
+) -> None:
+    """Whether an order was sent on a session knows only the server that has it, also when the session is over."""
+    log, clock = MemoryLog(), TrioClock()
+    deciding, other = two_servers(log, clock)
+    async with deciding as first, other as second, trio.open_nursery() as nursery:
+        agent = an_agent(second, nursery)
+        await agent.connect()
+        await first.task(await first.job(), "warm-up")
+        warm = await agent.expect(Dispatch)
+        await agent.say(agent.started(warm), agent.ended(warm))
+        await agent.acknowledged(2)
+        job = await first.job("job-2")
+        first.store.hooks = hooks = Forgetful(2, "TaskDispatched")
+        nursery.start_soon(_ask_in_vain, first, job)
+        order = await agent.expect(Dispatch)  # the agent's server has followed the log
+        await agent.stream.aclose()
+        while not first.events("AgentDisconnected"):  # noqa: ASYNC110
+            await trio.sleep(0.01)
+        await trio.sleep(0.1)
+        hooks.can_read.set()
+        await trio.sleep(1)
+        assert "TaskRequeued" not in first.history(), "it runs there"
+        again = an_agent(second, nursery)
+        again.sequence = agent.sequence
+        running = Known(task_id="t1", instance_id=order.instance_id, epoch=order.epoch, state=KnownState.RUNNING)
+        await again.connect(known=(running,))
+        await again.say(again.started(order), again.ended(order))
+        await trio.sleep(1)
+        assert first.history().count("TaskDispatched") == 1 and first.history()[-1] == "TaskSucceeded"
+        nursery.cancel_scope.cancel()
+
+
+async def _ask_in_vain(server: Server, job: JobSnapshot) -> None:
+    with contextlib.suppress(StoreTimeout):
+        await server.task(job)
