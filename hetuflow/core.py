@@ -102,19 +102,22 @@ async def open_core(
     1. actors: commands can be asked
     2. the server says that it lives, and takes every lease unless another server decides that lives: from here on the
        decisions of an earlier life are refused
-    3. it follows the log, loads everything open, and ends the sessions of its previous life
+    3. it follows the log, from where it was at 1, loads everything open, and ends the sessions of its previous life
     4. the scheduler's duties; then the caller may let agents and clients in
     """
     core, agenda = _built(store, sink, clock, ids, settings, schedules_of, codec)
     system, scheduler, reactions = core.system, core.scheduler, core.reactions
     async with trio.open_nursery() as actors:
         await actors.start(system.run)
+        begin = await _until_it_works(
+            store.head
+        )  # before the first actor is warm: what it does not hear, it never learns
         await _until_it_works(scheduler.peers.announce)
         await scheduler.leases.take_at_start()
         async with trio.open_nursery() as duties:
             position = await _until_it_works(store.head)
             elsewhere = WorkElsewhere(system)
-            duties.start_soon(_follow, store, core, elsewhere, position)
+            duties.start_soon(_follow, store, core, elsewhere, begin)
             duties.start_soon(elsewhere.run)
             await _recover(core, agenda, await _until_it_works(partial(find_open, position)))
             await duties.start(reactions.run)

@@ -450,10 +450,13 @@ class ReceiveEvent:
 
 @frozen(slots=True, kw_only=True)
 class StartServer:
+    """`guards`: what must still hold. A server that was called lost says with them which word it contradicts."""
+
     server_id: str
     name: str
     address: str
     version: str
+    guards: Sequence[Guard] = ()
 
 
 @frozen(slots=True, kw_only=True)

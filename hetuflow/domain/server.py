@@ -61,7 +61,7 @@ def _start(command: StartServer, state: ServerState, now: datetime) -> Decision:
             bind_namespaces=state.bind_namespaces,
         )
     )
-    return Decision(events)
+    return Decision(events, guards=command.guards)
 
 
 def _update(command: UpdateServer, state: ServerState, now: datetime) -> Decision:

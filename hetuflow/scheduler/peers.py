@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import msgspec
 import trio
-from attrs import define
+from attrs import define, evolve
 
 from eventstore.errors import EventStoreError
 from eventstore.event import RecordedEvent
@@ -252,13 +252,16 @@ class Peers:
         ends = [event for event in events if event.type in SERVER_ENDS]
         if ends and not (ours and ours[-1].version > ends[-1].version):
             log.error("another server declared this one lost, but it lives: it announces itself anew")
-            await self.announce_again()
+            await self._announce_again(events[-1].version)
             return False
         self._own_version = events[-1].version if events else self._own_version
         return True
 
-    async def announce_again(self) -> None:
-        answer = await self._system.ask(self._own, self._announcement, Context(correlation_id=self._life))
+    async def _announce_again(self, version: int) -> None:
+        """Contradict what was said up to that version. Raises `GuardLost` when something came after it, perhaps a later
+        life of this server: that one is not to be announced away."""
+        command = evolve(self._announcement, guards=(Guard(self._own.stream_id, version),))
+        answer = await self._system.ask(self._own, command, Context(correlation_id=self._life))
         self._own_version = answer.version
         self._alarm.ring()
 

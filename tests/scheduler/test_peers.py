@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import trio
 
-from eventstore.memory import MemoryLog
-from hetuflow.domain.commands import LoseServer, RemoveAgent
+from eventstore.event import Appended, Claim
+from eventstore.memory import MemoryLog, NoFaults
+from hetuflow.domain.commands import LoseServer, RemoveAgent, StartServer, UpdateServer
 from hetuflow.domain.decider import Address
 from hetuflow.protocol.messages import Dispatch, Known, KnownState
 from hetuflow.scheduler.reaper import MARGIN_SECONDS
 from hetuflow.scheduler.trust import Timing
 from tests.gateway.scripted import ScriptedAgent
 from tests.scheduler.harness import Server, a_server
-from tests.scheduler.hooks import Outage
+from tests.scheduler.hooks import Outage, types_of
 from tests.support.ports import TrioClock
 
 LEASE = 120
@@ -156,3 +157,52 @@ async def test_after_a_restart_a_removed_agent_has_its_lease_too(autojump_clock)
         assert server.history()[-1] == "InstanceStarted"
         await trio.sleep(MARGIN_SECONDS + 1)
         assert server.history()[-1] == "TaskFailed"
+
+
+class _Meanwhile(NoFaults):
+    """Another server does this once, just before or after an append of `ServerStarted` is committed."""
+
+    def __init__(self, do: Callable[[], Awaitable[object]], *, after: bool) -> None:
+        self._do, self._after, self.is_done = do, after, False
+
+    async def before_commit(self, claims: Sequence[Claim]) -> None:
+        if not self._after:
+            await self._act(claims)
+
+    async def after_commit(self, claims: Sequence[Claim], appended: Appended) -> None:
+        if self._after:
+            await self._act(claims)
+
+    async def _act(self, claims: Sequence[Claim]) -> None:
+        if "ServerStarted" in types_of(claims) and not self.is_done:
+            self.is_done = True
+            await self._do()
+
+
+OWN = Address("server", "server-1")
+
+
+async def test_what_others_say_of_a_server_while_it_starts_is_heard(autojump_clock) -> None:
+    """Its own stream changes after its first word and before it follows the log."""
+    log, clock = MemoryLog(), TrioClock()
+    async with a_server(log=log, clock=clock, server_id="server-2") as second:
+        hooks = _Meanwhile(lambda: second.ask(OWN, UpdateServer(changes={"description": "news"})), after=True)
+        async with a_server(log=log, clock=clock, hooks=hooks) as first:
+            await trio.sleep(1)
+            reading = await first.core.system.read(OWN)
+            assert hooks.is_done
+            assert (reading.version, reading.state.description) == (2, "news")
+
+
+async def test_a_server_that_refutes_its_loss_does_not_announce_a_later_life_away(autojump_clock) -> None:
+    """Called lost, it wakes up; before its word is committed, the next life under its id has started."""
+    log, clock = MemoryLog(), TrioClock()
+    next_life = StartServer(server_id="server-1", name="test", address="test", version="1")
+    async with a_server(log=log, clock=clock) as first, a_server(log=log, clock=clock, server_id="server-2") as second:
+        first.store.hooks = hooks = _Meanwhile(lambda: second.ask(OWN, next_life), after=False)
+        await second.ask(OWN, LoseServer())
+        await trio.sleep(5)
+        assert hooks.is_done
+        own = [event.type for event in second.events(stream="server-server-1")]
+        assert own == ["ServerStarted", "ServerLost", "ServerStarted"], "the second is the later life's"
+        assert first.core.scheduler.peers.trust.is_revoked
