@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import logging
 import os
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,6 +29,7 @@ from trio_websocket import (
 from hetuflow.gateway.gateway import NAMELESS, agent_id_of
 from hetuflow.ports.admission import Admission, Foreign
 from hetuflow.ports.network import ConnectionLost, MessageStream
+from hetuflow.ports.real import SystemIds
 from hetuflow.protocol.codec import FRAME_BYTES_MAX
 
 log = logging.getLogger(__name__)
@@ -39,6 +42,7 @@ RECEIVE_BYTES = 64 * 1024
 QUEUED_MESSAGES_MAX = 16
 """Beyond it the library stops reading, and answers no ping: our own queues must be the ones that fill first."""
 BACKLOG = 1024
+HEAD_BYTES_MAX = 16 * 1024
 
 Handler = Callable[[MessageStream], Awaitable[None]]
 
@@ -58,6 +62,7 @@ class Wire(trio.abc.Stream):
         self._stream = stream
         self._writing = trio.Lock()
         self._rest = b""
+        self._ahead = b""
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         try:
@@ -90,7 +95,19 @@ class Wire(trio.abc.Stream):
         await self._stream.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        if self._ahead:
+            ahead, self._ahead = self._ahead, b""
+            return ahead
         return await self._stream.receive_some(max_bytes)
+
+    async def look_at_head(self) -> bytes:
+        """The head of the request as far as it comes, at most `HEAD_BYTES_MAX`; all of it is received again afterwards."""
+        while b"\r\n\r\n" not in self._ahead and len(self._ahead) < HEAD_BYTES_MAX:
+            piece = await self._stream.receive_some(RECEIVE_BYTES)
+            if not piece:
+                break
+            self._ahead += piece
+        return self._ahead.partition(b"\r\n\r\n")[0]
 
     async def aclose(self) -> None:
         await self._stream.aclose()
@@ -210,6 +227,9 @@ async def _answer(nursery: trio.Nursery, stream: trio.SocketStream, handler: Han
     address, port, *_ = stream.socket.getpeername()
     wire = Wire(stream)
     with trio.move_on_after(HANDSHAKE_SECONDS_MAX) as scope:
+        head = await wire.look_at_head()
+        if (status := plain_status(head)) is not None:
+            return await stream.send_all(plain_answer(status, head))
         request = await wrap_server_stream(
             nursery,
             wire,
@@ -235,6 +255,57 @@ async def _answer(nursery: trio.Nursery, stream: trio.SocketStream, handler: Han
     finally:
         await websocket.aclose()
     return None
+
+
+def plain_status(head: bytes) -> int | None:
+    """How a request that asks for no WebSocket is answered; None: it asks for one, or is none that can be read.
+
+    Nothing but agents' connections is on this port (REST contract, "Listeners"): 404, and 426 at their address.
+    """
+    first, *fields = head.split(b"\r\n")
+    parts = first.split(b" ")
+    if len(parts) != 3 or not parts[2].startswith(b"HTTP/1."):
+        return None
+    for name, _, value in (line.partition(b":") for line in fields):
+        if name.strip().lower() == b"upgrade" and value.strip().lower() == b"websocket":
+            return None
+    return 426 if parts[1].partition(b"?")[0] == PATH.encode() else 404
+
+
+def plain_answer(status: int, head: bytes) -> bytes:
+    """The whole answer, in the contract's shape of errors; `request_id` is the client's, or new."""
+    kept = _REQUEST_ID.search(head)
+    request_id = kept[1].decode() if kept else str(SystemIds().uuid7())
+    phrase, code, message = _PLAIN[status]
+    body = json.dumps(
+        {
+            "err_code": status,
+            "err_msg": message,
+            "message": message,
+            "code": code,
+            "detail": None,
+            "details": None,
+            "request_id": request_id,
+        }
+    ).encode()
+    lines = [
+        f"HTTP/1.1 {status} {phrase}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        f"X-Request-Id: {request_id}",
+        *(("Upgrade: websocket",) if status == 426 else ()),
+        "Connection: close",
+    ]
+    answer = "\r\n".join([*lines, "", ""]).encode()
+    return answer if head.startswith(b"HEAD ") else answer + body
+
+
+_REQUEST_ID = re.compile(rb"\r\nx-request-id:[ \t]*([A-Za-z0-9._-]{1,64})[ \t]*(?:\r\n|\Z)", re.IGNORECASE)
+
+_PLAIN = {
+    404: ("Not Found", "NOT_FOUND", f"nothing is here: agents connect to {PATH}, the REST API has a port of its own"),
+    426: ("Upgrade Required", "UPGRADE_REQUIRED", "this address speaks WebSocket: it is for agents"),
+}
 
 
 def _origin(request: WebSocketRequest) -> str | None:

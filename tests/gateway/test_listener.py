@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -81,6 +82,30 @@ async def test_other_paths_and_nameless_agents_are_answered_in_http(target: str,
         answer = await handshake(int(url.rpartition(":")[2]), target)
         assert answer.startswith(f"HTTP/1.1 {status} ".encode())
         assert b"agent" in answer.partition(b"\r\n\r\n")[2]
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status", "code"),
+    [
+        ("GET /x HTTP/1.1", 404, "NOT_FOUND"),
+        ("POST /api/v1/jobs/item HTTP/1.1", 404, "NOT_FOUND"),
+        (f"GET {PATH}?agent_id=a HTTP/1.1", 426, "UPGRADE_REQUIRED"),
+    ],
+)
+async def test_plain_http_is_answered_as_the_contract_says(request_line: str, status: int, code: str) -> None:
+    async with listening(echo) as url:
+        port = int(url.rpartition(":")[2])
+        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+            head = "\r\n".join([request_line, "Host: localhost", "X-Request-Id: mine-1", "", ""]).encode()
+            for piece in (head[:7], head[7:]):
+                await stream.send_all(piece)
+            answer = b"".join([piece async for piece in stream])
+        first, _, body = answer.partition(b"\r\n\r\n")
+        assert first.startswith(f"HTTP/1.1 {status} ".encode())
+        error = json.loads(body)
+        assert (error["err_code"], error["code"], error["request_id"]) == (status, code, "mine-1")
+        assert error["message"] and error["err_msg"] == error["message"]
+        assert error["detail"] is None and error["details"] is None
 
 
 async def handshake(port: int, target: str, host: str = "127.0.0.1", *headers: str) -> bytes:
