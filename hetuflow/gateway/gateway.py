@@ -263,12 +263,15 @@ class Gateway:
             settings=self._settings,
         )
         self._connections[hello.agent_id] = connection
+        agent = self._scheduler.available(hello.agent_id)
+        if agent is None or agent.session != session:  # the log has gone on: nothing would ever come
+            connection.end(CloseCode.REFUSED, "the agent was disconnected, lost or removed while it was greeted")
+            return connection
         for occupy in missing_in(hello, self._scheduler.occupants(hello.agent_id)):
             if not self._scheduler.is_unsent(occupy, session):
                 self._scheduler.settle(occupy, settlement(occupy, same_life=True))
         connection.tell(self._welcome(session, hello))
-        if (agent := self._scheduler.available(hello.agent_id)) is not None:
-            connection.stand(agent)
+        connection.stand(agent)
         connection.stop_strays(hello.known)
         for stop in self._scheduler.stops(hello.agent_id):
             connection.stop(stop.instance_id, stop.epoch, stop.reason)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 
 import trio
 
 from eventstore.errors import StoreTimeout
-from eventstore.memory import MemoryLog
+from eventstore.event import Appended, Claim
+from eventstore.memory import MemoryLog, NoFaults
 from hetuflow.domain.commands import CancelTask, DisconnectAgent, JobSnapshot, RemoveAgent
 from hetuflow.domain.decider import Address
 from hetuflow.domain.enums import InstanceReason
@@ -17,7 +19,7 @@ from hetuflow.scheduler.reaper import MARGIN_SECONDS
 from hetuflow.scheduler.trust import Timing
 from tests.gateway.scripted import ScriptedAgent
 from tests.scheduler.harness import Server, a_server, data, nominal
-from tests.scheduler.hooks import Forgetful, Outage
+from tests.scheduler.hooks import Forgetful, Outage, types_of
 from tests.support.ports import TrioClock
 
 LEASE = 20
@@ -314,3 +316,37 @@ async def test_what_another_server_sent_is_not_taken_back_by_one_that_hears_late
 async def _ask_in_vain(server: Server, job: JobSnapshot) -> None:
     with contextlib.suppress(StoreTimeout):
         await server.task(job)
+
+
+class _Disconnected(NoFaults):
+    """Another server ends the session while the answer to its beginning is under way."""
+
+    def __init__(self, other: Server) -> None:
+        self._other = other
+        self.session: str | None = None
+
+    async def after_commit(self, claims: Sequence[Claim], appended: Appended) -> None:
+        if "AgentConnected" in types_of(claims) and self.session is None:
+            self.session = agent_session(self._other)
+            agent = Address("agent", "agent-1")
+            await self._other.ask(agent, DisconnectAgent(session=self.session, reason="replaced"))
+            await trio.sleep(0.1)
+
+
+async def test_a_session_that_the_log_has_ended_before_it_was_opened_is_not_opened(autojump_clock) -> None:
+    """It would be a connection on which nothing ever comes."""
+    log, clock = MemoryLog(), TrioClock()
+    deciding, other = two_servers(log, clock)
+    async with deciding as first, other as second, trio.open_nursery() as nursery:
+        second.store.hooks = hooks = _Disconnected(first)
+        agent = an_agent(second, nursery)
+        with contextlib.suppress(ConnectionLost):
+            await agent.connect()
+            await agent.expect_nothing(Dispatch, 5)
+        assert hooks.session is not None
+        assert agent.stream.other is not None and agent.stream.other.closed is not None
+        again = an_agent(second, nursery)
+        await again.connect()
+        await first.task(await first.job())
+        await again.expect(Dispatch)
+        nursery.cancel_scope.cancel()
