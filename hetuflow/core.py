@@ -26,6 +26,7 @@ from hetuflow.actors.patience import FAILING, PASSING, STOPPING, Patience
 from hetuflow.domain.commands import DisconnectAgent, StartServer, StopServer
 from hetuflow.domain.decider import Address
 from hetuflow.domain.deciders import DECIDERS
+from hetuflow.domain.events import ScheduleUpdated, TaskRetryScheduled
 from hetuflow.domain.rejection import Rejected
 from hetuflow.gateway.gateway import Gateway
 from hetuflow.gateway.output import OutputSink
@@ -48,7 +49,9 @@ log = logging.getLogger(__name__)
 FindOpen = Callable[[int], Awaitable[Sequence[Address]]]
 """(position) -> the streams with open work, as of at least that position."""
 
-OPENING_TYPES = frozenset(cls.__name__ for cls in OPENS)
+OPENING_TYPES = frozenset(cls.__name__ for cls in (*OPENS, TaskRetryScheduled, ScheduleUpdated))
+"""Events after which a stream of which nothing was wanted here may want something: a task whose execution is driven over
+the API wants nothing, and its retry wants a slot (seed 2025)."""
 ASKING_MAX = 64
 
 HELD_SECONDS = 0.02
