@@ -50,6 +50,7 @@ from tests.simulation.checkers.processes import (
 )
 from tests.simulation.checkers.schedules import check_fires
 from tests.simulation.checkers.tasks import check_tasks
+from tests.simulation.checkers.verdict import VIOLATIONS_MAX, Verdict
 from tests.simulation.observed import SECRET, Acknowledged, Act, ClockStep, KeyUse, LiveState, Observed, Reading
 from tests.support.ports import EPOCH
 from tests.support.processes import Running
@@ -294,6 +295,39 @@ def test_a_task_that_waits_beside_a_free_slot_is_found() -> None:
     assert waited(150, calm=calm, slots=2, labels={"zone": "b"}) == set(), "no agent fits"
     assert waited(150, calm=calm, slots=2, labels={"zone": "a"}) == {"T8"}
     assert waited(150, calm=calm, slots=2, tasks_max=1) == set(), "the limit is reached"
+
+
+def retried(history: Events, started_at: float, *, ahead: float = 0.0) -> set[str]:
+    """Of a task that comes back at second 101 and starts then, beside free slots, after a clock that was `ahead`."""
+    log = a_log("task-t", history, 100)
+    write(log, "task-t", LAWFUL[6:8], started_at)
+    steps = [ClockStep("server-1", 50, ahead), ClockStep("server-1", 101, -ahead)] if ahead else []
+    calm = [(100 - 20 - RECOVERY_SECONDS, 900)]
+    observed = Observed(calm=calm, clock_steps=steps)
+    machines = [a_machine(slots=2)]
+    return found(check_pending, Evidence(log, observed, machines, lease=20, ended=1000, started_at=EPOCH))
+
+
+def test_a_retry_waits_for_its_own_time_and_for_that_of_the_task() -> None:
+    """Seed 2036: the task was made while the server's clock was ahead, and its retry comes after that was mended."""
+    ahead = ("TaskCreated", {**TASK, "scheduled_at": at(400)})
+    assert retried(LAWFUL[:6], 105) == set()
+    assert retried(LAWFUL[:6], 150) == {"T8"}
+    assert retried([ahead, *LAWFUL[1:6]], 400, ahead=300) == set()
+    assert retried([ahead, *LAWFUL[1:6]], 450, ahead=300) == {"T8"}
+    later = ("TaskRetryScheduled", {"instance_id": "i2", "retry_at": at(200)})
+    assert retried([*LAWFUL[:5], later], 200) == set()
+    assert retried([*LAWFUL[:5], later], 250) == {"T8"}
+
+
+def test_a_task_that_came_back_unstarted_waits_for_its_pause_and_one_that_was_moved_for_its_new_time() -> None:
+    given = ("TaskDispatched", {**RUN_1, "dispatched_at": at(400)})
+    came_back = [LAWFUL[0], LAWFUL[1], given, ("TaskRequeued", RUN_1)]
+    assert retried(came_back, 430, ahead=300) == set()
+    assert retried(came_back, 480, ahead=300) == {"T8"}
+    moved = ("TaskUpdated", {**TASK, "scheduled_at": at(300), "changed": ["scheduled_at"]})
+    assert retried([LAWFUL[0], moved], 300) == set()
+    assert retried([LAWFUL[0], moved], 350) == {"T8"}
 
 
 def test_what_operators_did_to_an_agent_counts_while_it_lasts() -> None:
@@ -601,6 +635,14 @@ def test_a_feed_with_a_gap_a_double_or_a_wrong_resume_is_found() -> None:
     assert feed((0, [1, 3])) == feed((0, [1, 2, 2])) == feed((0, [2, 1])) == feed((0, [1]), (2, [3])) == {"E1"}
     assert feed((0, [1, 2, 3]), calm=100) == {"E1"}
     assert feed((0, list(range(1, 12))), calm=100) == set()
+
+
+def test_an_invariant_that_is_broken_everywhere_leaves_room_for_others() -> None:
+    verdict = Verdict()
+    for number in range(100):
+        verdict.fail("T8", f"task {number} waits")
+    verdict.fail("L1", "event 3 has position 4")
+    assert [each.promise for each in verdict.violations] == ["T8"] * VIOLATIONS_MAX + ["L1"]
 
 
 def test_work_that_is_left_is_found() -> None:

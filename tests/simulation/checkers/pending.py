@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from attrs import define, field, frozen
 
@@ -13,6 +13,12 @@ from tests.simulation.checkers.verdict import Verdict
 
 START_SECONDS_MAX = 10.0
 """From capacity and task being there to the dispatch: a store that is slow once, a conflict, a look at the clock."""
+
+REQUEUE_SECONDS_MAX = 30.0
+"""From the dispatch of a task that came back unstarted to its next offer."""
+
+BEGINS = ("TaskCreated", "TaskReopened", "TaskRequeued", "TaskRetryScheduled")
+"""From then on it waits to be started."""
 
 RECOVERY_SECONDS = 60.0
 """After healing, beside a lease, until every agent is connected again (full jitter, paced admission)."""
@@ -83,13 +89,16 @@ def _fits(wait: Wait, machine: MachineSeen, capacity: Capacity) -> bool:
 def _waits(evidence: Evidence) -> Iterator[Wait]:
     for name, stream in evidence.streams("task"):
         spec: dict[str, object] = {}
+        times: dict[str, datetime] = {}
         since: float | None = None
         awaited: frozenset[str] = frozenset()
         for fact in stream:
             before, awaited = awaited, awaited_after(fact, awaited)
             spec.update(fact.data if fact.type in ("TaskCreated", "TaskUpdated") else {})
-            if fact.type in ("TaskCreated", "TaskReopened", "TaskRequeued", "TaskRetryScheduled"):
-                since = _due(fact, evidence)
+            _note_times(fact, times)
+            is_moved = fact.type == "TaskUpdated" and "scheduled_at" in fact.data.get("changed", ())
+            if fact.type in BEGINS or (is_moved and since is not None):
+                since = _due(fact, times, evidence)
             elif since is not None and before and not awaited:
                 since = max(since, fact.at)
             if fact.type in ("TaskLocked", "TaskCancelled", "InstanceTakenOver") and since is not None:
@@ -107,13 +116,26 @@ def _wait(name: str, spec: Mapping[str, object], since: float, until: float) -> 
     return Wait(name, config.get("labels") or {}, None if agent_id is None else str(agent_id), since, until)
 
 
-def _due(fact: Fact, evidence: Evidence) -> float:
-    """When it may start at the latest: committed, and every clock has reached its time."""
-    due = fact.time("retry_at") or fact.time("scheduled_at")
-    pause = 30.0 if fact.type == "TaskRequeued" else 0.0
-    if due is None or evidence.started_at is None:
-        return fact.at + pause
-    return max(fact.at + pause, evidence.reached_by_all(due + timedelta(milliseconds=1)))
+def _note_times(fact: Fact, times: dict[str, datetime]) -> None:
+    """Keep the instants before which it is not started. Each was set by a server's clock, which may have been wrong
+    then: a retry too waits for the task's own time (seed 2036), and a requeued one counts from its dispatch."""
+    if fact.type in ("TaskDispatched", "TaskReopened"):
+        times.pop("retry_at", None)
+    for member in ("scheduled_at", "retry_at", "dispatched_at"):
+        at = fact.time(member)
+        if at is not None:
+            times[member] = at
+    if fact.type == "TaskRequeued" and "dispatched_at" in times:
+        times["paused_until_at"] = times["dispatched_at"] + timedelta(seconds=REQUEUE_SECONDS_MAX)
+
+
+def _due(fact: Fact, times: Mapping[str, datetime], evidence: Evidence) -> float:
+    """When it may start at the latest: committed, and every clock has reached its times."""
+    due = fact.at + (REQUEUE_SECONDS_MAX if fact.type == "TaskRequeued" else 0.0)
+    if evidence.started_at is None:
+        return due
+    gates = [at for member, at in times.items() if member != "dispatched_at"]
+    return max(due, *(evidence.reached_by_all(at + timedelta(milliseconds=1)) for at in gates))
 
 
 def _loads(evidence: Evidence) -> dict[str, Load]:
