@@ -65,6 +65,7 @@ SCHEDULES = Table(
         ),
         _member("misfire_policy", Kind.TEXT),
         _member("misfire_grace_seconds", Kind.BIGINT),
+        _member("max_age_seconds", Kind.BIGINT),
         _member("overlap_policy", Kind.TEXT),
         _member("jitter_seconds", Kind.BIGINT),
         _member("parameters", Kind.JSON),

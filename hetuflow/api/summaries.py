@@ -78,6 +78,8 @@ _OVER = {
 }
 _SKIPPED = {
     "misfire": "found too late, as the misfire policy says",
+    "max_age": "older than the maximum age when it was decided",
+    "overlap": "an earlier task of the schedule had not ended",
     "job_disabled": "the job was not enabled",
     "edited": "the schedule was given other times",
     "disabled": "the schedule was switched off",

@@ -65,6 +65,7 @@ def rule_options(command: F) -> F:
             click.option("--priority", type=int, help="Of its tasks; larger runs first."),
             click.option("--misfire", type=click.Choice([str(p) for p in MisfirePolicy]), help="Runs found too late."),
             click.option("--grace", type=Seconds(), help="How late is still on time [default: 60 s]."),
+            click.option("--max-age", type=Seconds(1), help="Runs found later than this never happen."),
             click.option(
                 "--overlap",
                 type=click.Choice([str(p) for p in OverlapPolicy]),
@@ -99,6 +100,7 @@ def rule_changes(given: dict[str, Any]) -> dict[str, Any]:
         "end_time": given["end"],
         "misfire_policy": given["misfire"],
         "misfire_grace_seconds": given["grace"],
+        "max_age_seconds": given["max_age"],
         "overlap_policy": given["overlap"],
         "jitter_seconds": given["jitter"],
         "parameters": pairs(given["param"], "--param") or None,
@@ -152,6 +154,11 @@ def rule(row: render.Row) -> str:
     if row["schedule_kind"] == ScheduleKind.INTERVAL:
         return f"every {row['interval_secs']} s" if row["interval_secs"] else "once"
     return str(row["kind"])
+
+
+def _when_late(row: render.Row) -> str:
+    age = f", nothing older than {row['max_age_seconds']} s" if row.get("max_age_seconds") else ""
+    return f"{row['misfire_policy']}, grace {row['misfire_grace_seconds']} s{age}"
 
 
 def _columns(names: dict[str, str]) -> list[render.Column]:
@@ -231,7 +238,7 @@ def show(client: Client, schedule_: str, as_of_: str | None, json_: bool) -> Non
             ("from", lambda r: render.At(r["start_time"])),
             ("until", lambda r: render.At(r["end_time"])),
             ("runs at most", lambda r: r["max_count"]),
-            ("when late", lambda r: f"{r['misfire_policy']}, grace {r['misfire_grace_seconds']} s"),
+            ("when late", _when_late),
             ("overlap", lambda r: r["overlap_policy"]),
             ("jitter", lambda r: f"{r['jitter_seconds']} s" if r["jitter_seconds"] else None),
             ("event filter", lambda r: r["event_filter"]),

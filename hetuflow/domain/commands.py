@@ -114,6 +114,7 @@ class CreateSchedule:
     status: int = 100
     misfire_policy: str = "fire_once"
     misfire_grace_seconds: int = 60
+    max_age_seconds: int | None = None
     overlap_policy: str = "allow"
     jitter_seconds: int = 0
     parameters: JSON = Factory(dict)

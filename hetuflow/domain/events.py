@@ -175,6 +175,7 @@ class ScheduleCreated(ScheduleEvent):
     next_run_at: datetime | None
     created_at: datetime
     created_by: int = 1
+    max_age_seconds: int | None = None
 
 
 @frozen(slots=True, kw_only=True)
@@ -209,6 +210,7 @@ class ScheduleUpdated(ScheduleEvent):
     updated_at: datetime
     changed: tuple[str, ...]
     updated_by: int = 1
+    max_age_seconds: int | None = None
 
 
 @frozen(slots=True, kw_only=True)
@@ -276,7 +278,7 @@ class ScheduleFired(ScheduleEvent):
 
 @frozen(slots=True, kw_only=True)
 class ScheduleSkipped(ScheduleEvent):
-    """A range of nominal times that will not become tasks: `reason` is `misfire`, `overlap`, ..."""
+    """A range of nominal times that will not become tasks: `reason` is `misfire`, `max_age`, `overlap`, ..."""
 
     schedule_id: str
     job_id: str

@@ -1,7 +1,7 @@
 """The misfire policy: which nominal times between the cursor and now become fires, and which are skipped.
 
 A schedule's **cursor** is the last nominal time covered by a decision. A plan covers the nominal times after it, up to
-now, each exactly once and in order: first a range that is skipped (at most one), then the fires.
+now, each exactly once and in order: first what is skipped (at most a range for each reason), then the fires.
 
 The rule. A nominal time is *on time* while now - nominal <= grace, and every one that is on time fires, whatever the
 policy: two of them inside the grace are two fires. Older ones are *misfires*, and the policy speaks of these alone:
@@ -9,6 +9,9 @@ policy: two of them inside the grace are two fires. Older ones are *misfires*, a
 - `skip`: none of them fires;
 - `fire_once`: the newest of them fires, the earlier ones are skipped;
 - `fire_all`: each of them fires.
+
+Before that comes the *maximum age*, where there is one: of what is older than it when it is decided, nothing fires, whatever
+the policy and the grace say.
 
 A plan has at most `fire_count_max` fires, so that one decision (one append) stays small however long the absence was.
 What is left over stays uncovered: `next_run_at` then lies at or before now, and the next decision goes on from there,
@@ -32,6 +35,7 @@ GRACE_SECONDS_MAX = 50 * 366 * 86_400
 """A grace beyond 50 years means the same: everything is on time. No schedule is older, and the calendar has an end."""
 
 REASON_MISFIRE = "misfire"
+REASON_MAX_AGE = "max_age"
 
 
 @frozen(slots=True)
@@ -61,9 +65,9 @@ class FirePlan:
 
     def skipped_with_next(self) -> Iterator[tuple[SkippedRange, datetime | None]]:
         """Yield each skipped range with the first nominal time after it."""
-        following = self.fires[0] if self.fires else self.next_run_at
-        for skipped in self.skipped:  # at most one
-            yield skipped, following
+        firsts = [*(skipped.first_nominal_at for skipped in self.skipped), *self.fires[:1]]
+        for place, skipped in enumerate(self.skipped):
+            yield skipped, firsts[place + 1] if place + 1 < len(firsts) else self.next_run_at
 
     def fires_with_next(self) -> Iterator[tuple[datetime, datetime | None]]:
         """Yield each fire with the nominal time that follows it."""
@@ -78,6 +82,7 @@ def decide_fires(
     policy: MisfirePolicy | str,
     grace_seconds: int,
     *,
+    max_age_seconds: int | None = None,
     not_before: datetime | None = None,
     fire_count_max: int = FIRE_COUNT_MAX,
     fires_left: int | None = None,
@@ -89,6 +94,7 @@ def decide_fires(
         be created late, anything before its time.
       policy: or its name, for misfires.
       grace_seconds: a fire decided this late or earlier is on time, >= 0.
+      max_age_seconds: a nominal time older than this does not fire; None = no limit, else >= 1.
       not_before: nominal times at or before it are not due and not covered (the instant the job was enabled).
       fire_count_max: of this plan, >= 1.
       fires_left: until the schedule's `max_count`, >= 0; once they are used up `next_run_at` is None, and what lies
@@ -100,11 +106,17 @@ def decide_fires(
         return FirePlan((), (), None)
     skipped: tuple[SkippedRange, ...] = ()
     covered = after
+    if max_age_seconds is not None:
+        oldest = now - timedelta(seconds=min(max_age_seconds, GRACE_SECONDS_MAX))
+        last = _last_before(trigger, after, oldest)
+        if last is not None:
+            skipped = (_range(trigger, after, last, REASON_MAX_AGE),)
+            covered = last
     if policy is not MisfirePolicy.FIRE_ALL:
         on_time_from = now - timedelta(seconds=min(grace_seconds, GRACE_SECONDS_MAX))
-        last = _last_skipped(trigger, after, on_time_from, policy)
+        last = _last_skipped(trigger, covered, on_time_from, policy)
         if last is not None:
-            skipped = (_range(trigger, after, last),)
+            skipped = (*skipped, _range(trigger, covered, last, REASON_MISFIRE))
             covered = last
     limit = fire_count_max if fires_left is None else min(fire_count_max, fires_left)
     fires: list[datetime] = []
@@ -129,7 +141,7 @@ def _last_before(trigger: Trigger, after: datetime, instant: datetime) -> dateti
     return last_at_or_before(trigger, instant - timedelta(microseconds=1), after=after)
 
 
-def _range(trigger: Trigger, after: datetime, last: datetime) -> SkippedRange:
+def _range(trigger: Trigger, after: datetime, last: datetime, reason: str) -> SkippedRange:
     first = next_after(trigger, after)
     assert first is not None and first <= last
-    return SkippedRange(first, last, count_between(trigger, after, last))
+    return SkippedRange(first, last, count_between(trigger, after, last), reason)

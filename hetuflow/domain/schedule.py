@@ -47,6 +47,7 @@ INITIAL = ScheduleState()
 
 _RANGES = (
     ("misfire_grace_seconds", 0, INTERVAL_SECONDS_MAX),
+    ("max_age_seconds", 1, INTERVAL_SECONDS_MAX),
     ("max_count", 1, INTERVAL_SECONDS_MAX),
     ("jitter_seconds", 0, JITTER_SECONDS_MAX),
 )

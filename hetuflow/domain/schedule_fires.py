@@ -31,7 +31,7 @@ from hetuflow.domain.rejection import Rejected
 from hetuflow.domain.schedule_state import EDITABLE, ScheduleState, trigger_of
 from hetuflow.domain.schedule_times import covered, expiry, jittered, next_run_after
 from hetuflow.domain.task import opening as task_opening
-from hetuflow.domain.trigger import next_after
+from hetuflow.domain.trigger import INTERVAL_SECONDS_MAX, next_after
 
 
 def fire(command: FireSchedule, state: ScheduleState, now: datetime) -> Decision:
@@ -162,8 +162,8 @@ def plan_of(state: ScheduleState, now: datetime) -> FirePlan:
     """
     trigger = trigger_of(state, state.anchor_at)
     nominal_at = next_after(trigger, state.cursor_at)
-    grace = timedelta(seconds=state.misfire_grace_seconds)
-    if nominal_at is not None and nominal_at <= now and now - nominal_at <= grace and state.fires_left != 0:
+    on_time = timedelta(seconds=min(state.misfire_grace_seconds, state.max_age_seconds or INTERVAL_SECONDS_MAX))
+    if nominal_at is not None and nominal_at <= now and now - nominal_at <= on_time and state.fires_left != 0:
         following = next_after(trigger, nominal_at)
         if following is None or following > now:
             return FirePlan((), (nominal_at,), None if state.fires_left == 1 else following)
@@ -173,6 +173,7 @@ def plan_of(state: ScheduleState, now: datetime) -> FirePlan:
         now,
         state.misfire_policy,
         state.misfire_grace_seconds,
+        max_age_seconds=state.max_age_seconds,
         fires_left=state.fires_left,
     )
 

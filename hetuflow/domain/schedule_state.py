@@ -35,6 +35,7 @@ EDITABLE = (
     "event_filter",
     "misfire_policy",
     "misfire_grace_seconds",
+    "max_age_seconds",
     "overlap_policy",
     "jitter_seconds",
     "parameters",
@@ -52,6 +53,7 @@ TIMING = frozenset(
         "end_time",
         "misfire_policy",
         "misfire_grace_seconds",
+        "max_age_seconds",
         "jitter_seconds",
     }
 )
@@ -87,6 +89,7 @@ class ScheduleState:
     event_filter: JSON | None = None
     misfire_policy: str = "fire_once"
     misfire_grace_seconds: int = 60
+    max_age_seconds: int | None = None
     overlap_policy: str = "allow"
     jitter_seconds: int = 0
     parameters: JSON | None = None

@@ -159,6 +159,15 @@ async def test_jitter_is_stored_and_shown(client: Client, job_id: str) -> None:
     assert (await show(client, schedule_id))["jitter_seconds"] == 5
 
 
+async def test_a_maximum_age_is_stored_shown_and_taken_off(client: Client, job_id: str) -> None:
+    sent = {"job_id": job_id, "kind": "interval", "interval_seconds": 60, "max_age_seconds": 3600}
+    schedule_id = await client.made("/schedules/item", sent)
+    assert (await show(client, schedule_id))["max_age_seconds"] == 3600
+    cleared = {"update_mask": ["max_age_seconds"], "max_age_seconds": None}
+    assert (await client.put(f"/schedules/item/{schedule_id}", cleared)).status == 200
+    assert (await show(client, schedule_id))["max_age_seconds"] is None
+
+
 async def test_overlap_policies_are_stored_and_shown(client: Client, job_id: str) -> None:
     for policy in ("allow", "skip", "queue", "cancel_previous"):
         sent = {"job_id": job_id, "kind": "interval", "interval_seconds": 60, "overlap_policy": policy}

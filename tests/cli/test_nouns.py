@@ -61,8 +61,9 @@ def test_as_of_shows_the_past_by_position_and_by_time(hetuflow: Shell) -> None:
 def test_a_schedule_is_changed_run_and_looked_ahead(hetuflow: Shell) -> None:
     hetuflow("job", "create", "planned", "--", "echo", "ran")
     hetuflow("schedule", "add", "planned", "--name", "plan", "--cron", "0 30 2 * * ?", "--timezone", "Europe/Berlin")
-    hetuflow("schedule", "update", "plan", "--cron", "0 0 3 * * ?", "-p", "day=monday")
+    hetuflow("schedule", "update", "plan", "--cron", "0 0 3 * * ?", "-p", "day=monday", "--max-age", "2h")
     assert hetuflow.json("schedule", "show", "plan")["cron_expression"] == "0 0 3 * * ?"
+    assert "nothing older than 7200 s" in hetuflow("schedule", "show", "plan")
     assert hetuflow("schedule", "run", "plan", "--wait") == "ran\n"
     ahead = hetuflow.json("schedule", "next", "plan", "-n", "3", "--after", "2027-03-26T12:00:00Z")
     assert [one["local"][:16] for one in ahead["result"]] == [

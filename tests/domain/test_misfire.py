@@ -106,6 +106,40 @@ def test_a_grace_longer_than_the_calendar_is_everything_on_time() -> None:
     assert decide_fires(EVERY_10_S, T0, at(20), SKIP, 2**53 - 1).fires == (at(10), at(20))
 
 
+@pytest.mark.parametrize("policy", list(MisfirePolicy))
+def test_what_is_older_than_the_maximum_age_never_fires_whatever_the_policy_and_the_grace(
+    policy: MisfirePolicy,
+) -> None:
+    plan = decide_fires(EVERY_10_S, T0, at(100), policy, 60, max_age_seconds=25)
+    assert plan == FirePlan((SkippedRange(at(10), at(70), 7, "max_age"),), (at(80), at(90), at(100)), at(110))
+
+
+def test_the_maximum_age_comes_before_the_policy() -> None:
+    plan = decide_fires(EVERY_10_S, T0, at(100), FIRE_ONCE, 0, max_age_seconds=50)
+    old, late = SkippedRange(at(10), at(40), 4, "max_age"), SkippedRange(at(50), at(80), 4, "misfire")
+    assert plan == FirePlan((old, late), (at(90), at(100)), at(110))
+    assert list(plan.skipped_with_next()) == [(old, at(50)), (late, at(90))]
+    assert decide_fires(EVERY_10_S, T0, at(19), FIRE_ONCE, 0, max_age_seconds=5) == FirePlan(
+        (SkippedRange(at(10), at(10), 1, "max_age"),), (), at(20)
+    )
+
+
+def test_exactly_the_maximum_age_is_young_enough() -> None:
+    assert decide_fires(EVERY_10_S, T0, at(15), FIRE_ALL, 0, max_age_seconds=5).fires == (at(10),)
+    assert decide_fires(EVERY_10_S, T0, at(15.000001), FIRE_ALL, 0, max_age_seconds=5).fires == ()
+
+
+def test_what_is_too_old_is_no_fire_of_those_left() -> None:
+    plan = decide_fires(EVERY_10_S, T0, at(100), FIRE_ALL, 0, max_age_seconds=25, fires_left=2)
+    assert (plan.fires, plan.next_run_at) == ((at(80), at(90)), None)
+
+
+@pytest.mark.parametrize("policy", list(MisfirePolicy))
+def test_once_created_too_late_never_fires(policy: MisfirePolicy) -> None:
+    plan = decide_fires(OnceTrigger(at(-3600)), at(-3601), T0, policy, 7200, max_age_seconds=3599)
+    assert plan == FirePlan((SkippedRange(at(-3600), at(-3600), 1, "max_age"),), (), None)
+
+
 def test_unknown_policy_is_refused() -> None:
     with pytest.raises(ValueError, match="sometimes"):
         decide_fires(EVERY_10_S, T0, at(20), "sometimes", 60)
@@ -129,6 +163,7 @@ triggers: st.SearchStrategy[Trigger] = st.one_of(
     st.builds(OnceTrigger, instants),
 )
 policies = st.sampled_from(list(MisfirePolicy))
+max_ages = st.none() | st.integers(1, 400)
 
 
 @settings(deadline=None)
@@ -140,6 +175,7 @@ policies = st.sampled_from(list(MisfirePolicy))
     grace=st.integers(0, 300),
     fire_count_max=st.integers(1, 7),
     enabled=st.none() | instants,
+    max_age=max_ages,
 )
 def test_f1_f3_a_run_of_decisions_covers_every_nominal_time_once_and_in_order(
     trigger: Trigger,
@@ -149,6 +185,7 @@ def test_f1_f3_a_run_of_decisions_covers_every_nominal_time_once_and_in_order(
     grace: int,
     fire_count_max: int,
     enabled: datetime | None,
+    max_age: int | None,
 ) -> None:
     """The server looks at irregular instants, its clock may step back; at the end it catches up."""
     covered: list[datetime] = []
@@ -158,12 +195,22 @@ def test_f1_f3_a_run_of_decisions_covers_every_nominal_time_once_and_in_order(
         now += timedelta(seconds=wait)
         latest = max(latest, now)
         while True:
-            plan = decide_fires(trigger, cursor, now, policy, grace, not_before=enabled, fire_count_max=fire_count_max)
+            plan = decide_fires(
+                trigger,
+                cursor,
+                now,
+                policy,
+                grace,
+                max_age_seconds=max_age,
+                not_before=enabled,
+                fire_count_max=fire_count_max,
+            )
             for skipped in plan.skipped:
                 assert count_between(trigger, cursor, skipped.last_nominal_at) >= skipped.count
                 nominal = list(occurrences_between(trigger, max(cursor, begin), skipped.last_nominal_at, 100_000))
                 assert (nominal[0], len(nominal)) == (skipped.first_nominal_at, skipped.count)
                 covered += nominal
+                cursor = skipped.last_nominal_at
             covered += plan.fires
             assert len(plan.fires) <= fire_count_max
             cursor = plan.covered_until or cursor
@@ -175,15 +222,26 @@ def test_f1_f3_a_run_of_decisions_covers_every_nominal_time_once_and_in_order(
 
 
 @settings(deadline=None)
-@given(trigger=triggers, cursor=instants, wait=st.integers(0, 900), policy=policies, grace=st.integers(0, 300))
-def test_f2_f5_no_fire_before_its_cursor_or_older_than_the_policy_allows(
-    trigger: Trigger, cursor: datetime, wait: int, policy: MisfirePolicy, grace: int
+@given(
+    trigger=triggers,
+    cursor=instants,
+    wait=st.integers(0, 900),
+    policy=policies,
+    grace=st.integers(0, 300),
+    max_age=max_ages,
+)
+def test_f2_f5_no_fire_before_its_cursor_or_older_than_policy_and_maximum_age_allow(
+    trigger: Trigger, cursor: datetime, wait: int, policy: MisfirePolicy, grace: int, max_age: int | None
 ) -> None:
     now = cursor + timedelta(seconds=wait)
-    plan = decide_fires(trigger, cursor, now, policy, grace, fire_count_max=10_000)
+    plan = decide_fires(trigger, cursor, now, policy, grace, max_age_seconds=max_age, fire_count_max=10_000)
     assert all(cursor < fire <= now for fire in plan.fires)
     late = [fire for fire in plan.fires if (now - fire).total_seconds() > grace]
     nominal = occurrences_between(trigger, cursor, now, 100_000)
+    if max_age is not None:
+        too_old = [fire for fire in nominal if (now - fire).total_seconds() > max_age]
+        assert sum(skipped.count for skipped in plan.skipped if skipped.reason == "max_age") == len(too_old)
+        nominal = nominal[len(too_old) :]
     expected_late = [fire for fire in nominal if (now - fire).total_seconds() > grace]
     match policy:
         case MisfirePolicy.SKIP:

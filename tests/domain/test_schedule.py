@@ -103,6 +103,8 @@ def test_a_window_that_is_over_expires_at_once() -> None:
         ({"misfire_policy": "maybe"}, "misfire_policy"),
         ({"misfire_grace_seconds": -1}, "misfire_grace_seconds"),
         ({"misfire_grace_seconds": 2**53}, "misfire_grace_seconds"),
+        ({"max_age_seconds": 0}, "max_age_seconds"),
+        ({"max_age_seconds": 2**53}, "max_age_seconds"),
         ({"status": 2}, "status"),
     ],
 )
@@ -372,6 +374,7 @@ def test_every_editable_member_can_be_changed_and_is_then_what_counts() -> None:
         "event_filter": {"a": 1},
         "misfire_policy": "skip",
         "misfire_grace_seconds": 7,
+        "max_age_seconds": 70,
         "overlap_policy": "queue",
         "jitter_seconds": 5,
         "parameters": {"p": 1},
@@ -392,6 +395,7 @@ def test_creation_records_every_member() -> None:
         "event_type": "x",
         "event_filter": {"a": 1},
         "misfire_grace_seconds": 7,
+        "max_age_seconds": 70,
         "priority": 3,
         "end_time": later(3600),
     }

@@ -68,12 +68,22 @@ class ScheduleMachine(RuleBasedStateMachine):
         end=st.sampled_from([None, None, 900]),
         policy=st.sampled_from(["skip", "fire_once", "fire_all"]),
         max_count=st.sampled_from([None, None, 2, 5]),
+        max_age=st.sampled_from([None, None, 15, 90]),
     )
-    def create(self, interval: int, start: int | None, end: int | None, policy: str, max_count: int | None) -> None:
+    def create(
+        self,
+        interval: int,
+        start: int | None,
+        end: int | None,
+        policy: str,
+        max_count: int | None,
+        max_age: int | None,
+    ) -> None:
         self.job = a_job(enabled_at=later(-1000))
         self.rule = Rule(NOW, interval, later(start) if start is not None else None, later(end) if end else None)
         self.policy = policy
         self.max_count = max_count
+        self.max_age = max_age
         self.at: Given = given(SCHEDULE)
         self.events: list[Any] = []
         self.covered: list[datetime] = []
@@ -88,6 +98,7 @@ class ScheduleMachine(RuleBasedStateMachine):
                 misfire_policy=policy,
                 misfire_grace_seconds=GRACE_SECONDS,
                 max_count=max_count,
+                max_age_seconds=max_age,
             )
         )
 
@@ -107,6 +118,7 @@ class ScheduleMachine(RuleBasedStateMachine):
                 self.covers([event.nominal_at], 1)
                 assert self.owed_from < event.nominal_at <= now, "F2: fired at or before creation, edit or resume"
                 assert self.job.status == 100 and event.nominal_at > self.job.enabled_at
+                assert self.max_age is None or now - event.nominal_at <= self.max_age * SECOND, "F5: too old"
                 self.fired.append(event.nominal_at)
                 assert event.fire_count == len(self.fired)
                 assert self.max_count is None or len(self.fired) <= self.max_count
@@ -118,6 +130,8 @@ class ScheduleMachine(RuleBasedStateMachine):
                 assert last <= now
                 if event.reason == "misfire":
                     assert now - last > timedelta(seconds=GRACE_SECONDS), "F5: skipped although on time"
+                if event.reason == "max_age":
+                    assert self.max_age and now - last > self.max_age * SECOND, "F5: skipped although young enough"
             case ScheduleUpdated(changed=("name",)):
                 pass  # says nothing of times
             case ScheduleCreated() | ScheduleUpdated() | ScheduleEnabled():
@@ -246,18 +260,23 @@ class ScheduleMachine(RuleBasedStateMachine):
     grace=st.sampled_from([0, 1, 7, 60]),
     policy=st.sampled_from(["skip", "fire_once", "fire_all"]),
     count_left=st.sampled_from([None, 0, 1, 2]),
+    max_age=st.sampled_from([None, 1, 30, 100]),
     cursor=st.integers(0, 130),
     now=st.integers(-10, 260),
 )
 def test_the_short_way_to_a_plan_gives_the_same_plan(
-    interval: int, grace: int, policy: str, count_left: int | None, cursor: int, now: int
+    interval: int, grace: int, policy: str, count_left: int | None, max_age: int | None, cursor: int, now: int
 ) -> None:
-    command = a_minutely(interval_secs=interval, misfire_policy=policy, misfire_grace_seconds=grace)
+    command = a_minutely(
+        interval_secs=interval, misfire_policy=policy, misfire_grace_seconds=grace, max_age_seconds=max_age
+    )
     state = evolve(a_schedule(command).state, cursor_at=later(cursor / 2), fire_count=5)
     if count_left is not None:
         state = evolve(state, max_count=5 + count_left)
     at, trigger = later(now / 2), trigger_of(state, state.anchor_at)
-    assert plan_of(state, at) == decide_fires(trigger, state.cursor_at, at, policy, grace, fires_left=state.fires_left)
+    assert plan_of(state, at) == decide_fires(
+        trigger, state.cursor_at, at, policy, grace, max_age_seconds=max_age, fires_left=state.fires_left
+    )
 
 
 TestScheduleMachine = ScheduleMachine.TestCase

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import trio
 
-from eventstore.postgres import EVENTSTORE, Source, migrate
+from eventstore.postgres import EVENTSTORE, Source, migrate, open_postgres_store
 from eventstore.postgres.bridge import Bridge
 from hetuflow.embedded.postgres import EmbeddedPostgres
 
@@ -55,11 +55,13 @@ class Server:
         return self.url_of(name)
 
     def fresh_database(self, sources: Sequence[Source] = SOURCES) -> str:
-        """The URL of a new database, migrated by those packages."""
+        """The URL of a new database, migrated by those packages; the tables as they are once a server has started."""
         key = tuple(sources)
         if key not in self._templates:
             url = self.empty_database()
             trio.run(lambda: migrate(url, sources))
+            if any(name == "projections" for name, _ in sources):
+                trio.run(lambda: _prepared(url, sources))
             self._templates[key] = urlsplit(url).path.lstrip("/")
         name = f"{self._prefix}_{next(self._numbers)}"
         self.execute(f"create database {name} template {self._templates[key]}")
@@ -70,6 +72,14 @@ class Server:
 
     def execute(self, sql: str, *args: Any) -> None:
         run_sql(self.url, sql, *args)
+
+
+async def _prepared(url: str, sources: Sequence[Source]) -> None:
+    """A table whose definition has changed since its migration is made anew, as at every first start."""
+    from projections.rebuild import prepare
+
+    async with open_postgres_store(url, sources=sources) as store:
+        await prepare(store.database)
 
 
 def run_sql(url: str, sql: str, *args: Any) -> list[Any]:

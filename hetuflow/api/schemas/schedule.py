@@ -126,6 +126,14 @@ SCHEDULE = Entity(
         ),
         Member(name="misfire_grace_seconds", kind=SECONDS, write="CU", default=60),
         Member(
+            name="max_age_seconds",
+            kind=POSITIVE_SECONDS,
+            write="CU",
+            nullable=True,
+            default=None,
+            doc="a fire found later than this never happens, whatever the misfire policy; null = no limit",
+        ),
+        Member(
             name="overlap_policy",
             kind=Word(OverlapPolicy),
             write="CU",

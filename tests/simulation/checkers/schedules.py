@@ -23,7 +23,7 @@ LOOK_AHEAD = timedelta(days=1)
 
 TIMES = {
     *("schedule_kind", "cron_expression", "interval_secs", "max_count", "timezone", "start_time", "end_time"),
-    *("misfire_policy", "misfire_grace_seconds", "jitter_seconds"),
+    *("misfire_policy", "misfire_grace_seconds", "max_age_seconds", "jitter_seconds"),
 }
 """Members that decide what fires when: an edit of one of them covers what was due, and no other edit does."""
 
@@ -32,7 +32,7 @@ ANCHORS = {"schedule_kind", "interval_secs", "start_time"}
 
 REASONS = {
     *("misfire", "job_disabled", "edited", "disabled", "deleted"),
-    *("overlap",),
+    *("overlap", "max_age"),
 }
 
 
@@ -252,6 +252,9 @@ class ScheduleJudge:
     def _is_young_enough(self, nominal: datetime, fired: datetime, fact: Fact) -> None:
         """F5: what is older than the grace fires only as the policy allows."""
         policy = self._timing.members["misfire_policy"]
+        max_age = self._timing.members.get("max_age_seconds")
+        if max_age is not None and fired - nominal > timedelta(seconds=max_age):
+            self._fail("F5", f"fired {nominal} at {fired}, older than {max_age} s", fact)
         on_time_from = fired - timedelta(seconds=self._timing.members["misfire_grace_seconds"])
         if nominal >= on_time_from or policy == "fire_all":
             return
@@ -273,6 +276,10 @@ class ScheduleJudge:
             job = self._jobs.get(f"job-{fact.data['job_id']}")
             if job is not None and not job.was_ever_off and last > job.created_at:
                 self._fail("F1", f"skips {last} for its job, which was never off", fact)
+        elif reason == "max_age":
+            age = timedelta(seconds=members.get("max_age_seconds") or 0)
+            if not age or last + age > fact.recorded_at + self._evidence.clock_error(fact.at):
+                self._fail("F5", f"skips {last} as too old at {fact.recorded_at}, the maximum age is {age}", fact)
         elif reason == "overlap" and members["overlap_policy"] == "allow":
             self._fail("F4", f"skips {last} for an overlap that is allowed", fact)
 
