@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 
-import structlog
 import trio
 
 from hetuflow.domain.enums import ScheduleKind
 from tests.simulation.checkers import Verdict, check_safety, evidence_of
 from tests.simulation.cluster import Cluster
+from tests.simulation.lines import watched
 from tests.simulation.operators import Operators
 from tests.simulation.shape import QUICK, Shape
 from tests.support.simulate import run
@@ -23,12 +22,7 @@ CONNECTED_SECONDS = 5.0
 
 def played(seed: int, script: Script) -> Verdict:
     """The judges' verdict on the script; nothing goes wrong in it but what it does itself."""
-    before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    try:
-        return run(seed, _play, seed, script)
-    finally:
-        structlog.configure(**before)
+    return run(seed, _play, seed, script)
 
 
 async def _play(seed: int, script: Script) -> Verdict:
@@ -36,6 +30,12 @@ async def _play(seed: int, script: Script) -> Verdict:
     cluster, verdict = Cluster(shape, tasks_max=0), Verdict()
     operators = Operators(cluster)
     operators.loss_rate = 0.0
+    with watched(cluster.observed):
+        await _played(cluster, script, operators, verdict)
+    return verdict
+
+
+async def _played(cluster: Cluster, script: Script, operators: Operators, verdict: Verdict) -> None:
     async with trio.open_nursery() as nursery:
         cluster.nursery = nursery
         await cluster.start()
@@ -43,7 +43,6 @@ async def _play(seed: int, script: Script) -> Verdict:
         await script(operators)
         check_safety(evidence_of(cluster, has_settled=False), verdict)
         nursery.cancel_scope.cancel()
-    return verdict
 
 
 async def fires_in_calm(operators: Operators) -> None:
@@ -54,6 +53,23 @@ async def fires_in_calm(operators: Operators) -> None:
     await operators.create_schedule(job_id, schedule_kind=kind, interval_secs=7, misfire_grace_seconds=3)
     await trio.sleep(300)
     operators.cluster.observed.ended_calm()
+
+
+async def an_agent_that_is_cut_off(operators: Operators) -> None:
+    """An agent with a long task is away from the servers until the task runs elsewhere, and a lease longer."""
+    cluster = operators.cluster
+    lease = cluster.scale.lease
+    job_id = await operators.create_job("slow", "seconds=300", "ignore_term", max_retries=3, retry_interval=1)
+    await operators.run_now(job_id)
+    await trio.sleep(1)
+    busy = next(host for host in cluster.hosts.values() if host.machine.living())
+    cluster.network.cut(busy.name)
+    with trio.move_on_after(4 * lease):
+        while not _runs_again(cluster):  # noqa: ASYNC110 - the log rings no bell
+            await trio.sleep(1)
+    await trio.sleep(lease)
+    cluster.network.heal(busy.name)
+    await trio.sleep(lease)
 
 
 async def orders_at_a_stopped_agent(operators: Operators) -> None:

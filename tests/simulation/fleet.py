@@ -53,7 +53,7 @@ def work(pipe: Connection) -> None:
 
     from tests.simulation.scenario import simulate
 
-    logging.disable(logging.CRITICAL)
+    logging.getLogger().setLevel(logging.CRITICAL + 1)
     while True:
         try:
             seed = pipe.recv()

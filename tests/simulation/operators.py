@@ -25,6 +25,7 @@ from hetuflow.domain.decider import Address, Guard
 from hetuflow.domain.job import snapshot
 from hetuflow.domain.rejection import Rejected
 from tests.simulation.cluster import Cluster
+from tests.simulation.observed import SECRET
 from tests.simulation.server_node import NoAnswer
 from tests.support.ports import SeededIds
 
@@ -65,7 +66,7 @@ class Operators:
     async def create_job(self, name: str, *args: str, labels: dict[str, str] | None = None, **config: object) -> str:
         job_id = str(self.ids.uuid7())
         members = {"cmd": "program", "args": list(args), "labels": labels, **config}
-        command = CreateJob(job_id=job_id, name=name, config=members)
+        command = CreateJob(job_id=job_id, name=name, config=members, environment={"PASSWORD": SECRET})
         await self.insist("create job", Address("job", job_id), command)
         self.jobs.append(job_id)
         return job_id
@@ -154,8 +155,10 @@ class Operators:
                 problem: Exception = NoAnswer("the answer was lost")
                 self.done["answers lost"] = self.done.get("answers lost", 0) + 1
             except Rejected as no:
+                self.cluster.observed.line(f"the answer to {what}", f"{no!r} {no.detail}")
                 return no
             except (EventStoreError, ActorError, NoAnswer) as exc:
+                self.cluster.observed.line(f"the answer to {what}", repr(exc))
                 problem = exc
             log.debug("%s: %r, again", what, problem)
             await trio.sleep(AGAIN_SECONDS)

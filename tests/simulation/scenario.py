@@ -6,18 +6,17 @@ checks hold at the end of both, for they read the whole log and all that the mac
 
 from __future__ import annotations
 
-import logging
-
-import structlog
 import trio
 
 from hetuflow.core import Core
 from projections.tables import LIVE_TABLES
 from tests.simulation.checkers import Verdict, check_safety, evidence_of, is_quiet
+from tests.simulation.checkers.logs import check_shown
 from tests.simulation.checkers.outside import DECISION_SECONDS_MAX
 from tests.simulation.cluster import Cluster
 from tests.simulation.database import tables_of
 from tests.simulation.faults import Faults
+from tests.simulation.lines import watched
 from tests.simulation.operators import Operators
 from tests.simulation.outcome import Outcome
 from tests.simulation.readers import READERS, follow
@@ -38,16 +37,17 @@ STRIKERS = (1, 1, 2)
 
 def simulate(seed: int, *, is_small: bool = False) -> Outcome:
     """One run, from nothing to quiet. Raises nothing for a violated promise: the outcome says so."""
-    before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    try:
-        return run(seed, _simulate, drawn(seed, is_small=is_small))
-    finally:
-        structlog.configure(**before)  # other tests of this process look at log lines
+    return run(seed, _simulate, drawn(seed, is_small=is_small))
 
 
 async def _simulate(shape: Shape) -> Outcome:
     cluster = Cluster(shape)
+    with watched(cluster.observed):
+        return await _played(cluster)
+
+
+async def _played(cluster: Cluster) -> Outcome:
+    shape = cluster.shape
     verdict = Verdict()
     operators = Operators(cluster)
     workload = Workload(operators)
@@ -64,8 +64,8 @@ async def _simulate(shape: Shape) -> Outcome:
                 for _ in range(cluster.rng.choice(STRIKERS)):
                     busy.start_soon(_strike_forever, faults)
         await _settle(workload, faults, verdict)
-        check_safety(evidence_of(cluster, has_settled=True), verdict)
         await _check_actors(cluster, verdict)
+        check_safety(evidence_of(cluster, has_settled=True), verdict)
         nursery.cancel_scope.cancel()
     injected = {**faults.injected, **cluster.store_faults.seen, **cluster.network.frame_faults.seen}
     return Outcome(
@@ -129,10 +129,13 @@ async def _check_actors(cluster: Cluster, verdict: Verdict) -> None:
     if len(lives) != len(cluster.servers):
         verdict.fail("scenario", f"{len(lives)} of {len(cluster.servers)} servers serve at the end")
     tables = tables_of(cluster.log, LIVE_TABLES)
+    check_shown(tables, verdict)
     addresses = cluster.addresses()
     for life in lives:
 
         async def readings(core: Core) -> object:
+            shown = repr((core.system.statistics(), core.scheduler.status()))
+            cluster.observed.line("what a server tells of itself", shown)
             return await core.system.read_many(addresses), core.system.statistics()
 
         found, statistics = await life.request(readings, 10.0)  # type: ignore[misc]

@@ -31,7 +31,7 @@ from tests.simulation.checkers.dependencies import check_dependencies
 from tests.simulation.checkers.evidence import Held
 from tests.simulation.checkers.expiry import check_expiry
 from tests.simulation.checkers.folds import check_prefixes
-from tests.simulation.checkers.logs import check_acknowledged, check_idempotency, check_log, check_secrets
+from tests.simulation.checkers.logs import check_acknowledged, check_idempotency, check_log
 from tests.simulation.checkers.outside import (
     DECISION_SECONDS_MAX,
     check_clocks,
@@ -51,7 +51,7 @@ from tests.simulation.checkers.processes import (
 from tests.simulation.checkers.schedules import check_fires
 from tests.simulation.checkers.tasks import check_tasks
 from tests.simulation.checkers.verdict import VIOLATIONS_MAX, Verdict
-from tests.simulation.observed import SECRET, Acknowledged, Act, ClockStep, KeyUse, LiveState, Observed, Reading
+from tests.simulation.observed import Acknowledged, Act, ClockStep, KeyUse, LiveState, Observed, Reading
 from tests.support.ports import EPOCH
 from tests.support.processes import Running
 
@@ -581,16 +581,6 @@ def test_a_key_with_two_effects_is_found() -> None:
     assert keys(("a", "created", "task-t"), ("a", "refused", "task-t")) == {"L5"}
     assert keys(("a", "created", "task-u")) == {"L5"}
     assert keys(("a", "created", "task-v")) == {"L5"}
-
-
-def test_a_secret_outside_its_definition_is_found() -> None:
-    spec = {**TASK, "environment": {"PASSWORD": SECRET}}
-    assert found(check_secrets, Evidence(a_log("task-t", [("TaskCreated", spec), *LAWFUL[1:]]))) == set()
-    failed = ("InstanceFailed", {**RUN_1, "reason": "exit_code", "error_message": f"login with {SECRET}"})
-    assert found(check_secrets, Evidence(a_log("task-t", [*LAWFUL[:4], failed]))) == {"L6"}
-    observed = Observed()
-    observed.line("server", f"started with PASSWORD={SECRET}")
-    assert found(check_secrets, Evidence(MemoryLog(), observed)) == {"L6"}
 
 
 # --- output, feeds, liveness -------------------------------------------------------------------------------------------

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
+from projections.fold import Tables
 from tests.simulation.checkers.evidence import Evidence
 from tests.simulation.checkers.verdict import Verdict
 from tests.simulation.observed import SECRET
 
 CREATIONS = {"JobCreated", "ScheduleCreated", "TaskCreated", "AgentCreated"}
 CARRIERS = {"JobCreated", "JobUpdated", "TaskCreated", "TaskUpdated", "ScheduleCreated", "ScheduleUpdated"}
-"""Events that hold a definition, its variables included: it is the only place where a value may stand."""
+"""Events that hold a definition, its variables included, as does the command beside them: nowhere else may a value stand."""
+
+DEFINED = {"environment", "config"}
+"""Columns that show a definition."""
 
 
 def check_log(evidence: Evidence, verdict: Verdict) -> None:
@@ -95,5 +99,15 @@ def check_secrets(evidence: Evidence, verdict: Verdict) -> None:
                 verdict.fail(
                     "L6", f"{event.type} at position {event.position} shows a secret", streams=[event.stream_id]
                 )
-        if SECRET in str(event.metadata):
+        if SECRET in str(event.metadata) and event.type not in CARRIERS:
             verdict.fail("L6", f"the metadata at position {event.position} show a secret", streams=[event.stream_id])
+
+
+def check_shown(tables: Tables, verdict: Verdict) -> None:
+    """L6: no marked value in a row, beside the definition."""
+    for name, fold in tables.folds.items():
+        for key, row in fold.rows().items():
+            verdict.note("rows searched for a secret")
+            for column, value in row.items():
+                if column not in DEFINED and SECRET in str(value):
+                    verdict.fail("L6", f"{column} of {key} in the table {name} shows a secret")

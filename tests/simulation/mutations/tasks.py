@@ -1,0 +1,185 @@
+"""Deliberate bugs of tasks: their life, retries, waiting, slots and leases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+from unittest import mock
+
+import attrs
+import trio
+
+from agent.limits import Lease
+from agent.link import Link
+from hetuflow.domain import (
+    task,
+    task_dependencies,
+    task_expiry,
+    task_outcomes,
+    task_reports,
+    task_transitions,
+)
+from hetuflow.domain.enums import TaskStatus
+from hetuflow.domain.events import TaskReopened
+from hetuflow.scheduler.agenda import Agenda
+from tests.simulation.calm import an_agent_that_is_cut_off, fires_in_calm, orders_at_a_stopped_agent
+from tests.simulation.mutations.kit import Mutation, in_table, replaced, together
+from tests.simulation.operators import Operators
+
+
+def retry_after_success() -> AbstractContextManager[object]:
+    return together(
+        mock.patch.object(task, "_REOPENABLE", {*task._REOPENABLE, TaskStatus.SUCCEEDED}),
+        in_table(task_transitions.TASK_TRANSITIONS[TaskStatus.SUCCEEDED], TaskReopened, TaskStatus.PENDING),
+    )
+
+
+def agent_outlives_its_lease() -> AbstractContextManager[object]:
+    return mock.patch.object(Lease, "deadline", property(lambda self: float("inf")))
+
+
+def longer_programs() -> AbstractContextManager[object]:
+    """No bug: the slow program takes ten minutes, so that bounds pass while it runs."""
+
+    def make(original: Any) -> Any:
+        async def create_job(self: Any, name: str, *args: str, **members: Any) -> str:
+            args = tuple("seconds=600" if each == "seconds=40" else each for each in args)
+            found: str = await original(self, name, *args, **members)
+            return found
+
+        return create_job
+
+    return replaced(Operators, "create_job", make)
+
+
+def start_stale_orders() -> AbstractContextManager[object]:
+    """Neither the order is looked at, nor is the connection left when the lease is over: each alone keeps the promise."""
+    return together(
+        mock.patch.object(Link, "_dispatched", lambda self, message: self._work.executor.dispatch(message)),
+        mock.patch.object(Link, "end", lambda self, reason: None),
+    )
+
+
+def believe_old_epochs() -> AbstractContextManager[object]:
+    """A report is believed whatever its epoch and instance, as if it were about the live one."""
+
+    def make(original: Any) -> Any:
+        def reported(said: Any, state: Any, now: Any) -> Any:
+            instance = state.instance
+            if instance is not None and instance.is_live and said.epoch < instance.epoch:
+                believed = attrs.evolve(said, instance_id=instance.instance_id, epoch=instance.epoch)
+                found = task_reports._BELIEVED[type(said)](state, believed, now)
+                return [attrs.evolve(event, epoch=said.epoch) if hasattr(event, "epoch") else event for event in found]
+            return original(said, state, now)
+
+        return reported
+
+    return replaced(task_reports, "_reported", make)
+
+
+def retry_for_ever() -> AbstractContextManager[object]:
+    def make(original: Any) -> Any:
+        def retried(state: Any, failed: Any, now: Any) -> Any:
+            if state.retry_count >= 6:
+                return original(state, failed, now)
+            config = {**state.spec.config, "max_retries": 6}
+            return original(attrs.evolve(state, spec=attrs.evolve(state.spec, config=config)), failed, now)
+
+        return retried
+
+    return replaced(task_outcomes, "_retried", make)
+
+
+def agent_ignores_cancel() -> AbstractContextManager[object]:
+    return together(longer_programs(), mock.patch.object(Link, "_stop", lambda self, message: None))
+
+
+def keep_the_slot() -> AbstractContextManager[object]:
+    def make(original: Any) -> Any:
+        def remove(self: Any, address: Any, occupy: Any) -> None:
+            if int(occupy.instance_id[-1], 16) % 8:
+                original(self, address, occupy)
+
+        return remove
+
+    return replaced(Agenda, "_remove_occupy", make)
+
+
+def ignore_the_limit() -> AbstractContextManager[object]:
+    return mock.patch.object(Agenda, "room", property(lambda self: 1 << 30))
+
+
+def dispatch_seldom() -> AbstractContextManager[object]:
+    def make(original: Any) -> Any:
+        def take(self: Any, now: Any, most: int) -> Any:
+            return original(self, now, most if trio.current_time() % 130 < 2 else 0)
+
+        return take
+
+    return together(replaced(Agenda, "take_placements", make), mock.patch.object(Agenda, "reserve", lambda *_: None))
+
+
+def dispatch_before_the_others_end() -> AbstractContextManager[object]:
+    """What a task waits for is taken for ended after the first of them."""
+
+    def make(original: Any) -> Any:
+        def settled(state: Any, event: Any, status: Any) -> Any:
+            return attrs.evolve(original(state, event, status), waits_for=())
+
+        return settled
+
+    name = task_transitions.TaskDependencySettled
+    return mock.patch.dict(task_transitions.FOLDS, {name: make(task_transitions.FOLDS[name])})  # type: ignore[arg-type]
+
+
+def run_after_failed_dependencies() -> AbstractContextManager[object]:
+    return mock.patch.object(task_dependencies, "RUN", "cancel")
+
+
+def dispatch_what_has_expired() -> AbstractContextManager[object]:
+    return mock.patch.object(task_expiry, "start_deadline_at", lambda spec: None)
+
+
+MUTATIONS: Sequence[Mutation] = (
+    Mutation("first one suffices", "a task waits for the first of several only", "T1", dispatch_before_the_others_end),
+    Mutation(
+        "failure not followed",
+        "a task runs although one that it waits for has failed",
+        "T1",
+        run_after_failed_dependencies,
+    ),
+    Mutation(
+        "late starts", "the start deadline is not looked at", "T1", dispatch_what_has_expired, range(1, 17), quick=True
+    ),
+    Mutation("retry after success", "a succeeded task may be retried", "T1", retry_after_success),
+    Mutation(
+        "no end of the lease",
+        "an agent runs on when its lease is over",
+        "T2",
+        agent_outlives_its_lease,
+        quick=True,
+        script=an_agent_that_is_cut_off,
+    ),
+    Mutation(
+        "stale orders",
+        "an agent starts orders older than its lease",
+        "T2",
+        start_stale_orders,
+        quick=True,
+        script=orders_at_a_stopped_agent,
+    ),
+    Mutation("old epochs", "reports are believed whatever their epoch", "T3", believe_old_epochs, range(1, 17)),
+    Mutation("retry for ever", "retries are not counted", "T4", retry_for_ever, quick=True),
+    Mutation("cancel ignored", "an agent does not stop what is cancelled", "T5", agent_ignores_cancel),
+    Mutation("slot kept", "an ended instance keeps its slot now and then", "T6", keep_the_slot),
+    Mutation("limit ignored", "the cluster's limit is not looked at", "T7", ignore_the_limit, range(1, 17)),
+    Mutation(
+        "lazy dispatcher",
+        "slots are given every other minute",
+        "T8",
+        dispatch_seldom,
+        quick=True,
+        script=fires_in_calm,
+    ),
+)
