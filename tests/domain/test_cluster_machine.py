@@ -1,507 +1,117 @@
-"""Several deciders at once, drawn: fires, dispatches under guards, reports lost and doubled, and operators all the while.
-
-Whatever the order, the judge of `small_cluster.py` holds T2, T3, T4, T6, F1, F2, F3 and that nothing out of date gets in;
-and when everything heals, all work ends.
-"""
+"""The deciders together on one log, at random; and the deliberate bugs that such lives find."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from random import Random
 from typing import Any
+from unittest import mock
 
+import pytest
 from attrs import evolve
 from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from hetuflow.domain import schedule, schedule_fold
+from hetuflow.domain.agent import AGENT
 from hetuflow.domain.commands import (
-    CancelTask,
     ConnectAgent,
-    CreateJob,
     CreateTask,
     CreateTasks,
-    DeleteJob,
-    DeleteTask,
-    DisableJob,
-    DisconnectAgent,
     DispatchTask,
-    DrainAgent,
-    EnableJob,
     FireSchedule,
-    LoseAgent,
-    LoseInstance,
-    Report,
-    RequeueInstance,
-    RetryTask,
-    SealJob,
-    SettleDependencies,
-    TakeLease,
-    UndrainAgent,
-    UpdateInstance,
-    UpdateJob,
 )
-from hetuflow.domain.decider import Address, Await, Due, Guard, Occupy, Offer
-from hetuflow.domain.deciders import DECIDERS
-from hetuflow.domain.enums import InstanceStatus
-from hetuflow.domain.events import TaskDispatched
-from hetuflow.domain.job import snapshot
-from hetuflow.domain.rejection import Rejected
-from tests.domain.small_cluster import INTERVAL, MAX_RETRIES, SLOTS, InFlight, SmallCluster
-from tests.support.given import NOW
-from tests.support.schedules import a_minutely
-
-SERVERS = ["server-1", "server-2"]
-AGENTS = ["agent-1", "agent-2"]
-JOBS = ["job-1", "job-2"]
-LEASE = Address("lease", "0")
-REASONS = st.sampled_from([None, None, "exit_code"])
-ROUNDS_MAX = 400
-
-ACTS = """
-arrive 10, dispatch 8, order 6, end 6, report 6, run 4, fire 4, time 3, tell 4, batch 1, task 5, drive 1.5, stop 2,
-job 0.8, drain 0.4, connect 4, lost 0.5, lease 0.5, seal 0.4, delete job 0.03
-"""
-WEIGHTS = {name: float(often) for name, often in (each.strip().rsplit(maxsplit=1) for each in ACTS.split(","))}
-"""What is done, and how often in proportion."""
+from hetuflow.domain.events import ScheduleEnabled
+from hetuflow.domain.schedule import SCHEDULE
+from hetuflow.domain.schedule_state import trigger_of
+from hetuflow.domain.task import TASK
+from hetuflow.domain.trigger import next_after
+from tests.domain.cluster_machine import ClusterMachine
 
 REACHED = {
     *("ScheduleFired", "ScheduleSkipped", "TaskCreated", "TaskDispatched", "InstanceStarted", "TaskSucceeded"),
     *("TaskRetryScheduled", "TaskFailed", "TaskRequeued", "TaskReopened", "TaskCancelRequested", "TaskCancelled"),
     *("TaskDeleted", "TaskDependencySettled", "InstanceTakenOver", "InstanceDispatched", "InstanceReportRefused"),
-    *("AgentLost", "AgentDrained", "JobDisabled", "JobSealed"),
+    *("AgentLost", "AgentDrained", "AgentRemoved", "JobDisabled", "JobSealed"),
+    *("ScheduleDisabled", "ScheduleEnabled", "ScheduleUpdated"),
 }
 REFUSED = {"FireSchedule", "DispatchTask", "CreateTask", "SettleDependencies"}
-
-servers, agents, jobs, numbers = (
-    st.sampled_from(SERVERS),
-    st.sampled_from(AGENTS),
-    st.sampled_from(JOBS),
-    st.integers(0),
-)
-
-
-class ClusterMachine(RuleBasedStateMachine):
-    @initialize(policy=st.sampled_from(["skip", "fire_once", "fire_all"]))
-    def begin(self, policy: str) -> None:
-        self.c = SmallCluster()
-        self.seals: dict[str, Any] = {}
-        for job_id in JOBS:
-            schedule = a_minutely(
-                schedule_id=f"schedule-of-{job_id}", job_id=job_id, interval_secs=30, misfire_policy=policy
-            )
-            config = {"cmd": "x", "max_retries": MAX_RETRIES if job_id == JOBS[0] else 0, "retry_interval": 5}
-            self.now(Address("job", job_id), CreateJob(job_id=job_id, name=job_id, config=config, schedule=schedule))
-        for server in SERVERS:
-            self.take_the_lease(server)
-        for agent in AGENTS:
-            self.connect(agent, SERVERS[0])
-
-    # --- asking ------------------------------------------------------------------------------------------------------
-
-    def now(self, address: Address, command: Any) -> bool:
-        """Decided and committed at once; False when it is refused."""
-        try:
-            return self.c.commit(self.c.decide(address, command))
-        except Rejected:
-            return False
-
-    def later(self, address: Address, command: Any, server: str | None = None, agents: tuple[str, ...] = ()) -> None:
-        """Decided now, committed when `arrive` says so."""
-        try:
-            flight = self.c.decide(address, command, server, agents)
-        except Rejected:
-            return
-        if flight.decision:
-            self.c.in_flight.append(flight)
-
-    def job(self, job_id: str) -> Any:
-        address = Address("job", job_id)
-        return snapshot(self.c.state(address), len(self.c.streams[address]))
-
-    def task(self, number: int) -> str | None:
-        tasks = list(self.c.of("task"))
-        return tasks[number % len(tasks)] if tasks else None
-
-    # --- servers -----------------------------------------------------------------------------------------------------
-
-    @rule(seconds=st.sampled_from([1, 5, 29, 30, 100]))
-    def time_passes(self, seconds: int) -> None:
-        self.c.now += INTERVAL * seconds / 30
-
-    @rule(server=servers)
-    def take_the_lease(self, server: str) -> None:
-        assert self.now(LEASE, TakeLease(slot=0, server_id=server))
-        self.c.lease[server] = Guard("lease-0", len(self.c.streams[LEASE]))
-
-    @rule(server=servers)
-    def kill_a_server(self, server: str) -> None:
-        """What it has on its way may arrive all the same; what it kept for it is forgotten."""
-        for flight in self.c.in_flight:
-            if flight.server == server:
-                flight.agents = ()
-        self.take_the_lease(server)
-
-    @rule(server=servers, job_id=jobs, with_slot=st.booleans())
-    def fire(self, server: str, job_id: str, with_slot: bool) -> None:
-        slot = self.c.slot(server) if with_slot else None
-        command = FireSchedule(job=self.job(job_id), placements=[slot] if slot else [], guards=(self.c.lease[server],))
-        address = Address("schedule", f"schedule-of-{job_id}")
-        self.later(address, command, server, (slot.agent_id,) if slot else ())
-
-    @rule(server=servers, number=numbers)
-    def dispatch(self, server: str, number: int) -> None:
-        offers = [offer for offer in self.c.wanted(Offer) if offer.not_before_at <= self.c.now]
-        slot = self.c.slot(server)
-        if offers and slot is not None:
-            offer = offers[number % len(offers)]
-            command = DispatchTask(instance_id=offer.instance_id, placement=slot)
-            self.later(Address("task", offer.task_id), command, server, (slot.agent_id,))
-
-    @rule(number=numbers)
-    def tell_what_has_ended(self, number: int) -> None:
-        waits = self.c.wanted(Await)
-        if waits:
-            wish = waits[number % len(waits)]
-            found = {each: self.c.state(Address("task", each)) for each in wish.task_ids}
-            settled = {each: int(state.status) for each, state in found.items() if state.is_terminal}
-            self.later(Address("task", wish.task_id), SettleDependencies(settled=settled))
-
-    @precondition(lambda self: self.c.in_flight)
-    @rule(number=numbers, is_answer_lost=st.booleans())
-    def arrive(self, number: int, is_answer_lost: bool) -> None:
-        flight = self.c.in_flight.pop(number % len(self.c.in_flight))
-        is_done = self.c.commit(flight)
-        if is_answer_lost:
-            self._again(flight, is_done)
-
-    def _again(self, flight: InFlight, is_done: bool) -> None:
-        """Who does not know whether it is done asks once more: the same, but for slots, which a fire reserves anew."""
-        tasks = len(self.c.of("task"))
-        dispatches = len(self.c.judge.dispatched)
-        is_fire = type(flight.command) is FireSchedule
-        self.now(flight.address, evolve(flight.command, placements=()) if is_fire else flight.command)
-        if is_done and type(flight.command) in (CreateTask, CreateTasks):
-            assert len(self.c.of("task")) == tasks, "made twice"
-        if is_done and type(flight.decision.events[-1]) is TaskDispatched:
-            assert len(self.c.judge.dispatched) == dispatches, "dispatched twice"
-
-    # --- agents ------------------------------------------------------------------------------------------------------
-
-    @rule(agent=agents, server=servers)
-    def connect(self, agent: str, server: str) -> None:
-        """A new session; what was dispatched to it and never came is taken back."""
-        machine = self.c.agents[agent]
-        machine.session = f"s{len(self.c.streams[Address('agent', agent)])}"
-        machine.sent.clear()
-        hello = ConnectAgent(
-            agent_id=agent,
-            server_id=server,
-            session=machine.session,
-            address="10.0.0.1:5",
-            name=agent,
-            incarnation=1,
-            labels={},
-            metadata={},
-            max_concurrent_tasks=SLOTS,
-            version="0.1",
-            host="box",
-            lease_seconds=20.0,
-            takeover=True,
-        )
-        assert self.now(Address("agent", agent), hello)
-        for occupy in self.c.held()[agent]:
-            if (occupy.instance_id, occupy.epoch) not in machine.known:
-                command = RequeueInstance(instance_id=occupy.instance_id, epoch=occupy.epoch, reason="unknown")
-                self.now(Address("task", occupy.task_id), command)
-
-    @rule(agent=agents)
-    def disconnect(self, agent: str) -> None:
-        machine = self.c.agents[agent]
-        if machine.session is not None:
-            self.now(Address("agent", agent), DisconnectAgent(session=machine.session, reason="closed"))
-            machine.session = None
-
-    @rule(agent=agents)
-    def lease_runs_out(self, agent: str) -> None:
-        """The agent has ended its work by itself before; then it is declared lost with all that it held."""
-        machine, state = self.c.agents[agent], self.c.state(Address("agent", agent))
-        for key, send in list(machine.running.items()):
-            machine.ends(key, send.order.task_id, "lost", self.c.now)
-        machine.session = None
-        self.now(Address("agent", agent), LoseAgent(session=state.session))
-        for occupy in self.c.held()[agent]:
-            machine.known.add((occupy.instance_id, occupy.epoch))  # an order older than the lease is not started
-            command = LoseInstance(instance_id=occupy.instance_id, epoch=occupy.epoch, message="silence")
-            self.now(Address("task", occupy.task_id), command)
-
-    @rule(number=numbers, is_twice=st.booleans())
-    def deliver_an_order(self, number: int, is_twice: bool) -> None:
-        orders = self.c.orders()
-        if orders:
-            send = orders[number % len(orders)]
-            for _ in range(1 + is_twice):
-                self.c.agents[send.agent_id].receives(send, self.c)
-
-    @rule(agent=agents, number=numbers)
-    def an_old_order_comes_again(self, agent: str, number: int) -> None:
-        machine = self.c.agents[agent]
-        if machine.sent and machine.session is not None:
-            machine.receives(machine.sent[number % len(machine.sent)], self.c)
-
-    @rule(agent=agents, number=numbers, reason=REASONS)
-    def a_process_ends(self, agent: str, number: int, reason: str | None) -> None:
-        running = list(self.c.agents[agent].running.items())
-        if running:
-            key, send = running[number % len(running)]
-            self.c.agents[agent].ends(key, send.order.task_id, reason, self.c.now)
-
-    @rule(agent=agents, is_answer_lost=st.booleans(), is_out_of_turn=st.booleans())
-    def report(self, agent: str, is_answer_lost: bool, is_out_of_turn: bool) -> None:
-        machine = self.c.agents[agent]
-        if machine.session is None or not machine.journal:
-            return
-        at = len(machine.journal) - 1 if is_out_of_turn else 0
-        task_id, said = machine.journal[at]
-        self.now(Address("task", task_id), Report(reports=(said,)))
-        if not is_answer_lost:
-            del machine.journal[at]
-
-    @rule(number=numbers)
-    def stop(self, number: int) -> None:
-        stops = self.c.stops()
-        if stops:
-            wish = stops[number % len(stops)]
-            machine, key = self.c.agents[wish.agent_id], (wish.instance_id, wish.epoch)
-            if key in machine.running or key not in machine.known:
-                machine.known.add(key)
-                machine.ends(key, wish.task_id, "cancelled", self.c.now)
-
-    # --- operators ---------------------------------------------------------------------------------------------------
-
-    @rule(
-        server=servers,
-        job_id=jobs,
-        with_slot=st.booleans(),
-        other=numbers,
-        how=st.sampled_from([None, "cancel", "run"]),
-    )
-    def run(self, server: str, job_id: str, with_slot: bool, other: int, how: str | None) -> None:
-        slot = self.c.slot(server) if with_slot else None
-        before = self.task(other) if how else None
-        command = CreateTask(
-            task_id=self.c.new_id(),
-            job=self.job(job_id),
-            trigger="run",
-            placement=slot,
-            dependencies={"task_ids": [before], "on_failure": how} if before else None,
-        )
-        self.later(Address("task", command.task_id), command, server, (slot.agent_id,) if slot else ())
-
-    @rule(how=st.sampled_from(["cancel", "run"]))
-    def run_a_batch(self, how: str) -> None:
-        ids = [self.c.new_id() for _ in range(3)]
-        waits = [[], ids[:1], ids[:2]]
-        tasks = [
-            CreateTask(
-                task_id=each,
-                job=self.job(JOBS[number % 2]),
-                trigger="api",
-                dependencies={"task_ids": waits[number], "on_failure": how} if number else None,
-            )
-            for number, each in enumerate(ids)
-        ]
-        self.later(Address("task", ids[0]), CreateTasks(tasks=tasks))
-
-    @rule(number=numbers, what=st.sampled_from(["cancel", "retry", "delete", "delete"]))
-    def change_a_task(self, number: int, what: str) -> None:
-        task_id = self.task(number)
-        if task_id is None:
-            return
-        spec = self.c.state(Address("task", task_id)).spec
-        others = (spec.dependencies or {}).get("task_ids", ())
-        still = tuple(each for each in others if not self.c.state(Address("task", each)).is_terminal)
-        commands = {"cancel": CancelTask(), "retry": RetryTask(waits_for=still), "delete": DeleteTask(cascade=True)}
-        self.later(Address("task", task_id), commands[what])
-
-    @rule(number=numbers, status=st.sampled_from([5, 10, 30, 90, 100]))
-    def drive(self, number: int, status: int) -> None:
-        task_id = self.task(number)
-        if task_id is not None:
-            instance_id = self.c.state(Address("task", task_id)).instance.instance_id
-            changes = {"status": InstanceStatus(status)}
-            self.later(Address("task", task_id), UpdateInstance(instance_id=instance_id, changes=changes))
-
-    @rule(agent=agents, is_on=st.booleans())
-    def drain(self, agent: str, is_on: bool) -> None:
-        self.now(Address("agent", agent), DrainAgent(reason="x") if is_on else UndrainAgent())
-
-    @rule(job_id=jobs, what=st.sampled_from(["on", "off", "edit"]), config=st.sampled_from(["x", "y"]))
-    def change_a_job(self, job_id: str, what: str, config: str) -> None:
-        commands = {"on": EnableJob(), "off": DisableJob(), "edit": UpdateJob(changes={"command": config})}
-        self.now(Address("job", job_id), commands[what])
-
-    @rule(job_id=jobs)
-    def seal_a_job(self, job_id: str) -> None:
-        """The first half of a delete without cascade: from now on its tasks can be counted."""
-        if self.now(Address("job", job_id), SealJob()):
-            tasks = {each for each, s in self.c.of("task").items() if s.spec.job_id == job_id}
-            self.seals[job_id] = (self.c.now, tasks)
-
-    @precondition(lambda self: self.seals)
-    @rule(number=numbers)
-    def delete_a_job(self, number: int) -> None:
-        """The second half: under a seal that holds, it has no other tasks than were counted."""
-        job_id = list(self.seals)[number % len(self.seals)]
-        sealed_at, counted = self.seals.pop(job_id)
-        if self.now(Address("job", job_id), DeleteJob(sealed_at=sealed_at)):
-            tasks = {each for each, s in self.c.of("task").items() if s.spec.job_id == job_id}
-            assert tasks == counted, "a task was made between the count and the delete"
-
-    @rule(seed=st.integers(0, 2**32))
-    def a_while(self, seed: int) -> None:
-        """Some acts in a row: drawn one by one, most lives would be too short for a task to be made, run and reported."""
-        self.live_on(Random(seed), 25)
-
-    def live_on(self, draw: Random, acts: int) -> None:
-        for _ in range(acts):
-            self._act(draw.choices(list(WEIGHTS), list(WEIGHTS.values()))[0], draw)
-            self.slots_held_are_live_instances_and_no_more_than_there_are()
-
-    def _act(self, name: str, draw: Random) -> None:
-        server, agent, job_id = draw.choice(SERVERS), draw.choice(AGENTS), draw.choice(JOBS)
-        number, yes = draw.randrange(10**6), draw.random() < 0.5
-        match name:
-            case "time":
-                self.time_passes(draw.choice([1, 5, 29, 30, 100]))
-            case "lease":
-                (self.take_the_lease if yes else self.kill_a_server)(server)
-            case "fire":
-                self.fire(server, job_id, yes)
-            case "dispatch":
-                self.dispatch(server, number)
-            case "tell":
-                self.tell_what_has_ended(number)
-            case "arrive" if self.c.in_flight:
-                self.arrive(number, yes)
-            case "connect":
-                self.connect(agent, server) if yes else self.disconnect(agent)
-            case "lost":
-                self.lease_runs_out(agent)
-            case "order":
-                self.deliver_an_order(number, yes)
-                self.an_old_order_comes_again(agent, number)
-            case "end":
-                self.a_process_ends(agent, number, draw.choice([None, "exit_code", "exit_code"]))
-            case "report":
-                self.report(agent, yes, draw.random() < 0.2)
-            case "stop":
-                self.stop(number)
-            case "run":
-                self.run(server, job_id, yes, number, draw.choice([None, "cancel", "run"]))
-            case "batch":
-                self.run_a_batch(draw.choice(["cancel", "run"]))
-            case "task":
-                self.change_a_task(number, draw.choice(["cancel", "retry", "retry", "delete"]))
-            case "drive":
-                self.drive(number, draw.choice([5, 10, 30, 90, 100]))
-            case "drain":
-                self.drain(agent, yes)
-            case "job":
-                self.change_a_job(job_id, draw.choice(["on", "on", "off", "edit"]), draw.choice(["x", "y"]))
-            case "seal":
-                self.seal_a_job(job_id)
-            case "delete job" if self.seals:
-                self.delete_a_job(number)
-
-    # --- what always holds -------------------------------------------------------------------------------------------
-
-    @invariant()
-    def slots_held_are_live_instances_and_no_more_than_there_are(self) -> None:
-        if not hasattr(self, "c"):
-            return
-        held = {(o.task_id, (o.agent_id, (o.instance_id, o.epoch))) for o in self.c.wanted(Occupy)}
-        assert held == set(self.c.judge.live.items()), "T6"
-        assert all(len(occupied) <= SLOTS for occupied in self.c.held().values()), "T6: more than there are"
-        for agent in self.c.agents.values():
-            live = {key for name, key in self.c.judge.live.values() if name == agent.name}
-            assert set(agent.running) <= live, "a process runs that holds no slot"
-
-    # --- the end -----------------------------------------------------------------------------------------------------
-
-    def teardown(self) -> None:
-        """Everything heals: what is due fires and ends, and what is stored is what was shown."""
-        if not hasattr(self, "c"):
-            return
-        self.c.in_flight.clear()
-        self.take_the_lease(SERVERS[0])
-        for agent in AGENTS:
-            self.drain(agent, False)
-            self.connect(agent, SERVERS[0])
-        rounds = 0
-        while not self._is_quiet():
-            rounds += 1
-            assert rounds < ROUNDS_MAX, f"V1: left are {[t for t, is_open in self.c.judge.is_open.items() if is_open]}"
-            self._work()
-        for job_id in JOBS:
-            covered = self.c.judge.covered[f"schedule-of-{job_id}"]
-            if job_id not in self.c.judge.jobs_gone:
-                assert len(covered) == (self.c.now - NOW) // INTERVAL, "F1: not every nominal time is covered"
-        assert self.c.judge.task_of_fire <= set(self.c.of("task")), "a fire without its task"
-        for address, events in self.c.streams.items():
-            state = DECIDERS[address.category].initial
-            for event in events:
-                state = DECIDERS[address.category].evolve(state, event)
-            assert state == self.c.state(address)
-
-    def _is_quiet(self) -> bool:
-        due = [each for each in self.c.wanted(Due) if each.at <= self.c.now]
-        return not due and not any(self.c.judge.is_open.values()) and not any(self.c.processes())
-
-    def _work(self) -> None:
-        """Each of those that act does what there is to do, once; somebody outside ends what is driven there."""
-        for job_id in JOBS:
-            self.fire(SERVERS[0], job_id, False)
-        for number in range(len(self.c.wanted(Await))):
-            self.tell_what_has_ended(number)
-        for _ in range(2 * SLOTS):
-            self.dispatch(SERVERS[0], 0)
-            while self.c.in_flight:
-                self.arrive(0, False)
-        for agent in AGENTS:
-            for send in self.c.orders():
-                if send.agent_id == agent:
-                    self.c.agents[agent].receives(send, self.c)
-            for _ in range(SLOTS):
-                self.a_process_ends(agent, 0, None)
-            while self.c.agents[agent].journal:
-                self.report(agent, False, False)
-        for number in range(len(self.c.stops())):
-            self.stop(number)
-        for task_id, state in self.c.of("task").items():
-            if state.instance.is_external and not state.is_terminal:
-                said = {"status": InstanceStatus.SUCCEEDED}
-                self.now(Address("task", task_id), UpdateInstance(instance_id=state.instance.instance_id, changes=said))
-        if not any(state.retry_at is None for state in self.c.of("task").values() if not state.is_terminal):
-            self.c.now += INTERVAL / 6  # what waits for its retry
-        for task_id, is_open in self.c.judge.is_open.items():
-            if is_open and self.c.state(Address("task", task_id)).not_before_at > self.c.now:
-                self.c.now = self.c.state(Address("task", task_id)).not_before_at
 
 
 TestClusterMachine = ClusterMachine.TestCase
 TestClusterMachine.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
 
 
+def a_long_life(seed: int) -> ClusterMachine:
+    machine = ClusterMachine()
+    machine.begin(["skip", "fire_once", "fire_all"][seed % 3])
+    machine.live_on(Random(seed), 400)
+    machine.teardown()
+    return machine
+
+
 def test_five_long_lives_reach_everything() -> None:
     """Also: what came too late was refused by a guard, a version, or a stream that was there already."""
     seen, refused = Counter[str](), Counter[str]()
     for seed in range(5):
-        machine = ClusterMachine()
-        machine.begin(["skip", "fire_once", "fire_all"][seed % 3])
-        machine.live_on(Random(seed), 400)
-        machine.teardown()
+        machine = a_long_life(seed)
         seen.update(type(event).__name__ for events in machine.c.streams.values() for event in events)
         refused += machine.c.refused
     assert seen.keys() >= REACHED, REACHED - seen.keys()
     assert refused.keys() >= REFUSED, REFUSED - refused.keys()
+
+
+# --- the judge is judged -----------------------------------------------------------------------------------------------
+
+
+def unguarded(decider: Any, command: type, stream: str = "") -> AbstractContextManager[object]:
+    """What is decided on this command relies on nothing any more of the streams named so."""
+    decide = decider._deciding[command]
+
+    def careless(said: Any, state: Any, now: Any) -> Any:
+        decision = decide(said, state, now)
+        return evolve(decision, guards=[each for each in decision.guards if not each.stream_id.startswith(stream)])
+
+    return mock.patch.dict(decider._deciding, {command: careless})
+
+
+def resumes_with_its_cursor() -> AbstractContextManager[object]:
+    fold = schedule_fold.FOLDS[ScheduleEnabled]
+
+    def careless(state: Any, event: Any) -> Any:
+        after = fold(state, event)
+        missed = next_after(trigger_of(after, after.anchor_at), state.cursor_at)
+        return evolve(after, cursor_at=state.cursor_at, next_run_at=missed)
+
+    return mock.patch.dict(schedule_fold.FOLDS, {ScheduleEnabled: careless})
+
+
+BUGS: dict[str, tuple[str, Callable[[], AbstractContextManager[object]]]] = {
+    "a fire relies on no job": ("not any more", lambda: unguarded(SCHEDULE, FireSchedule, "job-")),
+    "a fire relies on no lease": ("whose lease", lambda: unguarded(SCHEDULE, FireSchedule, "lease-")),
+    "a creation relies on no job": ("not any more", lambda: unguarded(TASK, CreateTask, "job-")),
+    "a creation relies on no lease": ("whose lease", lambda: unguarded(TASK, CreateTask, "lease-")),
+    "a creation relies on no agent": ("dispatched to", lambda: unguarded(TASK, CreateTask, "agent-")),
+    "a batch relies on no job": ("not any more", lambda: unguarded(TASK, CreateTasks)),
+    "a dispatch relies on no lease": ("whose lease", lambda: unguarded(TASK, DispatchTask, "lease-")),
+    "a dispatch relies on no agent": ("dispatched to", lambda: unguarded(TASK, DispatchTask, "agent-")),
+    "what a removed agent left is counted, and changes": ("left otherwise", lambda: unguarded(AGENT, ConnectAgent)),
+    "a resume fires what was missed": ("out of its turn", resumes_with_its_cursor),
+    "an edited interval counts from its old begin": (
+        "out of its turn",
+        lambda: mock.patch.object(schedule, "_MOVES_ANCHOR", frozenset()),
+    ),
+    "what was due at a pause or an edit is forgotten": (
+        "never decided",
+        lambda: mock.patch.object(schedule, "covered", lambda *_: []),
+    ),
+}
+
+
+@pytest.mark.parametrize("bug", list(BUGS))
+def test_a_deliberate_bug_is_caught_within_a_few_lives(bug: str) -> None:
+    said, patched = BUGS[bug]
+    with patched(), pytest.raises(AssertionError, match=said):
+        for seed in range(40):
+            a_long_life(seed)
