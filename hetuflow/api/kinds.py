@@ -152,12 +152,16 @@ INT32: Final = Integer(-INT32_MAX - 1, INT32_MAX)
 
 @frozen(slots=True)
 class Number:
-    """A finite number; with `above`, greater than that."""
+    """A finite number; with `above`, greater than that; with `low` and `high`, between them."""
 
     above: float | None = None
+    low: float | None = None
+    high: float | None = None
 
     @property
     def phrase(self) -> str:
+        if self.low is not None and self.high is not None:
+            return f"a number from {self.low:g} to {self.high:g}"
         return "a number" if self.above is None else f"a number > {self.above:g}"
 
     def parse(self, value: Any, path: str, problems: Problems) -> Any:
@@ -165,10 +169,13 @@ class Number:
             return refuse(self, value, path, problems)
         if self.above is not None and value <= self.above:
             return refuse(self, value, path, problems)
+        if (self.low is not None and value < self.low) or (self.high is not None and value > self.high):
+            return refuse(self, value, path, problems)
         return value
 
     def schema(self) -> Schema:
-        return {"type": "number"} if self.above is None else {"type": "number", "exclusiveMinimum": self.above}
+        bounds = {"exclusiveMinimum": self.above, "minimum": self.low, "maximum": self.high}
+        return {"type": "number", **{name: bound for name, bound in bounds.items() if bound is not None}}
 
 
 @frozen(slots=True)

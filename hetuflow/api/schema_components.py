@@ -64,6 +64,8 @@ class Components:
         """The same, in an answer."""
         if isinstance(kind, Array):
             return {**kind.schema(), "items": self._out(kind.of)}
+        if isinstance(kind, ScalarOrObject):
+            return {"anyOf": [self._out(kind.scalar), self._out(kind.whole)]}
         if isinstance(kind, Shape):
             self._add(kind.title, lambda: self._answer(kind.members, is_open=kind.is_open, is_sparse=kind.is_sparse))
         return kind.schema()

@@ -14,7 +14,7 @@ from attrs import Factory, evolve, field, frozen
 from hetuflow.api.jsontext import shown
 from hetuflow.api.kinds import INVALID, Kind, Schema
 from hetuflow.api.objects import check_free
-from hetuflow.api.problems import Problems, resembles
+from hetuflow.api.problems import Problems, nearest, resembles
 
 ABSENT: Final = object()
 """No default: the member is simply not there when it is not given."""
@@ -205,7 +205,7 @@ def _read_other(
         problems.add(where, "not supported by this version")
         return
     if shape.is_open:
-        near = next((known for known in (*shape.known, *sorted(shape.ignored)) if resembles(name, known)), None)
+        near = nearest(name, [known for known in (*shape.known, *sorted(shape.ignored)) if resembles(name, known)])
         if near is not None:
             problems.add(where, f'unknown member; the nearest known name is "{near}"', near)
         elif check_free({name: value}, prefix.rstrip("."), problems):

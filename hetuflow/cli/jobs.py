@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from hetuflow.cli import render
+from hetuflow.cli import render, retries
 from hetuflow.cli.client import Client
 from hetuflow.cli.editing import assign, assignments, edit_options, update_body
 from hetuflow.cli.listing import (
@@ -22,6 +22,7 @@ from hetuflow.cli.listing import (
 )
 from hetuflow.cli.names import JOB, resolve
 from hetuflow.cli.options import Group, Seconds, confirm, key_option, pairs, talks_to_server, yes_option
+from hetuflow.cli.retries import retry_changes, retry_options
 from hetuflow.domain.enums import JobStatus
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -54,13 +55,11 @@ def config_options(command: F) -> F:
             ),
             click.option("--agent", metavar="AGENT", help="Run only on this agent."),
             click.option("--timeout", type=Seconds(), help="Longest run: 90, 30m, 2h; 0 = no limit [default: 1h]."),
-            click.option("--max-retries", type=click.IntRange(0, 1000), help="After the first run [default: 3]."),
             click.option(
                 "--start-deadline",
                 type=Seconds(),
                 help="Cancel a task (cause expired) not started this long after its time [default: never].",
             ),
-            click.option("--retry-interval", type=Seconds(), help="Before a retry [default: 60 s]."),
             click.option(
                 "--max-output", type=click.IntRange(0), metavar="BYTES", help="Output kept [default: 10 MiB]."
             ),
@@ -68,7 +67,7 @@ def config_options(command: F) -> F:
         ]
     ):
         command = option(command)
-    return command
+    return retry_options(command)
 
 
 def config_changes(given: dict[str, Any], argv: Sequence[str]) -> dict[str, Any]:
@@ -78,14 +77,13 @@ def config_changes(given: dict[str, Any], argv: Sequence[str]) -> dict[str, Any]
         "agent_id": given["agent"],
         "cron_expr": given["cron"],
         "config.timeout": given["timeout"],
-        "config.max_retries": given["max_retries"],
-        "config.retry_interval": given["retry_interval"],
         "config.start_deadline_seconds": given["start_deadline"],
         "config.max_output_size": given["max_output"],
         "config.cmd": argv[0] if argv else None,
         "config.args": list(argv[1:]) if argv else None,
         "config.labels": pairs(given["label"], "--label") or None,
         "environment": pairs(given["env"], "--env") or None,
+        **retry_changes(given),
     }
     return {name: value for name, value in changes.items() if value is not None}
 
@@ -206,7 +204,7 @@ def show(client: Client, job_: str, as_of_: str | None, json_: bool) -> None:
             ("labels", lambda _: config["labels"]),
             ("agent", lambda r: r["agent_id"]),
             ("timeout", lambda _: f"{config['timeout']} s" if config["timeout"] else "none"),
-            ("retries", lambda _: f"{config['max_retries']}, {config['retry_interval']} s apart"),
+            ("retries", lambda _: retries.shown(config)),
             ("limits", lambda _: config["resource_limits"]),
             ("start within", lambda _: f"{late} s" if (late := config.get("start_deadline_seconds")) else None),
             ("schedules", lambda _: ", ".join(s["name"] or s["id"] for s in schedules)),

@@ -15,6 +15,7 @@ from attrs import Factory, define, field, frozen
 
 from hetuflow.cli.documents import Document
 from hetuflow.cli.options import nearest_hint
+from hetuflow.cli.retries import read_retry
 from hetuflow.cli.times import duration_seconds
 from hetuflow.domain.config import DEFAULTS, RESERVED, effective
 from hetuflow.domain.cron import CronError, UnknownTimeZone, parse_cron
@@ -141,6 +142,7 @@ READ_CONFIG: Mapping[str, Read] = {
     "labels": table_of(str),
     "resource_limits": obj,
     "start_deadline_seconds": seconds(),
+    "retry": read_retry,
 }
 
 READ_JOB: Mapping[str, tuple[str, Read]] = {

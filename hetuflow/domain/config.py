@@ -12,6 +12,7 @@ from typing import Any
 
 from attrs import frozen
 
+from hetuflow.domain import retry
 from hetuflow.domain.rejection import Rejected
 
 JSON = Mapping[str, Any]
@@ -32,6 +33,7 @@ DEFAULTS: JSON = MappingProxyType(
         "labels": None,
         "resource_limits": None,
         "start_deadline_seconds": 0,
+        "retry": None,
     }
 )
 """The known members and the value each has when it is not given. Source: REST contract, "TaskConfig"."""
@@ -49,7 +51,6 @@ RESERVED: tuple[str, ...] = (
     "files",
     "artifacts",
     "wasm",
-    "retry",
     "limits",
     "params",
     "secrets",
@@ -185,6 +186,7 @@ BOUNDS: Mapping[str, _Bound] = {
     "labels": (_is_labels, "must be an object of strings"),
     "resource_limits": (lambda v: isinstance(v, Mapping), "must be an object"),
     "start_deadline_seconds": _COUNT,
+    "retry": (lambda v: isinstance(v, Mapping), "must be an object"),
 }
 
 LIMIT_BOUNDS: Mapping[str, _Bound] = {
@@ -206,6 +208,8 @@ def problems(config: JSON, path: str = "config") -> list[tuple[str, str]]:
         where = f"{path}.resource_limits"
         found += [(f"{where}.{name}", "is not known") for name in limits if name not in LIMIT_BOUNDS]
         found += _out_of_bounds(limits, LIMIT_BOUNDS, where)
+    if isinstance(config.get("retry"), Mapping):
+        found += retry.problems(config["retry"], f"{path}.retry")
     found += [(f"{path}.{name}", "is not supported by this version") for name in RESERVED if name in config]
     return found
 

@@ -86,6 +86,8 @@ class Offer(Intent):
     labels: tuple[tuple[str, str], ...]
     agent_id: str | None
     instance_id: str
+    avoid: tuple[str, ...] = ()
+    """Agents that are given it only when no other that fits has a free slot."""
 
 
 @frozen(slots=True)
@@ -198,6 +200,8 @@ class Choice:
     fitting: int
     used: int
     slots: int
+    avoided: tuple[str, ...] = ()
+    """Agents that were to be given it only for want of others."""
 
 
 @frozen(slots=True, kw_only=True)

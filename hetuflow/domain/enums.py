@@ -114,6 +114,27 @@ class InstanceReason(StrEnum):
     CANCELLED = "cancelled"
 
 
+class RetryReason(StrEnum):
+    """The reasons after which a task may be retried: one of the others means that nothing ran, one that nobody wants it."""
+
+    EXIT_CODE = "exit_code"
+    SIGNAL = "signal"
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+    CPU = "cpu"
+    OUTPUT = "output"
+    LOST = "lost"
+    START_ERROR = "start_error"
+
+
+class RetryStrategy(StrEnum):
+    """How the delays before the retries of a task grow."""
+
+    FIXED = "fixed"
+    LINEAR = "linear"
+    EXPONENTIAL = "exponential"
+
+
 class MisfirePolicy(StrEnum):
     SKIP = "skip"
     FIRE_ONCE = "fire_once"

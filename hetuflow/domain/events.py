@@ -354,7 +354,8 @@ class TaskLocked(TaskEvent):
 class TaskDispatched(TaskEvent):
     """Committed for an agent; sent to it after the commit, valid only on that `session`.
 
-    `placement` says why there: `fitting` agents could have taken it, this one had `used` of its `slots` in use.
+    `placement` says why there: `fitting` agents could have taken it, this one had `used` of its `slots` in use;
+    `avoided` agents, where earlier attempts ended, came last.
     """
 
     task_id: str
@@ -459,10 +460,13 @@ class TaskSucceeded(TaskEvent):
 
 @frozen(slots=True, kw_only=True)
 class TaskFailed(TaskEvent):
+    """`reason`: of its last attempt; `not_retried`: why that was the last one (events older than the member: None)."""
+
     task_id: str
     job_id: str
     completed_at: datetime
     reason: str
+    not_retried: str | None = None
 
 
 @frozen(slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from hetuflow.domain.events import (
     TaskCancelRequested,
     TaskCreated,
     TaskDispatched,
+    TaskFailed,
     TaskReopened,
     TaskRequeued,
     TaskRetryScheduled,
@@ -334,10 +335,24 @@ def _why_there(told: Sequence[Told], event: TaskDispatched) -> str:
         return f"Agent {event.agent_id} had a free slot. (How the others were loaded was not recorded then.)"
     fitting, used, slots = (event.placement.get(name) for name in ("fitting", "used", "slots"))
     load = f"{used} of its {slots} slots in use"
+    if avoided := event.placement.get("avoided"):
+        return _rather_elsewhere(event.agent_id, avoided, load)
     if fitting == 1:
         return f"Agent {event.agent_id} was the only connected agent that fits, with {load}."
     return (
         f"Agent {event.agent_id} had the smallest share of its slots in use of the {fitting} agents that fit: {load}."
+    )
+
+
+def _rather_elsewhere(agent_id: str, avoided: Sequence[str], load: str) -> str:
+    if agent_id in avoided:
+        return (
+            f"Agent {agent_id}, where an earlier attempt ended, was taken all the same: no other agent that fits had a"
+            f" free slot; {load}."
+        )
+    return (
+        f"Agent {agent_id} had the smallest share of its slots in use of the agents that fit, but for"
+        f" {_named(avoided)}, where an earlier attempt ended: {load}."
     )
 
 
@@ -352,6 +367,9 @@ def _ended(told: Sequence[Told], state: TaskState) -> Ended:
         return Ended(code="lost", message="It failed.", instance_id=instance_id)
     attempts = f"attempt {failed.attempt}, the last one" if failed.attempt > 1 else "its only attempt"
     why = failed.error_message.rstrip(". \n")
+    given_up = next((each.event for each in reversed(told) if isinstance(each.event, TaskFailed)), None)
+    if given_up is not None and given_up.not_retried is not None:
+        why += f". Not retried: {given_up.not_retried}"
     return Ended(code=failed.reason, message=f"It failed: {attempts}: {why}.", instance_id=failed.instance_id)
 
 

@@ -34,6 +34,12 @@ def fraction_of(schedule_id: str, nominal_at: datetime, count: int) -> int:
     return int.from_bytes(h[:8], "big") * count >> 64
 
 
+def retry_fraction_of(task_id: str, attempt: int) -> float:
+    """Return a number in [0, 1) that looks drawn and is the same for the same task and attempt."""
+    h = sha256(f"retry|{task_id}|{attempt}".encode()).digest()
+    return (int.from_bytes(h[:8], "big") >> 11) / (1 << 53)
+
+
 def instance_id_of(task_id: str, attempt: int) -> str:
     """Return the id of the task's instance number `attempt`, which sorts beside its task.
 

@@ -10,6 +10,7 @@ mostly dead is rebuilt, so that memory stays proportional to what is alive.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from heapq import heapify, heappop, heappush
 
@@ -28,14 +29,15 @@ _DEAD_ENTRIES_MAX = 64
 
 @frozen(slots=True, cache_hash=True)
 class Requirement:
-    """What a task asks of an agent: all of `labels`, and to be `agent_id` when that is not None."""
+    """What a task asks of an agent: all of `labels`, and to be `agent_id` when that is not None; rather none of `avoid`."""
 
     labels: Labels
     agent_id: str | None
+    avoid: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, offer: Offer) -> Requirement:
-        return cls(offer.labels, offer.agent_id)
+        return cls(offer.labels, offer.agent_id, offer.avoid)
 
     def fits(self, agent_id: str, labels: Labels) -> bool:
         return (self.agent_id is None or self.agent_id == agent_id) and set(self.labels) <= set(labels)
@@ -176,21 +178,30 @@ class Slots:
         fitting = 1
         if requirement.agent_id is None:
             fitting = sum(group.members for group in self._groups_fitting(requirement.labels))
-        return Choice(fitting, agent.used - more - 1, agent.slots)
+        return Choice(fitting, agent.used - more - 1, agent.slots, requirement.avoid)
 
     def labels_of(self, agent_id: str) -> Labels:
         return self._agents[agent_id].labels
 
     def least_loaded(self, requirement: Requirement) -> str | None:
-        """The agent with a free slot that fits and has the smallest share of its slots in use; ties by id."""
+        """The agent with a free slot that fits and has the smallest share of its slots in use; ties by id.
+
+        One that is to be avoided only when no other has a free slot now: nothing waits for a better one.
+        """
         if requirement.agent_id is not None:
             agent = self._agents.get(requirement.agent_id)
             if agent is None or agent.used >= agent.slots or not set(requirement.labels) <= set(agent.labels):
                 return None
             return requirement.agent_id
+        best = self._best(requirement.labels, requirement.avoid)
+        if best is None and requirement.avoid:
+            best = self._best(requirement.labels, ())
+        return best
+
+    def _best(self, labels: Labels, avoid: Collection[str]) -> str | None:
         best: tuple[float, str] | None = None
-        for group in self._groups_fitting(requirement.labels):
-            head = self._head(group)
+        for group in self._groups_fitting(labels):
+            head = self._head(group, avoid) if avoid else self._head(group)
             if head is not None and (best is None or head < best):
                 best = head
         return None if best is None else best[1]
@@ -220,11 +231,17 @@ class Slots:
         if len(group.heap) > 2 * group.members + _DEAD_ENTRIES_MAX:
             group.heap[:] = sorted({entry for entry in group.heap if self._is_current(group, entry)})
 
-    def _head(self, group: _Group) -> tuple[float, str] | None:
+    def _head(self, group: _Group, avoid: Collection[str] = ()) -> tuple[float, str] | None:
         heap = group.heap
-        while heap and not self._is_current(group, heap[0]):
-            heappop(heap)
-        return heap[0] if heap else None
+        passed: set[tuple[float, str]] = set()
+        while heap and (not self._is_current(group, heap[0]) or heap[0][1] in avoid):
+            entry = heappop(heap)
+            if self._is_current(group, entry):
+                passed.add(entry)
+        head = heap[0] if heap else None
+        for entry in passed:
+            heappush(heap, entry)
+        return head
 
     def _is_current(self, group: _Group, entry: tuple[float, str]) -> bool:
         load, agent_id = entry

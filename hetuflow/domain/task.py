@@ -37,6 +37,7 @@ from hetuflow.domain.decider import (
     NOTHING,
     Address,
     Await,
+    Choice,
     Decision,
     Expire,
     Guard,
@@ -61,6 +62,7 @@ from hetuflow.domain.events import (
 )
 from hetuflow.domain.identity import instance_id_of
 from hetuflow.domain.rejection import Rejected
+from hetuflow.domain.retry import avoided_agents
 from hetuflow.domain.table_decider import NO_INTENTS, TableDecider
 from hetuflow.domain.task_state import Instance, TaskState
 from hetuflow.domain.task_transitions import TASK_TRANSITIONS
@@ -178,11 +180,14 @@ def _dispatch(
             epoch=epoch,
             attempt=instance.attempt,
             dispatched_at=now,
-            placement=None
-            if choice is None
-            else {"fitting": choice.fitting, "used": choice.used, "slots": choice.slots},
+            placement=None if choice is None else _recorded(choice),
         ),
     )
+
+
+def _recorded(choice: Choice) -> dict[str, Any]:
+    figures = {"fitting": choice.fitting, "used": choice.used, "slots": choice.slots}
+    return {**figures, "avoided": list(choice.avoided)} if choice.avoided else figures
 
 
 # --- commands ------------------------------------------------------------------------------------------------------
@@ -404,6 +409,7 @@ def _offer(state: TaskState, spec: TaskCreated, instance: Instance) -> Offer:
         labels=required_labels(spec.config),
         agent_id=spec.agent_id,
         instance_id=instance.instance_id,
+        avoid=() if spec.agent_id is not None else avoided_agents(spec.config, state.past, state.retry_count),
     )
 
 

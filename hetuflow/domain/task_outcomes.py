@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
+from hetuflow.domain import retry
 from hetuflow.domain.commands import ReportEnded
 from hetuflow.domain.enums import InstanceReason, InstanceStatus
 from hetuflow.domain.events import (
@@ -75,7 +76,9 @@ def unsuccessful(state: TaskState, end: ReportEnded, now: datetime) -> Sequence[
     if state.cancel is not None:
         return cancelled(state, now, state.cancel.cause, state.cancel.reason, end)
     failed = _instance_failed(state, end)
-    return failed, _retried(state, failed, now) or _given_up(state, failed, now)
+    assert state.spec is not None
+    why_not = retry.why_not(state.spec.config, state.retry_count, failed.reason, failed.exit_code)
+    return failed, _retried(state, failed, now) if why_not is None else _given_up(failed, why_not, now)
 
 
 def _instance_failed(state: TaskState, end: ReportEnded) -> InstanceFailed:
@@ -128,24 +131,26 @@ _MESSAGES: Mapping[str, str] = {
 }
 
 
-def _retried(state: TaskState, failed: InstanceFailed, now: datetime) -> TaskRetryScheduled | None:
-    """The retry that follows; None when they are used up. Counted from the end, or from now if that is in the future:
-    an agent's clock that is ahead must not delay a retry."""
+def _retried(state: TaskState, failed: InstanceFailed, now: datetime) -> TaskRetryScheduled:
+    """The retry that follows. Counted from the end, or from now if that is in the future: an agent's clock that is ahead
+    must not delay a retry."""
     assert state.spec is not None
-    if state.retry_count >= state.spec.config["max_retries"]:
-        return None
+    number = state.retry_count + 1
+    delay_seconds = retry.delay_seconds(state.spec.config, failed.task_id, failed.attempt, number)
     return TaskRetryScheduled(
         task_id=failed.task_id,
         job_id=failed.job_id,
-        retry_at=_later(min(failed.completed_at, now), state.spec.config["retry_interval"]),
-        retry_count=state.retry_count + 1,
+        retry_at=_later(min(failed.completed_at, now), delay_seconds),
+        retry_count=number,
         instance_id=instance_id_of(failed.task_id, failed.attempt + 1),
         attempt=failed.attempt + 1,
     )
 
 
-def _given_up(state: TaskState, failed: InstanceFailed, now: datetime) -> TaskFailed:
-    return TaskFailed(task_id=failed.task_id, job_id=failed.job_id, completed_at=now, reason=failed.reason)
+def _given_up(failed: InstanceFailed, why_not: str, now: datetime) -> TaskFailed:
+    return TaskFailed(
+        task_id=failed.task_id, job_id=failed.job_id, completed_at=now, reason=failed.reason, not_retried=why_not
+    )
 
 
 def requeued(state: TaskState, reason: str, now: datetime) -> Sequence[TaskEvent]:
@@ -215,7 +220,7 @@ def cancelled(
     ]
 
 
-def _later(at: datetime, seconds: int) -> datetime:
+def _later(at: datetime, seconds: float) -> datetime:
     """`at` + seconds, or the end of the calendar."""
     try:
         return at + timedelta(seconds=seconds)

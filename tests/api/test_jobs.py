@@ -25,6 +25,15 @@ FULL_CONFIG = {
     "labels": None,
     "resource_limits": {"max_execution_time_secs": 5},
     "start_deadline_seconds": 90,
+    "retry": {
+        "strategy": "exponential",
+        "factor": 1.5,
+        "max_seconds": 600,
+        "jitter": 0.5,
+        "on": ["exit_code", "lost"],
+        "exit_codes": {"not": [2]},
+        "prefer_other_agent": True,
+    },
 }
 
 
@@ -71,6 +80,7 @@ async def test_missing_members_of_config_get_their_defaults(client: Client) -> N
         "labels": None,
         "resource_limits": None,
         "start_deadline_seconds": 0,
+        "retry": None,
     }
 
 

@@ -21,6 +21,7 @@ def an_offer(
     seconds: float = 0,
     labels: tuple[tuple[str, str], ...] = (),
     agent_id: str | None = None,
+    avoid: tuple[str, ...] = (),
 ) -> Offer:
     return Offer(
         task_id=task_id,
@@ -30,6 +31,7 @@ def an_offer(
         labels=labels,
         agent_id=agent_id,
         instance_id=f"{task_id}-1",
+        avoid=avoid,
     )
 
 

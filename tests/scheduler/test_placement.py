@@ -41,21 +41,22 @@ def model(offers: list[Offer], agents: dict[str, ModelAgent], most: int) -> list
             and offer.agent_id in (None, agent.agent_id)
         ]
         if fitting and len(placed) < most:
-            chosen = min(fitting, key=lambda agent: agent.order)
+            chosen = min(fitting, key=lambda agent: (agent.agent_id in offer.avoid, *agent.order))
             chosen.used += 1
             placed.append((offer.task_id, chosen.agent_id))
     return placed
 
 
 OFFERS = st.builds(
-    lambda n, priority, seconds, labels, pin: an_offer(
-        f"t{n:02}", priority=priority, seconds=seconds, labels=labels, agent_id=pin
+    lambda n, priority, seconds, labels, pin, avoid: an_offer(
+        f"t{n:02}", priority=priority, seconds=seconds, labels=labels, agent_id=pin, avoid=avoid
     ),
     st.integers(0, 30),
     st.integers(-1, 2),
     st.integers(0, 3),
     LABELS,
     st.sampled_from([None, None, None, *AGENT_IDS]),
+    st.sampled_from([(), (), ("a1",), ("a2", "a3"), ("a9",)]),
 )
 STEPS = st.lists(
     st.one_of(
@@ -115,6 +116,16 @@ def test_a_class_that_no_free_agent_fits_does_not_hold_up_the_others() -> None:
         waiting.push(an_offer(f"gpu{n}", priority=9, labels=(("gpu", "yes"),)))
     waiting.push(an_offer("plain"))
     assert [(o.task_id, a) for o, a in place(waiting, slots, 10)] == [("plain", "a")]
+
+
+def test_an_agent_to_be_avoided_is_taken_when_no_other_has_a_free_slot() -> None:
+    waiting, slots = Waiting(), Slots()
+    slots.put("a", (), 4, 0)
+    slots.put("b", (), 2, 1)
+    for n in range(3):
+        waiting.push(an_offer(f"t{n}", seconds=n, avoid=("a",)))
+    assert [(o.task_id, a) for o, a in place(waiting, slots, 10)] == [("t0", "b"), ("t1", "a"), ("t2", "a")]
+    assert slots.choice("a", Requirement((), None, ("a",))).avoided == ("a",)
 
 
 def test_dead_heap_entries_stay_bounded() -> None:

@@ -6,6 +6,7 @@ from attrs import evolve
 
 from hetuflow.api.kinds import INT32_MAX, Array, Boolean, Integer, NotBuilt, Text
 from hetuflow.api.objects import StringTable, Variables
+from hetuflow.api.schemas.retry import RETRY
 from hetuflow.api.shapes import Member, Shape
 from hetuflow.domain.config import CMD_LENGTH_MAX, DEFAULTS, MAX_RETRIES_MAX, RESERVED
 
@@ -54,7 +55,7 @@ CONFIG = Shape(
             name="retry_interval",
             kind=Integer(),
             default=DEFAULTS["retry_interval"],
-            doc="seconds from the end of a run to its retry",
+            doc="seconds from the end of a run to its retry; `retry` may let it grow",
         ),
         Member(
             name="cmd",
@@ -101,6 +102,9 @@ CONFIG = Shape(
             default=DEFAULTS["start_deadline_seconds"],
             doc="seconds from `scheduled_at` within which it must be given to an agent, else it is cancelled with cause"
             " `expired`; 0 = no deadline",
+        ),
+        Member(
+            name="retry", kind=RETRY, nullable=True, default=None, doc="null = every result, `retry_interval` apart"
         ),
     ],
 )
