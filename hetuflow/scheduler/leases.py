@@ -92,6 +92,8 @@ class Leases:
         self._holder_id: str | None = None
         self._is_stopping = False
         self._is_in_doubt = False
+        self._given_up: int | None = None
+        """Version of our own seat that is not ours to decide under any more, whether the log knows that yet or not."""
         self._patience = Patience(most_seconds=2.0)
         self._alarm = Alarm()
         self.regained: Callable[[], None] = lambda: None
@@ -185,6 +187,8 @@ class Leases:
 
     async def _release_held(self) -> None:
         held = sorted(self._guards)
+        if SEAT in self._guards:
+            self._given_up = self._guards[SEAT].version
         self._guards.clear()  # first: nothing is decided under what is being given up
         async with trio.open_nursery() as nursery:
             for slot in held:
@@ -227,10 +231,15 @@ class Leases:
         return True
 
     async def _take_seat(self, at_start: bool) -> bool:
-        holder = (await self._system.read(address_of(SEAT))).state.holder_id
+        seat = await self._system.read(address_of(SEAT))
+        holder = seat.state.holder_id
         self._note_holder(holder)
-        if holder == self._server_id and not (at_start or self._is_in_doubt):
+        is_left = holder == self._server_id and seat.version == self._given_up  # giving it away has failed
+        if holder == self._server_id and not (at_start or self._is_in_doubt or is_left):
             return False  # a namesake's, see `Peers`
+        if is_left and self._is_reluctant():
+            await self._system.ask(address_of(SEAT), ReleaseLease(slot=SEAT, server_id=self._server_id))
+            holder = None
         if holder not in (None, self._server_id) and not await self._has_ended(holder):
             self._vacant_since = None
             return False

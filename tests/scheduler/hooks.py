@@ -40,6 +40,17 @@ class Outage(NoFaults):
             raise StoreUnavailable
 
 
+class Refusing(NoFaults):
+    """No append that holds an event of that type is committed until then (monotonic seconds)."""
+
+    def __init__(self, type_: str, until: float) -> None:
+        self._type, self._until = type_, until
+
+    async def before_commit(self, claims: Sequence[Claim]) -> None:
+        if self._type in types_of(claims) and trio.current_time() < self._until:
+            raise StoreUnavailable
+
+
 class LostAnswers(NoFaults):
     """So many appends (with an event of that type) are committed and say that they do not know it."""
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from eventstore.memory import MemoryLog
 from hetuflow.scheduler.clocks import ClockWatch
 from tests.scheduler.harness import Server, a_server, data
+from tests.scheduler.hooks import Refusing
 from tests.support.ports import EPOCH, TrioClock
 
 HOUR = 3600.0
@@ -121,6 +122,30 @@ async def test_a_server_with_a_wrong_clock_lets_another_decide(autojump_clock) -
         wrong.step(-HOUR)
         await trio.sleep(60)
         assert second.core.scheduler.status().is_deciding, "nothing moves without need"
+
+
+@pytest.mark.parametrize("are_both_wrong", [False, True])
+async def test_a_seat_that_could_not_be_given_away_is_not_forgotten(autojump_clock, are_both_wrong: bool) -> None:
+    """Seed 20024: the log went on to name a server that did not know of it, and nobody decided any more."""
+    log, right = MemoryLog(), TrioClock()
+    wrong = right.another()
+    async with (
+        a_server(log=log, clock=wrong, store_now=right.now) as first,
+        a_server(
+            log=log, clock=wrong if are_both_wrong else right, store_now=right.now, server_id="server-2"
+        ) as second,
+    ):
+        await trio.sleep(25)
+        assert first.core.scheduler.status().is_deciding
+        first.store.hooks = second.store.hooks = Refusing("LeaseReleased", trio.current_time() + 20)
+        wrong.step(HOUR)
+        await trio.sleep(40)
+        deciding = [each.core.scheduler.status().is_deciding for each in (first, second)]
+        assert sum(deciding) == 1
+        assert are_both_wrong or deciding == [False, True], "it is given away as soon as that is possible"
+        wrong.step(-HOUR)
+        await trio.sleep(10)
+        assert sum(each.core.scheduler.status().is_deciding for each in (first, second)) == 1
 
 
 async def test_where_all_clocks_are_wrong_one_decides_what_needs_no_clock(autojump_clock) -> None:
