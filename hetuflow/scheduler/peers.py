@@ -35,6 +35,9 @@ from hetuflow.scheduler.trust import Timing, Trust, Witness
 
 log = logging.getLogger(__name__)
 
+ENDED_MAX = 256
+"""So many ended servers are remembered; what is asked of an older one is looked up in the log again."""
+
 SERVER_ENDS = frozenset(cls.__name__ for cls in (ServerStopped, ServerLost, ServerRemoved))
 
 
@@ -161,6 +164,8 @@ class Peers:
             known.version = max(known.version, version)
             return
         self._ended[server_id] = Ended(trio.current_time(), version)
+        while len(self._ended) > ENDED_MAX:
+            del self._ended[next(iter(self._ended))]
         self._tell_who_is_up()
         self.ended_one()
 

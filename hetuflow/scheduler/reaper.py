@@ -25,6 +25,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from heapq import heappop, heappush
 
 import trio
 
@@ -69,6 +70,8 @@ class Reaper:
         self._server_id = server_id
         self._settling = settling
         self._heard: dict[str, float] = {}
+        self._gone: list[tuple[float, str, float | None]] = []
+        """A heap of agents whose session is over: when their lease has run out, and when they had been heard from."""
         self._started = -math.inf
         self._losing: set[str] = set()
         self._suspects: dict[str, None] = {}
@@ -93,6 +96,8 @@ class Reaper:
         if watch.server_id != self._server_id:
             self._heard[watch.agent_id] = trio.current_time() + self._peers.trust.window_seconds
         self._session_heard.pop(watch.agent_id, None)
+        lease_ends = self._heard_or_started(watch.agent_id) + watch.lease_seconds + MARGIN_SECONDS
+        heappush(self._gone, (lease_ends, watch.agent_id, self._heard.get(watch.agent_id)))
         self.suspect(watch.agent_id)
 
     def look_again(self) -> None:
@@ -113,6 +118,7 @@ class Reaper:
             task_status.started()
             while True:
                 now, next_deadline = trio.current_time(), math.inf
+                self._forget_the_gone(now)
                 steady = self._peers.trust.valid_since(now) + MARGIN_SECONDS
                 for watch in self._agenda.watched():
                     if watch.agent_id in self._losing:
@@ -131,6 +137,14 @@ class Reaper:
                 if math.isinf(steady):
                     next_deadline = now + MARGIN_SECONDS
                 await self.alarm.wait(next_deadline - now)
+
+    def _forget_the_gone(self, now: float) -> None:
+        """Agents come and go, under ever new names: nothing is kept of one whose lease is over, and that has no session."""
+        while self._gone and self._gone[0][0] <= now:
+            _, agent_id, heard = heappop(self._gone)
+            is_gone = self._agenda.watch_of(agent_id) is None and agent_id not in self._looking_at
+            if is_gone and self._heard.get(agent_id) == heard:
+                self._heard.pop(agent_id, None)
 
     def _deadline(self, watch: Watch) -> float:
         """When the agent is lost; never while another server that lives answers for it."""

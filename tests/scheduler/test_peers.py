@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
+import pytest
 import trio
 
 from eventstore.event import Appended, Claim
@@ -12,6 +13,7 @@ from eventstore.memory import MemoryLog, NoFaults
 from hetuflow.domain.commands import LoseServer, RemoveAgent, StartServer, UpdateServer
 from hetuflow.domain.decider import Address
 from hetuflow.protocol.messages import Dispatch, Known, KnownState
+from hetuflow.scheduler import peers
 from hetuflow.scheduler.reaper import MARGIN_SECONDS
 from hetuflow.scheduler.trust import Timing
 from tests.gateway.scripted import ScriptedAgent
@@ -92,6 +94,27 @@ async def test_the_agents_of_a_server_that_has_stopped_are_lost_after_a_lease(au
         assert not second.events("AgentLost")
         await trio.sleep(2)
         assert len(second.events("AgentLost")) == 1
+
+
+async def test_of_many_ended_servers_the_oldest_is_looked_up_again(
+    autojump_clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "ENDED_MAX", 3)
+    log, clock = MemoryLog(), TrioClock()
+    async with one_that_is_killed("old", log, clock) as first, trio.open_nursery() as nursery:
+        await a_running_task(first, nursery)
+        nursery.cancel_scope.cancel()
+    async with a_server(log=log, clock=clock, server_id="server-2") as second:
+        await second.ask(Address("server", "old"), LoseServer())
+        for number in range(10):
+            other = Address("server", f"other-{number}")
+            await second.ask(other, StartServer(server_id=other.id, name=other.id, address="x", version="0"))
+            await second.ask(other, LoseServer())
+        await trio.sleep(1)
+        assert len(second.core.scheduler.peers._ended) == 3
+        await trio.sleep(TIMING.window_seconds + LEASE + MARGIN_SECONDS + 2 * TIMING.beat_seconds)
+        assert len(second.events("AgentLost")) == 1
+        assert len(second.core.scheduler.peers._ended) == 3
 
 
 async def test_a_server_called_lost_by_mistake_says_that_it_lives_and_keeps_its_agents(autojump_clock) -> None:

@@ -6,13 +6,22 @@ import contextlib
 from collections.abc import Sequence
 
 import trio
+from attrs import evolve
 
 from eventstore.errors import StoreTimeout
 from eventstore.event import Appended, Claim
 from eventstore.memory import MemoryLog, NoFaults
-from hetuflow.domain.commands import CancelTask, DisconnectAgent, JobSnapshot, RemoveAgent
+from hetuflow.actors import Limits
+from hetuflow.domain.commands import (
+    CancelTask,
+    DisconnectAgent,
+    JobSnapshot,
+    RemoveAgent,
+    UpdateInstance,
+)
 from hetuflow.domain.decider import Address
-from hetuflow.domain.enums import InstanceReason
+from hetuflow.domain.enums import InstanceReason, InstanceStatus
+from hetuflow.domain.identity import instance_id_of
 from hetuflow.ports.network import ConnectionLost
 from hetuflow.protocol.messages import Dispatch, HeartbeatAck, HeartbeatHeard, Known, KnownState, Refused, Stop
 from hetuflow.scheduler.reaper import MARGIN_SECONDS
@@ -349,4 +358,34 @@ async def test_a_session_that_the_log_has_ended_before_it_was_opened_is_not_open
         await again.connect()
         await first.task(await first.job())
         await again.expect(Dispatch)
+        nursery.cancel_scope.cancel()
+
+
+async def _make_cold(server: Server, others: Sequence[str]) -> None:
+    """Look at other actors until those of which nothing is wanted have left the memory."""
+    for each in others:
+        await server.core.system.read(Address("job", each))
+
+
+async def test_the_deciding_server_hears_of_a_retry_that_another_servers_report_opened(autojump_clock) -> None:
+    """A task that is driven over the API wants nothing of it, so that it has forgotten it (seed 2025)."""
+    log, clock = MemoryLog(), TrioClock()
+    async with (
+        a_server(log=log, clock=clock, limits=Limits(warm_cells=1)) as first,
+        a_server(log=log, clock=clock, server_id="server-2") as second,
+        trio.open_nursery() as nursery,
+    ):
+        job = await second.job(max_retries=1, retry_interval=1)
+        task = Address("task", "t1")
+        await second.task(job)
+        driven = UpdateInstance(instance_id=instance_id_of("t1", 1), changes={"status": InstanceStatus.RUNNING})
+        await second.ask(task, driven)
+        agent = an_agent(second, nursery)
+        await agent.connect()
+        await trio.sleep(1)
+        await _make_cold(first, [f"job-{n}" for n in range(5)])
+        assert first.core.system._cells.find(task) is None
+        await second.ask(task, evolve(driven, changes={"status": InstanceStatus.FAILED}))
+        order = await agent.expect(Dispatch)
+        assert order.instance_id == instance_id_of("t1", 2)
         nursery.cancel_scope.cancel()
