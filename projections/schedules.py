@@ -12,6 +12,7 @@ from hetuflow.domain.events import (
     ScheduleFired,
     ScheduleSkipped,
     ScheduleSuspended,
+    ScheduleTaskEnded,
     ScheduleUpdated,
 )
 from projections.definition import (
@@ -46,6 +47,9 @@ SCHEDULES = Table(
         _member("schedule_kind", Kind.INT),
         _member("cron_expression", Kind.TEXT),
         _member("interval_secs", Kind.BIGINT),
+        Column(
+            "interval_mode", Kind.TEXT, same("interval_mode", ScheduleCreated, ScheduleUpdated, default="fixed_rate")
+        ),
         _member("max_count", Kind.BIGINT),
         _member("timezone", Kind.TEXT),
         _member("start_time", Kind.TIME),
@@ -68,6 +72,22 @@ SCHEDULES = Table(
         _member("max_age_seconds", Kind.BIGINT),
         _member("overlap_policy", Kind.TEXT),
         _member("jitter_seconds", Kind.BIGINT),
+        _member("pause_on_failures", Kind.INT),
+        Column(
+            "consecutive_failures",
+            Kind.INT,
+            {
+                **same("consecutive_failures", ScheduleTaskEnded),
+                **same("consecutive_failures", ScheduleUpdated, default=0),
+                **always(0, ScheduleEnabled),
+            },
+            initial=0,
+        ),
+        Column(
+            "status_note",
+            Kind.TEXT,
+            {**same("note", ScheduleEnabled, ScheduleDisabled), ScheduleSuspended: Field("error")},
+        ),
         _member("parameters", Kind.JSON),
         _member("priority", Kind.INT),
         Column(
@@ -75,7 +95,13 @@ SCHEDULES = Table(
             Kind.TIME,
             {
                 **same(
-                    "next_run_at", ScheduleCreated, ScheduleUpdated, ScheduleEnabled, ScheduleFired, ScheduleSkipped
+                    "next_run_at",
+                    ScheduleCreated,
+                    ScheduleUpdated,
+                    ScheduleEnabled,
+                    ScheduleFired,
+                    ScheduleSkipped,
+                    ScheduleTaskEnded,
                 ),
                 **always(None, ScheduleDisabled, ScheduleSuspended, ScheduleExpired),
             },

@@ -18,8 +18,9 @@ SENTENCES: Final[Mapping[str, str]] = {
     "JobDeleted": "The job was deleted.",
     "ScheduleCreated": "{Schedule} was created; {next_run}.",
     "ScheduleUpdated": "{Schedule} was changed: {changed}; {next_run}.",
-    "ScheduleEnabled": "The schedule was enabled; {next_run}.",
-    "ScheduleDisabled": "The schedule was set to {status}.",
+    "ScheduleEnabled": "The schedule was enabled{noted}; {next_run}.",
+    "ScheduleDisabled": "The schedule was set to {status}{noted}.",
+    "ScheduleTaskEnded": "Its task {task_id} ended {ended_as}{in_a_row}; {next_run}.",
     "ScheduleDeleted": "The schedule was deleted{deleted_because}.",
     "ScheduleExpired": "The schedule is over: {over_because}.",
     "ScheduleSuspended": "The schedule was suspended after a defect: {error}.",
@@ -195,10 +196,11 @@ def _where(data: Data) -> str:
 
 
 def _ended_as(data: Data) -> str:
+    code = data.get("ended_as", data.get("status", 0))
     try:
-        return TaskStatus(data.get("status", 0)).name.title()
+        return TaskStatus(code).name.title()
     except ValueError:
-        return str(data.get("status"))
+        return str(code)
 
 
 def _still_awaited(data: Data) -> str:
@@ -208,6 +210,16 @@ def _still_awaited(data: Data) -> str:
 
 def _one_of(words: Mapping[str, str], member: str) -> Callable[[Data], str]:
     return lambda data: words.get(str(data.get(member)), _words(data.get(member)))
+
+
+def _noted(data: Data) -> str:
+    note = data.get("note")
+    return f" ({note})" if note else ""
+
+
+def _in_a_row(data: Data) -> str:
+    count = data.get("consecutive_failures")
+    return f" ({count} failed in a row)" if count and data.get("ended_as") == TaskStatus.FAILED else ""
 
 
 _PHRASES: Final[Mapping[str, Callable[[Data], str]]] = {
@@ -223,6 +235,8 @@ _PHRASES: Final[Mapping[str, Callable[[Data], str]]] = {
     "because": _because,
     "cancelled_because": lambda data: _CANCELLED.get(str(data.get("cause", "user")), ""),
     "process": _process,
+    "noted": _noted,
+    "in_a_row": _in_a_row,
     "where": _where,
     "ended_as": _ended_as,
     "still_awaited": _still_awaited,

@@ -19,7 +19,8 @@ from hetuflow.cli.retries import read_retry
 from hetuflow.cli.times import duration_seconds
 from hetuflow.domain.config import DEFAULTS, RESERVED, effective
 from hetuflow.domain.cron import CronError, UnknownTimeZone, parse_cron
-from hetuflow.domain.enums import JobStatus, MisfirePolicy, OverlapPolicy, ScheduleKind, ScheduleStatus
+from hetuflow.domain.enums import IntervalMode, JobStatus, MisfirePolicy, OverlapPolicy, ScheduleKind, ScheduleStatus
+from hetuflow.domain.schedule_conflicts import DELAYED_OVERLAP
 
 MARKER = "managed_by"
 """The member of a job's `config` in which apply keeps what is its own; open members are the API's place for such things."""
@@ -169,6 +170,7 @@ READ_SCHEDULE: Mapping[str, tuple[str, Read]] = {
     "cron_expression": ("cron_expression", text(255)),
     "every": ("interval_secs", seconds(1)),
     "interval_secs": ("interval_secs", seconds(1)),
+    "interval_mode": ("interval_mode", one_of(IntervalMode)),
     "once": ("start_time", moment),
     "timezone": ("timezone", text(64)),
     "start": ("start_time", moment),
@@ -184,6 +186,7 @@ READ_SCHEDULE: Mapping[str, tuple[str, Read]] = {
     "max_age_seconds": ("max_age_seconds", seconds(1)),
     "overlap_policy": ("overlap_policy", one_of(OverlapPolicy)),
     "jitter_seconds": ("jitter_seconds", seconds()),
+    "pause_on_failures": ("pause_on_failures", integer(1)),
     "parameters": ("parameters", obj),
     "priority": ("priority", integer(-(2**31), 2**31 - 1)),
 }
@@ -201,6 +204,7 @@ SCHEDULE_DEFAULTS: Mapping[str, Any] = {
     "description": None,
     "cron_expression": None,
     "interval_secs": None,
+    "interval_mode": str(IntervalMode.FIXED_RATE),
     "max_count": None,
     "start_time": None,
     "end_time": None,
@@ -212,6 +216,7 @@ SCHEDULE_DEFAULTS: Mapping[str, Any] = {
     "max_age_seconds": None,
     "overlap_policy": str(OverlapPolicy.ALLOW),
     "jitter_seconds": 0,
+    "pause_on_failures": None,
     "parameters": {},
     "priority": 0,
 }
@@ -331,6 +336,8 @@ class Reader:
             members.setdefault("max_count", 1)
         members["schedule_kind"] = int(ScheduleKind[kind.upper()])
         complete = {**SCHEDULE_DEFAULTS, "timezone": self.timezone, **members}
+        if members.get("interval_mode") == IntervalMode.FIXED_DELAY and "overlap_policy" not in members:
+            complete["overlap_policy"] = DELAYED_OVERLAP
         if expression := members.get("cron_expression"):
             try:
                 parse_cron(expression, complete["timezone"])

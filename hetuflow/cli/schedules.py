@@ -27,7 +27,7 @@ from hetuflow.cli.options import (
     yes_option,
 )
 from hetuflow.cli.previews import NOTES, preview
-from hetuflow.domain.enums import MisfirePolicy, OverlapPolicy, ScheduleKind, ScheduleStatus
+from hetuflow.domain.enums import IntervalMode, MisfirePolicy, OverlapPolicy, ScheduleKind, ScheduleStatus
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -51,6 +51,9 @@ def rule_options(command: F) -> F:
     for option in reversed(
         [
             click.option("--every", type=Seconds(1), metavar="INTERVAL", help="A fixed rate: 30s, 5m, 1h, 1d."),
+            click.option(
+                "--delay", type=Seconds(1), metavar="INTERVAL", help="So long after the end of the task before."
+            ),
             click.option("--cron", metavar="EXPRESSION", help="Five fields (crontab) or six to seven (seconds first)."),
             click.option("--once", type=Moment(), help="One run, at that moment."),
             click.option("--daemon", is_flag=True, help="Keep one task running always."),
@@ -73,6 +76,12 @@ def rule_options(command: F) -> F:
             ),
             click.option("--jitter", type=Seconds(), help="Spread the runs over so long."),
             click.option(
+                "--pause-on-failures",
+                type=click.IntRange(1),
+                metavar="N",
+                help="Disable it after N failed tasks in a row.",
+            ),
+            click.option(
                 "-p",
                 "--param",
                 multiple=True,
@@ -87,11 +96,12 @@ def rule_options(command: F) -> F:
 
 def rule_changes(given: dict[str, Any]) -> dict[str, Any]:
     """Members of a schedule from the options that were given; at most one kind."""
-    chosen = [name for name in ("every", "cron", "once", "daemon", "event") if given[name]]
+    chosen = [name for name in ("every", "delay", "cron", "once", "daemon", "event") if given[name]]
     if len(chosen) > 1:
         raise click.UsageError(f"give only one of --{' and --'.join(chosen)}")
     changes = {
-        "interval_secs": given["every"],
+        "interval_secs": given["every"] or given["delay"],
+        "interval_mode": _mode(given),
         "cron_expression": given["cron"],
         "start_time": given["once"] or given["start"],
         "max_count": 1 if given["once"] else given["max_count"],
@@ -103,12 +113,20 @@ def rule_changes(given: dict[str, Any]) -> dict[str, Any]:
         "max_age_seconds": given["max_age"],
         "overlap_policy": given["overlap"],
         "jitter_seconds": given["jitter"],
+        "pause_on_failures": given["pause_on_failures"],
         "parameters": pairs(given["param"], "--param") or None,
         **{name: given[name] for name in ("timezone", "name", "description", "priority")},
     }
     if chosen:
-        changes["kind"] = {"every": "interval"}.get(chosen[0], chosen[0])
+        changes["kind"] = {"every": "interval", "delay": "interval"}.get(chosen[0], chosen[0])
     return {name: value for name, value in changes.items() if value is not None}
+
+
+def _mode(given: dict[str, Any]) -> str | None:
+    """Every kind but a delay is at fixed rate, whatever it was before; None where no kind is given."""
+    if given["delay"]:
+        return str(IntervalMode.FIXED_DELAY)
+    return str(IntervalMode.FIXED_RATE) if given["every"] or given["cron"] or given["once"] else None
 
 
 @schedule.command(name="add")
@@ -127,11 +145,12 @@ def add(
     Examples:
       hetuflow schedule add nightly-backup --name nightly --cron '0 30 2 * * ?' --timezone Europe/Berlin
       hetuflow schedule add probe --every 30s
+      hetuflow schedule add sync --delay 5m --pause-on-failures 3
       hetuflow schedule add report --once '2027-01-31 08:00'
     """
     changes = rule_changes(given)
     if "kind" not in changes and not set_:
-        raise click.UsageError("give one of --every, --cron, --once, --daemon and --event")
+        raise click.UsageError("give one of --every, --delay, --cron, --once, --daemon and --event")
     row = resolve(client, JOB, job_)
     body: dict[str, Any] = {"job_id": row["id"], **changes, **({"enabled": False} if disabled else {})}
     for path, value in assignments(set_):
@@ -152,6 +171,8 @@ def rule(row: render.Row) -> str:
     if row["schedule_kind"] == ScheduleKind.EVENT:
         return f"on {row['event_type']}"
     if row["schedule_kind"] == ScheduleKind.INTERVAL:
+        if row.get("interval_mode") == IntervalMode.FIXED_DELAY:
+            return f"{row['interval_secs']} s after the end"
         return f"every {row['interval_secs']} s" if row["interval_secs"] else "once"
     return str(row["kind"])
 
@@ -159,6 +180,11 @@ def rule(row: render.Row) -> str:
 def _when_late(row: render.Row) -> str:
     age = f", nothing older than {row['max_age_seconds']} s" if row.get("max_age_seconds") else ""
     return f"{row['misfire_policy']}, grace {row['misfire_grace_seconds']} s{age}"
+
+
+def _pauses(row: render.Row) -> str | None:
+    most = row.get("pause_on_failures")
+    return f"after {most} failures in a row, {row['consecutive_failures']} now" if most else None
 
 
 def _columns(names: dict[str, str]) -> list[render.Column]:
@@ -232,6 +258,7 @@ def show(client: Client, schedule_: str, as_of_: str | None, json_: bool) -> Non
             ("description", lambda r: r["description"]),
             ("job", lambda r: _JobNames(client).get(r["job_id"], r["job_id"])),
             ("status", lambda r: render.status(ScheduleStatus, r["status"])),
+            ("note", lambda r: r.get("status_note")),
             ("kind", lambda r: r["kind"]),
             ("rule", rule),
             ("zone", lambda r: r["timezone"]),
@@ -240,6 +267,7 @@ def show(client: Client, schedule_: str, as_of_: str | None, json_: bool) -> Non
             ("runs at most", lambda r: r["max_count"]),
             ("when late", _when_late),
             ("overlap", lambda r: r["overlap_policy"]),
+            ("pauses", _pauses),
             ("jitter", lambda r: f"{r['jitter_seconds']} s" if r["jitter_seconds"] else None),
             ("event filter", lambda r: r["event_filter"]),
             ("parameters", lambda r: r["parameters"]),

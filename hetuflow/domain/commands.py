@@ -115,6 +115,8 @@ class CreateSchedule:
     misfire_policy: str = "fire_once"
     misfire_grace_seconds: int = 60
     max_age_seconds: int | None = None
+    interval_mode: str = "fixed_rate"
+    pause_on_failures: int | None = None
     overlap_policy: str = "allow"
     jitter_seconds: int = 0
     parameters: JSON = Factory(dict)
@@ -131,12 +133,12 @@ class UpdateSchedule:
 
 @frozen(slots=True)
 class EnableSchedule:
-    pass
+    note: str | None = None
 
 
 @frozen(slots=True)
 class DisableSchedule:
-    pass
+    note: str | None = None
 
 
 @frozen(slots=True, kw_only=True)
@@ -158,6 +160,22 @@ class FireSchedule:
     placements: Sequence[Placement] = ()
     guards: Sequence[Guard] = ()
     has_ended: Mapping[str, bool] = Factory(dict)
+
+
+@frozen(slots=True, kw_only=True)
+class TaskEnd:
+    """How and when a task of the schedule ended for the first time; `status` is a code of `TaskStatus`."""
+
+    task_id: str
+    status: int
+    ended_at: datetime
+
+
+@frozen(slots=True, kw_only=True)
+class NoteTaskEnds:
+    """Tell the schedule of these ends, in the order of the log. Told twice is told once."""
+
+    ends: Sequence[TaskEnd]
 
 
 @frozen(slots=True, kw_only=True)

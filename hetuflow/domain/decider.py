@@ -101,6 +101,15 @@ class Await(Intent):
 
 
 @frozen(slots=True)
+class Follow(Intent):
+    """The schedule wants to be told how these tasks, which it made, end."""
+
+    schedule_id: str
+    job_id: str
+    task_ids: frozenset[str]
+
+
+@frozen(slots=True)
 class Expire(Intent):
     """The task is to be ended at this moment unless it has been given to an agent by then."""
 

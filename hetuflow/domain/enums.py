@@ -141,6 +141,11 @@ class MisfirePolicy(StrEnum):
     FIRE_ALL = "fire_all"
 
 
+class IntervalMode(StrEnum):
+    FIXED_RATE = "fixed_rate"
+    FIXED_DELAY = "fixed_delay"
+
+
 class OverlapPolicy(StrEnum):
     ALLOW = "allow"
     SKIP = "skip"

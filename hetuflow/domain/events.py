@@ -176,6 +176,8 @@ class ScheduleCreated(ScheduleEvent):
     created_at: datetime
     created_by: int = 1
     max_age_seconds: int | None = None
+    interval_mode: str = "fixed_rate"
+    pause_on_failures: int | None = None
 
 
 @frozen(slots=True, kw_only=True)
@@ -211,6 +213,9 @@ class ScheduleUpdated(ScheduleEvent):
     changed: tuple[str, ...]
     updated_by: int = 1
     max_age_seconds: int | None = None
+    interval_mode: str = "fixed_rate"
+    pause_on_failures: int | None = None
+    consecutive_failures: int = 0
 
 
 @frozen(slots=True, kw_only=True)
@@ -220,16 +225,24 @@ class ScheduleEnabled(ScheduleEvent):
     enabled_at: datetime
     next_run_at: datetime | None
     updated_by: int = 1
+    note: str | None = None
 
 
 @frozen(slots=True, kw_only=True)
 class ScheduleDisabled(ScheduleEvent):
-    """`status` is the new status: Disabled, or Created or Expired where a client asked for that."""
+    """`status` is the new status: Disabled, or Created or Expired where a client asked for that.
+
+    `reason` is `user`, or `failures`: so many (`failures`) of its tasks in a row have failed, the last was `task_id`.
+    """
 
     schedule_id: str
     job_id: str
     status: int
     updated_by: int = 1
+    note: str | None = None
+    reason: str = "user"
+    failures: int | None = None
+    task_id: str | None = None
 
 
 @frozen(slots=True, kw_only=True)
@@ -286,6 +299,23 @@ class ScheduleSkipped(ScheduleEvent):
     last_nominal_at: datetime
     count: int
     reason: str
+    next_run_at: datetime | None
+
+
+@frozen(slots=True, kw_only=True)
+class ScheduleTaskEnded(ScheduleEvent):
+    """The schedule was told how a task that it made has ended (`ended_as`, a task status), and when.
+
+    Only of tasks whose end it wants to know: fixed delay, `pause_on_failures`. `consecutive_failures` and `next_run_at`
+    are absolute.
+    """
+
+    schedule_id: str
+    job_id: str
+    task_id: str
+    ended_as: int
+    ended_at: datetime
+    consecutive_failures: int
     next_run_at: datetime | None
 
 
@@ -870,6 +900,7 @@ EVENT_TYPES: tuple[type[Event], ...] = (
     ScheduleSuspended,
     ScheduleFired,
     ScheduleSkipped,
+    ScheduleTaskEnded,
     TaskCreated,
     TaskUpdated,
     TaskLocked,

@@ -19,11 +19,12 @@ from hetuflow.domain.commands import (
     DisableSchedule,
     EnableSchedule,
     FireSchedule,
+    NoteTaskEnds,
     SuspendSchedule,
     UpdateSchedule,
 )
-from hetuflow.domain.decider import NOTHING, Decision, Due, Intent
-from hetuflow.domain.enums import MisfirePolicy, OverlapPolicy, ScheduleStatus
+from hetuflow.domain.decider import NOTHING, Decision, Due, Follow, Intent
+from hetuflow.domain.enums import IntervalMode, MisfirePolicy, OverlapPolicy, ScheduleStatus
 from hetuflow.domain.events import (
     ScheduleCreated,
     ScheduleDeleted,
@@ -34,6 +35,8 @@ from hetuflow.domain.events import (
     ScheduleUpdated,
 )
 from hetuflow.domain.rejection import Rejected
+from hetuflow.domain.schedule_conflicts import NOTE_LENGTH_MAX, PAUSE_ON_FAILURES_MAX, conflicts
+from hetuflow.domain.schedule_ends import note_ends
 from hetuflow.domain.schedule_fires import fire
 from hetuflow.domain.schedule_state import EDITABLE, ScheduleState, checked_trigger_of, is_once, starts_anew, trigger_of
 from hetuflow.domain.schedule_times import JITTER_SECONDS_MAX, covered, expiry, next_run_after
@@ -50,8 +53,9 @@ _RANGES = (
     ("max_age_seconds", 1, INTERVAL_SECONDS_MAX),
     ("max_count", 1, INTERVAL_SECONDS_MAX),
     ("jitter_seconds", 0, JITTER_SECONDS_MAX),
+    ("pause_on_failures", 1, PAUSE_ON_FAILURES_MAX),
 )
-_MOVES_ANCHOR = frozenset({"schedule_kind", "interval_secs", "start_time"})
+_MOVES_ANCHOR = frozenset({"schedule_kind", "interval_secs", "interval_mode", "start_time"})
 
 
 # --- creation ------------------------------------------------------------------------------------------------------
@@ -87,10 +91,14 @@ def _check_supported(members: Any) -> None:
         raise Rejected("invalid", f"overlap_policy {members.overlap_policy!r} is not known", {"path": "overlap_policy"})
     if members.misfire_policy not in frozenset(MisfirePolicy):
         raise Rejected("invalid", f"misfire_policy {members.misfire_policy!r} is not known", {"path": "misfire_policy"})
+    if members.interval_mode not in frozenset(IntervalMode):
+        raise Rejected("invalid", f"interval_mode {members.interval_mode!r} is not known", {"path": "interval_mode"})
     for name, least, most in _RANGES:
         value = getattr(members, name)
         if value is not None and not least <= value <= most:
             raise Rejected("invalid", f"{name} must be {least}-{most}", {"path": name})
+    for path, why in conflicts({name: getattr(members, name) for name in EDITABLE}):
+        raise Rejected("invalid", f"{path}: {why}", {"path": path})
 
 
 def _status(code: int) -> ScheduleStatus:
@@ -131,6 +139,7 @@ def _update(command: UpdateSchedule, state: ScheduleState, now: datetime) -> Dec
 def _edit(state: ScheduleState, wanted: dict[str, Any], names: tuple[str, ...], now: datetime) -> ScheduleUpdated:
     anchor_at = now if _MOVES_ANCHOR.intersection(names) else state.anchor_at
     after = changed(state, anchor_at=anchor_at, **wanted)
+    after = changed(after, awaited_task=fold.awaited_after(state, after))
     _check_supported(after)
     checked_trigger_of(after, anchor_at)
     next_run_at = state.next_run_at
@@ -143,35 +152,42 @@ def _edit(state: ScheduleState, wanted: dict[str, Any], names: tuple[str, ...], 
         next_run_at=next_run_at,
         updated_at=now,
         changed=names,
+        consecutive_failures=0 if after.pause_on_failures is None else state.consecutive_failures,
         **{name: getattr(after, name) for name in EDITABLE},
     )
 
 
 def _enable(command: EnableSchedule, state: ScheduleState, now: datetime) -> Decision:
-    return _switch(state, ScheduleStatus.ENABLED, now)
+    return _switch(state, ScheduleStatus.ENABLED, now, command.note)
 
 
 def _disable(command: DisableSchedule, state: ScheduleState, now: datetime) -> Decision:
-    return _switch(state, ScheduleStatus.DISABLED, now)
+    return _switch(state, ScheduleStatus.DISABLED, now, command.note)
 
 
-def _switch(state: ScheduleState, status: ScheduleStatus, now: datetime) -> Decision:
+def _switch(state: ScheduleState, status: ScheduleStatus, now: datetime, note: str | None) -> Decision:
     _existing(state)
-    events = _switched(state, status, now)
+    events = _switched(state, status, now, note)
     return Decision(events) if events else NOTHING
 
 
-def _switched(state: ScheduleState, status: ScheduleStatus, now: datetime) -> list[ScheduleEvent]:
-    if status is state.status:
+def _switched(
+    state: ScheduleState, status: ScheduleStatus, now: datetime, note: str | None = None
+) -> list[ScheduleEvent]:
+    """Said again it changes nothing, except for another note of what is switched off."""
+    note = note or None
+    if status is state.status and (note in (None, state.status_note) or status is ScheduleStatus.ENABLED):
         return []
+    if note is not None and len(note) > NOTE_LENGTH_MAX:
+        raise Rejected("invalid", f"note: at most {NOTE_LENGTH_MAX} characters", {"path": "note"})
     schedule_id, job_id = state.schedule_id, state.job_id
     if status is not ScheduleStatus.ENABLED:
         return [
             *covered(state, now, "disabled"),
-            ScheduleDisabled(schedule_id=schedule_id, job_id=job_id, status=status),
+            ScheduleDisabled(schedule_id=schedule_id, job_id=job_id, status=status, note=note),
         ]
     enabled = ScheduleEnabled(
-        schedule_id=schedule_id, job_id=job_id, enabled_at=now, next_run_at=next_run_after(state, now)
+        schedule_id=schedule_id, job_id=job_id, enabled_at=now, next_run_at=next_run_after(state, now), note=note
     )
     return [enabled, *expiry(fold.enabled(state, enabled))]
 
@@ -200,10 +216,15 @@ def _suspend(command: SuspendSchedule, state: ScheduleState, now: datetime) -> D
 
 
 def intents(state: ScheduleState) -> frozenset[Intent]:
-    """To be asked at the next nominal time, while it is enabled."""
-    if state.next_run_at is None or not state.is_enabled:
+    """To be asked at the next nominal time, and told how its tasks end where that matters, while it is enabled."""
+    if not state.is_enabled:
         return NO_INTENTS
-    return frozenset((Due(state.next_run_at),))
+    wishes: list[Intent] = []
+    if state.next_run_at is not None:
+        wishes.append(Due(state.next_run_at))
+    if state.counted_tasks or state.awaited_task is not None:
+        wishes.append(Follow(state.schedule_id, state.job_id, state.followed))
+    return frozenset(wishes)
 
 
 SCHEDULE: TableDecider[ScheduleState] = TableDecider(
@@ -217,6 +238,7 @@ SCHEDULE: TableDecider[ScheduleState] = TableDecider(
         DeleteSchedule: _delete,
         FireSchedule: fire,
         SuspendSchedule: _suspend,
+        NoteTaskEnds: note_ends,
     },
     fold.FOLDS,
     intents,

@@ -28,7 +28,7 @@ from hetuflow.domain.events import (
 from hetuflow.domain.identity import task_id_of
 from hetuflow.domain.misfire import FirePlan, decide_fires
 from hetuflow.domain.rejection import Rejected
-from hetuflow.domain.schedule_state import EDITABLE, ScheduleState, trigger_of
+from hetuflow.domain.schedule_state import EDITABLE, ScheduleState, delayed_after, is_fixed_delay, trigger_of
 from hetuflow.domain.schedule_times import covered, expiry, jittered, next_run_after
 from hetuflow.domain.task import opening as task_opening
 from hetuflow.domain.trigger import INTERVAL_SECONDS_MAX, next_after
@@ -89,6 +89,8 @@ def _fired_by_plan(
         count += not ruling.is_skipped
         next_run_at = _next_after_newest(state, plan, count) if is_newest else plan.fires[place + 1]
         if ruling.is_skipped:
+            if is_fixed_delay(state):
+                next_run_at = delayed_after(state, now)
             events.append(_overlapped(state, nominal_at, next_run_at))
             continue
         task = _task(command.job, state, nominal_at, ruling.waits_for, placements)
@@ -109,7 +111,10 @@ def _fired_by_plan(
             )
         )
     if next_run_at is None:
-        events += expiry(changed(state, fire_count=count, next_run_at=None))
+        after = state
+        for event in events[len(skipped) :]:
+            after = fold.FOLDS[type(event)](after, event)
+        events += expiry(after)
     return Decision(events or [_restated(state, now)], opened, tuple(guards))
 
 
@@ -167,7 +172,7 @@ def plan_of(state: ScheduleState, now: datetime) -> FirePlan:
         following = next_after(trigger, nominal_at)
         if following is None or following > now:
             return FirePlan((), (nominal_at,), None if state.fires_left == 1 else following)
-    return decide_fires(
+    plan = decide_fires(
         trigger,
         state.cursor_at,
         now,
@@ -176,6 +181,9 @@ def plan_of(state: ScheduleState, now: datetime) -> FirePlan:
         max_age_seconds=state.max_age_seconds,
         fires_left=state.fires_left,
     )
+    if is_fixed_delay(state) and plan.skipped:
+        return changed(plan, next_run_at=delayed_after(state, now))
+    return plan
 
 
 def _misfires(state: ScheduleState, plan: FirePlan) -> list[ScheduleSkipped]:
@@ -205,5 +213,6 @@ def _restated(state: ScheduleState, now: datetime) -> ScheduleUpdated:
         next_run_at=next_run_after(state, now),
         updated_at=now,
         changed=(),
+        consecutive_failures=state.consecutive_failures,
         **{name: getattr(state, name) for name in EDITABLE},
     )

@@ -22,9 +22,17 @@ from hetuflow.domain.events import (
     ScheduleFired,
     ScheduleSkipped,
     ScheduleSuspended,
+    ScheduleTaskEnded,
     ScheduleUpdated,
 )
-from hetuflow.domain.schedule_state import EDITABLE, JUST_BEFORE, ScheduleState, starts_anew
+from hetuflow.domain.schedule_state import (
+    EDITABLE,
+    JUST_BEFORE,
+    ScheduleState,
+    Timing,
+    is_fixed_delay,
+    starts_anew,
+)
 from hetuflow.domain.transition import IllegalTransition
 
 changed = copier(ScheduleState)
@@ -55,8 +63,18 @@ def updated(state: ScheduleState, event: ScheduleUpdated) -> ScheduleState:
         anchor_at=event.anchor_at,
         next_run_at=event.next_run_at,
         cursor_at=max(state.cursor_at, event.updated_at) if starts_anew(event.changed) else state.cursor_at,
+        awaited_task=awaited_after(state, event),
+        counted_tasks=() if event.pause_on_failures is None else state.counted_tasks,
+        consecutive_failures=event.consecutive_failures,
         **{name: getattr(event, name) for name in EDITABLE},
     )
+
+
+def awaited_after(state: ScheduleState, timing: Timing) -> str | None:
+    """The task whose end counts once the schedule has these times: its newest, where a fixed delay begins."""
+    if not is_fixed_delay(timing):
+        return None
+    return state.awaited_task if is_fixed_delay(state) else next(reversed(state.open_tasks), None)
 
 
 def enabled(state: ScheduleState, event: ScheduleEnabled) -> ScheduleState:
@@ -66,17 +84,21 @@ def enabled(state: ScheduleState, event: ScheduleEnabled) -> ScheduleState:
         status=ScheduleStatus.ENABLED,
         next_run_at=event.next_run_at,
         cursor_at=max(state.cursor_at, event.enabled_at),
+        counted_tasks=(),
+        consecutive_failures=0,
+        status_note=event.note,
     )
 
 
 def disabled(state: ScheduleState, event: ScheduleDisabled) -> ScheduleState:
     _check(state, event)
-    return changed(state, status=ScheduleStatus(event.status), next_run_at=None)
+    status = ScheduleStatus(event.status)
+    return changed(state, status=status, next_run_at=None, counted_tasks=(), status_note=event.note)
 
 
 def suspended(state: ScheduleState, event: ScheduleSuspended) -> ScheduleState:
     _check_enabled(state, event)
-    return changed(state, status=ScheduleStatus.DISABLED, next_run_at=None)
+    return changed(state, status=ScheduleStatus.DISABLED, next_run_at=None, counted_tasks=(), status_note=event.error)
 
 
 def expired(state: ScheduleState, event: ScheduleExpired) -> ScheduleState:
@@ -98,12 +120,28 @@ def fired(state: ScheduleState, event: ScheduleFired) -> ScheduleState:
         fire_count=event.fire_count,
         next_run_at=event.next_run_at,
         open_tasks=(*event.waits_for, event.task_id),
+        awaited_task=event.task_id if is_fixed_delay(state) else None,
+        counted_tasks=() if state.pause_on_failures is None else (*state.counted_tasks, event.task_id),
     )
 
 
 def skipped(state: ScheduleState, event: ScheduleSkipped) -> ScheduleState:
     _check_increasing(state, event, event.first_nominal_at)
     return changed(state, cursor_at=event.last_nominal_at, next_run_at=event.next_run_at)
+
+
+def task_ended(state: ScheduleState, event: ScheduleTaskEnded) -> ScheduleState:
+    _check_enabled(state, event)
+    if event.task_id not in state.followed:
+        why = f"it was told of the end of {event.task_id} already, or never made it"
+        raise IllegalTransition("schedule", state.status, type(event), why)
+    return changed(
+        state,
+        awaited_task=None if event.task_id == state.awaited_task else state.awaited_task,
+        counted_tasks=tuple(task_id for task_id in state.counted_tasks if task_id != event.task_id),
+        consecutive_failures=event.consecutive_failures,
+        next_run_at=event.next_run_at,
+    )
 
 
 def _check(state: ScheduleState, event: ScheduleEvent) -> None:
@@ -133,4 +171,5 @@ FOLDS: Mapping[type[Event], Callable[[ScheduleState, Any], ScheduleState]] = {
     ScheduleSuspended: suspended,
     ScheduleFired: fired,
     ScheduleSkipped: skipped,
+    ScheduleTaskEnded: task_ended,
 }

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 from attrs import frozen
 
 from hetuflow.domain.cron import CronError, UnknownTimeZone
-from hetuflow.domain.enums import ScheduleKind, ScheduleStatus
+from hetuflow.domain.enums import IntervalMode, ScheduleKind, ScheduleStatus
 from hetuflow.domain.rejection import Rejected
-from hetuflow.domain.trigger import CronTrigger, IntervalTrigger, OnceTrigger, Trigger
+from hetuflow.domain.trigger import CronTrigger, IntervalTrigger, OnceTrigger, PendingTrigger, Trigger
 
 JSON = Mapping[str, Any]
 
@@ -20,6 +20,9 @@ JUST_BEFORE = timedelta(microseconds=1)
 
 BEGINNING = datetime.min.replace(tzinfo=UTC)
 
+YEAR_MAX = 9998
+"""No nominal time of a later year, so that no zone pushes it off the calendar."""
+
 
 EDITABLE = (
     "name",
@@ -27,6 +30,7 @@ EDITABLE = (
     "schedule_kind",
     "cron_expression",
     "interval_secs",
+    "interval_mode",
     "max_count",
     "timezone",
     "start_time",
@@ -38,6 +42,7 @@ EDITABLE = (
     "max_age_seconds",
     "overlap_policy",
     "jitter_seconds",
+    "pause_on_failures",
     "parameters",
     "priority",
 )
@@ -47,6 +52,7 @@ TIMING = frozenset(
         "schedule_kind",
         "cron_expression",
         "interval_secs",
+        "interval_mode",
         "max_count",
         "timezone",
         "start_time",
@@ -81,6 +87,7 @@ class ScheduleState:
     schedule_kind: int = 0
     cron_expression: str | None = None
     interval_secs: int | None = None
+    interval_mode: str = "fixed_rate"
     max_count: int | None = None
     timezone: str = "UTC"
     start_time: datetime | None = None
@@ -92,6 +99,7 @@ class ScheduleState:
     max_age_seconds: int | None = None
     overlap_policy: str = "allow"
     jitter_seconds: int = 0
+    pause_on_failures: int | None = None
     parameters: JSON | None = None
     priority: int = 0
     anchor_at: datetime = BEGINNING
@@ -105,6 +113,16 @@ class ScheduleState:
     open_tasks: tuple[str, ...] = ()
     """Tasks made by it that an overlap policy asks about: the newest, and those that it was made to wait for."""
 
+    awaited_task: str | None = None
+    """The task whose end its next nominal time counts from (fixed delay); None = there is none."""
+
+    counted_tasks: tuple[str, ...] = ()
+    """Tasks made by it since it was enabled that have not ended, where failures are counted (`pause_on_failures`)."""
+
+    consecutive_failures: int = 0
+    status_note: str | None = None
+    """Why it was switched on or off, said with the last time that it was."""
+
     @property
     def exists(self) -> bool:
         return self.status is not None and not self.is_deleted
@@ -116,6 +134,11 @@ class ScheduleState:
     @property
     def is_once(self) -> bool:
         return is_once(self)
+
+    @property
+    def followed(self) -> frozenset[str]:
+        """Tasks whose end it wants to be told."""
+        return frozenset(self.counted_tasks if self.awaited_task is None else (*self.counted_tasks, self.awaited_task))
 
     @property
     def fires_left(self) -> int | None:
@@ -133,6 +156,8 @@ class Timing(Protocol):
     @property
     def interval_secs(self) -> int | None: ...
     @property
+    def interval_mode(self) -> str: ...
+    @property
     def max_count(self) -> int | None: ...
     @property
     def timezone(self) -> str: ...
@@ -145,6 +170,23 @@ class Timing(Protocol):
 def is_once(timing: Timing) -> bool:
     """Whether it has one nominal time, `start_time`: Interval with `max_count` 1 and a start."""
     return timing.schedule_kind == ScheduleKind.INTERVAL and timing.max_count == 1 and timing.start_time is not None
+
+
+def is_fixed_delay(timing: Timing) -> bool:
+    """Whether each nominal time counts from the end of the task before."""
+    return timing.schedule_kind == ScheduleKind.INTERVAL and timing.interval_mode == IntervalMode.FIXED_DELAY
+
+
+def delayed_after(timing: Timing, since: datetime) -> datetime | None:
+    """The nominal time of a fixed delay that counts from `since`: an interval later, or `start_time` if that is still to
+    come; None after `end_time`, or when it leaves the calendar."""
+    if timing.start_time is not None and timing.start_time > since:
+        return timing.start_time
+    try:
+        at = since + timedelta(seconds=timing.interval_secs or 0)
+    except OverflowError:
+        return None
+    return None if at.year > YEAR_MAX or (timing.end_time is not None and at > timing.end_time) else at
 
 
 def has_fixed_times(timing: Timing) -> bool:
@@ -167,7 +209,7 @@ def trigger_of(timing: Timing, anchor_at: datetime) -> Trigger:
 
 
 def checked_trigger_of(timing: Timing, anchor_at: datetime) -> Trigger:
-    """As `trigger_of`, for what a user has written.
+    """As `trigger_of`, for what a user has written; conflicts between members are not looked for.
 
     Raises:
       Rejected: `invalid`, naming the member.
@@ -176,9 +218,6 @@ def checked_trigger_of(timing: Timing, anchor_at: datetime) -> Trigger:
         raise _invalid("schedule_kind", "this kind is not supported by this version")
     for name in _REQUIRED[timing.schedule_kind](timing):
         raise _invalid(name, "is required for this kind")
-    start, end = timing.start_time, timing.end_time
-    if start is not None and end is not None and end < start:
-        raise _invalid("end_time", "must not be before start_time")
     try:
         return trigger_of(timing, anchor_at)
     except UnknownTimeZone as wrong:
@@ -200,7 +239,10 @@ def _cron(timing: Timing, anchor_at: datetime) -> Trigger:
 def _interval(timing: Timing, anchor_at: datetime) -> Trigger:
     if is_once(timing) and timing.start_time is not None:
         return OnceTrigger(timing.start_time)
-    return IntervalTrigger(anchor_at, timing.interval_secs or 0, timing.start_time, timing.end_time)
+    rate = IntervalTrigger(anchor_at, timing.interval_secs or 0, timing.start_time, timing.end_time)
+    if not is_fixed_delay(timing):
+        return rate
+    return PendingTrigger(timing.next_run_at if isinstance(timing, ScheduleState) else delayed_after(timing, anchor_at))
 
 
 _TRIGGERS: Mapping[int, Callable[[Timing, datetime], Trigger]] = {

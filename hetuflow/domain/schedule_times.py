@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from hetuflow.domain.events import ScheduleExpired, ScheduleSkipped
 from hetuflow.domain.identity import fraction_of
-from hetuflow.domain.schedule_state import ScheduleState, is_once, trigger_of
+from hetuflow.domain.schedule_state import ScheduleState, delayed_after, is_fixed_delay, is_once, trigger_of
 from hetuflow.domain.trigger import count_between, last_at_or_before, next_after
 
 JITTER_SECONDS_MAX = 30 * 86_400
@@ -19,6 +19,8 @@ def next_run_after(state: ScheduleState, now: datetime) -> datetime | None:
     """The first nominal time after both now and the cursor; None when none is left."""
     if state.fires_left == 0:
         return None
+    if is_fixed_delay(state):
+        return delayed_after(state, max(now, state.cursor_at)) if state.awaited_task is None else None
     return next_after(trigger_of(state, state.anchor_at), max(now, state.cursor_at))
 
 
@@ -54,7 +56,7 @@ def covered(state: ScheduleState, until: datetime, reason: str) -> list[Schedule
             last_nominal_at=last,
             count=count_between(trigger, state.cursor_at, until),
             reason=reason,
-            next_run_at=next_after(trigger, last),
+            next_run_at=delayed_after(state, until) if is_fixed_delay(state) else next_after(trigger, last),
         )
     ]
 
@@ -63,6 +65,8 @@ def expiry(state: ScheduleState) -> list[ScheduleExpired]:
     """The end of an enabled schedule that will not fire any more."""
     if not state.is_enabled or state.next_run_at is not None:
         return []
+    if state.awaited_task is not None and state.fires_left != 0:
+        return []  # what follows is known when that has ended
     if state.fires_left == 0:
         reason = "max_count"
     else:

@@ -103,7 +103,17 @@ class OnceTrigger:
         _check_instant("at", self.at)
 
 
-Trigger: TypeAlias = IntervalTrigger | CronTrigger | OnceTrigger
+@frozen(slots=True)
+class PendingTrigger:
+    """The one nominal time that is known now, None while it is not: of a fixed delay, whose next follows from an end."""
+
+    at: datetime | None
+
+    def __attrs_post_init__(self) -> None:
+        _check_instant("at", self.at)
+
+
+Trigger: TypeAlias = IntervalTrigger | CronTrigger | OnceTrigger | PendingTrigger
 
 
 def next_after(trigger: Trigger, instant: datetime) -> datetime | None:
@@ -113,8 +123,8 @@ def next_after(trigger: Trigger, instant: datetime) -> datetime | None:
             return _up_to(_interval_at(trigger, _interval_count(trigger, instant)), trigger.end_at)
         case CronTrigger():
             return _up_to(cron.next_after(trigger.parsed, _opened(trigger, instant)), trigger.end_at)
-        case OnceTrigger():
-            return trigger.at.astimezone(UTC) if trigger.at > instant else None
+        case OnceTrigger() | PendingTrigger():
+            return trigger.at.astimezone(UTC) if trigger.at is not None and trigger.at > instant else None
 
 
 def occurrences_between(trigger: Trigger, after: datetime, until: datetime, limit: int) -> tuple[datetime, ...]:
@@ -139,8 +149,8 @@ def last_at_or_before(trigger: Trigger, instant: datetime, *, after: datetime | 
             newest = _interval_at(trigger, count - 1) if count else None
         case CronTrigger():
             newest = _last_cron(trigger, after or _EARLIEST - _RESOLUTION, _earlier(instant, trigger.end_at))
-        case OnceTrigger():
-            newest = trigger.at.astimezone(UTC) if trigger.at <= instant else None
+        case OnceTrigger() | PendingTrigger():
+            newest = trigger.at.astimezone(UTC) if trigger.at is not None and trigger.at <= instant else None
     return newest if newest is None or after is None or newest > after else None
 
 
@@ -154,8 +164,8 @@ def count_between(trigger: Trigger, after: datetime, until: datetime) -> int:
             return max(_interval_count(trigger, last) - _interval_count(trigger, after), 0)
         case CronTrigger():
             return cron.count_between(trigger.parsed, _opened(trigger, after), _earlier(until, trigger.end_at))
-        case OnceTrigger():
-            return int(after < trigger.at <= until)
+        case OnceTrigger() | PendingTrigger():
+            return int(trigger.at is not None and after < trigger.at <= until)
 
 
 def _interval_count(trigger: IntervalTrigger, instant: datetime) -> int:

@@ -26,6 +26,7 @@ from hetuflow.domain.decider import (
     Choice,
     Due,
     Expire,
+    Follow,
     Intent,
     Occupy,
     Offer,
@@ -97,6 +98,7 @@ class Agenda:
             Stop: self._add_stop,
             Await: self._pass,
             Expire: self._pass,
+            Follow: self._pass,
         }
         self._removing: Mapping[type[Intent], Callable[[Address, Any], None]] = {
             Due: self._remove_due,
@@ -108,6 +110,7 @@ class Agenda:
             Stop: self._remove_stop,
             Await: self._pass,
             Expire: self._pass,
+            Follow: self._pass,
         }
 
     def __repr__(self) -> str:
@@ -182,7 +185,7 @@ class Agenda:
     def _remove_send(self, _: Address, send: Send) -> None:
         self.orders.unwant(send)
 
-    def _pass(self, _: Address, __: Await | Expire) -> None:
+    def _pass(self, _: Address, __: Await | Expire | Follow) -> None:
         """What waits for other tasks is not due; what is to end is not work."""
 
     # --- connections -----------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from hetuflow.domain.decider import (
     DispatchOrder,
     Due,
     Expire,
+    Follow,
     Intent,
     Occupy,
     Offer,
@@ -31,6 +32,7 @@ from hetuflow.scheduler.agenda import Agenda
 from hetuflow.scheduler.dependencies import Dependencies
 from hetuflow.scheduler.dispatcher import Dispatcher
 from hetuflow.scheduler.expiry import Expiry
+from hetuflow.scheduler.following import Following
 from hetuflow.scheduler.reaper import Reaper
 from hetuflow.scheduler.settling import Settling, requeue
 from hetuflow.scheduler.ticker import Ticker
@@ -86,6 +88,7 @@ class Duties:
     settling: Settling
     dependencies: Dependencies
     expiry: Expiry
+    following: Following
 
 
 class Outside:
@@ -105,6 +108,7 @@ class Outside:
             Watch: self._watched,
             Await: lambda wish, duties: duties.dependencies.add(wish),
             Expire: lambda wish, duties: duties.expiry.add(wish),
+            Follow: lambda wish, duties: duties.following.add(wish),
         }
         self._withdrawn: Mapping[type[Intent], Callable[[Any, Duties], None]] = {
             Available: self._unavailable,
@@ -112,6 +116,7 @@ class Outside:
             Watch: self._unwatched,
             Await: lambda wish, duties: duties.dependencies.remove(wish),
             Expire: lambda wish, duties: duties.expiry.remove(wish),
+            Follow: lambda wish, duties: duties.following.remove(wish),
         }
 
     def opened(self, agent_id: str, session: str) -> None:

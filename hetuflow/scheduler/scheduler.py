@@ -23,6 +23,7 @@ from hetuflow.scheduler.clocks import ClockStatus, ClockWatch
 from hetuflow.scheduler.dependencies import Dependencies
 from hetuflow.scheduler.dispatcher import Dispatcher
 from hetuflow.scheduler.expiry import Expiry
+from hetuflow.scheduler.following import Following
 from hetuflow.scheduler.leases import Leases, LeaseStatus
 from hetuflow.scheduler.outside import Deliveries, Duties, Outside
 from hetuflow.scheduler.peers import Peers
@@ -102,12 +103,21 @@ class Scheduler:
         self.clocks.gone_off = self._clock_gone_off
         self.dependencies = Dependencies(system, self.leases)
         self.expiry = Expiry(system, self.leases, clock, self.clocks, tick_seconds=tick_seconds)
+        self.following = Following(system, store, self.leases)
         self._refusals = Patience(first_seconds=0.25, most_seconds=30.0)
         self._resume_deadlines: dict[str, float] = {}
         self._refused = Alarm()
         self.leases.regained = self._regained
         outside.bind(
-            Duties(self._ticker, self._dispatcher, self._reaper, self._settling, self.dependencies, self.expiry)
+            Duties(
+                self._ticker,
+                self._dispatcher,
+                self._reaper,
+                self._settling,
+                self.dependencies,
+                self.expiry,
+                self.following,
+            )
         )
 
     def __repr__(self) -> str:
@@ -122,7 +132,8 @@ class Scheduler:
         """Decide until cancelled. Start it with the leases taken and everything open activated."""
         async with trio.open_nursery() as nursery:
             first = (self._settling, self.leases, self.peers)
-            for duty in (*first, self._dispatcher, self._ticker, self._reaper, self.dependencies, self.expiry):
+            told = (self.dependencies, self.expiry, self.following)
+            for duty in (*first, self._dispatcher, self._ticker, self._reaper, *told):
                 await nursery.start(duty.run)
             nursery.start_soon(self._resume)
             task_status.started()
@@ -250,6 +261,7 @@ class Scheduler:
         self._agenda.unpark()
         self.dependencies.look_again()
         self.expiry.look_again()
+        self.following.look_again()
         self._ticker.alarm.ring()
         self._dispatcher.alarm.ring()
         self._reaper.look_again()

@@ -168,6 +168,39 @@ async def test_a_maximum_age_is_stored_shown_and_taken_off(client: Client, job_i
     assert (await show(client, schedule_id))["max_age_seconds"] is None
 
 
+async def test_a_fixed_delay_skips_by_default_and_refuses_an_allow_that_is_asked_for(
+    client: Client, job_id: str
+) -> None:
+    sent = {"job_id": job_id, "kind": "interval", "interval_seconds": 60, "interval_mode": "fixed_delay"}
+    shown = await show(client, await client.made("/schedules/item", sent))
+    assert (shown["interval_mode"], shown["overlap_policy"]) == ("fixed_delay", "skip")
+    refused = await client.post("/schedules/item", {**sent, "overlap_policy": "allow"})
+    assert refused.status == 422
+    assert [problem["path"] for problem in refused.json["details"]] == ["overlap_policy"]
+    assert "must be skip with interval_mode fixed_delay" in refused.json["details"][0]["message"]
+
+
+async def test_a_change_to_a_fixed_delay_takes_the_default_along_and_the_way_back_is_free(
+    client: Client, job_id: str
+) -> None:
+    schedule_id = await client.made("/schedules/item", {"job_id": job_id, "kind": "interval", "interval_seconds": 60})
+    path = f"/schedules/item/{schedule_id}"
+    assert (await client.put(path, {"interval_mode": "fixed_delay"})).status == 200
+    shown = await show(client, schedule_id)
+    assert (shown["interval_mode"], shown["overlap_policy"]) == ("fixed_delay", "skip")
+    assert (await client.put(path, {"overlap_policy": "queue"})).status == 422
+    assert (await client.put(path, {**shown, "name": "sent back"})).status == 200
+    assert (await client.put(path, {"interval_mode": "fixed_rate", "overlap_policy": "allow"})).status == 200
+
+
+async def test_failures_that_pause_are_stored_and_shown(client: Client, job_id: str) -> None:
+    sent = {"job_id": job_id, "kind": "interval", "interval_seconds": 60, "pause_on_failures": 3}
+    shown = await show(client, await client.made("/schedules/item", sent))
+    assert (shown["pause_on_failures"], shown["consecutive_failures"], shown["status_note"]) == (3, 0, None)
+    refused = await client.post("/schedules/item", {**sent, "max_count": 3})
+    assert [problem["path"] for problem in refused.json["details"]] == ["pause_on_failures"]
+
+
 async def test_overlap_policies_are_stored_and_shown(client: Client, job_id: str) -> None:
     for policy in ("allow", "skip", "queue", "cancel_previous"):
         sent = {"job_id": job_id, "kind": "interval", "interval_seconds": 60, "overlap_policy": policy}

@@ -191,6 +191,13 @@ def test_once_is_interval_with_one_fire() -> None:
         ({"kind": "flow"}, "kind"),
         ({"kind": "interval", "interval_secs": 60, "overlap_policy": "perhaps"}, "overlap_policy"),
         ({"kind": "interval", "interval_secs": 60, "jitter_seconds": -5}, "jitter_seconds"),
+        ({"kind": "cron", "cron_expression": "0 0 * * *", "interval_mode": "fixed_delay"}, "interval_mode"),
+        ({"kind": "once", "start_time": "2030-01-01T00:00:00Z", "interval_mode": "fixed_delay"}, "interval_mode"),
+        (
+            {"kind": "interval", "interval_secs": 60, "interval_mode": "fixed_delay", "misfire_policy": "fire_all"},
+            "misfire_policy",
+        ),
+        ({"kind": "interval", "interval_secs": 60, "max_count": 2, "pause_on_failures": 2}, "pause_on_failures"),
         ({"kind": "interval", "interval_secs": 60, "max_age_seconds": 0}, "max_age_seconds"),
         ({"kind": "interval", "interval_secs": 60, "misfire_policy": "never"}, "misfire_policy"),
         ({"kind": "interval", "interval_secs": 60, "start_time": "2030-01-01T00:00:00"}, "start_time"),

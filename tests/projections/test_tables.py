@@ -35,9 +35,9 @@ CATALOGUE = {cls.__name__: cls for cls in EVENT_TYPES}
 CONTRACT = {
     "jobs": "id namespace_id name description environment config status agent_id"
     " created_by updated_by created_at updated_at version",
-    "schedules": "id job_id name description schedule_kind cron_expression interval_secs max_count timezone start_time"
+    "schedules": "id job_id name description schedule_kind cron_expression interval_secs interval_mode max_count timezone start_time"
     " end_time event_type event_filter status misfire_policy misfire_grace_seconds"
-    " max_age_seconds overlap_policy jitter_seconds"
+    " max_age_seconds overlap_policy jitter_seconds pause_on_failures consecutive_failures status_note"
     " parameters priority next_run_at last_run_at fire_count created_by updated_by created_at updated_at version",
     "tasks": "id job_id name description namespace_id priority status schedule_id schedule_kind scheduled_at"
     " completed_at environment parameters config retry_count dependencies locked_at trigger instance_id attempt"

@@ -17,7 +17,8 @@ from hetuflow.api.schemas.job import BY_WHOM, CREATED_UPDATED, CRON_EXPRESSION, 
 from hetuflow.api.shapes import Alias, Entity, Given, Member
 from hetuflow.domain.cron import CronError, UnknownTimeZone, parse_cron
 from hetuflow.domain.cron_zone import check_zone
-from hetuflow.domain.enums import MisfirePolicy, OverlapPolicy, ScheduleKind, ScheduleStatus
+from hetuflow.domain.enums import IntervalMode, MisfirePolicy, OverlapPolicy, ScheduleKind, ScheduleStatus
+from hetuflow.domain.schedule_conflicts import DELAYED_OVERLAP, PAUSE_ON_FAILURES_MAX, conflicts
 from hetuflow.domain.schedule_times import JITTER_SECONDS_MAX
 from hetuflow.domain.trigger import INTERVAL_SECONDS_MAX
 
@@ -96,6 +97,14 @@ SCHEDULE = Entity(
             doc="Interval: required unless `max_count` is 1",
         ),
         Member(
+            name="interval_mode",
+            kind=Word(IntervalMode),
+            write="CU",
+            default=str(IntervalMode.FIXED_RATE),
+            out=WordOut(IntervalMode),
+            doc="`fixed_delay`: the interval counts from the end of the task before, however it ended",
+        ),
+        Member(
             name="max_count",
             kind=Integer(1, INTERVAL_SECONDS_MAX),
             write="CU",
@@ -139,7 +148,7 @@ SCHEDULE = Entity(
             write="CU",
             default=str(OverlapPolicy.ALLOW),
             out=WordOut(OverlapPolicy),
-            doc="while an earlier task of the schedule has not ended: start beside it / skip / start after it / cancel it and start",
+            doc="while an earlier task of the schedule has not ended: start beside it / skip / start after it / cancel it and start; always `skip` with `fixed_delay`",
         ),
         Member(
             name="jitter_seconds",
@@ -147,6 +156,25 @@ SCHEDULE = Entity(
             write="CU",
             default=0,
             doc="delays each task by a part of it: the same for the same fire, never up to the next nominal time",
+        ),
+        Member(
+            name="pause_on_failures",
+            kind=Integer(1, PAUSE_ON_FAILURES_MAX),
+            write="CU",
+            nullable=True,
+            default=None,
+            doc="disabled by itself after so many of its tasks in a row have failed; null = never",
+        ),
+        Member(
+            name="consecutive_failures",
+            kind=Integer(),
+            doc="tasks in a row that failed since it was enabled; counted while `pause_on_failures` is set",
+        ),
+        Member(
+            name="status_note",
+            kind=Text(),
+            nullable=True,
+            doc="what was said when it was last enabled or disabled, or why it was disabled by itself",
         ),
         Member(
             name="parameters",
@@ -176,7 +204,6 @@ def check_schedule(given: Given, problems: Problems, stored: Mapping[str, Any], 
     merged = {**stored, **members}
     kind = merged.get("schedule_kind")
     start: datetime | None = merged.get("start_time")
-    end: datetime | None = merged.get("end_time")
     if kind == ScheduleKind.CRON and merged.get("cron_expression") is None:
         _require("cron_expression", "a schedule of kind Cron", given, problems)
     if kind == ScheduleKind.INTERVAL and merged.get("interval_secs") is None:
@@ -184,13 +211,28 @@ def check_schedule(given: Given, problems: Problems, stored: Mapping[str, Any], 
             _require("interval_secs", "a schedule of kind Interval (unless max_count is 1)", given, problems)
         elif start is None:
             _require("start_time", "a schedule that fires once and has no interval", given, problems)
-    if start is not None and end is not None and end < start:
-        name = "end_time" if "end_time" in members else "start_time"
-        problems.add(given.path(name), "end_time must not be before start_time")
+    _check_conflicts(given, problems, merged)
     if {"cron_expression", "timezone"} & members.keys() and merged.get("cron_expression") is not None:
         check_expression(
             merged["cron_expression"], merged.get("timezone") or zone, given.path("cron_expression"), problems
         )
+
+
+def _check_conflicts(given: Given, problems: Problems, merged: dict[str, Any]) -> None:
+    """What the members say against each other, at one that was given."""
+    members = given.members
+    was = merged.get("overlap_policy", OverlapPolicy.ALLOW)
+    is_delayed = merged.get("interval_mode") == IntervalMode.FIXED_DELAY
+    if (
+        is_delayed and "overlap_policy" not in members and was == OverlapPolicy.ALLOW
+    ):  # its default: nobody asked for it
+        members["overlap_policy"] = merged["overlap_policy"] = DELAYED_OVERLAP
+    defaults = {member.name: member.default for member in SCHEDULE.create.members}
+    for name, why in conflicts({**defaults, **merged}):
+        if name == "end_time" and name not in members and "start_time" in members:
+            problems.add(given.path("start_time"), "end_time must not be before start_time")
+        else:
+            problems.add(given.path(name), why)
 
 
 def check_expression(text: str, zone: str, path: str, problems: Problems) -> None:

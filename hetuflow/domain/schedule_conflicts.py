@@ -1,0 +1,45 @@
+"""Members of a schedule that contradict each other, and why: one table for the domain and for whoever reads requests.
+
+What one member alone may be is not said here, and what a kind requires is `schedule_state.checked_trigger_of`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hetuflow.domain.enums import IntervalMode, MisfirePolicy, OverlapPolicy, ScheduleKind
+
+PAUSE_ON_FAILURES_MAX = 1000
+NOTE_LENGTH_MAX = 1000
+
+DELAYED_OVERLAP = str(OverlapPolicy.SKIP)
+"""The one overlap policy of a fixed delay, and its default there."""
+
+
+def conflicts(members: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield (member, what is wrong and what is allowed) of the members as they will be stored."""
+    start, end = members["start_time"], members["end_time"]
+    if start is not None and end is not None and end < start:
+        yield "end_time", "must not be before start_time"
+    if members["interval_mode"] == IntervalMode.FIXED_DELAY:
+        yield from _of_fixed_delay(members)
+    most, pauses = members["max_count"], members["pause_on_failures"]
+    if most is not None and pauses is not None and pauses >= most:
+        yield "pause_on_failures", f"must be below max_count ({most}), after which the schedule is over anyway"
+
+
+def _of_fixed_delay(members: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if members["schedule_kind"] != ScheduleKind.INTERVAL:
+        yield "interval_mode", "fixed_delay is for schedules of kind Interval"
+        return
+    if members["max_count"] == 1:
+        yield "interval_mode", "fixed_delay has no meaning for a schedule that fires once: no time follows"
+    if members["overlap_policy"] != DELAYED_OVERLAP:
+        yield (
+            "overlap_policy",
+            f"must be {DELAYED_OVERLAP} with interval_mode fixed_delay, whose next time counts from the end of the task"
+            f" before, so that none overlaps; got {members['overlap_policy']}",
+        )
+    if members["misfire_policy"] == MisfirePolicy.FIRE_ALL:
+        yield "misfire_policy", "fire_all has no meaning with interval_mode fixed_delay: at most one time is ever owed"
