@@ -38,6 +38,7 @@ JOBS = Table(
                 JobDisabled: Field("status"),
             },
         ),
+        Column("status_note", Kind.TEXT, same("note", JobEnabled, JobDisabled)),
         Column("agent_id", Kind.TEXT, same("agent_id", JobCreated, JobUpdated)),
         Column("created_by", Kind.INT, same("created_by", JobCreated, default=1)),
         Column("updated_by", Kind.INT, same("updated_by", JobUpdated, JobEnabled, JobDisabled, default=1)),

@@ -27,10 +27,11 @@ from hetuflow.api.reads import (
     row_of,
 )
 from hetuflow.api.rooms import Row
-from hetuflow.api.routing import AS_OF, NO_BODY, Endpoint, Parameter, PathId
+from hetuflow.api.routing import AS_OF, Endpoint, Parameter, PathId
 from hetuflow.api.runs import OPEN_TASKS, Cascade, afterwards, cancel_open_tasks, make_task
 from hetuflow.api.schemas.job import JOB, check_job_update
 from hetuflow.api.schemas.schedule import check_expression
+from hetuflow.api.schemas.switch import SWITCH
 from hetuflow.api.schemas.task import RUN
 from hetuflow.domain.commands import (
     CreateJob,
@@ -183,13 +184,13 @@ async def _delete_schedules(call: Call) -> int:
 
 
 async def enable(call: Call) -> Reply:
-    call.given(NO_BODY)
-    return call.written((await call.ask("job", call.id, EnableJob())).position)
+    note = call.given(SWITCH).members.get("note")
+    return call.written((await call.ask("job", call.id, EnableJob(note=note))).position)
 
 
 async def disable(call: Call) -> Reply:
-    call.given(NO_BODY)
-    return call.written((await call.ask("job", call.id, DisableJob())).position)
+    note = call.given(SWITCH).members.get("note")
+    return call.written((await call.ask("job", call.id, DisableJob(note=note))).position)
 
 
 async def run(call: Call) -> Reply:
@@ -276,7 +277,7 @@ ENDPOINTS = (
         path=f"{_ITEM}/enable",
         path_id=PathId.UUID,
         handler=enable,
-        body=NO_BODY,
+        body=SWITCH,
         reply=Nothing(),
         summary="Enable a job",
         tag="jobs",
@@ -287,7 +288,7 @@ ENDPOINTS = (
         path=f"{_ITEM}/disable",
         path_id=PathId.UUID,
         handler=disable,
-        body=NO_BODY,
+        body=SWITCH,
         reply=Nothing(),
         summary="Disable a job",
         tag="jobs",

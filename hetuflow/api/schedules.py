@@ -12,9 +12,10 @@ from hetuflow.api.idempotency import once
 from hetuflow.api.jobs import CASCADE
 from hetuflow.api.problems import Problems
 from hetuflow.api.reads import AllOf, NewId, Nothing, OneOf, PageOf, by, page_of, require_exists, row_of, rows_of, where
-from hetuflow.api.routing import AS_OF, NO_BODY, Endpoint, PathId
+from hetuflow.api.routing import AS_OF, Endpoint, PathId
 from hetuflow.api.runs import afterwards, cancel_open_tasks, make_task
 from hetuflow.api.schemas.schedule import SCHEDULE, check_schedule
+from hetuflow.api.schemas.switch import SWITCH
 from hetuflow.api.schemas.task import RUN
 from hetuflow.domain.commands import (
     CreateSchedule,
@@ -95,13 +96,13 @@ async def delete(call: Call) -> Reply:
 
 
 async def enable(call: Call) -> Reply:
-    call.given(NO_BODY)
-    return call.written((await call.ask("schedule", call.id, EnableSchedule())).position)
+    note = call.given(SWITCH).members.get("note")
+    return call.written((await call.ask("schedule", call.id, EnableSchedule(note=note))).position)
 
 
 async def disable(call: Call) -> Reply:
-    call.given(NO_BODY)
-    return call.written((await call.ask("schedule", call.id, DisableSchedule())).position)
+    note = call.given(SWITCH).members.get("note")
+    return call.written((await call.ask("schedule", call.id, DisableSchedule(note=note))).position)
 
 
 async def execute(call: Call) -> Reply:
@@ -207,7 +208,7 @@ ENDPOINTS = (
         path=f"{_ITEM}/enable",
         path_id=PathId.UUID,
         handler=enable,
-        body=NO_BODY,
+        body=SWITCH,
         reply=Nothing(),
         summary="Enable a schedule",
         tag="schedules",
@@ -218,7 +219,7 @@ ENDPOINTS = (
         path=f"{_ITEM}/disable",
         path_id=PathId.UUID,
         handler=disable,
-        body=NO_BODY,
+        body=SWITCH,
         reply=Nothing(),
         summary="Disable a schedule",
         tag="schedules",

@@ -13,8 +13,8 @@ Data = Mapping[str, Any]
 SENTENCES: Final[Mapping[str, str]] = {
     "JobCreated": "Job {name} was created.",
     "JobUpdated": "Job {name} was changed: {changed}.",
-    "JobEnabled": "The job was enabled.",
-    "JobDisabled": "The job was set to {status}.",
+    "JobEnabled": "The job was enabled{noted}.",
+    "JobDisabled": "The job was set to {status}{noted}.",
     "JobDeleted": "The job was deleted.",
     "ScheduleCreated": "{Schedule} was created; {next_run}.",
     "ScheduleUpdated": "{Schedule} was changed: {changed}; {next_run}.",

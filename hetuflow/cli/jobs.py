@@ -21,7 +21,7 @@ from hetuflow.cli.listing import (
     status_option,
 )
 from hetuflow.cli.names import JOB, resolve
-from hetuflow.cli.options import Group, Seconds, confirm, key_option, pairs, talks_to_server, yes_option
+from hetuflow.cli.options import Group, Seconds, confirm, key_option, note_option, pairs, talks_to_server, yes_option
 from hetuflow.cli.retries import retry_changes, retry_options
 from hetuflow.domain.enums import JobStatus
 
@@ -199,6 +199,7 @@ def show(client: Client, job_: str, as_of_: str | None, json_: bool) -> None:
             ("namespace", lambda r: r["namespace_id"]),
             ("description", lambda r: r["description"]),
             ("status", lambda r: render.status(JobStatus, r["status"])),
+            ("note", lambda r: r.get("status_note")),
             ("command", lambda _: render.command_line(config)),
             ("environment", lambda r: r["environment"]),
             ("labels", lambda _: config["labels"]),
@@ -252,10 +253,11 @@ def update(
 def _action(verb: str, sentence: str, done: str) -> None:
     @job.command(name=verb, help=sentence)
     @job_argument
+    @note_option
     @talks_to_server
-    def act(client: Client, job_: str, json_: bool) -> None:
+    def act(client: Client, job_: str, json_: bool, note: str | None) -> None:
         row = resolve(client, JOB, job_)
-        answer = client.post(f"/jobs/item/{row['id']}/{verb}")
+        answer = client.post(f"/jobs/item/{row['id']}/{verb}", {"note": note} if note else None)
         render.as_json(answer) if json_ else click.echo(f"job {row['name']} is {done}")
 
 

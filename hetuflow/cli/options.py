@@ -182,6 +182,12 @@ def key_option(command: F) -> F:
     )(command)
 
 
+def note_option(command: F) -> F:
+    return click.option("--note", metavar="TEXT", help="Why: kept in the history, and shown beside the status.")(
+        command
+    )
+
+
 def talks_to_server(command: Callable[..., None]) -> Callable[..., None]:
     """Add `--server`, `--json` and `--utc`; the function gets an open `Client` first."""
 

@@ -22,6 +22,7 @@ from hetuflow.cli.options import (
     confirm,
     is_utc,
     key_option,
+    note_option,
     pairs,
     talks_to_server,
     yes_option,
@@ -307,17 +308,22 @@ def update(
 
 
 def _action(verb: str, sentence: str, done: str) -> None:
+    call = {"pause": "disable", "resume": "enable"}.get(verb, verb)
+
     @schedule.command(name=verb, help=sentence)
     @schedule_argument
+    @note_option
     @talks_to_server
-    def act(client: Client, schedule_: str, json_: bool) -> None:
+    def act(client: Client, schedule_: str, json_: bool, note: str | None) -> None:
         row = resolve(client, SCHEDULE, schedule_)
-        answer = client.post(f"/schedules/item/{row['id']}/{verb}")
+        answer = client.post(f"/schedules/item/{row['id']}/{call}", {"note": note} if note else None)
         render.as_json(answer) if json_ else click.echo(f"schedule {row['name'] or row['id']} is {done}")
 
 
 _action("enable", "Start a schedule; it never fires for a moment that has passed.", "enabled")
 _action("disable", "Stop a schedule; its tasks go on.", "disabled")
+_action("pause", "Stop a schedule for a while; its tasks go on. The same as disable.", "disabled")
+_action("resume", "Start a paused schedule again, and its count of failures anew. The same as enable.", "enabled")
 
 
 @schedule.command(name="delete")

@@ -66,12 +66,12 @@ class UpdateJob:
 
 @frozen(slots=True)
 class EnableJob:
-    pass
+    note: str | None = None
 
 
 @frozen(slots=True)
 class DisableJob:
-    pass
+    note: str | None = None
 
 
 @frozen(slots=True)

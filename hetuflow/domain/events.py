@@ -109,6 +109,7 @@ class JobEnabled(JobEvent):
     job_id: str
     enabled_at: datetime
     updated_by: int = 1
+    note: str | None = None
 
 
 @frozen(slots=True, kw_only=True)
@@ -118,6 +119,7 @@ class JobDisabled(JobEvent):
     job_id: str
     status: int
     updated_by: int = 1
+    note: str | None = None
 
 
 @frozen(slots=True, kw_only=True)

@@ -35,6 +35,7 @@ from hetuflow.domain.events import (
 )
 from hetuflow.domain.rejection import Rejected
 from hetuflow.domain.schedule import opening as schedule_opening
+from hetuflow.domain.switch_notes import checked_note
 from hetuflow.domain.table_decider import TableDecider
 from hetuflow.domain.transition import IllegalTransition, changed_members
 
@@ -60,6 +61,7 @@ class JobState:
     status: JobStatus | None = None
     enabled_at: datetime | None = None
     is_deleted: bool = False
+    status_note: str | None = None
     sealed_at: datetime | None = None
 
     @property
@@ -141,11 +143,11 @@ def _update(command: UpdateJob, state: JobState, now: datetime) -> Decision:
 
 
 def _enable(command: EnableJob, state: JobState, now: datetime) -> Decision:
-    return _switch(state, JobStatus.ENABLED, now)
+    return _switch(state, JobStatus.ENABLED, now, command.note)
 
 
 def _disable(command: DisableJob, state: JobState, now: datetime) -> Decision:
-    return _switch(state, JobStatus.DISABLED, now)
+    return _switch(state, JobStatus.DISABLED, now, command.note)
 
 
 def _delete(command: DeleteJob, state: JobState, now: datetime) -> Decision:
@@ -172,18 +174,20 @@ def _unseal(command: UnsealJob, state: JobState, now: datetime) -> Decision:
     return NOTHING if state.sealed_at is None else Decision([JobUnsealed(job_id=state.job_id)])
 
 
-def _switch(state: JobState, status: JobStatus, now: datetime) -> Decision:
+def _switch(state: JobState, status: JobStatus, now: datetime, note: str | None) -> Decision:
     _existing(state)
-    events = _switched(state, status, now)
+    events = _switched(state, status, now, note)
     return Decision(events) if events else NOTHING
 
 
-def _switched(state: JobState, status: JobStatus, now: datetime) -> list[JobEvent]:
-    if status is state.status:
+def _switched(state: JobState, status: JobStatus, now: datetime, note: str | None = None) -> list[JobEvent]:
+    """Said again it changes nothing, except for another note of what is switched off."""
+    note = checked_note(note)
+    if status is state.status and (note in (None, state.status_note) or status is JobStatus.ENABLED):
         return []
     if status is JobStatus.ENABLED:
-        return [JobEnabled(job_id=state.job_id, enabled_at=now)]
-    return [JobDisabled(job_id=state.job_id, status=status)]
+        return [JobEnabled(job_id=state.job_id, enabled_at=now, note=note)]
+    return [JobDisabled(job_id=state.job_id, status=status, note=note)]
 
 
 def _status(code: int) -> JobStatus:
@@ -225,12 +229,12 @@ def _updated(state: JobState, event: JobUpdated) -> JobState:
 
 def _enabled(state: JobState, event: JobEnabled) -> JobState:
     _check(state, event)
-    return changed(state, status=JobStatus.ENABLED, enabled_at=event.enabled_at)
+    return changed(state, status=JobStatus.ENABLED, enabled_at=event.enabled_at, status_note=event.note)
 
 
 def _disabled(state: JobState, event: JobDisabled) -> JobState:
     _check(state, event)
-    return changed(state, status=JobStatus(event.status))
+    return changed(state, status=JobStatus(event.status), status_note=event.note)
 
 
 def _deleted(state: JobState, event: JobDeleted) -> JobState:

@@ -35,11 +35,12 @@ from hetuflow.domain.events import (
     ScheduleUpdated,
 )
 from hetuflow.domain.rejection import Rejected
-from hetuflow.domain.schedule_conflicts import NOTE_LENGTH_MAX, PAUSE_ON_FAILURES_MAX, conflicts
+from hetuflow.domain.schedule_conflicts import PAUSE_ON_FAILURES_MAX, conflicts
 from hetuflow.domain.schedule_ends import note_ends
 from hetuflow.domain.schedule_fires import fire
 from hetuflow.domain.schedule_state import EDITABLE, ScheduleState, checked_trigger_of, is_once, starts_anew, trigger_of
 from hetuflow.domain.schedule_times import JITTER_SECONDS_MAX, covered, expiry, next_run_after
+from hetuflow.domain.switch_notes import checked_note
 from hetuflow.domain.table_decider import NO_INTENTS, TableDecider
 from hetuflow.domain.transition import changed_members
 from hetuflow.domain.trigger import INTERVAL_SECONDS_MAX, next_after
@@ -175,11 +176,9 @@ def _switched(
     state: ScheduleState, status: ScheduleStatus, now: datetime, note: str | None = None
 ) -> list[ScheduleEvent]:
     """Said again it changes nothing, except for another note of what is switched off."""
-    note = note or None
+    note = checked_note(note)
     if status is state.status and (note in (None, state.status_note) or status is ScheduleStatus.ENABLED):
         return []
-    if note is not None and len(note) > NOTE_LENGTH_MAX:
-        raise Rejected("invalid", f"note: at most {NOTE_LENGTH_MAX} characters", {"path": "note"})
     schedule_id, job_id = state.schedule_id, state.job_id
     if status is not ScheduleStatus.ENABLED:
         return [

@@ -11,7 +11,6 @@ from typing import Any
 from hetuflow.domain.enums import IntervalMode, MisfirePolicy, OverlapPolicy, ScheduleKind
 
 PAUSE_ON_FAILURES_MAX = 1000
-NOTE_LENGTH_MAX = 1000
 
 DELAYED_OVERLAP = str(OverlapPolicy.SKIP)
 """The one overlap policy of a fixed delay, and its default there."""

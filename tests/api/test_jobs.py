@@ -56,6 +56,7 @@ async def test_a_job_is_shown_as_it_was_sent(client: Client) -> None:
         "config": {**FULL_CONFIG, "owner": "me"},
         "status": 100,
         "agent_id": None,
+        "status_note": None,
         "created_by": 1,
         "updated_by": None,
         "created_at": job["created_at"],
@@ -171,6 +172,20 @@ async def test_enable_and_disable_may_be_repeated(client: Client) -> None:
         assert (await client.get(f"/jobs/item/{job_id}")).json["status"] == status
     await client.put(f"/jobs/item/{job_id}", {"status": "expired"})
     assert (await client.get(f"/jobs/item/{job_id}")).json["status"] == 98
+
+
+async def test_a_note_says_why_a_job_was_switched(client: Client) -> None:
+    path = f"/jobs/item/{await client.made('/jobs/item', {'name': 'x'})}"
+    assert (await client.get(path)).json["status_note"] is None
+    assert (await client.post(f"{path}/disable", {"note": "maintenance"})).json is None
+    assert (await client.get(path)).json["status_note"] == "maintenance"
+    for body in (None, {}, {"note": None}):
+        assert (await client.post(f"{path}/disable", body)).json is None
+    assert (await client.get(path)).json["status_note"] == "maintenance"
+    assert (await client.post(f"{path}/enable")).json is None
+    assert (await client.get(path)).json["status_note"] is None
+    refused = await client.post(f"{path}/enable", {"reason": "x"})
+    assert (refused.status, list(refused.problems)) == (422, ["reason"])
 
 
 async def test_cron_expr_is_a_schedule_made_with_the_job(client: Client) -> None:

@@ -193,6 +193,21 @@ async def test_a_change_to_a_fixed_delay_takes_the_default_along_and_the_way_bac
     assert (await client.put(path, {"interval_mode": "fixed_rate", "overlap_policy": "allow"})).status == 200
 
 
+async def test_a_note_says_why_a_schedule_was_switched(client: Client, job_id: str) -> None:
+    sent = {"job_id": job_id, "kind": "interval", "interval_seconds": 60}
+    schedule_id = await client.made("/schedules/item", sent)
+    path = f"/schedules/item/{schedule_id}"
+    for body in ({"note": "the disk is full"}, None, {}):
+        assert (await client.post(f"{path}/disable", body)).json is None
+        shown = await show(client, schedule_id)
+        assert (shown["status"], shown["status_note"]) == (99, "the disk is full")
+    assert (await client.post(f"{path}/enable", {"note": "a new disk"})).json is None
+    assert (await show(client, schedule_id))["status_note"] == "a new disk"
+    assert list((await client.post(f"{path}/disable", {"note": "x" * 1001})).problems) == ["note"]
+    events = (await client.get(f"/events?stream=schedule-{schedule_id}")).json["result"]
+    assert any("Disabled (the disk is full)" in event["summary"] for event in events)
+
+
 async def test_failures_that_pause_are_stored_and_shown(client: Client, job_id: str) -> None:
     sent = {"job_id": job_id, "kind": "interval", "interval_seconds": 60, "pause_on_failures": 3}
     shown = await show(client, await client.made("/schedules/item", sent))

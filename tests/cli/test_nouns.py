@@ -63,6 +63,13 @@ def test_a_schedule_is_changed_run_and_looked_ahead(hetuflow: Shell) -> None:
     hetuflow("schedule", "add", "planned", "--name", "plan", "--cron", "0 30 2 * * ?", "--timezone", "Europe/Berlin")
     hetuflow("schedule", "update", "plan", "--cron", "0 0 3 * * ?", "-p", "day=monday", "--max-age", "2h")
     assert hetuflow.json("schedule", "show", "plan")["cron_expression"] == "0 0 3 * * ?"
+    hetuflow("schedule", "pause", "plan", "--note", "holidays")
+    assert "holidays" in hetuflow("schedule", "show", "plan")
+    hetuflow("schedule", "resume", "plan")
+    assert hetuflow.json("schedule", "show", "plan")["status_note"] is None
+    hetuflow("job", "disable", "planned", "--note", "broken")
+    assert "broken" in hetuflow("job", "show", "planned")
+    hetuflow("job", "enable", "planned", "--note", "repaired")
     assert "nothing older than 7200 s" in hetuflow("schedule", "show", "plan")
     assert hetuflow("schedule", "run", "plan", "--wait") == "ran\n"
     ahead = hetuflow.json("schedule", "next", "plan", "-n", "3", "--after", "2027-03-26T12:00:00Z")

@@ -27,7 +27,7 @@ from hetuflow.domain.events import (
     ScheduleUpdated,
 )
 from hetuflow.domain.identity import task_id_of
-from hetuflow.domain.schedule_conflicts import NOTE_LENGTH_MAX
+from hetuflow.domain.switch_notes import NOTE_LENGTH_MAX
 from tests.support.given import Given, Outcome, later
 from tests.support.schedules import SCHEDULE_ID, a_fire, a_minutely, a_schedule
 from tests.support.tasks import JOB_ID

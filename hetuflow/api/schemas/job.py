@@ -7,6 +7,7 @@ from hetuflow.api.kinds import Integer, Mapped, NameId, Text, Time, Uuid
 from hetuflow.api.objects import Variables
 from hetuflow.api.problems import Problems
 from hetuflow.api.schemas.config import CONFIG
+from hetuflow.api.schemas.switch import STATUS_NOTE
 from hetuflow.api.shapes import Entity, Given, Member
 from hetuflow.domain.enums import JobStatus
 
@@ -75,6 +76,7 @@ JOB = Entity(
             write="UW",
             doc="alias of `config.cmd` alone; not together with `config`",
         ),
+        STATUS_NOTE,
         *BY_WHOM,
         *CREATED_UPDATED,
     ],

@@ -14,6 +14,7 @@ from hetuflow.api.kinds import INT32, INVALID, Boolean, Integer, Mapped, Schema,
 from hetuflow.api.objects import FreeObject
 from hetuflow.api.problems import Problems
 from hetuflow.api.schemas.job import BY_WHOM, CREATED_UPDATED, CRON_EXPRESSION, DESCRIPTION
+from hetuflow.api.schemas.switch import STATUS_NOTE
 from hetuflow.api.shapes import Alias, Entity, Given, Member
 from hetuflow.domain.cron import CronError, UnknownTimeZone, parse_cron
 from hetuflow.domain.cron_zone import check_zone
@@ -170,12 +171,7 @@ SCHEDULE = Entity(
             kind=Integer(),
             doc="tasks in a row that failed since it was enabled; counted while `pause_on_failures` is set",
         ),
-        Member(
-            name="status_note",
-            kind=Text(),
-            nullable=True,
-            doc="what was said when it was last enabled or disabled, or why it was disabled by itself",
-        ),
+        STATUS_NOTE,
         Member(
             name="parameters",
             kind=FreeObject(),
