@@ -72,6 +72,8 @@ class CoreSettings:
     """Silence after which another server takes over: the same on all servers of a database."""
     clock_offset_seconds_max: float = 5.0
     """Against the clock of the database; beyond it nothing is fired."""
+    event_depth_max: int = 8
+    """Event schedules in one chain: beyond it an event makes no task."""
     stop_seconds: float = 5.0
     limits: Limits = Factory(Limits)
 
@@ -184,6 +186,7 @@ def _built(
         timing=Timing(settings.server_lost_seconds),
         clock_offset_seconds_max=settings.clock_offset_seconds_max,
         tick_seconds=settings.tick_seconds,
+        event_depth_max=settings.event_depth_max,
     )
     gateway_settings = evolve(settings.gateway, store_id=settings.gateway.store_id or store.identity)
     gateway = Gateway(system, scheduler, sink, clock, ids, gateway_settings)

@@ -371,6 +371,7 @@ def _core_settings(settings: ServerSettings, server_id: str, sockets: Sockets) -
         tasks_max=settings.scheduler.max_concurrent_tasks,
         server_lost_seconds=settings.scheduler.server_lost_after,
         clock_offset_seconds_max=settings.scheduler.clock_offset_max,
+        event_depth_max=settings.scheduler.event_depth_max,
     )
 
 

@@ -66,13 +66,15 @@ class DatabaseSettings:
 
 @frozen(slots=True)
 class SchedulerSettings:
-    """`tick_interval` in seconds, the longest sleep; `max_concurrent_tasks` 0 = no limit; the last two in seconds."""
+    """`tick_interval` in seconds, the longest sleep; `max_concurrent_tasks` 0 = no limit; `server_lost_after` and
+    `clock_offset_max` in seconds; `event_depth_max` is the loop guard of event schedules."""
 
     tick_interval: float
     max_concurrent_tasks: int
     timezone: str
     server_lost_after: float
     clock_offset_max: float
+    event_depth_max: int
 
 
 @frozen(slots=True)
@@ -122,6 +124,8 @@ def server_schema() -> Schema:
                 " the same on all servers of a database", low=2, high=600),
         Setting("scheduler", "clock_offset_max", Kind.DURATION, 5.0, "beyond this offset between the server's clock and"
                 " PostgreSQL's nothing is fired", low=0.1, high=3600),
+        Setting("scheduler", "event_depth_max", Kind.INTEGER, 8, "event schedules in one chain; beyond it an event makes no"
+                " task", low=1, high=1000),
     )  # fmt: skip
     return Schema(
         settings=LOGGING_SETTINGS + listeners + database + scheduler,

@@ -90,6 +90,7 @@ SCHEDULES = Table(
         ),
         _member("parameters", Kind.JSON),
         _member("priority", Kind.INT),
+        Column("debounce_seconds", Kind.BIGINT, same("debounce_seconds", ScheduleCreated, ScheduleUpdated, default=0)),
         Column(
             "next_run_at",
             Kind.TIME,

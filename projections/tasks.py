@@ -94,6 +94,7 @@ TASKS = Table(
             {TaskLocked: Field("locked_at"), **always(None, TaskRequeued, TaskRetryScheduled, TaskReopened)},
         ),
         Column("trigger", Kind.TEXT, same("trigger", TaskCreated)),
+        Column("event", Kind.JSON, same("event", TaskCreated)),
         Column("instance_id", Kind.UUID, same("instance_id", TaskCreated, TaskRetryScheduled, TaskReopened)),
         Column("attempt", Kind.INT, same("attempt", TaskCreated, TaskRetryScheduled, TaskReopened)),
         Column(

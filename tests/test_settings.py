@@ -58,7 +58,7 @@ def test_server_defaults_are_those_of_the_contract(monkeypatch: pytest.MonkeyPat
         8080, 8081, "127.0.0.1", 1000, None, "hetuflow-server", (), (), None, Path("/state/hetuflow/server"), False
     )
     assert settings.database == DatabaseSettings(None, 20, 3600.0)
-    assert settings.scheduler == SchedulerSettings(1.0, 0, "UTC", 10.0, 5.0)
+    assert settings.scheduler == SchedulerSettings(1.0, 0, "UTC", 10.0, 5.0, 8)
     assert {source for _, _, source in settings.configuration.rows()} == {"default"}
 
 
@@ -169,7 +169,7 @@ def test_a_whole_file_is_read() -> None:
     assert (settings.server.host, settings.server.id, settings.server.static_dir) == ("::1", "s-1", Path("/srv/www"))
     assert settings.server.allowed_origins == ("http://localhost:3000", "https://example.org")
     assert settings.database.max_lifetime == 3600.0
-    assert settings.scheduler == SchedulerSettings(0.5, 0, "Europe/Berlin", 10.0, 5.0)
+    assert settings.scheduler == SchedulerSettings(0.5, 0, "Europe/Berlin", 10.0, 5.0, 8)
 
 
 # --- kinds ---------------------------------------------------------------------------------------------------------

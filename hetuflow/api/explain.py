@@ -31,6 +31,9 @@ SKIPS_MAX = 20
 CHAIN_POSITIONS = 2_000
 """What opens a task stands before it in the same append, which is no longer than this."""
 
+BEHIND_MAX = 40
+"""Events of a chain of jobs that are shown."""
+
 _CODEC = event_codec()
 
 
@@ -96,17 +99,39 @@ def _worker(row: Row) -> Worker:
 
 async def _cause(call: Call, created: RecordedEvent) -> dict[str, Any]:
     data, metadata = json.loads(created.data), json.loads(created.metadata)
-    chain = [*await _before(call, created, metadata), created]
-    external = next((event.position for event in chain if event.type == "ExternalEventReceived"), None)
+    events = await _events_behind(call, created)
+    chain = [*events, *await _before(call, created, metadata), created]
+    position = None if not data.get("event") else data["event"]["position"]
+    if position is None:
+        position = next((event.position for event in chain if event.type == "ExternalEventReceived"), None)
     return {
         "trigger": data["trigger"],
         "schedule_id": data.get("schedule_id"),
         "nominal_at": data.get("nominal_at"),
-        "event_position": external,
+        "event_position": position,
         "principal": metadata.get("principal"),
         "request_id": metadata.get("request_id"),
         "chain": [record(event) for event in chain],
     }
+
+
+async def _events_behind(call: Call, created: RecordedEvent) -> Sequence[RecordedEvent]:
+    """The events that triggered a task, the first of a chain of jobs first: where one is of another task, that task's
+    creation and what triggered it stand before it."""
+    behind: list[RecordedEvent] = []
+    event = json.loads(created.data).get("event")
+    while event is not None and len(behind) < BEHIND_MAX:
+        found = await call.rooms.store.read_all(after=event["position"] - 1, limit=1)
+        if not found:  # retention has taken it
+            break
+        [trigger] = found
+        behind.append(trigger)
+        event = None
+        if trigger.category == "task" and trigger.version > 1:
+            first, *_ = await call.rooms.store.read_stream(trigger.stream_id, until_position=trigger.position)
+            behind.append(first)
+            event = json.loads(first.data).get("event")
+    return behind[::-1]
 
 
 async def _before(call: Call, created: RecordedEvent, metadata: Mapping[str, Any]) -> Sequence[RecordedEvent]:
@@ -122,11 +147,13 @@ async def _before(call: Call, created: RecordedEvent, metadata: Mapping[str, Any
         where=same,
     )
     task_id = created.stream_id.partition("-")[2]
-    return [event for event in found if event.category != "task" and _led_to(event, task_id)]
+    is_by_event = json.loads(created.data).get("event") is not None
+    return [event for event in found if event.category != "task" and _led_to(event, task_id, is_by_event)]
 
 
-def _led_to(event: RecordedEvent, task_id: str) -> bool:
-    return event.category == "external" or json.loads(event.data).get("task_id") == task_id
+def _led_to(event: RecordedEvent, task_id: str, is_by_event: bool) -> bool:
+    """An event from outside that triggered it is known by itself."""
+    return (event.category == "external" and not is_by_event) or json.loads(event.data).get("task_id") == task_id
 
 
 async def _skips(call: Call, schedule_id: str | None, moment: Moment) -> Sequence[dict[str, Any]]:

@@ -55,6 +55,8 @@ def task(row: Row) -> JSON:
     shown["config"] = with_mirror(dict(completed(row["config"])), row["retry_count"])
     shown["max_retries"] = row["config"]["max_retries"]
     shown["lock_version"] = row["version"]
+    if shown["event"] is not None:
+        shown["event"] = {"count": None, **shown["event"]}
     return shown
 
 

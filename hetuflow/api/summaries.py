@@ -24,8 +24,9 @@ SENTENCES: Final[Mapping[str, str]] = {
     "ScheduleDeleted": "The schedule was deleted{deleted_because}.",
     "ScheduleExpired": "The schedule is over: {over_because}.",
     "ScheduleSuspended": "The schedule was suspended after a defect: {error}.",
-    "ScheduleFired": "Fired for {nominal_at} as task {task_id} (fire {fire_count}).",
+    "ScheduleFired": "Fired for {fired_for} as task {task_id} (fire {fire_count}).",
     "ScheduleSkipped": "Skipped {nominal_times}: {skipped_because}.",
+    "ScheduleEventHeld": "Event {event_id} ({event_type}) waits for quiet until {quiet_at}; {held_count}.",
     "TaskCreated": "Task {name} was created {trigger}, to start {start}.",
     "TaskUpdated": "Task {name} was changed: {changed}.",
     "TaskLocked": "Claimed by server {server_id}.",
@@ -85,6 +86,9 @@ _SKIPPED = {
     "edited": "the schedule was given other times",
     "disabled": "the schedule was switched off",
     "deleted": "the schedule was deleted",
+    "debounced": "a newer event took its place before there was quiet",
+    "loop_guard": "too many event schedules are behind it: it looks like a loop",
+    "unfit": "no task can be made of it",
 }
 _TRIGGERS = {
     "schedule": "by its schedule",
@@ -147,7 +151,7 @@ def _status(value: Any) -> str:
 
 
 _MEMBERS: Final[Mapping[str, Callable[[Any], str]]] = {
-    **dict.fromkeys(("nominal_at", "retry_at"), moment),
+    **dict.fromkeys(("nominal_at", "retry_at", "quiet_at"), moment),
     "duration_seconds": duration,
     "status": _status,
     "reason": _words,
@@ -166,8 +170,19 @@ def _next_run(data: Data) -> str:
 
 
 def _nominal_times(data: Data) -> str:
+    if data.get("event_id"):
+        return f"event {data['event_id']}"
     first, last = moment(data.get("first_nominal_at")), moment(data.get("last_nominal_at"))
     return first if data.get("count") == 1 else f"{data.get('count')} nominal times from {first} to {last}"
+
+
+def _fired_for(data: Data) -> str:
+    return f"event {data['event_id']}" if data.get("event_id") else moment(data.get("nominal_at"))
+
+
+def _held_count(data: Data) -> str:
+    count = data.get("count", 1)
+    return f"{count} since the last task" if count != 1 else "it is the first"
 
 
 def _start(data: Data) -> str:
@@ -229,6 +244,8 @@ _PHRASES: Final[Mapping[str, Callable[[Data], str]]] = {
     "deleted_because": lambda data: " with its job" if data.get("reason") == "job_deleted" else "",
     "over_because": _one_of(_OVER, "reason"),
     "nominal_times": _nominal_times,
+    "fired_for": _fired_for,
+    "held_count": _held_count,
     "skipped_because": _one_of(_SKIPPED, "reason"),
     "trigger": _one_of(_TRIGGERS, "trigger"),
     "start": _start,

@@ -187,6 +187,7 @@ READ_SCHEDULE: Mapping[str, tuple[str, Read]] = {
     "overlap_policy": ("overlap_policy", one_of(OverlapPolicy)),
     "jitter_seconds": ("jitter_seconds", seconds()),
     "pause_on_failures": ("pause_on_failures", integer(1)),
+    "debounce_seconds": ("debounce_seconds", seconds()),
     "parameters": ("parameters", obj),
     "priority": ("priority", integer(-(2**31), 2**31 - 1)),
 }
@@ -217,6 +218,7 @@ SCHEDULE_DEFAULTS: Mapping[str, Any] = {
     "overlap_policy": str(OverlapPolicy.ALLOW),
     "jitter_seconds": 0,
     "pause_on_failures": None,
+    "debounce_seconds": 0,
     "parameters": {},
     "priority": 0,
 }
@@ -329,7 +331,7 @@ class Reader:
             self._add(document, _join(path, "name"), "is required: a schedule is known by its name within the job")
         kind = members.pop("kind", None) or _kind(value)
         if kind is None:
-            self._add(document, path, "give one of cron, every, once, or kind")
+            self._add(document, path, "give one of cron, every, once, event_type, or kind")
             return
         if kind == "once":
             kind = "interval"

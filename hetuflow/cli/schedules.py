@@ -58,8 +58,20 @@ def rule_options(command: F) -> F:
             click.option("--cron", metavar="EXPRESSION", help="Five fields (crontab) or six to seven (seconds first)."),
             click.option("--once", type=Moment(), help="One run, at that moment."),
             click.option("--daemon", is_flag=True, help="Keep one task running always."),
-            click.option("--event", metavar="TYPE", help="One task per event of this type (a name, or file.*)."),
-            click.option("--event-filter", type=Json(), help="Only events whose data are like that."),
+            click.option(
+                "--on-event",
+                "--event",
+                "event",
+                metavar="TYPE",
+                help="One task per event of this type: a name, or file.*",
+            ),
+            click.option("--event-filter", "--filter", type=Json(), help="Only events whose data are like that."),
+            click.option(
+                "--where", multiple=True, metavar="PATH=GLOB", help="The same for one member: path=/data/*.csv."
+            ),
+            click.option(
+                "--debounce", type=Seconds(), help="One task for the events of a burst, after so long a quiet."
+            ),
             click.option("--timezone", metavar="ZONE", help="IANA name, e.g. Europe/Berlin."),
             click.option("--name", help="A name for people, and for these commands."),
             click.option("--description", help="A sentence for people."),
@@ -100,6 +112,8 @@ def rule_changes(given: dict[str, Any]) -> dict[str, Any]:
     chosen = [name for name in ("every", "delay", "cron", "once", "daemon", "event") if given[name]]
     if len(chosen) > 1:
         raise click.UsageError(f"give only one of --{' and --'.join(chosen)}")
+    if given["where"]:
+        given["event_filter"] = {**(given["event_filter"] or {}), **pairs(given["where"], "--where")}
     changes = {
         "interval_secs": given["every"] or given["delay"],
         "interval_mode": _mode(given),
@@ -108,6 +122,7 @@ def rule_changes(given: dict[str, Any]) -> dict[str, Any]:
         "max_count": 1 if given["once"] else given["max_count"],
         "event_type": given["event"],
         "event_filter": given["event_filter"],
+        "debounce_seconds": given["debounce"],
         "end_time": given["end"],
         "misfire_policy": given["misfire"],
         "misfire_grace_seconds": given["grace"],
@@ -148,10 +163,11 @@ def add(
       hetuflow schedule add probe --every 30s
       hetuflow schedule add sync --delay 5m --pause-on-failures 3
       hetuflow schedule add report --once '2027-01-31 08:00'
+      hetuflow schedule add import --on-event file.created --where 'path=/data/input/*.csv'
     """
     changes = rule_changes(given)
     if "kind" not in changes and not set_:
-        raise click.UsageError("give one of --every, --delay, --cron, --once, --daemon and --event")
+        raise click.UsageError("give one of --every, --delay, --cron, --once, --daemon and --on-event")
     row = resolve(client, JOB, job_)
     body: dict[str, Any] = {"job_id": row["id"], **changes, **({"enabled": False} if disabled else {})}
     for path, value in assignments(set_):
@@ -271,6 +287,7 @@ def show(client: Client, schedule_: str, as_of_: str | None, json_: bool) -> Non
             ("pauses", _pauses),
             ("jitter", lambda r: f"{r['jitter_seconds']} s" if r["jitter_seconds"] else None),
             ("event filter", lambda r: r["event_filter"]),
+            ("debounce", lambda r: f"{r['debounce_seconds']} s" if r["debounce_seconds"] else None),
             ("parameters", lambda r: r["parameters"]),
             ("priority", lambda r: r["priority"] or None),
             ("next run", lambda r: render.At(r["next_run_at"])),

@@ -121,6 +121,7 @@ class CreateSchedule:
     jitter_seconds: int = 0
     parameters: JSON = Factory(dict)
     priority: int = 0
+    debounce_seconds: int = 0
     guards: Sequence[Guard] = ()
 
 
@@ -179,6 +180,41 @@ class NoteTaskEnds:
 
 
 @frozen(slots=True, kw_only=True)
+class MatchedEvent:
+    """An event of the log that an Event schedule's type and filter fit.
+
+    `depth`: how many event schedules are behind it. `job_enabled_at`: the job's last enabling that the log has before
+    the event, as far as it was followed. `unfit`: why no task can be made of it.
+    """
+
+    event_id: str
+    position: int
+    type: str
+    recorded_at: datetime
+    data: JSON
+    depth: int = 0
+    job_enabled_at: datetime | None = None
+    unfit: str | None = None
+
+
+@frozen(slots=True, kw_only=True)
+class TriggerSchedule:
+    """Decide about events that the schedule matches, as it was defined at `defined_at`: in the order of the log.
+
+    What was decided about is left as it is; of a schedule that is defined otherwise meanwhile, nothing is decided.
+    `depth_max`: an event with at least so many event schedules behind it makes no task. The rest as for `FireSchedule`.
+    """
+
+    job: JobSnapshot
+    events: Sequence[MatchedEvent]
+    defined_at: datetime
+    depth_max: int
+    placements: Sequence[Placement] = ()
+    guards: Sequence[Guard] = ()
+    has_ended: Mapping[str, bool] = Factory(dict)
+
+
+@frozen(slots=True, kw_only=True)
 class SuspendSchedule:
     error: str
 
@@ -210,6 +246,7 @@ class CreateTask:
     config: JSON | None = None
     retry_count: int = 0
     dependencies: JSON | None = None
+    event: JSON | None = None
     placement: Placement | None = None
 
 

@@ -79,6 +79,7 @@ def dispatch_order(
     environment: JSON | None,
     parameters: JSON,
     scheduled_at: datetime,
+    event: JSON | None = None,
 ) -> DispatchOrder:
     """Return all that an agent needs to run one instance.
 
@@ -86,6 +87,7 @@ def dispatch_order(
       config: effective.
       environment: the task's, merged when it was made.
       scheduled_at: the nominal time where a schedule made the task.
+      event: what triggered the task, where an event did.
     """
     own = {
         "HETUFLOW_JOB_ID": job_id,
@@ -95,6 +97,8 @@ def dispatch_order(
         "HETUFLOW_ATTEMPT": str(attempt),
         "HETUFLOW_SCHEDULED_AT": rfc3339(scheduled_at),
     }
+    if event is not None:
+        own["HETUFLOW_EVENT_ID"], own["HETUFLOW_EVENT_TYPE"] = event["id"], event["type"]
     return DispatchOrder(
         task_id=task_id,
         job_id=job_id,

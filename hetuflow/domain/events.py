@@ -180,6 +180,7 @@ class ScheduleCreated(ScheduleEvent):
     max_age_seconds: int | None = None
     interval_mode: str = "fixed_rate"
     pause_on_failures: int | None = None
+    debounce_seconds: int = 0
 
 
 @frozen(slots=True, kw_only=True)
@@ -218,6 +219,7 @@ class ScheduleUpdated(ScheduleEvent):
     interval_mode: str = "fixed_rate"
     pause_on_failures: int | None = None
     consecutive_failures: int = 0
+    debounce_seconds: int = 0
 
 
 @frozen(slots=True, kw_only=True)
@@ -275,7 +277,7 @@ class ScheduleSuspended(ScheduleEvent):
 
 @frozen(slots=True, kw_only=True)
 class ScheduleFired(ScheduleEvent):
-    """One nominal time became a task. `fire_count` and `next_run_at` are absolute.
+    """One nominal time, or one event, became a task. `fire_count` and `next_run_at` are absolute.
 
     `waits_for`: the earlier tasks of the schedule that had not ended, after which it starts (overlap policies `queue` and
     `cancel_previous`).
@@ -289,6 +291,10 @@ class ScheduleFired(ScheduleEvent):
     fire_count: int
     next_run_at: datetime | None
     waits_for: tuple[str, ...] = ()
+    event_id: str | None = None
+    event_position: int | None = None
+    event_depth: int = 0
+    """How many event schedules are behind the task, this one included."""
 
 
 @frozen(slots=True, kw_only=True)
@@ -302,6 +308,29 @@ class ScheduleSkipped(ScheduleEvent):
     count: int
     reason: str
     next_run_at: datetime | None
+    event_id: str | None = None
+    """The event that makes no task, where it is one; then the range is one instant."""
+    event_position: int | None = None
+
+
+@frozen(slots=True, kw_only=True)
+class ScheduleEventHeld(ScheduleEvent):
+    """A matching event waits until there has been quiet for `debounce_seconds`; what waited before it is skipped.
+
+    `count`: matching events since the last task, this one included; `first_at`, when the first of them was recorded.
+    """
+
+    schedule_id: str
+    job_id: str
+    event_id: str
+    event_position: int
+    event_type: str
+    data: JSON
+    depth: int
+    recorded_at: datetime
+    count: int
+    first_at: datetime
+    quiet_at: datetime
 
 
 @frozen(slots=True, kw_only=True)
@@ -353,6 +382,8 @@ class TaskCreated(TaskEvent):
     attempt: int
     created_at: datetime
     created_by: int = 1
+    event: JSON | None = None
+    """What triggered it, where an event did: `id`, `type`, `position`, `depth`; `count` of those that it stands for."""
 
 
 @frozen(slots=True, kw_only=True)
@@ -903,6 +934,7 @@ EVENT_TYPES: tuple[type[Event], ...] = (
     ScheduleFired,
     ScheduleSkipped,
     ScheduleTaskEnded,
+    ScheduleEventHeld,
     TaskCreated,
     TaskUpdated,
     TaskLocked,

@@ -27,6 +27,16 @@ def task_id_of(schedule_id: str, nominal_at: datetime) -> str:
     return _shaped(f"{milliseconds:012x}", f"task|{schedule_id}|{microseconds}")
 
 
+def event_task_id_of(schedule_id: str, event_id: str, recorded_at: datetime) -> str:
+    """Return the id of the task that this schedule makes for this event.
+
+    Args:
+      recorded_at: of the event; aware, and the same whoever reads it.
+    """
+    milliseconds = (recorded_at - _EPOCH) // _MICROSECOND // 1000 & 0xFFFF_FFFF_FFFF
+    return _shaped(f"{milliseconds:012x}", f"event|{schedule_id}|{event_id}")
+
+
 def fraction_of(schedule_id: str, nominal_at: datetime, count: int) -> int:
     """Return a number in [0, `count`) that looks drawn and is the same for the same schedule and nominal time."""
     microseconds = (nominal_at - _EPOCH) // _MICROSECOND

@@ -7,11 +7,13 @@ fires afterwards, and none disappears without a trace. An edit of anything else 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
 from attrs import evolve as changed
 
+from hetuflow.domain import schedule_events
 from hetuflow.domain import schedule_fold as fold
 from hetuflow.domain.commands import (
     CreateSchedule,
@@ -21,10 +23,11 @@ from hetuflow.domain.commands import (
     FireSchedule,
     NoteTaskEnds,
     SuspendSchedule,
+    TriggerSchedule,
     UpdateSchedule,
 )
 from hetuflow.domain.decider import NOTHING, Decision, Due, Follow, Intent
-from hetuflow.domain.enums import IntervalMode, MisfirePolicy, OverlapPolicy, ScheduleStatus
+from hetuflow.domain.enums import IntervalMode, MisfirePolicy, OverlapPolicy, ScheduleKind, ScheduleStatus
 from hetuflow.domain.events import (
     ScheduleCreated,
     ScheduleDeleted,
@@ -37,8 +40,17 @@ from hetuflow.domain.events import (
 from hetuflow.domain.rejection import Rejected
 from hetuflow.domain.schedule_conflicts import PAUSE_ON_FAILURES_MAX, conflicts
 from hetuflow.domain.schedule_ends import note_ends
+from hetuflow.domain.schedule_events import DEBOUNCE_SECONDS_MAX
 from hetuflow.domain.schedule_fires import fire
-from hetuflow.domain.schedule_state import EDITABLE, ScheduleState, checked_trigger_of, is_once, starts_anew, trigger_of
+from hetuflow.domain.schedule_state import (
+    EDITABLE,
+    ScheduleState,
+    checked_trigger_of,
+    is_once,
+    matches_anew,
+    starts_anew,
+    trigger_of,
+)
 from hetuflow.domain.schedule_times import JITTER_SECONDS_MAX, covered, expiry, next_run_after
 from hetuflow.domain.switch_notes import checked_note
 from hetuflow.domain.table_decider import NO_INTENTS, TableDecider
@@ -55,6 +67,7 @@ _RANGES = (
     ("max_count", 1, INTERVAL_SECONDS_MAX),
     ("jitter_seconds", 0, JITTER_SECONDS_MAX),
     ("pause_on_failures", 1, PAUSE_ON_FAILURES_MAX),
+    ("debounce_seconds", 0, DEBOUNCE_SECONDS_MAX),
 )
 _MOVES_ANCHOR = frozenset({"schedule_kind", "interval_secs", "interval_mode", "start_time"})
 
@@ -126,7 +139,7 @@ def _update(command: UpdateSchedule, state: ScheduleState, now: datetime) -> Dec
     names = changed_members(state, wanted, EDITABLE)
     events: list[ScheduleEvent] = []
     if names:
-        if starts_anew(names):
+        if starts_anew(names) or (state.is_event and matches_anew(names)):
             events += covered(state, now, "edited")
         updated = _edit(state, {name: wanted[name] for name in names}, names, now)
         events.append(updated)
@@ -215,16 +228,25 @@ def _suspend(command: SuspendSchedule, state: ScheduleState, now: datetime) -> D
 
 
 def intents(state: ScheduleState) -> frozenset[Intent]:
-    """To be asked at the next nominal time, and told how its tasks end where that matters, while it is enabled."""
+    """To be asked at the next nominal time, and told how its tasks end where that matters, while it is enabled.
+
+    One for events is asked when a quiet or its window is over.
+    """
     if not state.is_enabled:
         return NO_INTENTS
     wishes: list[Intent] = []
-    if state.next_run_at is not None:
-        wishes.append(Due(state.next_run_at))
+    at = schedule_events.due_at(state) if state.is_event else state.next_run_at
+    if at is not None:
+        wishes.append(Due(at))
     if state.counted_tasks or state.awaited_task is not None:
         wishes.append(Follow(state.schedule_id, state.job_id, state.followed))
     return frozenset(wishes)
 
+
+_FIRES: Mapping[int, Callable[[FireSchedule, ScheduleState, datetime], Decision]] = {
+    ScheduleKind.EVENT: schedule_events.tick
+}
+"""Of the kinds without nominal times."""
 
 SCHEDULE: TableDecider[ScheduleState] = TableDecider(
     "schedule",
@@ -235,7 +257,8 @@ SCHEDULE: TableDecider[ScheduleState] = TableDecider(
         EnableSchedule: _enable,
         DisableSchedule: _disable,
         DeleteSchedule: _delete,
-        FireSchedule: fire,
+        FireSchedule: lambda command, state, now: _FIRES.get(state.schedule_kind, fire)(command, state, now),
+        TriggerSchedule: schedule_events.trigger,
         SuspendSchedule: _suspend,
         NoteTaskEnds: note_ends,
     },

@@ -18,6 +18,7 @@ from hetuflow.domain.events import (
     ScheduleDisabled,
     ScheduleEnabled,
     ScheduleEvent,
+    ScheduleEventHeld,
     ScheduleExpired,
     ScheduleFired,
     ScheduleSkipped,
@@ -28,9 +29,11 @@ from hetuflow.domain.events import (
 from hetuflow.domain.schedule_state import (
     EDITABLE,
     JUST_BEFORE,
+    HeldEvent,
     ScheduleState,
     Timing,
     is_fixed_delay,
+    matches_anew,
     starts_anew,
 )
 from hetuflow.domain.transition import IllegalTransition
@@ -52,6 +55,7 @@ def created(state: ScheduleState, event: ScheduleCreated) -> ScheduleState:
         next_run_at=event.next_run_at,
         cursor_at=cursor_at,
         created_at=event.created_at,
+        defined_at=event.created_at,
         **{name: getattr(event, name) for name in EDITABLE},
     )
 
@@ -66,6 +70,8 @@ def updated(state: ScheduleState, event: ScheduleUpdated) -> ScheduleState:
         awaited_task=awaited_after(state, event),
         counted_tasks=() if event.pause_on_failures is None else state.counted_tasks,
         consecutive_failures=event.consecutive_failures,
+        defined_at=event.updated_at if matches_anew(event.changed) else state.defined_at,
+        held=None if matches_anew(event.changed) else state.held,
         **{name: getattr(event, name) for name in EDITABLE},
     )
 
@@ -87,32 +93,42 @@ def enabled(state: ScheduleState, event: ScheduleEnabled) -> ScheduleState:
         counted_tasks=(),
         consecutive_failures=0,
         status_note=event.note,
+        defined_at=event.enabled_at,
     )
 
 
 def disabled(state: ScheduleState, event: ScheduleDisabled) -> ScheduleState:
     _check(state, event)
     status = ScheduleStatus(event.status)
-    return changed(state, status=status, next_run_at=None, counted_tasks=(), status_note=event.note)
+    return changed(state, status=status, next_run_at=None, counted_tasks=(), status_note=event.note, held=None)
 
 
 def suspended(state: ScheduleState, event: ScheduleSuspended) -> ScheduleState:
     _check_enabled(state, event)
-    return changed(state, status=ScheduleStatus.DISABLED, next_run_at=None, counted_tasks=(), status_note=event.error)
+    return changed(
+        state,
+        status=ScheduleStatus.DISABLED,
+        next_run_at=None,
+        counted_tasks=(),
+        status_note=event.error,
+        held=None,
+    )
 
 
 def expired(state: ScheduleState, event: ScheduleExpired) -> ScheduleState:
     _check_enabled(state, event)
-    return changed(state, status=ScheduleStatus.EXPIRED, next_run_at=None)
+    return changed(state, status=ScheduleStatus.EXPIRED, next_run_at=None, held=None)
 
 
 def deleted(state: ScheduleState, event: ScheduleDeleted) -> ScheduleState:
     _check(state, event)
-    return changed(state, is_deleted=True, next_run_at=None)
+    return changed(state, is_deleted=True, next_run_at=None, held=None)
 
 
 def fired(state: ScheduleState, event: ScheduleFired) -> ScheduleState:
     _check_increasing(state, event, event.nominal_at)
+    if event.event_position is not None:
+        state = _decided(state, event.event_id, event.event_position)
     return changed(
         state,
         cursor_at=event.nominal_at,
@@ -127,6 +143,8 @@ def fired(state: ScheduleState, event: ScheduleFired) -> ScheduleState:
 
 def skipped(state: ScheduleState, event: ScheduleSkipped) -> ScheduleState:
     _check_increasing(state, event, event.first_nominal_at)
+    if event.event_position is not None:
+        state = _decided(state, event.event_id, event.event_position)
     return changed(state, cursor_at=event.last_nominal_at, next_run_at=event.next_run_at)
 
 
@@ -142,6 +160,36 @@ def task_ended(state: ScheduleState, event: ScheduleTaskEnded) -> ScheduleState:
         consecutive_failures=event.consecutive_failures,
         next_run_at=event.next_run_at,
     )
+
+
+def event_held(state: ScheduleState, event: ScheduleEventHeld) -> ScheduleState:
+    _check_enabled(state, event)
+    if event.event_position <= state.decided_position or state.held is not None:
+        why = f"position {event.event_position} is not after {state.decided_position}, or another event is held"
+        raise IllegalTransition("schedule", state.status, type(event), why)
+    held = HeldEvent(
+        event_id=event.event_id,
+        position=event.event_position,
+        type=event.event_type,
+        data=event.data,
+        depth=event.depth,
+        recorded_at=event.recorded_at,
+        count=event.count,
+        first_at=event.first_at,
+        quiet_at=event.quiet_at,
+    )
+    return changed(state, held=held, decided_position=event.event_position)
+
+
+def _decided(state: ScheduleState, event_id: str | None, position: int) -> ScheduleState:
+    """An event is covered once: the one that is held, or one after all that were decided about."""
+    held = state.held
+    if held is not None and held.event_id == event_id:
+        return changed(state, held=None)
+    if position <= state.decided_position:
+        why = f"position {position} is not after {state.decided_position}"
+        raise IllegalTransition("schedule", state.status, ScheduleFired, why)
+    return changed(state, decided_position=position)
 
 
 def _check(state: ScheduleState, event: ScheduleEvent) -> None:
@@ -172,4 +220,5 @@ FOLDS: Mapping[type[Event], Callable[[ScheduleState, Any], ScheduleState]] = {
     ScheduleFired: fired,
     ScheduleSkipped: skipped,
     ScheduleTaskEnded: task_ended,
+    ScheduleEventHeld: event_held,
 }

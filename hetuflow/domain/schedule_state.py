@@ -10,6 +10,8 @@ from attrs import frozen
 
 from hetuflow.domain.cron import CronError, UnknownTimeZone
 from hetuflow.domain.enums import IntervalMode, ScheduleKind, ScheduleStatus
+from hetuflow.domain.event_filter import faults as filter_faults
+from hetuflow.domain.event_types import fault_of as type_fault
 from hetuflow.domain.rejection import Rejected
 from hetuflow.domain.trigger import CronTrigger, IntervalTrigger, OnceTrigger, PendingTrigger, Trigger
 
@@ -45,6 +47,7 @@ EDITABLE = (
     "pause_on_failures",
     "parameters",
     "priority",
+    "debounce_seconds",
 )
 
 TIMING = frozenset(
@@ -70,6 +73,31 @@ def starts_anew(names: Iterable[str]) -> bool:
     """Whether an edit of these members covers what was due; one of none at all restates the times."""
     found = tuple(names)
     return not found or not TIMING.isdisjoint(found)
+
+
+MATCHING = frozenset({"event_type", "event_filter", "debounce_seconds"})
+"""The members that decide which events fire. No effect on the times of other kinds."""
+
+
+def matches_anew(names: Iterable[str]) -> bool:
+    """Whether after an edit of these members only events recorded later are the schedule's to decide about."""
+    found = tuple(names)
+    return starts_anew(found) or not MATCHING.isdisjoint(found)
+
+
+@frozen(slots=True)
+class HeldEvent:
+    """A matching event that waits for quiet. `count`: of those that its task would stand for."""
+
+    event_id: str
+    position: int
+    type: str
+    data: JSON
+    depth: int
+    recorded_at: datetime
+    count: int
+    first_at: datetime
+    quiet_at: datetime
 
 
 @frozen(slots=True)
@@ -102,6 +130,7 @@ class ScheduleState:
     pause_on_failures: int | None = None
     parameters: JSON | None = None
     priority: int = 0
+    debounce_seconds: int = 0
     anchor_at: datetime = BEGINNING
     status: ScheduleStatus | None = None
     next_run_at: datetime | None = None
@@ -112,6 +141,11 @@ class ScheduleState:
     is_deleted: bool = False
     open_tasks: tuple[str, ...] = ()
     """Tasks made by it that an overlap policy asks about: the newest, and those that it was made to wait for."""
+    defined_at: datetime = BEGINNING
+    """When what it fires by was last set or switched on: no event recorded before is its to decide about."""
+    decided_position: int = 0
+    """Of the newest event that it has decided about, or holds."""
+    held: HeldEvent | None = None
 
     awaited_task: str | None = None
     """The task whose end its next nominal time counts from (fixed delay); None = there is none."""
@@ -141,6 +175,10 @@ class ScheduleState:
         return frozenset(self.counted_tasks if self.awaited_task is None else (*self.counted_tasks, self.awaited_task))
 
     @property
+    def is_event(self) -> bool:
+        return self.schedule_kind == ScheduleKind.EVENT
+
+    @property
     def fires_left(self) -> int | None:
         """Until `max_count`; None = unlimited."""
         return None if self.max_count is None else max(self.max_count - self.fire_count, 0)
@@ -165,6 +203,10 @@ class Timing(Protocol):
     def start_time(self) -> datetime | None: ...
     @property
     def end_time(self) -> datetime | None: ...
+    @property
+    def event_type(self) -> str | None: ...
+    @property
+    def event_filter(self) -> JSON | None: ...
 
 
 def is_once(timing: Timing) -> bool:
@@ -191,7 +233,7 @@ def delayed_after(timing: Timing, since: datetime) -> datetime | None:
 
 def has_fixed_times(timing: Timing) -> bool:
     """Whether its kind fires at times that can be told ahead."""
-    return timing.schedule_kind in _TRIGGERS
+    return timing.schedule_kind in (ScheduleKind.CRON, ScheduleKind.INTERVAL)
 
 
 def trigger_of(timing: Timing, anchor_at: datetime) -> Trigger:
@@ -218,6 +260,8 @@ def checked_trigger_of(timing: Timing, anchor_at: datetime) -> Trigger:
         raise _invalid("schedule_kind", "this kind is not supported by this version")
     for name in _REQUIRED[timing.schedule_kind](timing):
         raise _invalid(name, "is required for this kind")
+    if timing.schedule_kind == ScheduleKind.EVENT:
+        _check_event(timing)
     try:
         return trigger_of(timing, anchor_at)
     except UnknownTimeZone as wrong:
@@ -226,6 +270,14 @@ def checked_trigger_of(timing: Timing, anchor_at: datetime) -> Trigger:
         raise _invalid("cron_expression", str(wrong), position=wrong.position) from wrong
     except ValueError as wrong:
         raise _invalid("interval_secs", str(wrong)) from wrong
+
+
+def _check_event(timing: Timing) -> None:
+    fault = type_fault(timing.event_type or "")
+    if fault is not None:
+        raise _invalid("event_type", fault[0])
+    for found in filter_faults({} if timing.event_filter is None else timing.event_filter):
+        raise _invalid(found.path, found.message)
 
 
 def _invalid(path: str, message: str, **more: Any) -> Rejected:
@@ -248,6 +300,7 @@ def _interval(timing: Timing, anchor_at: datetime) -> Trigger:
 _TRIGGERS: Mapping[int, Callable[[Timing, datetime], Trigger]] = {
     ScheduleKind.CRON: _cron,
     ScheduleKind.INTERVAL: _interval,
+    ScheduleKind.EVENT: lambda timing, anchor_at: PendingTrigger(None),
 }
 
 
@@ -264,4 +317,5 @@ def _interval_needs(timing: Timing) -> tuple[str, ...]:
 _REQUIRED: Mapping[int, Callable[[Timing], tuple[str, ...]]] = {
     ScheduleKind.CRON: _cron_needs,
     ScheduleKind.INTERVAL: _interval_needs,
+    ScheduleKind.EVENT: lambda timing: () if timing.event_type else ("event_type",),
 }

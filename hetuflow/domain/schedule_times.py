@@ -6,7 +6,15 @@ from datetime import datetime, timedelta
 
 from hetuflow.domain.events import ScheduleExpired, ScheduleSkipped
 from hetuflow.domain.identity import fraction_of
-from hetuflow.domain.schedule_state import ScheduleState, delayed_after, is_fixed_delay, is_once, trigger_of
+from hetuflow.domain.schedule_state import (
+    JUST_BEFORE,
+    HeldEvent,
+    ScheduleState,
+    delayed_after,
+    is_fixed_delay,
+    is_once,
+    trigger_of,
+)
 from hetuflow.domain.trigger import count_between, last_at_or_before, next_after
 
 JITTER_SECONDS_MAX = 30 * 86_400
@@ -41,6 +49,8 @@ def jittered(state: ScheduleState, nominal_at: datetime) -> datetime:
 
 def covered(state: ScheduleState, until: datetime, reason: str) -> list[ScheduleSkipped]:
     """The nominal times up to `until` that no decision has covered, as skipped: one range, or none."""
+    if state.is_enabled and state.held is not None:
+        return [held_skipped(state, state.held, reason)]
     if not state.is_enabled or state.next_run_at is None or state.next_run_at > until:
         return []
     trigger = trigger_of(state, state.anchor_at)
@@ -61,12 +71,39 @@ def covered(state: ScheduleState, until: datetime, reason: str) -> list[Schedule
     ]
 
 
+def event_nominal_at(state: ScheduleState, recorded_at: datetime) -> datetime:
+    """The nominal time that stands for an event: when it was recorded, or just after what was covered before.
+
+    Events of one append are recorded at one instant, and the clock of the log is not the one that says when a schedule
+    was made.
+    """
+    return max(recorded_at, state.cursor_at + JUST_BEFORE)
+
+
+def held_skipped(state: ScheduleState, held: HeldEvent, reason: str) -> ScheduleSkipped:
+    """The event that waits, as skipped."""
+    nominal_at = event_nominal_at(state, held.recorded_at)
+    return ScheduleSkipped(
+        schedule_id=state.schedule_id,
+        job_id=state.job_id,
+        first_nominal_at=nominal_at,
+        last_nominal_at=nominal_at,
+        count=1,
+        reason=reason,
+        next_run_at=None,
+        event_id=held.event_id,
+        event_position=held.position,
+    )
+
+
 def expiry(state: ScheduleState) -> list[ScheduleExpired]:
     """The end of an enabled schedule that will not fire any more."""
     if not state.is_enabled or state.next_run_at is not None:
         return []
     if state.awaited_task is not None and state.fires_left != 0:
         return []  # what follows is known when that has ended
+    if state.is_event and state.fires_left != 0:
+        return []  # its end time comes by itself, see schedule_events.py
     if state.fires_left == 0:
         reason = "max_count"
     else:

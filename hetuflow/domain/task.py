@@ -151,6 +151,7 @@ def _created(command: CreateTask, now: datetime) -> TaskCreated:
         agent_id=job.agent_id or None,
         retry_count=command.retry_count,
         dependencies=command.dependencies,
+        event=command.event,
         trigger=command.trigger,
         instance_id=instance_id_of(command.task_id, 1),
         attempt=1,
@@ -428,6 +429,7 @@ def _wanted_of_agent(state: TaskState, spec: TaskCreated, instance: Instance) ->
             environment=spec.environment,
             parameters=spec.parameters,
             scheduled_at=spec.nominal_at or spec.scheduled_at,
+            event=spec.event,
         )
         wanted.append(Send(agent_id, session, instance.instance_id, instance.epoch, order))
     if state.cancel is not None:

@@ -22,6 +22,8 @@ from hetuflow.scheduler.alarm import Alarm
 from hetuflow.scheduler.clocks import ClockStatus, ClockWatch
 from hetuflow.scheduler.dependencies import Dependencies
 from hetuflow.scheduler.dispatcher import Dispatcher
+from hetuflow.scheduler.event_decisions import EventDecisions
+from hetuflow.scheduler.event_reader import EventReader
 from hetuflow.scheduler.expiry import Expiry
 from hetuflow.scheduler.following import Following
 from hetuflow.scheduler.leases import Leases, LeaseStatus
@@ -69,6 +71,7 @@ class Scheduler:
         timing: Timing,
         clock_offset_seconds_max: float,
         tick_seconds: float = 1.0,
+        event_depth_max: int = 8,
     ) -> None:
         self._system = system
         self._agenda = agenda
@@ -104,6 +107,8 @@ class Scheduler:
         self.dependencies = Dependencies(system, self.leases)
         self.expiry = Expiry(system, self.leases, clock, self.clocks, tick_seconds=tick_seconds)
         self.following = Following(system, store, self.leases)
+        decisions = EventDecisions(system, self.leases, self._dispatcher, depth_max=event_depth_max)
+        self.events = EventReader(system, store, self.leases, decisions, tick_seconds=tick_seconds)
         self._refusals = Patience(first_seconds=0.25, most_seconds=30.0)
         self._resume_deadlines: dict[str, float] = {}
         self._refused = Alarm()
@@ -132,7 +137,7 @@ class Scheduler:
         """Decide until cancelled. Start it with the leases taken and everything open activated."""
         async with trio.open_nursery() as nursery:
             first = (self._settling, self.leases, self.peers)
-            told = (self.dependencies, self.expiry, self.following)
+            told = (self.dependencies, self.expiry, self.following, self.events)
             for duty in (*first, self._dispatcher, self._ticker, self._reaper, *told):
                 await nursery.start(duty.run)
             nursery.start_soon(self._resume)
@@ -262,6 +267,7 @@ class Scheduler:
         self.dependencies.look_again()
         self.expiry.look_again()
         self.following.look_again()
+        self.events.look_again()
         self._ticker.alarm.ring()
         self._dispatcher.alarm.ring()
         self._reaper.look_again()

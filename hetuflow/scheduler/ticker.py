@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import trio
-from attrs import Factory, frozen
 
 from eventstore.errors import EventStoreError, SqlError, WrongExpectedVersion
 from hetuflow.actors import ActorSystem, Crashed, GuardLost
@@ -33,6 +32,7 @@ from hetuflow.scheduler.agenda import Agenda, later
 from hetuflow.scheduler.alarm import Alarm
 from hetuflow.scheduler.clocks import ClockWatch
 from hetuflow.scheduler.dispatcher import Dispatcher
+from hetuflow.scheduler.earlier import Earlier, look_at
 from hetuflow.scheduler.leases import Leases
 
 log = logging.getLogger(__name__)
@@ -74,14 +74,6 @@ class SpinBudget:
 
     def spent(self, seconds: float) -> None:
         self._spent += seconds
-
-
-@frozen(slots=True)
-class Earlier:
-    """What is told of the tasks that a schedule made before."""
-
-    has_ended: Mapping[str, bool] = Factory(dict)
-    guards: tuple[Guard, ...] = ()
 
 
 class Ticker:
@@ -245,7 +237,7 @@ class Ticker:
             except Rejected as no:
                 if no.code != TASKS_UNKNOWN or attempt == GUARD_ATTEMPTS:
                     raise
-                earlier = await self._look_at(no.detail["task_ids"])
+                earlier = await look_at(self._system, no.detail["task_ids"])
             except GuardLost as lost:
                 if self._leases.lost(lost.stream_id, lost.actual):
                     return
@@ -255,13 +247,6 @@ class Ticker:
                 if attempt == GUARD_ATTEMPTS:
                     raise
             jobs = await self._jobs([schedule_id])
-
-    async def _look_at(self, task_ids: Sequence[str]) -> Earlier:
-        """Whether the earlier tasks have ended; one that has is guarded, so that it has not been retried meanwhile."""
-        readings = await self._system.read_many([Address("task", task_id) for task_id in task_ids])
-        ended = {each.id: reading.state.is_terminal or reading.state.is_deleted for each, reading in readings.items()}
-        guards = [Guard(each.stream_id, reading.version) for each, reading in readings.items() if ended[each.id]]
-        return Earlier(ended, tuple(guards))
 
     async def _ask_once(
         self, address: Address, job: JobSnapshot, guards: Sequence[Guard], earlier: Earlier, wants_slot: bool

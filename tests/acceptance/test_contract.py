@@ -388,7 +388,6 @@ def test_7_2_interval_with_a_start(guide: ContractServer) -> None:
     guide.send("DELETE", f"/schedules/item/{schedule_id}")
 
 
-@pytest.mark.xfail(reason="event schedules come with their own item")
 def test_7_2_event(guide: ContractServer) -> None:
     snippet = {"kind": "event", "event_type": "file.created", "event_filter": {"path": "/data/input/*.csv"}}
     schedule = guide.made("/schedules/item", {"job_id": JOB, **snippet})

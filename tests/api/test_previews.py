@@ -92,7 +92,7 @@ async def test_a_stored_schedule_is_shown_as_if_enabled(client: Client, job_id: 
         ({"kind": "cron", "cron_expression": "61 * * * *"}, "cron_expression"),
         ({"kind": "interval", "interval_secs": 5, "count": 1001}, "count"),
         ({"kind": "interval", "interval_secs": 5, "after": "now"}, "after"),
-        ({"kind": "event", "event_type": "x"}, "kind"),
+        ({"kind": "event"}, "event_type"),
         ({"kind": "interval", "interval_secs": 5, "cuont": 1}, "cuont"),
     ],
 )

@@ -187,7 +187,7 @@ def test_once_is_interval_with_one_fire() -> None:
             "end_time",
         ),
         ({"kind": "daemon"}, "kind"),
-        ({"kind": "event", "event_type": "x"}, "kind"),
+        ({"kind": "event"}, "event_type"),
         ({"kind": "flow"}, "kind"),
         ({"kind": "interval", "interval_secs": 60, "overlap_policy": "perhaps"}, "overlap_policy"),
         ({"kind": "interval", "interval_secs": 60, "jitter_seconds": -5}, "jitter_seconds"),

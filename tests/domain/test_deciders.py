@@ -30,7 +30,7 @@ KINDS = {
     "lease": LeaseEvent,
     "external": ExternalEvent,
 }
-NOT_COMMANDS = {commands.JobSnapshot, commands.LeftBehind, commands.TaskEnd}
+NOT_COMMANDS = {commands.JobSnapshot, commands.LeftBehind, commands.MatchedEvent, commands.TaskEnd}
 COMMANDS = {
     cls
     for _, cls in inspect.getmembers(commands, inspect.isclass)

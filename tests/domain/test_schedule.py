@@ -84,7 +84,13 @@ def test_a_window_that_is_over_expires_at_once() -> None:
     ("members", "path"),
     [
         ({"schedule_kind": ScheduleKind.DAEMON}, "schedule_kind"),
-        ({"schedule_kind": ScheduleKind.EVENT}, "schedule_kind"),
+        ({"schedule_kind": ScheduleKind.EVENT}, "event_type"),
+        ({"schedule_kind": ScheduleKind.EVENT, "event_type": "task.faild"}, "event_type"),
+        (
+            {"schedule_kind": ScheduleKind.EVENT, "event_type": "x", "event_filter": {"a": {"$gtt": 1}}},
+            "event_filter.a.$gtt",
+        ),
+        ({"debounce_seconds": -1}, "debounce_seconds"),
         ({"schedule_kind": ScheduleKind.FLOW}, "schedule_kind"),
         ({"schedule_kind": 42}, "schedule_kind"),
         ({"interval_secs": None}, "interval_secs"),
@@ -380,6 +386,7 @@ def test_every_editable_member_can_be_changed_and_is_then_what_counts() -> None:
         "jitter_seconds": 5,
         "parameters": {"p": 1},
         "priority": 3,
+        "debounce_seconds": 4,
     }
     outcome = a_schedule().when(UpdateSchedule(changes=changes)).then(ScheduleUpdated)
     updated = outcome.event(ScheduleUpdated)
@@ -399,6 +406,7 @@ def test_creation_records_every_member() -> None:
         "misfire_grace_seconds": 7,
         "max_age_seconds": 70,
         "priority": 3,
+        "debounce_seconds": 4,
         "end_time": later(3600),
     }
     outcome = a_schedule(a_minutely(**members))

@@ -12,14 +12,18 @@ from hetuflow.api.coded import Code, CodeOut, Word, WordOut, title
 from hetuflow.api.jsontext import shown
 from hetuflow.api.kinds import INT32, INVALID, Boolean, Integer, Mapped, Schema, Supported, Text, Time, Uuid
 from hetuflow.api.objects import FreeObject
-from hetuflow.api.problems import Problems
+from hetuflow.api.problems import Problems, nearest
 from hetuflow.api.schemas.job import BY_WHOM, CREATED_UPDATED, CRON_EXPRESSION, DESCRIPTION
 from hetuflow.api.schemas.switch import STATUS_NOTE
 from hetuflow.api.shapes import Alias, Entity, Given, Member
 from hetuflow.domain.cron import CronError, UnknownTimeZone, parse_cron
 from hetuflow.domain.cron_zone import check_zone
 from hetuflow.domain.enums import IntervalMode, MisfirePolicy, OverlapPolicy, ScheduleKind, ScheduleStatus
+from hetuflow.domain.event_filter import faults as filter_faults
+from hetuflow.domain.event_types import RULE
+from hetuflow.domain.event_types import fault_of as type_fault
 from hetuflow.domain.schedule_conflicts import DELAYED_OVERLAP, PAUSE_ON_FAILURES_MAX, conflicts
+from hetuflow.domain.schedule_events import DEBOUNCE_SECONDS_MAX
 from hetuflow.domain.schedule_times import JITTER_SECONDS_MAX
 from hetuflow.domain.trigger import INTERVAL_SECONDS_MAX
 
@@ -29,6 +33,45 @@ class _Once(int):
 
 
 ONCE: Final = _Once(ScheduleKind.INTERVAL)
+
+
+@frozen(slots=True)
+class EventType:
+    phrase: str = f"{RULE}, such as file.created or task.*"
+
+    def parse(self, value: Any, path: str, problems: Problems) -> Any:
+        text = Text(128, 1).parse(value, path, problems)
+        if text is INVALID:
+            return INVALID
+        fault = type_fault(text)
+        if fault is None:
+            return text
+        message, known = fault
+        near = nearest(text, known)
+        problems.add(path, message if near is None else f'{message}; the nearest is "{near}"', near)
+        return INVALID
+
+    def schema(self) -> Schema:
+        return {"type": "string", "minLength": 1, "maxLength": 128, "description": self.phrase}
+
+
+@frozen(slots=True)
+class EventFilter:
+    phrase: str = "an object"
+
+    def parse(self, value: Any, path: str, problems: Problems) -> Any:
+        if FreeObject().parse(value, path, problems) is INVALID:
+            return INVALID
+        found = filter_faults(value, path)
+        for fault in found:
+            near = None if fault.name is None else nearest(fault.name, fault.known)
+            problems.add(
+                fault.path, fault.message if near is None else f'{fault.message}; the nearest is "{near}"', near
+            )
+        return INVALID if found else value
+
+    def schema(self) -> Schema:
+        return {"type": "object", "additionalProperties": True}
 
 
 @frozen(slots=True)
@@ -58,7 +101,7 @@ class TimeZone:
 
 KIND = Supported(
     Code(ScheduleKind, {"once": ONCE}),
-    (int(ScheduleKind.CRON), int(ScheduleKind.INTERVAL)),
+    (int(ScheduleKind.CRON), int(ScheduleKind.INTERVAL), int(ScheduleKind.EVENT)),
     lambda code: title(ScheduleKind(code)),
 )
 ENABLED = Mapped(Boolean(), lambda on: int(ScheduleStatus.ENABLED if on else ScheduleStatus.DISABLED))
@@ -116,8 +159,30 @@ SCHEDULE = Entity(
         Member(name="timezone", kind=TimeZone(), write="CU", doc="default: the server's `scheduler.timezone`"),
         Member(name="start_time", kind=Time(), write="CU", nullable=True, default=None),
         Member(name="end_time", kind=Time(), write="CU", nullable=True, default=None, doc="included"),
-        Member(name="event_type", kind=Text(128), write="CU", nullable=True, default=None),
-        Member(name="event_filter", kind=FreeObject(), write="CU", nullable=True, default=None),
+        Member(
+            name="event_type",
+            kind=EventType(),
+            write="CU",
+            nullable=True,
+            default=None,
+            doc="Event: required. A name or a glob; hetuflow's own are `task.failed`, `agent.lost`, …",
+        ),
+        Member(
+            name="event_filter",
+            kind=EventFilter(),
+            write="CU",
+            nullable=True,
+            default=None,
+            doc="Event: which of that type. A dotted path into the event's data -> a glob, another scalar it equals, an"
+            ' array of these, or operators (`{"$gt": 100}`); `$any`, `$all`: lists of filters',
+        ),
+        Member(
+            name="debounce_seconds",
+            kind=Integer(0, DEBOUNCE_SECONDS_MAX),
+            write="CU",
+            default=0,
+            doc="Event: wait for so long without another matching event, and make one task for all",
+        ),
         Member(
             name="status",
             kind=Code(ScheduleStatus),
@@ -207,6 +272,8 @@ def check_schedule(given: Given, problems: Problems, stored: Mapping[str, Any], 
             _require("interval_secs", "a schedule of kind Interval (unless max_count is 1)", given, problems)
         elif start is None:
             _require("start_time", "a schedule that fires once and has no interval", given, problems)
+    if kind == ScheduleKind.EVENT and merged.get("event_type") is None:
+        _require("event_type", "a schedule of kind Event", given, problems)
     _check_conflicts(given, problems, merged)
     if {"cron_expression", "timezone"} & members.keys() and merged.get("cron_expression") is not None:
         check_expression(

@@ -44,6 +44,17 @@ _CONFIG = Member(
     doc="default: the job's, copied; members sent override one by one",
 )
 
+TRIGGERING_EVENT = Shape(
+    title="TriggeringEvent",
+    members=[
+        Member(name="id", kind=Uuid(), doc="the `event_id` of its record"),
+        Member(name="type", kind=Text()),
+        Member(name="position", kind=Integer(1)),
+        Member(name="depth", kind=Integer(1), doc="event schedules in the chain that led here"),
+        Member(name="count", kind=Integer(1), nullable=True, doc="events it stands for, of a debounced schedule"),
+    ],
+)
+
 TASK = Entity(
     title="SchedTask",
     ignored_on_update=frozenset({"completed_at", "locked_at", "retry_count"}),
@@ -98,6 +109,12 @@ TASK = Entity(
             doc="equals `version`; sent on update it must equal it",
         ),
         Member(name="trigger", kind=Text(), doc="`schedule`, `execute`, `run`, `api`, `event` or `daemon`"),
+        Member(
+            name="event",
+            kind=TRIGGERING_EVENT,
+            nullable=True,
+            doc="what triggered it, where an event did",
+        ),
         Member(name="instance_id", kind=Uuid(), doc="newest instance"),
         Member(name="attempt", kind=Integer(1), doc="its number"),
         Member(name="next_retry_at", kind=Time(), nullable=True, doc="in WaitingRetry"),
