@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from projections.definition import Kind, Table, kind_of
 from projections.expressions import quoted
+
+_USING = re.compile(r"USING \w+ \((\w+) \w+\)")
 
 
 def create_table_statements(table: Table, schema: str = "") -> Sequence[str]:
@@ -36,13 +39,19 @@ def index_statements(table: Table, schema: str = "") -> Sequence[str]:
     """DDL of the table's primary key and indexes."""
     name = _qualified(table.name, schema)
     key = ", ".join(quoted(column) for column in conflict_columns(table))
-    indexes = [f"CREATE INDEX {quoted(index_name(table, columns))} ON {name} ({columns})" for columns in table.indexes]
+    indexes = [f"CREATE INDEX {quoted(index_name(table, each))} ON {name} {_method(each)}" for each in table.indexes]
     return [f"ALTER TABLE {name} ADD CONSTRAINT {quoted(table.name + '_pkey')} PRIMARY KEY ({key})", *indexes]
 
 
 def index_name(table: Table, columns: str) -> str:
     """A name that people's own indexes (`idx_sched_…`) do not take."""
+    if (found := _USING.fullmatch(columns)) is not None:
+        return f"{table.name}_within_{found[1]}"
     return f"{table.name}_by_{'_'.join(part.split()[0] for part in columns.split(','))}"
+
+
+def _method(columns: str) -> str:
+    return columns if _USING.fullmatch(columns) else f"({columns})"
 
 
 def conflict_columns(table: Table) -> Sequence[str]:

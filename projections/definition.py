@@ -272,7 +272,8 @@ class Table:
         all events of one row must agree in it.
       ends: events that end the one row of their own key, each with its condition; for tables whose removals have a scope.
       silent: events that change the row without counting as a change of the entity.
-      indexes: the column lists of our own indexes, besides the primary key; a name may be followed by ` DESC`.
+      indexes: the column lists of our own indexes, besides the primary key; a name may be followed by ` DESC`. Or a
+        method with one column and its operators: `USING gin (config jsonb_path_ops)`.
       partition_by: a `Born` column by whose months people may partition; it becomes part of the primary key.
     """
 

@@ -40,11 +40,12 @@ JOBS = Table(
         ),
         Column("status_note", Kind.TEXT, same("note", JobEnabled, JobDisabled)),
         Column("agent_id", Kind.TEXT, same("agent_id", JobCreated, JobUpdated)),
+        Column("upstream", Kind.JSON, same("upstream", JobCreated, JobUpdated)),
         Column("created_by", Kind.INT, same("created_by", JobCreated, default=1)),
         Column("updated_by", Kind.INT, same("updated_by", JobUpdated, JobEnabled, JobDisabled, default=1)),
         Born("created_at"),
         Touched("updated_at"),
         TouchedVersion("version"),
     ),
-    indexes=("created_at, id", "name, id"),
+    indexes=("created_at, id", "name, id", "USING gin (upstream jsonb_path_ops)"),
 )

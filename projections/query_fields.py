@@ -103,7 +103,7 @@ COLLECTIONS: Final[Mapping[str, Collection]] = {
             _columns(FieldType.INTEGER, "status"),
             _columns(FieldType.TIME, "created_at updated_at=last_heartbeat_at"),
             _columns(FieldType.UUID, "id"),
-            _columns(FieldType.JSON, "config?"),
+            _columns(FieldType.JSON, "config? upstream?"),
         ),
         _collection(
             "schedules",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import trio
@@ -175,6 +175,21 @@ class Call:
         if not (text.isascii() and text.isdigit() and len(text) <= 19):
             raise ApiError(400, "X-Hetuflow-Min-Position must be an integer ≥ 0", None)
         return int(text)
+
+
+async def while_guards_are_lost(ask: Callable[[], Awaitable[int]]) -> int:
+    """Look and ask again when what the question relies on has changed meanwhile, at most `RACES_MAX` times.
+
+    Raises:
+      ApiError: 409 `version_conflict`.
+    """
+    for attempt in range(1, RACES_MAX + 1):
+        try:
+            return await ask()
+        except GuardLost as error:
+            if attempt == RACES_MAX:
+                raise lost_for_good(error) from error
+    raise AssertionError("the loop returns or raises")
 
 
 def lost_for_good(error: GuardLost) -> ApiError:

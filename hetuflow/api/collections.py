@@ -47,6 +47,7 @@ JOBS: Final = Collection(
         Field(name="updated_at", type=FieldType.TIME, aliases=("last_heartbeat_at",)),
         *_uuids("id"),
         Field(name="config", type=FieldType.JSON),
+        Field(name="upstream", type=FieldType.JSON),
     ],
 )
 

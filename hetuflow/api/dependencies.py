@@ -9,7 +9,8 @@ from hetuflow.api.call import Call
 from hetuflow.api.problems import Problems
 from hetuflow.api.schemas.dependencies import ids_of
 from hetuflow.domain.decider import Address, Guard
-from hetuflow.domain.task_dependencies import cycle_in
+from hetuflow.domain.flow_graph import cycle_in
+from hetuflow.domain.task_dependencies import WAITING
 
 VISITED_MAX = 10_000
 """Tasks looked at when a changed dependency is followed to see whether it leads back."""
@@ -33,7 +34,8 @@ async def require_no_circle(
 ) -> list[Guard]:
     """Add a problem when one of these tasks waits for this one, through however many others.
 
-    Returns guards on the tasks that were looked at and still wait: so two edits of one moment cannot close a circle.
+    Returns guards on the tasks that were looked at and may still be made to wait: so two edits of one moment cannot
+    close a circle.
     """
     graph: dict[str, Sequence[str]] = {task_id: ids_of(dependencies)}
     guards: list[Guard] = []
@@ -42,7 +44,7 @@ async def require_no_circle(
         readings = await call.rooms.system.read_many([Address("task", each) for each in rest])
         for address, reading in readings.items():
             graph[address.id] = reading.state.waits_for
-            if reading.state.waits_for:
+            if reading.state.status in WAITING:
                 guards.append(Guard(address.stream_id, reading.version))
         rest = [each for task in rest for each in graph.get(task, ()) if each not in graph]
     if (circle := cycle_in([task_id], lambda each: graph.get(each, ()))) is not None:

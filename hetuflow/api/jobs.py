@@ -7,7 +7,7 @@ from typing import Any
 
 from hetuflow.actors import Context
 from hetuflow.api import rendering
-from hetuflow.api.call import Call, Reply
+from hetuflow.api.call import Call, Reply, while_guards_are_lost
 from hetuflow.api.coded import Word
 from hetuflow.api.collections import JOBS
 from hetuflow.api.errors import ApiError, conflict
@@ -33,6 +33,7 @@ from hetuflow.api.schemas.job import JOB, check_job_update
 from hetuflow.api.schemas.schedule import check_expression
 from hetuflow.api.schemas.switch import SWITCH
 from hetuflow.api.schemas.task import RUN
+from hetuflow.api.upstream import require_upstream
 from hetuflow.domain.commands import (
     CreateJob,
     CreateSchedule,
@@ -76,8 +77,13 @@ async def create(call: Call) -> Reply:
 
     async def perform(job_id: str, context: Context) -> int:
         schedule = None if cron_expr is None else _cron_schedule(call, job_id, cron_expr)
-        command = CreateJob(**{"config": {}, **members}, job_id=job_id, schedule=schedule)
-        return (await call.ask("job", job_id, command, context)).position
+
+        async def ask() -> int:
+            guards = await require_upstream(call, job_id, members["name"], members.get("upstream"))
+            command = CreateJob(**{"config": {}, **members}, job_id=job_id, schedule=schedule, guards=guards)
+            return (await call.ask("job", job_id, command, context)).position
+
+        return await while_guards_are_lost(ask)
 
     return await once(call, "job", chosen, perform)
 
@@ -106,8 +112,15 @@ async def update(call: Call) -> Reply:
     if cron_expr is not None:
         check_expression(cron_expr, call.rooms.identity.timezone, "cron_expr", problems)
     call.refuse(problems)
-    answer = await call.ask("job", call.id, UpdateJob(changes=changes))
-    position = answer.position
+
+    async def ask() -> int:
+        upstream = changes.get("upstream")
+        guards: tuple[Guard, ...] = ()
+        if upstream is not None and upstream != state.upstream:
+            guards = await require_upstream(call, call.id, changes.get("name") or state.name, upstream)
+        return (await call.ask("job", call.id, UpdateJob(changes=changes, guards=guards))).position
+
+    position = await while_guards_are_lost(ask)
     if cron_expr is not None:
         position = max(position, await _set_cron(call, cron_expr))
     return call.written(position)
@@ -125,7 +138,7 @@ async def _set_cron(call: Call, expression: str) -> int:
 
 
 def _stored(state: Any) -> dict[str, Any]:
-    names = ("namespace_id", "name", "description", "environment", "config", "agent_id")
+    names = ("namespace_id", "name", "description", "environment", "config", "agent_id", "upstream")
     return {**{name: getattr(state, name) for name in names}, "status": int(state.status)}
 
 

@@ -354,6 +354,25 @@ class Mapped:
 
 
 @frozen(slots=True)
+class Refined:
+    """A kind with rules between its parts: `refine` gives the value that is meant, or `INVALID` after adding a problem."""
+
+    kind: Kind
+    refine: Callable[[Any, str, Problems], Any]
+
+    @property
+    def phrase(self) -> str:
+        return self.kind.phrase
+
+    def parse(self, value: Any, path: str, problems: Problems) -> Any:
+        parsed = self.kind.parse(value, path, problems)
+        return INVALID if parsed is INVALID else self.refine(parsed, path, problems)
+
+    def schema(self) -> Schema:
+        return self.kind.schema()
+
+
+@frozen(slots=True)
 class Described:
     """A kind that a handler checks further, described as that check has it."""
 

@@ -41,6 +41,7 @@ def snapshot(job_id: str, reading: Reading[Any]) -> JobSnapshot:
         enabled_at=state.enabled_at,
         deleted=state.is_deleted,
         sealed_until_at=state.sealed_until_at,
+        upstream=state.upstream,
     )
 
 

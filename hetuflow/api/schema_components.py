@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from hetuflow.api.coded import Code
 from hetuflow.api.filter_schemas import NULL, code_name, query_schemas
 from hetuflow.api.filters import Collection
-from hetuflow.api.kinds import Array, Kind, ScalarOrObject, Schema
+from hetuflow.api.kinds import Array, Kind, Refined, ScalarOrObject, Schema
 from hetuflow.api.reads import OneOf, PageOf
 from hetuflow.api.shapes import ABSENT, Entity, Member, Shape
 
@@ -49,6 +49,8 @@ class Components:
         """The schema of a kind in a request, and those that it refers to."""
         if isinstance(kind, Array):
             return {**kind.schema(), "items": self._in(kind.of)}
+        if isinstance(kind, Refined):
+            return self._in(kind.kind)
         if isinstance(kind, ScalarOrObject):
             return {"anyOf": [self._in(kind.scalar), self._in(kind.whole)]}
         if isinstance(kind, Code) and not kind.among:
@@ -66,6 +68,8 @@ class Components:
             return {**kind.schema(), "items": self._out(kind.of)}
         if isinstance(kind, ScalarOrObject):
             return {"anyOf": [self._out(kind.scalar), self._out(kind.whole)]}
+        if isinstance(kind, Refined):
+            return self._out(kind.kind)
         if isinstance(kind, Shape):
             self._add(kind.title, lambda: self._answer(kind.members, is_open=kind.is_open, is_sparse=kind.is_sparse))
         return kind.schema()

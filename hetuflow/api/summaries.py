@@ -71,6 +71,10 @@ SENTENCES: Final[Mapping[str, str]] = {
     "ExternalEventReceived": "Event {type} came from {source} as {id}.",
     "LeaseTaken": "Server {server_id} decides for slot {slot}.",
     "LeaseReleased": "Server {server_id} gave slot {slot} back.",
+    "FlowStarted": "A run of flow {name} was started {trigger}: {task_count} tasks.",
+    "FlowCancelRequested": "The flow run is being cancelled{because}.",
+    "FlowRetried": "Tasks of the flow run again: {retried}.",
+    "FlowFinished": "The flow run {finished_as}: {outcome_counts}.",
 }
 
 _OVER = {
@@ -97,12 +101,15 @@ _TRIGGERS = {
     "api": "over the API",
     "event": "by an event",
     "daemon": "to keep the job running",
+    "flow": "by a run of the flow",
 }
 _CANCELLED = {
     "user": " by a user",
     "cascade": " with what it belongs to",
     "overlap": " by a newer task of its schedule",
     "dependency": ": a dependency did not succeed",
+    "dependency_unmet": ": what it was to follow ended otherwise",
+    "flow": " with its flow run",
     "expired": " because it did not start in time",
 }
 
@@ -218,6 +225,17 @@ def _ended_as(data: Data) -> str:
         return str(code)
 
 
+def _finished_as(data: Data) -> str:
+    names = {100: "succeeded", 90: "failed", 99: "was cancelled"}
+    return names.get(data.get("status", 0), str(data.get("status")))
+
+
+def _outcome_counts(data: Data) -> str:
+    outcome = data.get("outcome")
+    counts = outcome if isinstance(outcome, Mapping) else {}
+    return ", ".join(f"{count} {how}" for how, count in counts.items() if count) or "no tasks"
+
+
 def _still_awaited(data: Data) -> str:
     count = data.get("open_count")
     return f"{count} more are awaited" if count else "nothing else is awaited"
@@ -257,6 +275,9 @@ _PHRASES: Final[Mapping[str, Callable[[Data], str]]] = {
     "where": _where,
     "ended_as": _ended_as,
     "still_awaited": _still_awaited,
+    "finished_as": _finished_as,
+    "outcome_counts": _outcome_counts,
+    "retried": lambda data: _text([*(data.get("tasks") or ())]),
     "cancelled_where": _cancelled_where,
 }
 """Parts of a sentence that are more than one member, or none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -13,8 +13,10 @@ from hetuflow.cli import exits, plan, render
 from hetuflow.cli.client import Client, Refused
 from hetuflow.cli.documents import FileError, read_documents
 from hetuflow.cli.manifest import MARKER, Reader, WantedJob
-from hetuflow.cli.options import confirm, talks_to_server, yes_option
+from hetuflow.cli.names import JOB, Ambiguous, resolve
+from hetuflow.cli.options import NotThere, confirm, talks_to_server, yes_option
 from hetuflow.cli.plan import CREATE, DELETE, SAME, UPDATE, Change, JobPlan, Plan, make_plan
+from hetuflow.cli.upstream import labels_of, sent
 
 NAMES_PER_QUERY = 1000
 SIGNS = {CREATE: ("+", "green"), UPDATE: ("~", "yellow"), DELETE: ("-", "red")}
@@ -90,11 +92,26 @@ def _plan(
     jobs = {row["id"]: row for row in _stored_jobs(client, wanted, owner if prune else None)}
     schedules = _in_parts(client, "schedules", "job_id", list(jobs))
     found = make_plan(
-        wanted, list(jobs.values()), list(schedules), owner=owner, prune=prune, adopt=adopt, take_over=take_over
+        wanted,
+        list(jobs.values()),
+        list(schedules),
+        owner=owner,
+        prune=prune,
+        adopt=adopt,
+        take_over=take_over,
+        label_of=_labels(client, list(jobs.values())),
     )
     if found.problems:
         raise Refusal("\n       ".join(found.problems))
     return found
+
+
+def _labels(client: Client, jobs: Sequence[plan.Row]) -> Mapping[str, str]:
+    """Of the jobs that these follow as it is stored."""
+    known = {row["id"]: row for row in jobs}
+    followed = {each["job_id"] for row in jobs for each in (row["upstream"] or {}).get("jobs") or ()}
+    others = list(_in_parts(client, "jobs", "id", sorted(followed - known.keys())))
+    return labels_of([*known.values(), *others])
 
 
 class Refusal(click.ClickException):
@@ -130,10 +147,11 @@ def _in_parts(client: Client, collection: str, member: str, values: Sequence[str
 def _perform(client: Client, found: Plan, cascade: bool) -> list[click.ClickException]:
     """Do all that can be done; what the server refuses is returned, with its place in the files."""
     failures: list[click.ClickException] = []
+    made: dict[str, str] = {}
     for one in found.jobs:
         try:
-            job_id = _perform_job(client, one.job, cascade)
-        except Refused as exc:
+            job_id = made[one.job.label] = _perform_job(client, one.job, cascade, made)
+        except (Refused, NotThere, Ambiguous) as exc:
             failures.append(_placed(exc, one.job))
             one.schedules = [change for change in one.schedules if change.action == SAME]
             one.job = Change(action=SAME, kind="job", label=one.job.label)
@@ -149,12 +167,20 @@ def _perform(client: Client, found: Plan, cascade: bool) -> list[click.ClickExce
     return failures
 
 
-def _perform_job(client: Client, change: Change, cascade: bool) -> str:
+def _perform_job(client: Client, change: Change, cascade: bool, made: Mapping[str, str]) -> str:
+    """`made`: the ids of the jobs of the files that are there by now, by their labels."""
+
+    def id_of(label: str) -> str:
+        return made[label] if label in made else str(resolve(client, JOB, label, exactly=True)["id"])
+
+    body = dict(change.body)
+    if body.get("upstream") is not None:
+        body["upstream"] = sent(body["upstream"], id_of)
     if change.action == CREATE:
-        return str(client.post("/jobs/item", change.body)["id"])
+        return str(client.post("/jobs/item", body)["id"])
     assert change.id is not None
     if change.action == UPDATE:
-        client.put(f"/jobs/item/{change.id}", change.body)
+        client.put(f"/jobs/item/{change.id}", body)
     elif change.action == DELETE:
         client.delete(f"/jobs/item/{change.id}", cascade="cancel" if cascade else None)
     return change.id
@@ -169,9 +195,9 @@ def _perform_schedule(client: Client, change: Change, job_id: str) -> None:
         client.delete(f"/schedules/item/{change.id}")
 
 
-def _placed(exc: Refused, change: Change) -> click.ClickException:
+def _placed(exc: Refused | NotThere | Ambiguous, change: Change) -> click.ClickException:
     """The server's refusal, with the file, the line and the member it is about."""
-    if change.entry is not None and exc.problems:
+    if change.entry is not None and isinstance(exc, Refused) and exc.problems:
         lines = [f"{change.entry.place_of(str(p['path']))}: {p['message']}" for p in exc.problems]
     else:
         place = change.entry.place if change.entry is not None else f"{change.kind} {change.label}"

@@ -16,6 +16,8 @@ from hetuflow.cli.manifest import JOB_DEFAULTS, MARKER, SCHEDULE_DEFAULTS
 from hetuflow.cli.names import JOB, resolve
 from hetuflow.cli.options import Group, talks_to_server
 from hetuflow.cli.plan import owner_of
+from hetuflow.cli.upstream import labels_of
+from hetuflow.cli.upstream import written as written_upstream
 from hetuflow.domain.config import DEFAULTS
 from hetuflow.domain.enums import ScheduleKind, ScheduleStatus
 
@@ -56,7 +58,8 @@ def jobs(
         )
     rows = [row for row in rows if owner is None or owner_of(row) == owner]
     schedules = client.rows("schedules", where={}, limit=1_000_000, order=["created_at"], as_of=as_of_)
-    value = {"jobs": as_written(rows, schedules)}
+    known = labels_of(client.rows("jobs", where={}, limit=1_000_000, as_of=as_of_) if _follow(rows) else rows)
+    value = {"jobs": as_written(rows, schedules, known)}
     if output is not None:
         import json
 
@@ -70,14 +73,24 @@ def jobs(
         click.echo(as_yaml(value), nl=False)
 
 
-def as_written(jobs: Sequence[Row], schedules: Sequence[Row]) -> list[dict[str, Any]]:
-    """Jobs as the files have them. An id is written only where the name does not tell which one is meant."""
+def _follow(jobs: Sequence[Row]) -> bool:
+    return any(row["upstream"] for row in jobs)
+
+
+def as_written(jobs: Sequence[Row], schedules: Sequence[Row], label_of: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Jobs as the files have them. An id is written only where the name does not tell which one is meant.
+
+    Args:
+      label_of: of every job that one of them follows, as `upstream.labels_of` has it.
+    """
     keys = Counter((row["namespace_id"], row["name"]) for row in jobs)
     found = []
     for row in jobs:
         own = [one for one in schedules if one["job_id"] == row["id"]]
         names = Counter(one["name"] for one in own)
         written = _job(row, with_id=keys[row["namespace_id"], row["name"]] > 1)
+        if upstream := written_upstream(row["upstream"], row["namespace_id"], label_of):
+            written["upstream"] = upstream
         if own:
             written["schedules"] = [_schedule(s, with_id=not s["name"] or names[s["name"]] > 1) for s in own]
         found.append(written)

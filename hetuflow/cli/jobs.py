@@ -9,6 +9,7 @@ import click
 
 from hetuflow.cli import render, retries
 from hetuflow.cli.client import Client
+from hetuflow.cli.edges import followed_by, follows, upstream_change, upstream_options
 from hetuflow.cli.editing import assign, assignments, edit_options, update_body
 from hetuflow.cli.listing import (
     Wanted,
@@ -63,6 +64,7 @@ def config_options(command: F) -> F:
             click.option(
                 "--max-output", type=click.IntRange(0), metavar="BYTES", help="Output kept [default: 10 MiB]."
             ),
+            *upstream_options(),
             click.option("--cron", metavar="EXPRESSION", help="A cron schedule named `cron`, e.g. '0 0 12 * * ?'."),
         ]
     ):
@@ -118,7 +120,7 @@ def create(
     """
     if argv[0].startswith("-"):
         raise click.UsageError(f"no such option {argv[0]!r}; write -- before the program if that is its name")
-    body: dict[str, Any] = {"name": name, "namespace_id": namespace, "config": {}}
+    body: dict[str, Any] = {"name": name, "namespace_id": namespace, "config": {}, **upstream_change(client, given)}
     for path, value in [(n.split("."), v) for n, v in config_changes(given, argv).items()] + assignments(set_):
         assign(body, path, value)
     if disabled:
@@ -208,6 +210,8 @@ def show(client: Client, job_: str, as_of_: str | None, json_: bool) -> None:
             ("retries", lambda _: retries.shown(config)),
             ("limits", lambda _: config["resource_limits"]),
             ("start within", lambda _: f"{late} s" if (late := config.get("start_deadline_seconds")) else None),
+            ("follows", lambda r: follows(client, r["upstream"], as_of_)),
+            ("followed by", lambda r: followed_by(client, r["id"], as_of_)),
             ("schedules", lambda _: ", ".join(s["name"] or s["id"] for s in schedules)),
             ("created", lambda r: render.At(r["created_at"])),
             ("updated", lambda r: render.At(r["updated_at"])),
@@ -245,7 +249,12 @@ def update(
     if argv and argv[0].startswith("-"):
         raise click.UsageError(f"no such option {argv[0]!r}; write -- before the program if that is its name")
     row = resolve(client, JOB, job_)
-    changes = {"name": name, "namespace_id": namespace, **config_changes(given, argv)}
+    changes = {
+        "name": name,
+        "namespace_id": namespace,
+        **config_changes(given, argv),
+        **upstream_change(client, given, row),
+    }
     answer = client.put(f"/jobs/item/{row['id']}", update_body(row, changes, set_, clear))
     render.as_json(answer) if json_ else click.echo(f"updated job {row['name']}")
 

@@ -17,6 +17,7 @@ from hetuflow.cli.documents import Document
 from hetuflow.cli.options import nearest_hint
 from hetuflow.cli.retries import read_retry
 from hetuflow.cli.times import duration_seconds
+from hetuflow.cli.upstream import labelled, read_upstream
 from hetuflow.domain.config import DEFAULTS, RESERVED, effective
 from hetuflow.domain.cron import CronError, UnknownTimeZone, parse_cron
 from hetuflow.domain.enums import IntervalMode, JobStatus, MisfirePolicy, OverlapPolicy, ScheduleKind, ScheduleStatus
@@ -158,6 +159,7 @@ READ_JOB: Mapping[str, tuple[str, Read]] = {
     "enabled": ("status", enabled),
     "agent": ("agent_id", text(64)),
     "agent_id": ("agent_id", text(64)),
+    "upstream": ("upstream", read_upstream),
     "schedules": ("schedules", lambda value: value),
 }
 
@@ -198,6 +200,7 @@ JOB_DEFAULTS: Mapping[str, Any] = {
     "environment": None,
     "status": int(JobStatus.ENABLED),
     "agent_id": None,
+    "upstream": None,
 }
 
 SCHEDULE_DEFAULTS: Mapping[str, Any] = {
@@ -246,6 +249,11 @@ class Entry:
 @frozen
 class WantedJob(Entry):
     schedules: Sequence[Entry] = ()
+
+    @property
+    def follows(self) -> Sequence[str]:
+        """The labels, or ids, of the jobs that it follows."""
+        return [each["job"] for each in (self.members["upstream"] or {}).get("jobs") or ()]
 
     @property
     def key(self) -> tuple[str, str]:
@@ -305,6 +313,7 @@ class Reader:
                 self._add(document, _join(path, "command"), "stands for config.cmd and config.args: give one of them")
             config |= {"cmd": command[0], "args": command[1:]}
         complete = {**JOB_DEFAULTS, **members, "config": effective(config)}
+        complete["upstream"] = labelled(complete["upstream"], complete["namespace_id"])
         self.jobs.append(WantedJob(document, path, complete, written_as, schedules))
 
     def _config(self, document: Document, value: Mapping[str, Any], path: str) -> dict[str, Any]:

@@ -10,13 +10,16 @@ What apply has created or changed is its own: it keeps its owner's name and the 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from attrs import Factory, define, frozen
 
 from hetuflow.cli.manifest import JOB_DEFAULTS, MARKER, SCHEDULE_DEFAULTS, Entry, WantedJob, utc
+from hetuflow.cli.upstream import first_those_followed, stored_as_labels
 from hetuflow.domain.enums import JobStatus, ScheduleStatus
 
 Row = Mapping[str, Any]
@@ -104,18 +107,20 @@ def make_plan(
     prune: bool = False,
     adopt: bool = False,
     take_over: bool = False,
+    label_of: Mapping[str, str] = MappingProxyType({}),
 ) -> Plan:
-    """Compare.
+    """Compare. Jobs that others follow come before these, so that they can be made in this order.
 
     Args:
       jobs: the stored jobs that may be meant, and with `prune` those of the owner.
+      label_of: of each stored job that another follows: `namespace/name`, its id where several have that name.
       schedules: every schedule of these jobs.
       adopt: mark what is as wanted, too.
       take_over: also change what another owner's files made.
     """
     plan = Plan()
     met: set[str] = set()
-    for job in wanted:
+    for job in _in_order(wanted, plan):
         found = _stored_job(job, jobs, plan)
         if found is None:
             plan.jobs.append(_new_job(job, owner))
@@ -128,13 +133,29 @@ def make_plan(
                 )
                 continue
             own = [row for row in schedules if row["job_id"] == found["id"]]
-            plan.jobs.append(_known_job(job, found, own, plan, owner=owner, prune=prune, adopt=adopt))
+            followed = stored_as_labels(found["upstream"], job.members["upstream"], label_of)
+            row: Row = {**found, "upstream": followed}
+            plan.jobs.append(_known_job(job, row, own, plan, owner=owner, prune=prune, adopt=adopt))
     if prune:
         for row in jobs:
             if row["id"] not in met and owner_of(row) == owner:
                 label = f"{row['namespace_id']}/{row['name']}"
                 plan.jobs.append(JobPlan(job=Change(action=DELETE, kind="job", label=label, id=row["id"])))
     return plan
+
+
+def _in_order(wanted: Sequence[WantedJob], plan: Plan) -> Sequence[WantedJob]:
+    """Each after those of the files that it follows."""
+    by_key = {job.members["id"].lower() if "id" in job.members else job.label: job for job in wanted}
+    labels_used = Counter(job.label for job in wanted)
+    named = {job.label: key for key, job in by_key.items() if labels_used[job.label] == 1}
+    follows = {key: [named.get(other, other) for other in job.follows] for key, job in by_key.items()}
+    keys, circle = first_those_followed(list(by_key), follows)
+    if circle:
+        labels = [by_key[key].label for key in [*circle, circle[0]]]
+        place = by_key[circle[0]].place_of("upstream")
+        plan.problems.append(f"{place}: a circle of jobs that follow each other never ends: {' -> '.join(labels)}")
+    return [by_key[key] for key in keys]
 
 
 AMBIGUOUS: Row = {"ambiguous": True}

@@ -33,6 +33,7 @@ class JobSnapshot:
     deleted: bool = False
     sealed_until_at: datetime | None = None
     """No task is made of it before: it is about to be deleted."""
+    upstream: JSON | None = None
 
     @property
     def guard(self) -> Guard:
@@ -54,14 +55,18 @@ class CreateJob:
     status: int = 100
     schedule: CreateSchedule | None = None
     """A schedule to open in the same commit (the `cron_expr` shorthand)."""
+    upstream: JSON | None = None
+    guards: Sequence[Guard] = ()
+    """The versions of the jobs that were looked at to see that `upstream` closes no circle."""
 
 
 @frozen(slots=True, kw_only=True)
 class UpdateJob:
-    """`changes` of: namespace_id, name, description, environment, config, agent_id, status; `command` = `config.cmd` alone,
-    of the config as it then is."""
+    """`changes` of: namespace_id, name, description, environment, config, agent_id, upstream, status; `command` =
+    `config.cmd` alone, of the config as it then is. `guards` as in `CreateJob`."""
 
     changes: JSON
+    guards: Sequence[Guard] = ()
 
 
 @frozen(slots=True)
@@ -248,6 +253,7 @@ class CreateTask:
     dependencies: JSON | None = None
     event: JSON | None = None
     placement: Placement | None = None
+    flow_run_id: str | None = None
 
 
 @frozen(slots=True, kw_only=True)
@@ -356,9 +362,15 @@ class CancelTask:
 
 @frozen(slots=True, kw_only=True)
 class RetryTask:
-    """`waits_for`: those of its dependencies that have not ended (again)."""
+    """`waits_for`: those of its dependencies that have not ended (again).
+
+    `attempt`: only if that is the attempt that has ended; else it has been retried already, and nothing happens.
+    `is_whole`: it waits again for all of its dependencies.
+    """
 
     waits_for: tuple[str, ...] = ()
+    attempt: int | None = None
+    is_whole: bool = False
 
 
 @frozen(slots=True, kw_only=True)
@@ -366,6 +378,55 @@ class DeleteTask:
     """`cascade`: cancel it first. A live instance is stopped, and the task deleted in the append that ends it."""
 
     cascade: bool = False
+
+
+# --- flow ----------------------------------------------------------------------------------------------------------
+
+
+@frozen(slots=True, kw_only=True)
+class StartFlow:
+    """Make all tasks of the flow, in one append: `tasks` are complete and in the order of `started.graph`."""
+
+    flow_run_id: str
+    name: str
+    namespace_id: str
+    trigger: str
+    graph: JSON
+    tasks: Sequence[CreateTask]
+    parameters: JSON = Factory(dict)
+    schedule_id: str | None = None
+    nominal_at: datetime | None = None
+
+
+@frozen(slots=True, kw_only=True)
+class CancelFlow:
+    reason: str | None = None
+
+
+@frozen(slots=True, kw_only=True)
+class RetryFlow:
+    """Run these tasks again: task id -> the attempt that has ended. Those in `forced` wait only for what is open."""
+
+    tasks: Mapping[str, int]
+    forced: Sequence[str] = ()
+
+
+@frozen(slots=True, kw_only=True)
+class FlowTaskEnd:
+    """How a task of a flow has ended. `is_unmet`: it was not run, for what it follows ended otherwise."""
+
+    status: int
+    attempt: int
+    is_unmet: bool = False
+    is_deleted: bool = False
+
+
+@frozen(slots=True, kw_only=True)
+class FinishFlow:
+    """All its tasks have ended, so: task id -> end. `guards`: the versions of the tasks, so that it still holds."""
+
+    ends: Mapping[str, FlowTaskEnd]
+    guards: Sequence[Guard] = ()
 
 
 # --- instances driven over the API ---------------------------------------------------------------------------------

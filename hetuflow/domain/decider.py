@@ -110,6 +110,31 @@ class Follow(Intent):
 
 
 @frozen(slots=True)
+class Tend(Intent):
+    """The flow run is open: it wants to be told when all its tasks have ended.
+
+    `job_id` is that of its root. `task_ids`: each after all that it follows. `cancel_reason`: what is open is to be
+    cancelled first. `reopens`: tasks that are to run again first, unless they have since that attempt.
+    """
+
+    flow_run_id: str
+    job_id: str
+    task_ids: tuple[str, ...]
+    is_cancelled: bool = False
+    cancel_reason: str | None = None
+    reopens: tuple[Reopening, ...] = ()
+
+
+@frozen(slots=True)
+class Reopening:
+    """A task of a flow run that is to run again. `attempt` had ended; `is_whole`: it waits again for all it follows."""
+
+    task_id: str
+    attempt: int
+    is_whole: bool
+
+
+@frozen(slots=True)
 class Expire(Intent):
     """The task is to be ended at this moment unless it has been given to an agent by then."""
 

@@ -8,6 +8,7 @@ from typing import Any
 from hetuflow.domain.agent import AGENT
 from hetuflow.domain.decider import Decider
 from hetuflow.domain.external import EXTERNAL
+from hetuflow.domain.flow import FLOW
 from hetuflow.domain.job import JOB
 from hetuflow.domain.lease import LEASE
 from hetuflow.domain.schedule import SCHEDULE
@@ -22,4 +23,5 @@ DECIDERS: Mapping[str, Decider[Any]] = {
     "server": SERVER,
     "external": EXTERNAL,
     "lease": LEASE,
+    "flow": FLOW,
 }

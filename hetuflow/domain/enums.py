@@ -45,6 +45,17 @@ class TaskStatus(IntEnum):
         return self >= TaskStatus.FAILED
 
 
+class FlowStatus(IntEnum):
+    RUNNING = 10
+    FAILED = 90
+    CANCELLED = 99
+    SUCCEEDED = 100
+
+    @property
+    def is_terminal(self) -> bool:
+        return self >= FlowStatus.FAILED
+
+
 class InstanceStatus(IntEnum):
     PENDING = 1
     DISPATCHED = 5
@@ -162,3 +173,4 @@ class TaskTrigger(StrEnum):
     API = "api"
     EVENT = "event"
     DAEMON = "daemon"
+    FLOW = "flow"

@@ -70,6 +70,12 @@ class LeaseEvent(Event):
     __slots__ = ()
 
 
+class FlowEvent(Event):
+    """An event of a `flow-<id>` stream."""
+
+    __slots__ = ()
+
+
 # --- job-<id> ------------------------------------------------------------------------------------------------------
 
 
@@ -85,6 +91,8 @@ class JobCreated(JobEvent):
     status: int
     created_at: datetime
     created_by: int = 1
+    upstream: JSON | None = None
+    """The jobs that it follows in a flow: `{"jobs": [{"job_id", "on"}], "match"}`."""
 
 
 @frozen(slots=True, kw_only=True)
@@ -100,6 +108,7 @@ class JobUpdated(JobEvent):
     agent_id: str | None
     changed: tuple[str, ...]
     updated_by: int = 1
+    upstream: JSON | None = None
 
 
 @frozen(slots=True, kw_only=True)
@@ -384,6 +393,8 @@ class TaskCreated(TaskEvent):
     created_by: int = 1
     event: JSON | None = None
     """What triggered it, where an event did: `id`, `type`, `position`, `depth`; `count` of those that it stands for."""
+    flow_run_id: str | None = None
+    """The flow run that it is part of."""
 
 
 @frozen(slots=True, kw_only=True)
@@ -504,7 +515,8 @@ class TaskCancelRequested(TaskEvent):
 
 @frozen(slots=True, kw_only=True)
 class TaskCancelled(TaskEvent):
-    """`cause` is `user`, `cascade`, `overlap`, `dependency` or `expired` (it did not start in time)."""
+    """`cause` is `user`, `cascade`, `overlap`, `dependency`, `dependency_unmet` (its own conditions on what it was to
+    follow), `flow` (its flow run was cancelled) or `expired` (it did not start in time)."""
 
     task_id: str
     job_id: str
@@ -916,6 +928,67 @@ class ExternalEventReceived(ExternalEvent):
         return external_event_id(self.source, self.id)
 
 
+# --- flow-<id> -----------------------------------------------------------------------------------------------------
+
+
+@frozen(slots=True, kw_only=True)
+class FlowStarted(FlowEvent):
+    """A run of a flow, in the append that makes all its tasks. `job_id`: its root, the first of them.
+
+    `graph`: `nodes`, each after all that it follows, with `job_id`, `name`, `task_id` and `match`; `edges` with `from`
+    and `to` (job ids) and `on`. It is the flow as it was then; later edits of jobs do not touch it.
+    """
+
+    flow_run_id: str
+    job_id: str
+    namespace_id: str
+    name: str
+    trigger: str
+    schedule_id: str | None
+    nominal_at: datetime | None
+    parameters: JSON
+    graph: JSON
+    task_count: int
+    started_at: datetime
+    created_by: int = 1
+
+
+@frozen(slots=True, kw_only=True)
+class FlowCancelRequested(FlowEvent):
+    """What is open of it is being cancelled; `FlowFinished` follows when all has ended."""
+
+    flow_run_id: str
+    requested_at: datetime
+    reason: str | None
+    updated_by: int = 1
+
+
+@frozen(slots=True, kw_only=True)
+class FlowRetried(FlowEvent):
+    """Tasks that ended run again: task id -> the attempt that had ended. The flow run is open again.
+
+    Each waits again for all that it follows, except those in `forced`, which a user retried by themselves: they wait only
+    for what is open.
+    """
+
+    flow_run_id: str
+    tasks: JSON
+    retried_at: datetime
+    updated_by: int = 1
+    forced: tuple[str, ...] = ()
+
+
+@frozen(slots=True, kw_only=True)
+class FlowFinished(FlowEvent):
+    """All its tasks have ended. `outcome` counts them: `succeeded`, `failed`, `cancelled`, `skipped` (not run, because
+    what they were to follow ended otherwise)."""
+
+    flow_run_id: str
+    status: int
+    finished_at: datetime
+    outcome: JSON
+
+
 EVENT_TYPES: tuple[type[Event], ...] = (
     JobCreated,
     JobUpdated,
@@ -977,5 +1050,9 @@ EVENT_TYPES: tuple[type[Event], ...] = (
     ExternalEventReceived,
     LeaseTaken,
     LeaseReleased,
+    FlowStarted,
+    FlowCancelRequested,
+    FlowRetried,
+    FlowFinished,
 )
 """Every released event type, all at schema 1; the stored name is the class name, frozen for ever by the corpus test."""

@@ -27,7 +27,7 @@ from hetuflow.domain.events import (
     TaskRequeued,
     TaskRetryScheduled,
 )
-from hetuflow.domain.task_dependencies import overlap_of
+from hetuflow.domain.task_dependencies import condition, is_any, overlap_of
 from hetuflow.domain.task_state import Instance, TaskState
 
 NAMED_MAX = 5
@@ -46,6 +46,8 @@ _BY_CAUSE = {
     "cascade": "cancelled_by_cascade",
     "overlap": "cancelled_by_overlap",
     "dependency": "dependency_failed",
+    "dependency_unmet": "dependency_unmet",
+    "flow": "cancelled_by_flow",
     "expired": "expired",
 }
 
@@ -198,14 +200,29 @@ def _outside(told: Sequence[Told], instance: Instance) -> Awaited:
 
 def _after_others(told: Sequence[Told], state: TaskState) -> Awaited:
     names = list(state.waits_for)
+    dependencies = state.spec.dependencies if state.spec is not None else None
+    overlap = overlap_of(state.spec) if state.spec is not None else None
+    conditions = {name: condition(dependencies, name) for name in names}
+    if not overlap and (is_any(dependencies) or dict.fromkeys(conditions.values()) != {"succeeded": None}):
+        return _on_conditions(told, conditions, is_enough=is_any(dependencies))
     which = f"Task {names[0]} has" if len(names) == 1 else f"{len(names)} tasks have"
     rest = "" if len(names) == 1 else f": {_named(names)}"
-    overlap = overlap_of(state.spec) if state.spec is not None else None
     return Awaited(
         code="overlap_queued" if overlap else "dependency_open",
         message=f"{which} not ended, after which it runs{rest}.",
         since=told[0].recorded_at,
         details={"task_ids": names},
+    )
+
+
+def _on_conditions(told: Sequence[Told], conditions: Mapping[str, str], *, is_enough: bool) -> Awaited:
+    wanted = _named([f"task {task_id} to have {on}" for task_id, on in conditions.items()])
+    how = "for any one of: " if is_enough and len(conditions) > 1 else "for "
+    return Awaited(
+        code="dependency_open",
+        message=f"It waits {how}{wanted}.",
+        since=told[0].recorded_at,
+        details={"task_ids": list(conditions), "on": dict(conditions), "match": "any" if is_enough else "all"},
     )
 
 
@@ -384,6 +401,8 @@ def _cancelled(told: Sequence[Told], instance_id: str | None) -> Ended:
         "cascade": f"It was cancelled together with what it belongs to, by {asked.principal or 'a user'}{reason}.",
         "overlap": f"It was cancelled by a newer task of its schedule{reason}.",
         "dependency": f"It was cancelled because a task that it depends on did not succeed{reason}.",
+        "dependency_unmet": f"It was not run: what it was to follow ended otherwise{reason}.",
+        "flow": f"It was cancelled with its flow run, by {asked.principal or 'a user'}{reason}.",
         "expired": f"It expired{reason}.",
     }
     return Ended(

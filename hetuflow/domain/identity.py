@@ -60,6 +60,20 @@ def instance_id_of(task_id: str, attempt: int) -> str:
     return _shaped(task_id[:8] + task_id[9:13], f"instance|{task_id}|{attempt}")
 
 
+def flow_run_id_of(task_id: str) -> str:
+    """Return the id of the flow run that begins with this task of a schedule, which sorts beside it."""
+    return _shaped(task_id[:8] + task_id[9:13], f"flow|{task_id}")
+
+
+def flow_task_id_of(flow_run_id: str, job_id: str) -> str:
+    """Return the id of the task that this job has in this flow run, which sorts beside it.
+
+    Args:
+      flow_run_id: UUID as text, lower-case and hyphenated.
+    """
+    return _shaped(flow_run_id[:8] + flow_run_id[9:13], f"task|{flow_run_id}|{job_id}")
+
+
 def external_event_id(source: str, id_: str) -> UUID:
     """Return the event id under which an event from outside is recorded: one for each (source, id)."""
     return UUID(bytes=sha256(f"external|{source}|{id_}".encode()).digest()[:16], version=5)

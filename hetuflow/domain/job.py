@@ -33,6 +33,7 @@ from hetuflow.domain.events import (
     JobUnsealed,
     JobUpdated,
 )
+from hetuflow.domain.flow_graph import upstream_ids
 from hetuflow.domain.rejection import Rejected
 from hetuflow.domain.schedule import opening as schedule_opening
 from hetuflow.domain.switch_notes import checked_note
@@ -44,7 +45,7 @@ JSON = Mapping[str, Any]
 SEAL_SECONDS = 10
 """How long a seal holds at most: five times what the wait for the tables may take (`BEHIND_SECONDS_MAX`)."""
 
-EDITABLE = ("namespace_id", "name", "description", "environment", "config", "agent_id")
+EDITABLE = ("namespace_id", "name", "description", "environment", "config", "agent_id", "upstream")
 
 
 @frozen(slots=True)
@@ -63,6 +64,7 @@ class JobState:
     is_deleted: bool = False
     status_note: str | None = None
     sealed_at: datetime | None = None
+    upstream: JSON | None = None
 
     @property
     def sealed_until_at(self) -> datetime | None:
@@ -94,6 +96,7 @@ def snapshot(state: JobState, version: int) -> JobSnapshot:
         enabled_at=state.enabled_at,
         deleted=state.is_deleted,
         sealed_until_at=state.sealed_until_at,
+        upstream=state.upstream,
     )
 
 
@@ -113,13 +116,15 @@ def _create(command: CreateJob, state: JobState, now: datetime) -> Decision:
         agent_id=command.agent_id or None,
         status=_status(command.status),
         created_at=now,
+        upstream=command.upstream,
     )
+    _refuse_itself(command.job_id, command.upstream)
     opened: dict[Address, list[Event]] = {}
     if command.schedule is not None:
         if command.schedule.job_id != command.job_id:
             raise Rejected("invalid", "the schedule names another job", {"path": "cron_expr"})
         opened[Address("schedule", command.schedule.schedule_id)] = [*schedule_opening(command.schedule, now)]
-    return Decision([created], opened)
+    return Decision([created], opened, tuple(command.guards))
 
 
 def _update(command: UpdateJob, state: JobState, now: datetime) -> Decision:
@@ -132,6 +137,7 @@ def _update(command: UpdateJob, state: JobState, now: datetime) -> Decision:
         wanted["config"] = effective(checked(wanted["config"]))
     if wanted.get("agent_id") == "":
         wanted["agent_id"] = None
+    _refuse_itself(state.job_id, wanted.get("upstream"))
     events: list[JobEvent] = []
     names = changed_members(state, wanted, EDITABLE)
     if names:
@@ -139,7 +145,13 @@ def _update(command: UpdateJob, state: JobState, now: datetime) -> Decision:
         events.append(JobUpdated(job_id=state.job_id, changed=names, **members))
     if status is not None:
         events += _switched(state, _status(status), now)
-    return Decision(events) if events else NOTHING
+    return Decision(events, guards=tuple(command.guards)) if events else NOTHING
+
+
+def _refuse_itself(job_id: str, upstream: JSON | None) -> None:
+    """The shortest circle. Longer ones are found by who looks at the other jobs, and kept out by the guards."""
+    if job_id in upstream_ids(upstream):
+        raise Rejected("invalid", "a job cannot follow itself", {"path": "upstream"})
 
 
 def _enable(command: EnableJob, state: JobState, now: datetime) -> Decision:
@@ -217,6 +229,7 @@ def _created(state: JobState, event: JobCreated) -> JobState:
         environment=event.environment,
         config=event.config,
         agent_id=event.agent_id,
+        upstream=event.upstream,
         status=status,
         enabled_at=event.created_at if status is JobStatus.ENABLED else None,
     )

@@ -156,6 +156,7 @@ def _created(command: CreateTask, now: datetime) -> TaskCreated:
         instance_id=instance_id_of(command.task_id, 1),
         attempt=1,
         created_at=now,
+        flow_run_id=command.flow_run_id,
     )
 
 
@@ -306,6 +307,8 @@ def _retry(command: RetryTask, state: TaskState, now: datetime) -> Decision:
     """An operator's retry: a new instance after Failed and Cancelled; the waiting one, due now, from WaitingRetry."""
     spec, instance = _existing(state), state.instance
     assert instance is not None and state.status is not None
+    if command.attempt is not None and (instance.attempt != command.attempt or not state.is_terminal):
+        return NOTHING
     if state.status is TaskStatus.WAITING_RETRY:
         instance_id, attempt, retry_count = instance.instance_id, instance.attempt, state.retry_count
     elif state.status in _REOPENABLE:
@@ -322,7 +325,7 @@ def _retry(command: RetryTask, state: TaskState, now: datetime) -> Decision:
                 attempt=attempt,
                 retry_count=retry_count,
                 scheduled_at=now,
-                waits_for=command.waits_for,
+                waits_for=task_transitions.awaited(spec.dependencies) if command.is_whole else command.waits_for,
             )
         ]
     )

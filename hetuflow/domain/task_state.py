@@ -82,6 +82,7 @@ class Aside:
 
 
 NO_ASIDES: Mapping[str, Aside] = {}
+NO_ENDS: Mapping[str, int] = {}
 
 
 @frozen(slots=True)
@@ -90,8 +91,8 @@ class TaskState:
 
     `spec` is the task as created, later edits applied. `version` counts the events of the stream; `lock_version` is the
     version of the last one that changed the task, as clients see it. `waits_for` are the dependencies that have not
-    ended. `was_started`: since it was made or
-    reopened, an agent has started it, or may have. `past` are ended instances before the newest, `refused` the digests of refused reports, the last
+    ended, `settled` how those ended that it was told of since it began to wait. `ended_by`: the cause of the cancel that
+    ended it. `was_started`: since it was made or reopened, an agent has started it, or may have. `past` are ended instances before the newest, `refused` the digests of refused reports, the last
     `REMEMBERED_MAX` of each. `asides` are the records made over the API, by id.
     """
 
@@ -107,6 +108,8 @@ class TaskState:
     past: tuple[Instance, ...] = ()
     refused: tuple[str, ...] = ()
     waits_for: tuple[str, ...] = ()
+    settled: Mapping[str, int] = NO_ENDS
+    ended_by: str | None = None
     was_started: bool = False
     asides: Mapping[str, Aside] = NO_ASIDES
     version: int = 0

@@ -46,6 +46,7 @@ from hetuflow.domain.events import (
 )
 from hetuflow.domain.report_digest import digest_of
 from hetuflow.domain.task_state import (
+    NO_ENDS,
     REMEMBERED_MAX,
     REQUEUE_PAUSE_SECONDS_MAX,
     Aside,
@@ -263,15 +264,18 @@ def _updated(state: TaskState, event: TaskUpdated, status: TaskStatus) -> TaskSt
         config=event.config,
         dependencies=event.dependencies,
     )
-    waits_for = awaited(event.dependencies) if "dependencies" in event.changed else state.waits_for
-    return _advanced(state, status, spec=spec, waits_for=waits_for)
+    if "dependencies" in event.changed:
+        return _advanced(state, status, spec=spec, waits_for=awaited(event.dependencies), settled=NO_ENDS)
+    return _advanced(state, status, spec=spec)
 
 
 def _dependency_settled(state: TaskState, event: TaskDependencySettled, status: TaskStatus) -> TaskState:
     if event.dependency_id not in state.waits_for:
         raise IllegalTransition("task", state.status, TaskDependencySettled, "it does not wait for that task")
     left = tuple(task_id for task_id in state.waits_for if task_id != event.dependency_id)
-    return _beside(state, waits_for=left)
+    settled = {**state.settled, event.dependency_id: event.status}
+    # with none awaited any more although some are open, one was enough
+    return _beside(state, waits_for=left if event.open_count else (), settled=settled)
 
 
 def _beside(state: TaskState, **changes: Any) -> TaskState:
@@ -375,6 +379,8 @@ def _reopened(state: TaskState, event: TaskReopened, status: TaskStatus) -> Task
         cancel=None,
         completed_at=None,
         waits_for=tuple(event.waits_for),
+        settled=NO_ENDS,
+        ended_by=None,
         was_started=False,
     )
 
@@ -385,7 +391,7 @@ def _cancel_requested(state: TaskState, event: TaskCancelRequested, status: Task
 
 
 def _cancelled(state: TaskState, event: TaskCancelled, status: TaskStatus) -> TaskState:
-    return _advanced(state, status, completed_at=event.cancelled_at, retry_at=None)
+    return _advanced(state, status, completed_at=event.cancelled_at, retry_at=None, ended_by=event.cause)
 
 
 def _completed(state: TaskState, event: TaskSucceeded | TaskFailed, status: TaskStatus) -> TaskState:

@@ -29,10 +29,12 @@ from projections.rebuilds import Underway
 from projections.status import ProjectionStatus
 from projections.tables import LIVE_TABLES
 from tests.api.client import Client
+from tests.projections.naive_queries import json_contains
 
 OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
     "eq": lambda value, wanted: value == wanted,
     "in": lambda value, wanted: value in wanted,
+    "contains": json_contains,
 }
 
 

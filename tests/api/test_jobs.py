@@ -57,6 +57,7 @@ async def test_a_job_is_shown_as_it_was_sent(client: Client) -> None:
         "status": 100,
         "agent_id": None,
         "status_note": None,
+        "upstream": None,
         "created_by": 1,
         "updated_by": None,
         "created_at": job["created_at"],

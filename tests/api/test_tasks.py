@@ -72,6 +72,43 @@ async def test_a_task_needs_a_job_and_a_schedule_of_it(client: Client, job_id: s
     assert (kind.status, kind.reason) == (409, "schedule_not_valid")
 
 
+async def test_conditions_on_what_a_task_waits_for(client: Client, job_id: str) -> None:
+    first, second = [await client.made("/tasks/create", {"job_id": job_id}) for _ in range(2)]
+    wanted = {"task_ids": [first, second], "on": {first.upper(): "Failed", second: "finished"}, "match": "ANY"}
+    task = await client.made("/tasks/create", {"job_id": job_id, "dependencies": wanted})
+    shown = await client.get(f"/tasks/{task}")
+    assert shown.json["dependencies"] == {
+        "task_ids": [first, second],
+        "on_failure": "cancel",
+        "on": {first: "failed", second: "finished"},
+        "match": "any",
+    }
+    explained = (await client.get(f"/tasks/{task}/explain")).json
+    assert explained["summary"] == (
+        f"Waiting: it waits for any one of: task {first} to have failed, task {second} to have finished."
+    )
+    await client.post(f"/tasks/{first}/cancel")
+    await client.post(f"/tasks/{second}/cancel")
+
+
+@pytest.mark.parametrize(
+    ("dependencies", "path", "says"),
+    [
+        ({"task_ids": [], "match": "some"}, "match", "all"),
+        ({"task_ids": [], "on": []}, "on", "object"),
+        ({"task_ids": [ID], "on": {ID: "done"}}, f"on.{ID}", "succeeded"),
+        ({"task_ids": [], "on": {ID: "failed"}}, f"on.{ID}", "none of the task_ids"),
+        ({"task_ids": [], "on": {"x": "failed"}}, "on", "UUID"),
+    ],
+)
+async def test_wrong_conditions_are_refused(client: Client, job_id: str, dependencies, path, says) -> None:
+    answer = await client.post("/tasks/create", {"job_id": job_id, "dependencies": dependencies})
+    assert answer.status == 422
+    [problem] = answer.json["detail"]
+    assert problem["path"] == f"dependencies.{path}"
+    assert says in problem["message"]
+
+
 async def test_unknown_dependencies_and_other_statuses_are_refused(client: Client, job_id: str) -> None:
     answer = await client.post("/tasks/create", {"job_id": job_id, "dependencies": [ID], "status": 10})
     assert (answer.status, set(answer.problems)) == (422, {"dependencies.task_ids[0]", "status"})

@@ -187,3 +187,60 @@ def test_toml_directories_and_stdin(hetuflow: Shell, tmp_path: Path) -> None:
     assert wrong.returncode == 2 and "c.toml:3: jobs[0].command: must be a list" in wrong.stderr
     done = hetuflow.run("apply", "-f", "-", input="- name: from-stdin\n  command: 'true'\n")
     assert done.returncode == 0 and "1 job created" in done.stdout
+
+
+FLOW = """
+jobs:
+  - {{name: {p}-report, command: "true", upstream: {{jobs: ["{p}-load", "{p}-clean:finished"], match: any}}}}
+  - {{name: {p}-load, command: "true", upstream: [{p}-extract]}}
+  - {{name: {p}-clean, command: "true", upstream: ["default/{p}-extract:failed"]}}
+  - {{name: {p}-extract, command: "true"}}
+"""
+
+
+def test_jobs_that_follow_each_other_are_made_in_their_order_and_exported_by_name(
+    hetuflow: Shell, tmp_path: Path
+) -> None:
+    file = write(tmp_path, FLOW.format(p="flow"))
+    hetuflow("apply", "-f", file)
+    ids = {name: hetuflow.json("job", "show", f"flow-{name}")["id"] for name in ("extract", "load", "clean", "report")}
+    upstream = hetuflow.json("job", "show", "flow-report")["upstream"]
+    assert {each["job_id"]: each["on"] for each in upstream["jobs"]} == {
+        ids["load"]: "succeeded",
+        ids["clean"]: "finished",
+    }
+    assert upstream["match"] == "any"
+    assert "nothing to do" in hetuflow("apply", "-f", file)
+    shown = hetuflow("job", "show", "flow-clean")
+    assert "flow-extract (failed)" in shown and "flow-report" in shown
+    exported = hetuflow("export", "jobs", "flow-report", "flow-load")
+    assert "flow-clean:finished" in exported
+    assert "nothing to do" in hetuflow("apply", "-f", write(tmp_path, exported, "again.yaml"))
+    turned = FLOW.format(p="flow").replace("upstream: [flow-extract]", "description: first now")
+    turned = turned.replace(
+        'name: flow-extract, command: "true"', 'name: flow-extract, command: "true", upstream: [flow-load]'
+    )
+    hetuflow("apply", "-f", write(tmp_path, turned, "turned.yaml"))
+    assert hetuflow.json("job", "show", "flow-load")["upstream"] is None
+    assert hetuflow.json("job", "show", "flow-extract")["upstream"]["jobs"][0]["job_id"] == ids["load"]
+
+
+def test_an_upstream_job_that_there_is_not_is_refused_with_its_place(hetuflow: Shell, tmp_path: Path) -> None:
+    file = write(tmp_path, "name: lonely\ncommand: x\nupstream: [nobody-of-this-name]\n")
+    done = hetuflow.run("apply", "-f", file)
+    assert done.returncode != 0 and "nobody-of-this-name" in done.stderr and "jobs.yaml" in done.stderr
+    assert hetuflow.run("job", "show", "lonely").returncode == 3
+
+
+def test_upstream_as_options(hetuflow: Shell) -> None:
+    hetuflow("job", "create", "up-a", "--", "true")
+    hetuflow("job", "create", "up-b", "--upstream", "up-a:failed", "--", "true")
+    assert hetuflow.json("job", "show", "up-b")["upstream"]["jobs"][0]["on"] == "failed"
+    hetuflow("job", "update", "up-b", "--upstream-match", "any")
+    assert hetuflow.json("job", "show", "up-b")["upstream"]["match"] == "any"
+    wrong = hetuflow.run("job", "update", "up-b", "--upstream", "up-a:done")
+    assert wrong.returncode == 2 and "succeeded, failed, finished" in wrong.stderr
+    circle = hetuflow.run("job", "update", "up-a", "--upstream", "up-b")
+    assert circle.returncode != 0 and "up-b (" in circle.stderr and " -> " in circle.stderr
+    hetuflow("job", "update", "up-b", "--clear", "upstream")
+    assert hetuflow.json("job", "show", "up-b")["upstream"] is None

@@ -16,7 +16,9 @@ from hetuflow.cli.documents import Document, _parse
 from hetuflow.cli.export import as_written, as_yaml
 from hetuflow.cli.manifest import READ_CONFIG, READ_JOB, READ_SCHEDULE, Reader
 from hetuflow.cli.plan import make_plan
+from hetuflow.cli.upstream import labelled, labels_of, read_upstream
 from hetuflow.domain.config import effective
+from hetuflow.domain.flow_graph import On
 
 SHORTHANDS = {"cron_expr", "command"}
 
@@ -75,24 +77,91 @@ def stored_jobs(draw: st.DrawFn) -> dict[str, object]:
         "config": effective(config),
         "status": draw(st.sampled_from([99, 100])),
         "agent_id": draw(st.none() | st.just("agent-01")),
+        "upstream": None,
     }
 
 
-@given(stored_jobs())
-def test_what_is_exported_and_read_again_is_no_change(row: dict[str, object]) -> None:
-    written = as_yaml({"jobs": as_written([row], [])})
+@st.composite
+def stored_flows(draw: st.DrawFn) -> list[dict[str, object]]:
+    """Two jobs, the second of which may follow the first, and one that is not among the files; in either order."""
+    first, second = draw(stored_jobs()), {**draw(stored_jobs()), "id": FOLLOWER}
+    jobs = [{"job_id": each, "on": draw(st.sampled_from([str(on) for on in On]))} for each in (first["id"], OUTSIDER)]
+    followed = draw(st.sets(st.sampled_from([0, 1])))
+    if followed:
+        second["upstream"] = {
+            "jobs": [jobs[n] for n in sorted(followed)],
+            "match": draw(st.sampled_from(["all", "any"])),
+        }
+    return draw(st.permutations([first, second]))
+
+
+FOLLOWER, OUTSIDER = "01a223a1-0f00-70c1-adb6-f4856e214787", "01a223a1-0f00-70c1-adb6-f4856e214788"
+
+
+@given(stored_flows(), WORD)
+def test_what_is_exported_and_read_again_is_no_change(rows: list[dict[str, object]], outside: str) -> None:
+    label_of = labels_of([*rows, {"id": OUTSIDER, "namespace_id": "elsewhere", "name": outside}])
+    written = as_yaml({"jobs": as_written(rows, [], label_of)})
     reader = Reader("UTC")
     reader.read(list(_parse("jobs.yaml", written.encode(), ".yaml")))
     assert not reader.problems, (reader.problems, written)
-    plan = make_plan(reader.jobs, [row], [], owner="default")
+    plan = make_plan(reader.jobs, rows, [], owner="default", label_of=label_of)
     assert plan.is_same and not plan.problems, (list(plan.changes()), written)
+
+
+UPSTREAM = [
+    ("a", {"jobs": [{"job": "default/a", "on": "succeeded"}], "match": "all"}),
+    ("a:Failed", {"jobs": [{"job": "default/a", "on": "failed"}], "match": "all"}),
+    ("o/a:b:finished", {"jobs": [{"job": "o/a:b", "on": "finished"}], "match": "all"}),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), UPSTREAM)
+def test_what_a_job_follows_as_people_write_it(text: str, expected: object) -> None:
+    assert labelled(read_upstream([text]), "default") == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("a", "list of jobs"),
+        (["a:done"], "succeeded, failed, finished"),
+        ([":failed"], "names no job"),
+        (["a", "a:failed"], "named twice"),
+        ({"jobs": ["a"], "match": "one"}, "all, any"),
+        ({"job": ["a"]}, "jobs, match"),
+        ([{"job": "a", "when": "failed"}], "object with job and on"),
+    ],
+)
+def test_what_it_cannot_mean_is_told_what_can_be_written(value: object, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        read_upstream(value)
+
+
+def test_jobs_that_are_followed_come_first_and_circles_are_told() -> None:
+    reader = Reader("UTC")
+    job = {"command": "x"}
+    files = [{**job, "name": "c", "upstream": ["b"]}, {**job, "name": "b", "upstream": ["default/a"]}]
+    reader.read([Document("f", each) for each in [*files, {**job, "name": "a"}]])
+    assert [one.job.label for one in make_plan(reader.jobs, [], [], owner="o").jobs] == [
+        "default/a",
+        "default/b",
+        "default/c",
+    ]
+    circle = Reader("UTC")
+    circle.read([Document("f", each) for each in [*files, {**job, "name": "a", "upstream": ["c"]}]])
+    [problem] = make_plan(circle.jobs, [], [], owner="o").problems
+    assert problem == (
+        "f: upstream: a circle of jobs that follow each other never ends:"
+        " default/a -> default/b -> default/c -> default/a"
+    )
 
 
 def test_a_plan_carried_out_leaves_nothing_to_do() -> None:
     reader = Reader("UTC")
     reader.read([Document("f", {"name": "a", "command": "x", "description": "d"})])
     row = {"id": "1", "namespace_id": "default", "name": "a", "description": None, "environment": None}
-    row |= {"config": effective({"cmd": "y"}), "status": 100, "agent_id": None}
+    row |= {"config": effective({"cmd": "y"}), "status": 100, "agent_id": None, "upstream": None}
     plan = make_plan(reader.jobs, [row], [], owner="o")
     body = plan.jobs[0].job.body
     assert body["config"]["managed_by"] == {"apply": "o", "schedules": []}

@@ -12,6 +12,7 @@ from hetuflow.domain.events import (
     EVENT_TYPES,
     AgentEvent,
     ExternalEvent,
+    FlowEvent,
     JobEvent,
     LeaseEvent,
     ScheduleEvent,
@@ -29,8 +30,15 @@ KINDS = {
     "server": ServerEvent,
     "lease": LeaseEvent,
     "external": ExternalEvent,
+    "flow": FlowEvent,
 }
-NOT_COMMANDS = {commands.JobSnapshot, commands.LeftBehind, commands.MatchedEvent, commands.TaskEnd}
+NOT_COMMANDS = {
+    commands.JobSnapshot,
+    commands.LeftBehind,
+    commands.MatchedEvent,
+    commands.TaskEnd,
+    commands.FlowTaskEnd,
+}
 COMMANDS = {
     cls
     for _, cls in inspect.getmembers(commands, inspect.isclass)

@@ -78,6 +78,7 @@ def test_every_editable_member_can_be_changed_and_is_then_what_counts() -> None:
         "environment": {"A": 1},
         "config": effective({"cmd": "node"}),
         "agent_id": "pin",
+        "upstream": {"jobs": [{"job_id": "other", "on": "finished"}], "match": "all"},
     }
     outcome = a_job().when(UpdateJob(changes=changes)).then(JobUpdated)
     assert set(changes) == set(EDITABLE) == set(outcome.event(JobUpdated).changed)

@@ -33,7 +33,7 @@ from tests.projections.builders import INSTANCE, JOB, SCHEDULE, START, TASK, Log
 CATALOGUE = {cls.__name__: cls for cls in EVENT_TYPES}
 
 CONTRACT = {
-    "jobs": "id namespace_id name description environment config status status_note agent_id"
+    "jobs": "id namespace_id name description environment config status status_note agent_id upstream"
     " created_by updated_by created_at updated_at version",
     "schedules": "id job_id name description schedule_kind cron_expression interval_secs interval_mode max_count timezone start_time"
     " end_time event_type event_filter status misfire_policy misfire_grace_seconds"

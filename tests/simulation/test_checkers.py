@@ -128,6 +128,11 @@ ANYWAY = ("TaskCreated", {**TASK, "dependencies": {"task_ids": ["a", "b"], "on_f
 A_DONE = ("TaskDependencySettled", {"dependency_id": "a", "status": 100})
 B_FAILED = ("TaskDependencySettled", {"dependency_id": "b", "status": 90})
 B_DONE = ("TaskDependencySettled", {"dependency_id": "b", "status": 100})
+ONE_FAILED = {"task_ids": ["a", "b"], "on": {"b": "failed"}, "match": "all"}
+ON = ("TaskCreated", {**TASK, "dependencies": ONE_FAILED})
+ON_A = ("TaskCreated", {**TASK, "dependencies": {**ONE_FAILED, "on": {"a": "failed", "b": "finished"}}})
+ANY = ("TaskCreated", {**TASK, "dependencies": {**ONE_FAILED, "match": "any"}})
+A_ENOUGH = ("TaskDependencySettled", {"dependency_id": "a", "status": 100, "open_count": 0})
 DOOMED = [("InstanceCancelled", {"instance_id": "i1"}), ("TaskCancelled", {})]
 
 
@@ -138,6 +143,12 @@ DOOMED = [("InstanceCancelled", {"instance_id": "i1"}), ("TaskCancelled", {})]
         (True, [ANYWAY, A_DONE, B_FAILED, *LAWFUL[1:]]),
         (True, [ANYWAY, *DOOMED, ("TaskReopened", {"waits_for": []}), *LAWFUL[1:]]),
         (True, [WAITING, A_DONE, *OUTSIDE]),
+        (True, [ON, A_DONE, B_FAILED, *LAWFUL[1:]]),
+        (True, [ON_A, A_DONE, *DOOMED]),
+        (True, [ANY, A_ENOUGH, *LAWFUL[1:]]),
+        (False, [ON_A, A_DONE, B_FAILED, *LAWFUL[1:]]),
+        (False, [ON, A_DONE, *LAWFUL[1:]]),
+        (False, [ANY, *LAWFUL[1:]]),
         (False, [WAITING, *LAWFUL[1:]]),
         (False, [ANYWAY, A_DONE, *LAWFUL[1:]]),
         (False, [ANYWAY, B_DONE]),

@@ -8,6 +8,7 @@ from hetuflow.api.objects import Variables
 from hetuflow.api.problems import Problems
 from hetuflow.api.schemas.config import CONFIG
 from hetuflow.api.schemas.switch import STATUS_NOTE
+from hetuflow.api.schemas.upstream import UPSTREAM_KIND
 from hetuflow.api.shapes import Entity, Given, Member
 from hetuflow.domain.enums import JobStatus
 
@@ -63,6 +64,14 @@ JOB = Entity(
             nullable=True,
             default=None,
             doc='pin: run only on this agent. "" = no pin',
+        ),
+        Member(
+            name="upstream",
+            kind=UPSTREAM_KIND,
+            write="CU",
+            nullable=True,
+            default=None,
+            doc="the jobs that it follows in a flow run",
         ),
         Member(
             name="cron_expr",

@@ -32,7 +32,8 @@ def awaited_after(fact: Fact, before: frozenset[str]) -> frozenset[str]:
     if fact.type == "TaskReopened":
         return frozenset(fact.data.get("waits_for") or ())
     if fact.type == "TaskDependencySettled":
-        return before - {fact.data["dependency_id"]}
+        # where one is enough, the others are not waited for any more
+        return before - {fact.data["dependency_id"]} if fact.data.get("open_count", 1) else frozenset()
     return frozenset() if fact.type == "InstanceTakenOver" else before
 
 
@@ -40,16 +41,28 @@ def _dependencies(fact: Fact) -> dict[str, Any]:
     return dict(fact.data.get("dependencies") or {})
 
 
+def _is_doomed(dependencies: dict[str, Any], ended: dict[str, int], awaited: frozenset[str]) -> bool:
+    """Whether its conditions can never be met any more, said without the domain's own words for it."""
+    usual = "finished" if dependencies.get("on_failure") == "run" else "succeeded"
+    wanted = {"succeeded": {100}, "failed": {90}, "finished": {90, 99, 100}}
+    fine = [status in wanted[(dependencies.get("on") or {}).get(task_id, usual)] for task_id, status in ended.items()]
+    return not any(fine) and not awaited if dependencies.get("match") == "any" else not all(fine)
+
+
 def _check_waiting(name: str, stream: Sequence[Fact], ends: dict[str, list[tuple[int, int]]], verdict: Verdict) -> None:
     awaited: frozenset[str] = frozenset()
-    is_run_anyway = is_doomed = False
+    dependencies: dict[str, Any] = {}
+    ended: dict[str, int] = {}
+    is_doomed = False
 
     def fail(what: str, fact: Fact) -> None:
         verdict.fail("T1", f"{name} at position {fact.position} ({fact.type}): {what}", streams=[name])
 
     for fact in stream:
         if "dependencies" in fact.data:
-            is_run_anyway = _dependencies(fact).get("on_failure") == "run"
+            dependencies = _dependencies(fact)
+        if fact.type in ("TaskCreated", "TaskUpdated", "TaskReopened"):
+            ended = {}
         if fact.type == "TaskDispatched" and awaited:
             fail(f"dispatched while it waits for {sorted(awaited)}", fact)
         if fact.type == "TaskDependencySettled":
@@ -59,7 +72,8 @@ def _check_waiting(name: str, stream: Sequence[Fact], ends: dict[str, list[tuple
                 fail(f"it does not wait for task {other}", fact)
             if not any(position < fact.position and status == how for position, how in ends.get(other, ())):
                 fail(f"task {other} had not ended so", fact)
-            is_doomed = is_doomed or (status != ENDS["TaskSucceeded"] and not is_run_anyway)
+            ended[other] = status
+            is_doomed = is_doomed or _is_doomed(dependencies, ended, awaited_after(fact, awaited))
         elif is_doomed:
             if fact.type == "InstanceCancelled":
                 verdict.note("cancelled by a dependency")
