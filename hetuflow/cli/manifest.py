@@ -21,7 +21,7 @@ from hetuflow.cli.upstream import labelled, read_upstream
 from hetuflow.domain.config import DEFAULTS, RESERVED, effective
 from hetuflow.domain.cron import CronError, UnknownTimeZone, parse_cron
 from hetuflow.domain.enums import IntervalMode, JobStatus, MisfirePolicy, OverlapPolicy, ScheduleKind, ScheduleStatus
-from hetuflow.domain.schedule_conflicts import DELAYED_OVERLAP
+from hetuflow.domain.schedule_conflicts import DELAYED_OVERLAP, conflicts
 
 MARKER = "managed_by"
 """The member of a job's `config` in which apply keeps what is its own; open members are the API's place for such things."""
@@ -174,6 +174,7 @@ READ_SCHEDULE: Mapping[str, tuple[str, Read]] = {
     "interval_secs": ("interval_secs", seconds(1)),
     "interval_mode": ("interval_mode", one_of(IntervalMode)),
     "once": ("start_time", moment),
+    "at": ("start_time", moment),
     "timezone": ("timezone", text(64)),
     "start": ("start_time", moment),
     "start_time": ("start_time", moment),
@@ -357,6 +358,8 @@ class Reader:
                 self._add(document, where, f"at position {exc.position}: {exc.message}")
             except UnknownTimeZone as exc:
                 self._add(document, _join(path, "timezone"), str(exc))
+        for name, why in conflicts(complete | _instants(complete)):
+            self._add(document, _join(path, written_as.get(name, name)), why)
         schedules.append(Entry(document, path, complete, written_as))
 
     def _members(
@@ -409,12 +412,16 @@ class Reader:
 
 
 def _kind(value: Mapping[str, Any]) -> str | None:
-    for name, kind in (("cron", "cron"), ("cron_expression", "cron"), ("once", "once")):
+    for name, kind in (("cron", "cron"), ("cron_expression", "cron"), ("once", "once"), ("at", "once")):
         if name in value:
             return kind
     if "every" in value or "interval_secs" in value:
         return "interval"
     return "event" if "event_type" in value else None
+
+
+def _instants(members: Mapping[str, Any]) -> dict[str, datetime]:
+    return {name: datetime.fromisoformat(members[name]) for name in ("start_time", "end_time") if members[name]}
 
 
 def _join(path: str, name: str) -> str:

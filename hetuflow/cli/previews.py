@@ -28,7 +28,7 @@ _MEMBER_OPTIONS = {
 @click.command(name="preview")
 @click.option("--cron", metavar="EXPRESSION", help="Five fields (crontab) or six to seven (seconds first).")
 @click.option("--every", type=Seconds(1), metavar="INTERVAL", help="A fixed rate: 30, 30s, 5m, 1h, 1d.")
-@click.option("--once", type=Moment(), help="One run, at that moment.")
+@click.option("--once", "--at", "once", type=Moment(), help="One run, at that moment.")
 @click.option("--timezone", default="UTC", show_default=True, metavar="ZONE", help="IANA name, e.g. Europe/Berlin.")
 @click.option("--start", type=Moment(), help="First moment; an interval counts from it [default: from --after].")
 @click.option("--end", type=Moment(), help="Last moment.")

@@ -56,7 +56,7 @@ def rule_options(command: F) -> F:
                 "--delay", type=Seconds(1), metavar="INTERVAL", help="So long after the end of the task before."
             ),
             click.option("--cron", metavar="EXPRESSION", help="Five fields (crontab) or six to seven (seconds first)."),
-            click.option("--once", type=Moment(), help="One run, at that moment."),
+            click.option("--once", "--at", "once", type=Moment(), help="One run, at that moment."),
             click.option("--daemon", is_flag=True, help="Keep one task running always."),
             click.option(
                 "--on-event",
@@ -162,12 +162,12 @@ def add(
       hetuflow schedule add nightly-backup --name nightly --cron '0 30 2 * * ?' --timezone Europe/Berlin
       hetuflow schedule add probe --every 30s
       hetuflow schedule add sync --delay 5m --pause-on-failures 3
-      hetuflow schedule add report --once '2027-01-31 08:00'
+      hetuflow schedule add report --at '2027-01-31 08:00'
       hetuflow schedule add import --on-event file.created --where 'path=/data/input/*.csv'
     """
     changes = rule_changes(given)
     if "kind" not in changes and not set_:
-        raise click.UsageError("give one of --every, --delay, --cron, --once, --daemon and --on-event")
+        raise click.UsageError("give one of --every, --delay, --cron, --at, --daemon and --on-event")
     row = resolve(client, JOB, job_)
     body: dict[str, Any] = {"job_id": row["id"], **changes, **({"enabled": False} if disabled else {})}
     for path, value in assignments(set_):

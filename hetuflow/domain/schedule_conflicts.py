@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hetuflow.domain.enums import IntervalMode, MisfirePolicy, OverlapPolicy, ScheduleKind
+from hetuflow.domain.schedule_state import END_BEFORE_START, ends_before_start
 
 PAUSE_ON_FAILURES_MAX = 1000
 
@@ -18,9 +19,8 @@ DELAYED_OVERLAP = str(OverlapPolicy.SKIP)
 
 def conflicts(members: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield (member, what is wrong and what is allowed) of the members as they will be stored."""
-    start, end = members["start_time"], members["end_time"]
-    if start is not None and end is not None and end < start:
-        yield "end_time", "must not be before start_time"
+    if ends_before_start(members["start_time"], members["end_time"]):
+        yield "end_time", END_BEFORE_START
     if members["interval_mode"] == IntervalMode.FIXED_DELAY:
         yield from _of_fixed_delay(members)
     most, pauses = members["max_count"], members["pause_on_failures"]

@@ -22,6 +22,8 @@ JUST_BEFORE = timedelta(microseconds=1)
 
 BEGINNING = datetime.min.replace(tzinfo=UTC)
 
+END_BEFORE_START = "must not be before start_time"
+
 YEAR_MAX = 9998
 """No nominal time of a later year, so that no zone pushes it off the calendar."""
 
@@ -209,6 +211,10 @@ class Timing(Protocol):
     def event_filter(self) -> JSON | None: ...
 
 
+def ends_before_start(start: datetime | None, end: datetime | None) -> bool:
+    return start is not None and end is not None and end < start
+
+
 def is_once(timing: Timing) -> bool:
     """Whether it has one nominal time, `start_time`: Interval with `max_count` 1 and a start."""
     return timing.schedule_kind == ScheduleKind.INTERVAL and timing.max_count == 1 and timing.start_time is not None
@@ -251,7 +257,7 @@ def trigger_of(timing: Timing, anchor_at: datetime) -> Trigger:
 
 
 def checked_trigger_of(timing: Timing, anchor_at: datetime) -> Trigger:
-    """As `trigger_of`, for what a user has written; conflicts between members are not looked for.
+    """As `trigger_of`, for what a user has written; of conflicts between members only those of the times are looked for.
 
     Raises:
       Rejected: `invalid`, naming the member.
@@ -260,6 +266,8 @@ def checked_trigger_of(timing: Timing, anchor_at: datetime) -> Trigger:
         raise _invalid("schedule_kind", "this kind is not supported by this version")
     for name in _REQUIRED[timing.schedule_kind](timing):
         raise _invalid(name, "is required for this kind")
+    if ends_before_start(timing.start_time, timing.end_time):
+        raise _invalid("end_time", END_BEFORE_START)
     if timing.schedule_kind == ScheduleKind.EVENT:
         _check_event(timing)
     try:

@@ -169,6 +169,48 @@ def test_a_plan_carried_out_leaves_nothing_to_do() -> None:
     assert make_plan(reader.jobs, [{**row, **body}], [], owner="other").problems
 
 
+def schedules(*written: dict[str, object]) -> Reader:
+    reader = Reader("UTC")
+    reader.read(
+        [Document("f", {"name": "a", "schedules": [{"name": f"s{n}", **one} for n, one in enumerate(written)]})]
+    )
+    return reader
+
+
+def test_the_short_names_of_schedules() -> None:
+    reader = schedules(
+        {"every": "5m", "interval_mode": "fixed-delay"}, {"at": "2027-01-31T08:00:00Z", "max_age_seconds": "2h"}
+    )
+    assert not reader.problems
+    delay, once = (each.members for each in reader.jobs[0].schedules)
+    assert (delay["interval_mode"], delay["overlap_policy"]) == ("fixed_delay", "skip")
+    assert (once["schedule_kind"], once["max_count"], once["start_time"]) == (2, 1, "2027-01-31T08:00:00Z")
+    assert once["max_age_seconds"] == 7200
+
+
+@pytest.mark.parametrize(
+    ("written", "problem"),
+    [
+        (
+            {"every": "5m", "interval_mode": "fixed_delay", "overlap_policy": "allow"},
+            "s[0].overlap_policy: must be skip",
+        ),
+        ({"cron": "@daily", "interval_mode": "fixed_delay"}, "s[0].interval_mode: fixed_delay is for"),
+        (
+            {"every": "5m", "start": "2027-01-31T08:00:00Z", "end": "2027-01-31T07:00:00Z"},
+            "s[0].end: must not be before",
+        ),
+        (
+            {"every": "5m", "max_count": 2, "pause_on_failures": 3},
+            "s[0].pause_on_failures: must be below max_count (2)",
+        ),
+    ],
+)
+def test_what_contradicts_is_told_before_a_server_is_asked(written: dict[str, object], problem: str) -> None:
+    [told] = schedules(written).problems
+    assert problem.replace("s[0]", "schedules[0]") in told
+
+
 NOW = datetime(2027, 3, 1, 8, 0, tzinfo=timezone(timedelta(hours=1)))
 
 

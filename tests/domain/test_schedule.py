@@ -313,6 +313,15 @@ def test_once_created_late_is_skipped_by_its_policy() -> None:
     a_schedule(a_once(-60, misfire_policy="skip")).when(a_fire()).then(ScheduleFired, ScheduleExpired)
 
 
+@pytest.mark.parametrize("policy", ["skip", "fire_once", "fire_all"])
+def test_once_created_later_than_its_maximum_age_never_fires(policy: str) -> None:
+    late = a_schedule(a_once(-3600, misfire_policy=policy, misfire_grace_seconds=7200, max_age_seconds=3599))
+    outcome = late.when(a_fire()).then(ScheduleSkipped, ScheduleExpired)
+    assert outcome.event(ScheduleSkipped).reason == "max_age"
+    young = a_schedule(a_once(-3600, misfire_policy=policy, misfire_grace_seconds=7200, max_age_seconds=3600))
+    young.when(a_fire()).then(ScheduleFired, ScheduleExpired)
+
+
 def test_once_with_an_interval_and_no_start_fires_after_it() -> None:
     once = a_schedule(a_minutely(max_count=1))
     once.next(60).when(a_fire()).then(ScheduleFired, ScheduleExpired)

@@ -223,3 +223,25 @@ async def test_an_error_of_sql_is_the_databases_trouble_and_passes(autojump_cloc
         fired = [nominal(event) for event in server.events("ScheduleFired")]
         assert fired[-8:] == [100 * n for n in range(2, 10)]
         assert not server.events("ScheduleSuspended")
+
+
+@pytest.mark.parametrize(
+    ("members", "decided"),
+    [
+        ({}, "ScheduleFired"),
+        ({"misfire_policy": "fire_all"}, "ScheduleFired"),
+        ({"misfire_policy": "skip"}, "ScheduleSkipped"),
+        ({"misfire_policy": "fire_all", "max_age_seconds": 60}, "ScheduleSkipped"),
+    ],
+)
+async def test_once_created_an_hour_late_is_decided_at_once_and_over(
+    autojump_clock, members: dict[str, object], decided: str
+) -> None:
+    async with a_server() as server:
+        late = {"interval_secs": None, "max_count": 1, "start_time": server.clock.now() - timedelta(hours=1)}
+        began = trio.current_time()
+        await server.schedule(await server.job(), **late, **members)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert trio.current_time() - began < 0.1
+        kinds = [event.type for event in server.events(stream="schedule-s1")]
+        assert kinds == ["ScheduleCreated", decided, "ScheduleExpired"]
