@@ -86,6 +86,7 @@ TASKS = Table(
         _member("environment", Kind.JSON),
         _member("parameters", Kind.JSON),
         _member("config", Kind.JSON),
+        _member("rendered", Kind.JSON),
         Column("retry_count", Kind.INT, same("retry_count", TaskCreated, TaskRetryScheduled, TaskReopened)),
         _member("dependencies", Kind.JSON),
         Column(

@@ -13,6 +13,7 @@ from hetuflow.api import (
     external_instances,
     gateway,
     jobs,
+    parameters,
     previews,
     projections,
     schedules,
@@ -25,6 +26,7 @@ from hetuflow.api.routing import Endpoint
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *jobs.ENDPOINTS,
+    *parameters.ENDPOINTS,
     *schedules.ENDPOINTS,
     *previews.ENDPOINTS,
     *tasks.ENDPOINTS,

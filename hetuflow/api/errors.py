@@ -121,6 +121,8 @@ def _rejected(error: Rejected) -> ApiError:
         path = detail.get("path")
         return not_found(str(detail.get("kind", "entity")), str(detail.get("id", "")), path)
     if error.code == "invalid":
+        if problems := error.detail.get("problems"):
+            return invalid([Problem(**each) for each in problems])
         path = str(error.detail.get("path", "body"))
         return invalid([Problem(path, error.message.removeprefix(path).lstrip(": "))])
     return ApiError(409, error.message, {"reason": error.code, **error.detail})

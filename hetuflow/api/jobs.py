@@ -48,6 +48,7 @@ from hetuflow.domain.commands import (
 )
 from hetuflow.domain.decider import Address, Guard
 from hetuflow.domain.enums import ScheduleKind
+from hetuflow.domain.parameters import unfit_for_schedule
 
 CRON_NAME = "cron"
 """The name of the schedule that `cron_expr` stands for."""
@@ -72,6 +73,8 @@ async def create(call: Call) -> Reply:
     zone = call.rooms.identity.timezone
     if cron_expr is not None:
         check_expression(cron_expr, zone, "cron_expr", problems)
+        for unfit in unfit_for_schedule((members.get("config") or {}).get("params"), {}, ScheduleKind.CRON):
+            problems.add("cron_expr", f"gives its tasks no parameters, but {unfit.path} {unfit.message}")
     call.refuse(problems)
     chosen = members.pop("id", None)
 

@@ -10,6 +10,7 @@ from hetuflow.api.call import RACES_MAX, Call, Reply, lost_for_good
 from hetuflow.api.collections import SCHEDULES
 from hetuflow.api.idempotency import once
 from hetuflow.api.jobs import CASCADE
+from hetuflow.api.parameters import check_schedule_parameters
 from hetuflow.api.problems import Problems
 from hetuflow.api.reads import AllOf, NewId, Nothing, OneOf, PageOf, by, page_of, require_exists, row_of, rows_of, where
 from hetuflow.api.routing import AS_OF, Endpoint, PathId
@@ -59,6 +60,8 @@ async def create(call: Call) -> Reply:
         for _ in range(RACES_MAX):
             job = await call.rooms.system.read(Address("job", members["job_id"]))
             require_exists(job.state.exists, "job", members["job_id"], "job_id")
+            check_schedule_parameters(job.state, members.get("parameters"), members["schedule_kind"], problems)
+            call.refuse(problems)
             guard = Guard(f"job-{members['job_id']}", job.version)
             command = CreateSchedule(schedule_id=schedule_id, guards=(guard,), **members)
             try:
@@ -77,6 +80,10 @@ async def update(call: Call) -> Reply:
     problems = Problems()
     given = call.update(SCHEDULE.update, {**stored, "id": call.id, "job_id": state.job_id}, problems)
     check_schedule(given, problems, stored, call.rooms.identity.timezone)
+    after = {**stored, **given.members}
+    if after["parameters"] != stored["parameters"] or after["schedule_kind"] != stored["schedule_kind"]:
+        job = (await call.rooms.system.read(Address("job", state.job_id))).state
+        check_schedule_parameters(job, after["parameters"], after["schedule_kind"], problems)
     call.refuse(problems)
     return call.written((await call.ask("schedule", call.id, UpdateSchedule(changes=given.members))).position)
 

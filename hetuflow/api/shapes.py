@@ -6,6 +6,7 @@ update bodies, the members that are ignored when a fetched entity is sent back, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -74,6 +75,7 @@ class Shape:
       is_open: unknown members are kept, unless they resemble a known one.
       is_update: nothing is required, and `update_mask` may be given.
       is_sparse: members that were not given are absent from answers too.
+      unlike: open names, as regular expressions, that are no slip of a known one: known name -> names.
       one_of: groups of members of which one must be given; only described here, a rule between members checks it.
     """
 
@@ -86,6 +88,7 @@ class Shape:
     is_update: bool = False
     is_sparse: bool = False
     one_of: Sequence[Sequence[str]] = ()
+    unlike: Mapping[str, str] = Factory(dict)
     names: Mapping[str, tuple[Member, Kind]] = field(init=False, repr=False)
 
     @names.default
@@ -205,13 +208,19 @@ def _read_other(
         problems.add(where, "not supported by this version")
         return
     if shape.is_open:
-        near = nearest(name, [known for known in (*shape.known, *sorted(shape.ignored)) if resembles(name, known)])
+        near = nearest(
+            name, [known for known in (*shape.known, *sorted(shape.ignored)) if _is_slip(shape, name, known)]
+        )
         if near is not None:
             problems.add(where, f'unknown member; the nearest known name is "{near}"', near)
         elif check_free({name: value}, prefix.rstrip("."), problems):
             given[name] = value
         return
     problems.unknown(where, name, shape.known)
+
+
+def _is_slip(shape: Shape, name: str, known: str) -> bool:
+    return resembles(name, known) and re.fullmatch(shape.unlike.get(known, "$"), name) is None
 
 
 def _same(left: Any, right: Any) -> bool:

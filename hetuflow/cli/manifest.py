@@ -15,6 +15,7 @@ from attrs import Factory, define, field, frozen
 
 from hetuflow.cli.documents import Document
 from hetuflow.cli.options import nearest_hint
+from hetuflow.cli.parameters import read_params
 from hetuflow.cli.retries import read_retry
 from hetuflow.cli.times import duration_seconds
 from hetuflow.cli.upstream import labelled, read_upstream
@@ -145,6 +146,7 @@ READ_CONFIG: Mapping[str, Read] = {
     "resource_limits": obj,
     "start_deadline_seconds": seconds(),
     "retry": read_retry,
+    "params": read_params,
 }
 
 READ_JOB: Mapping[str, tuple[str, Read]] = {

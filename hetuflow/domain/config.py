@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import frozen
 
-from hetuflow.domain import retry
+from hetuflow.domain import parameters, retry
 from hetuflow.domain.rejection import Rejected
 
 JSON = Mapping[str, Any]
@@ -34,6 +34,7 @@ DEFAULTS: JSON = MappingProxyType(
         "resource_limits": None,
         "start_deadline_seconds": 0,
         "retry": None,
+        "params": None,
     }
 )
 """The known members and the value each has when it is not given. Source: REST contract, "TaskConfig"."""
@@ -52,7 +53,6 @@ RESERVED: tuple[str, ...] = (
     "artifacts",
     "wasm",
     "limits",
-    "params",
     "secrets",
 )
 """Refused until they are built, so that no stored job changes its meaning later."""
@@ -187,6 +187,7 @@ BOUNDS: Mapping[str, _Bound] = {
     "resource_limits": (lambda v: isinstance(v, Mapping), "must be an object"),
     "start_deadline_seconds": _COUNT,
     "retry": (lambda v: isinstance(v, Mapping), "must be an object"),
+    "params": (lambda v: isinstance(v, Mapping), "must be an object"),
 }
 
 LIMIT_BOUNDS: Mapping[str, _Bound] = {
@@ -210,6 +211,9 @@ def problems(config: JSON, path: str = "config") -> list[tuple[str, str]]:
         found += _out_of_bounds(limits, LIMIT_BOUNDS, where)
     if isinstance(config.get("retry"), Mapping):
         found += retry.problems(config["retry"], f"{path}.retry")
+    if isinstance(config.get("params"), Mapping):
+        where = f"{path}.params"
+        found += [(f"{where}.{each.path}".rstrip("."), each.message) for each in parameters.faults(config["params"])]
     found += [(f"{path}.{name}", "is not supported by this version") for name in RESERVED if name in config]
     return found
 

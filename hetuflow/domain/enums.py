@@ -125,6 +125,19 @@ class InstanceReason(StrEnum):
     CANCELLED = "cancelled"
 
 
+class ParameterType(StrEnum):
+    """What a declared parameter may be."""
+
+    STRING = "string"
+    INTEGER = "integer"
+    NUMBER = "number"
+    BOOLEAN = "boolean"
+    DATE = "date"
+    DATETIME = "datetime"
+    ARRAY = "array"
+    OBJECT = "object"
+
+
 class RetryReason(StrEnum):
     """The reasons after which a task may be retried: one of the others means that nothing ran, one that nobody wants it."""
 

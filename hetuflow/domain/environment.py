@@ -32,7 +32,7 @@ def merged(*layers: JSON | None) -> dict[str, Any] | None:
     return result
 
 
-def rendered(value: Any) -> str:
+def as_text(value: Any) -> str:
     """Return a value as the text a program reads: strings as they are, booleans `true`/`false`, the rest as JSON."""
     if isinstance(value, str):
         return value
@@ -61,9 +61,9 @@ def variables(environment: JSON | None, parameters: JSON, own: Mapping[str, str]
 
     Two parameters that give one variable: the later name in code point order wins, whatever order they were stored in.
     """
-    final = {name: rendered(value) for name, value in environment.items()} if environment else {}
+    final = {name: as_text(value) for name, value in environment.items()} if environment else {}
     for name in sorted(parameters):
-        final[parameter_name(name)] = rendered(parameters[name])
+        final[parameter_name(name)] = as_text(parameters[name])
     final.update(own)
     return final
 
@@ -80,6 +80,7 @@ def dispatch_order(
     parameters: JSON,
     scheduled_at: datetime,
     event: JSON | None = None,
+    rendered: JSON | None = None,
 ) -> DispatchOrder:
     """Return all that an agent needs to run one instance.
 
@@ -88,8 +89,10 @@ def dispatch_order(
       environment: the task's, merged when it was made.
       scheduled_at: the nominal time where a schedule made the task.
       event: what triggered the task, where an event did.
+      rendered: the arguments and variables that came of its templates; None when it has none.
     """
     own = {
+        **(rendered["variables"] if rendered else {}),
         "HETUFLOW_JOB_ID": job_id,
         "HETUFLOW_TASK_ID": task_id,
         "HETUFLOW_INSTANCE_ID": instance_id,
@@ -106,7 +109,7 @@ def dispatch_order(
         epoch=epoch,
         attempt=attempt,
         cmd=config["cmd"],
-        args=tuple(config["args"]),
+        args=tuple(rendered["args"] if rendered else config["args"]),
         environment=variables(environment, parameters, own),
         timeout_seconds=timeout_seconds(config),
         capture_output=config["capture_output"],

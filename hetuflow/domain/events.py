@@ -366,7 +366,8 @@ class ScheduleTaskEnded(ScheduleEvent):
 class TaskCreated(TaskEvent):
     """A task with its first, Pending instance. `config` and `environment` are effective snapshots of the job's.
 
-    `agent_id` is the job's pin. `job_version` is the version of the job's stream it was copied at.
+    `agent_id` is the job's pin. `job_version` is the version of the job's stream it was copied at. `rendered`: what came of
+    the templates in its arguments, `args` and the `variables` that a shell's script refers to; None when it has none.
     """
 
     task_id: str
@@ -395,6 +396,7 @@ class TaskCreated(TaskEvent):
     """What triggered it, where an event did: `id`, `type`, `position`, `depth`; `count` of those that it stands for."""
     flow_run_id: str | None = None
     """The flow run that it is part of."""
+    rendered: JSON | None = None
 
 
 @frozen(slots=True, kw_only=True)
@@ -413,6 +415,7 @@ class TaskUpdated(TaskEvent):
     dependencies: JSON | None
     changed: tuple[str, ...]
     updated_by: int = 1
+    rendered: JSON | None = None
 
 
 @frozen(slots=True, kw_only=True)

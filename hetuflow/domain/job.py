@@ -35,6 +35,7 @@ from hetuflow.domain.events import (
 )
 from hetuflow.domain.flow_graph import upstream_ids
 from hetuflow.domain.rejection import Rejected
+from hetuflow.domain.rendering import checked_templates
 from hetuflow.domain.schedule import opening as schedule_opening
 from hetuflow.domain.switch_notes import checked_note
 from hetuflow.domain.table_decider import TableDecider
@@ -112,7 +113,7 @@ def _create(command: CreateJob, state: JobState, now: datetime) -> Decision:
         name=command.name,
         description=command.description,
         environment=command.environment,
-        config=effective(checked(command.config)),
+        config=checked_templates(effective(checked(command.config))),
         agent_id=command.agent_id or None,
         status=_status(command.status),
         created_at=now,
@@ -134,7 +135,7 @@ def _update(command: UpdateJob, state: JobState, now: datetime) -> Decision:
     if (command_name := wanted.pop("command", None)) is not None:
         wanted["config"] = {**(state.config or {}), "cmd": command_name}
     if wanted.get("config") is not None:
-        wanted["config"] = effective(checked(wanted["config"]))
+        wanted["config"] = checked_templates(effective(checked(wanted["config"])))
     if wanted.get("agent_id") == "":
         wanted["agent_id"] = None
     _refuse_itself(state.job_id, wanted.get("upstream"))

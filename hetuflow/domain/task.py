@@ -48,7 +48,7 @@ from hetuflow.domain.decider import (
     Send,
     Stop,
 )
-from hetuflow.domain.enums import InstanceStatus, OverlapPolicy, TaskStatus
+from hetuflow.domain.enums import InstanceStatus, OverlapPolicy, TaskStatus, TaskTrigger
 from hetuflow.domain.environment import dispatch_order, merged
 from hetuflow.domain.events import (
     TaskCancelRequested,
@@ -61,7 +61,9 @@ from hetuflow.domain.events import (
     TaskUpdated,
 )
 from hetuflow.domain.identity import instance_id_of
+from hetuflow.domain.parameters import Unfit
 from hetuflow.domain.rejection import Rejected
+from hetuflow.domain.rendering import About, checked_templates, prepare, refusal
 from hetuflow.domain.retry import avoided_agents
 from hetuflow.domain.table_decider import NO_INTENTS, TableDecider
 from hetuflow.domain.task_state import Instance, TaskState
@@ -85,6 +87,9 @@ EDITABLE = (
 )
 WITHOUT_EFFECT_ONCE_STARTED = ("scheduled_at", "environment", "parameters", "config", "dependencies")
 """Members that only an instance not yet dispatched can still follow."""
+
+_BY_HAND = frozenset({TaskTrigger.RUN, TaskTrigger.EXECUTE, TaskTrigger.API})
+"""Made by somebody who can be told that the parameters do not fit. What is made by itself fails, and says so."""
 
 _WAITING = task_dependencies.WAITING
 _OFFERED = frozenset({TaskStatus.PENDING, TaskStatus.LOCKED, TaskStatus.WAITING_RETRY})
@@ -110,7 +115,11 @@ def opening(command: CreateTask, now: datetime) -> tuple[list[TaskEvent], tuple[
         )
     if job.deleted:
         raise Rejected("not_found", f"job {job.job_id} is deleted", {"kind": "job", "id": job.job_id, "path": "job_id"})
-    created = _created(command, now)
+    created, unfit = _created(command, now)
+    if unfit:
+        if command.trigger in _BY_HAND:
+            raise refusal(unfit)
+        return [created, *task_outcomes.unfit(created, unfit, now)], (job.guard,)
     placement = command.placement
     deadline_at = task_expiry.start_deadline_at(created)
     is_late = deadline_at is not None and deadline_at <= now
@@ -120,7 +129,8 @@ def opening(command: CreateTask, now: datetime) -> tuple[list[TaskEvent], tuple[
     return [created, *_dispatch(created, instance, placement, 1, now)], (job.guard, *placement.guards)
 
 
-def _created(command: CreateTask, now: datetime) -> TaskCreated:
+def _created(command: CreateTask, now: datetime) -> tuple[TaskCreated, Sequence[Unfit]]:
+    """The event, and what does not fit in its parameters: then it cannot run."""
     job, overrides = command.job, command.config
     if overrides:
         checked(overrides)
@@ -133,7 +143,8 @@ def _created(command: CreateTask, now: datetime) -> TaskCreated:
         command.environment,
         overrides.get("environment") if overrides else None,
     )
-    return TaskCreated(
+    config = _effective(job.config, overrides)
+    created = TaskCreated(
         task_id=command.task_id,
         job_id=job.job_id,
         job_version=job.version,
@@ -147,7 +158,7 @@ def _created(command: CreateTask, now: datetime) -> TaskCreated:
         scheduled_at=command.scheduled_at or command.nominal_at or now,
         environment=environment,
         parameters=command.parameters,
-        config=_effective(job.config, overrides),
+        config=config,
         agent_id=job.agent_id or None,
         retry_count=command.retry_count,
         dependencies=command.dependencies,
@@ -158,6 +169,13 @@ def _created(command: CreateTask, now: datetime) -> TaskCreated:
         created_at=now,
         flow_run_id=command.flow_run_id,
     )
+    if config.get("params") is None:
+        return created, ()
+    if overrides:
+        checked_templates(config)
+    passed = () if command.trigger in _BY_HAND else None
+    prepared = prepare(config, command.parameters, About.of(created), passed)
+    return changed(created, parameters=prepared.parameters, rendered=prepared.rendered), prepared.unfit
 
 
 def _effective(job_config: Mapping[str, Any], overrides: Mapping[str, Any] | None) -> Mapping[str, Any]:
@@ -207,10 +225,27 @@ def _create_all(command: CreateTasks, state: TaskState, now: datetime) -> Decisi
     if state.status is not None:
         first = command.tasks[0].task_id
         raise Rejected("already_exists", f"task {first} exists", {"kind": "task", "id": first})
-    made = [(each.task_id, *opening(each, now)) for each in command.tasks]
+    made = _openings(command.tasks, now)
     opened = {Address("task", task_id): events for task_id, events, _ in made[1:]}
     guards = dict.fromkeys(guard for _, _, guards in made for guard in guards)
     return Decision(made[0][1], opened, tuple(guards))
+
+
+def _openings(commands: Sequence[CreateTask], now: datetime) -> list[tuple[str, list[TaskEvent], tuple[Guard, ...]]]:
+    """Each task's first events. What does not fit in any of them is refused together, by its place."""
+    made, unfit = [], []
+    for index, each in enumerate(commands):
+        try:
+            made.append((each.task_id, *opening(each, now)))
+        except Rejected as no:
+            if no.code != "invalid" or "problems" not in no.detail:
+                raise
+            unfit += [
+                Unfit(f"tasks[{index}].{p['path']}", p["message"], p["suggestion"]) for p in no.detail["problems"]
+            ]
+    if unfit:
+        raise refusal(unfit)
+    return made
 
 
 def _update(command: UpdateTask, state: TaskState, now: datetime) -> Decision:
@@ -222,6 +257,9 @@ def _update(command: UpdateTask, state: TaskState, now: datetime) -> Decision:
             {"expected": command.lock_version, "actual": state.lock_version},
         )
     wanted = _complete(command.changes, spec)
+    rendered = spec.rendered
+    if state.status in _WAITING:
+        rendered = _prepare_anew(spec, wanted)
     names = changed_members(spec, wanted, EDITABLE)
     if not names:
         return NOTHING
@@ -230,11 +268,26 @@ def _update(command: UpdateTask, state: TaskState, now: datetime) -> Decision:
             if name in WITHOUT_EFFECT_ONCE_STARTED:
                 raise Rejected("already_started", f"{name} has no effect any more", {"member": name})
     after = changed(spec, **{name: wanted[name] for name in names})
-    updated = TaskUpdated(task_id=spec.task_id, changed=names, **{n: getattr(after, n) for n in EDITABLE})
+    members = {name: getattr(after, name) for name in EDITABLE}
+    updated = TaskUpdated(task_id=spec.task_id, changed=names, rendered=rendered, **members)
     return Decision([updated], guards=command.guards)
 
 
-def _complete(changes: Mapping[str, Any], spec: TaskCreated) -> Mapping[str, Any]:
+def _prepare_anew(spec: TaskCreated, wanted: dict[str, Any]) -> Mapping[str, Any] | None:
+    """What comes of its templates after the change; the parameters that are wanted get their defaults."""
+    after = changed(spec, **{name: wanted[name] for name in EDITABLE if name in wanted})
+    if after.config.get("params") is None:
+        return None
+    if "config" in wanted:
+        checked_templates(after.config)
+    prepared = prepare(after.config, after.parameters, About.of(after), tuple(spec.parameters))
+    if prepared.unfit:
+        raise refusal(prepared.unfit)
+    wanted["parameters"] = prepared.parameters
+    return prepared.rendered
+
+
+def _complete(changes: Mapping[str, Any], spec: TaskCreated) -> dict[str, Any]:
     """The changes with a partial `config` laid over the stored one, and its variables over the task's."""
     wanted = dict(changes)
     task_dependencies.refuse_self(spec.task_id, wanted.get("dependencies"))
@@ -312,6 +365,7 @@ def _retry(command: RetryTask, state: TaskState, now: datetime) -> Decision:
     if state.status is TaskStatus.WAITING_RETRY:
         instance_id, attempt, retry_count = instance.instance_id, instance.attempt, state.retry_count
     elif state.status in _REOPENABLE:
+        _refuse_unfit(spec)
         attempt, retry_count = instance.attempt + 1, 0
         instance_id = instance_id_of(spec.task_id, attempt)
     else:
@@ -329,6 +383,14 @@ def _retry(command: RetryTask, state: TaskState, now: datetime) -> Decision:
             )
         ]
     )
+
+
+def _refuse_unfit(spec: TaskCreated) -> None:
+    """A retry is given what the task was made with: one that could not run then cannot now."""
+    unfit = prepare(spec.config, spec.parameters, About.of(spec), None).unfit
+    if unfit:
+        why = f"{unfit[0].path}: {unfit[0].message}"
+        raise Rejected("not_retryable", f"it would fail again: {why}; run the job anew", {"path": unfit[0].path})
 
 
 def _delete(command: DeleteTask, state: TaskState, now: datetime) -> Decision:
@@ -433,6 +495,7 @@ def _wanted_of_agent(state: TaskState, spec: TaskCreated, instance: Instance) ->
             parameters=spec.parameters,
             scheduled_at=spec.nominal_at or spec.scheduled_at,
             event=spec.event,
+            rendered=spec.rendered,
         )
         wanted.append(Send(agent_id, session, instance.instance_id, instance.epoch, order))
     if state.cancel is not None:

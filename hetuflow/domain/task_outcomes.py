@@ -19,6 +19,7 @@ from hetuflow.domain.events import (
     InstanceStarted,
     InstanceSucceeded,
     TaskCancelled,
+    TaskCreated,
     TaskDeleted,
     TaskEvent,
     TaskFailed,
@@ -27,6 +28,7 @@ from hetuflow.domain.events import (
     TaskSucceeded,
 )
 from hetuflow.domain.identity import instance_id_of
+from hetuflow.domain.parameters import Unfit
 from hetuflow.domain.task_state import TaskState
 
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
@@ -151,6 +153,26 @@ def _given_up(failed: InstanceFailed, why_not: str, now: datetime) -> TaskFailed
     return TaskFailed(
         task_id=failed.task_id, job_id=failed.job_id, completed_at=now, reason=failed.reason, not_retried=why_not
     )
+
+
+def unfit(spec: TaskCreated, found: Sequence[Unfit], now: datetime) -> Sequence[TaskEvent]:
+    """The end of a task that was made by itself, of parameters that do not fit: nothing is started, nothing is retried."""
+    message = "not started: " + "; ".join(f"{each.path}: {each.message}" for each in found)
+    failed = InstanceFailed(
+        task_id=spec.task_id,
+        job_id=spec.job_id,
+        instance_id=spec.instance_id,
+        agent_id=None,
+        attempt=spec.attempt,
+        epoch=0,
+        status=InstanceStatus.FAILED,
+        reason=InstanceReason.START_ERROR,
+        error_message=message,
+        started_at=None,
+        completed_at=now,
+        duration_seconds=0.0,
+    )
+    return failed, _given_up(failed, "a retry would be given the same parameters", now)
 
 
 def requeued(state: TaskState, reason: str, now: datetime) -> Sequence[TaskEvent]:

@@ -73,7 +73,9 @@ _MOVES: Mapping[TaskStatus | None, Mapping[type[TaskEvent], TaskStatus]] = {
         TaskDependencySettled: PENDING,
         InstanceTakenOver: PENDING,
         InstanceDispatched: DISPATCHED,
+        InstanceFailed: PENDING,
         InstanceCancelled: PENDING,
+        TaskFailed: FAILED,
         TaskCancelled: CANCELLED,
     },
     LOCKED: {
@@ -141,6 +143,7 @@ INSTANCE_TRANSITIONS: Mapping[InstanceStatus | None, Mapping[type[TaskEvent], tu
         TaskReopened: (InstanceStatus.PENDING,),
         InstanceTakenOver: (InstanceStatus.PENDING,),
         InstanceDispatched: (InstanceStatus.DISPATCHED,),
+        InstanceFailed: (InstanceStatus.FAILED,),
         InstanceCancelled: (InstanceStatus.CANCELLED, InstanceStatus.SKIPPED),
     },
     InstanceStatus.DISPATCHED: {
@@ -263,6 +266,7 @@ def _updated(state: TaskState, event: TaskUpdated, status: TaskStatus) -> TaskSt
         parameters=event.parameters,
         config=event.config,
         dependencies=event.dependencies,
+        rendered=event.rendered,
     )
     if "dependencies" in event.changed:
         return _advanced(state, status, spec=spec, waits_for=awaited(event.dependencies), settled=NO_ENDS)

@@ -34,6 +34,7 @@ FULL_CONFIG = {
         "exit_codes": {"not": [2]},
         "prefer_other_agent": True,
     },
+    "params": {"day": {"type": "date"}, "n": {"type": "integer", "default": 3}},
 }
 
 
@@ -83,6 +84,7 @@ async def test_missing_members_of_config_get_their_defaults(client: Client) -> N
         "resource_limits": None,
         "start_deadline_seconds": 0,
         "retry": None,
+        "params": None,
     }
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hetuflow.domain.config import effective
-from hetuflow.domain.environment import dispatch_order, merged, parameter_name, rendered, rfc3339, variables
+from hetuflow.domain.environment import as_text, dispatch_order, merged, parameter_name, rfc3339, variables
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ from hetuflow.domain.environment import dispatch_order, merged, parameter_name, 
     ],
 )
 def test_values_are_rendered_as_text(value: Any, text: str) -> None:
-    assert rendered(value) == text
+    assert as_text(value) == text
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ CONTRACT = {
     " max_age_seconds overlap_policy jitter_seconds pause_on_failures consecutive_failures status_note"
     " parameters priority debounce_seconds next_run_at last_run_at fire_count created_by updated_by created_at updated_at version",
     "tasks": "id job_id name description namespace_id priority status schedule_id schedule_kind scheduled_at"
-    " completed_at environment parameters config retry_count dependencies locked_at trigger event instance_id attempt"
+    " completed_at environment parameters config rendered retry_count dependencies locked_at trigger event instance_id attempt"
     " next_retry_at cancel_requested_at created_by updated_by created_at updated_at version",
     "task_instances": "id task_id job_id agent_id status started_at completed_at error_message exit_code signal reason"
     " metrics attempt epoch external created_at updated_at version",

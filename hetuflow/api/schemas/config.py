@@ -6,6 +6,7 @@ from attrs import evolve
 
 from hetuflow.api.kinds import INT32_MAX, Array, Boolean, Integer, NotBuilt, Text
 from hetuflow.api.objects import StringTable, Variables
+from hetuflow.api.schemas.parameters import DeclaredParameters
 from hetuflow.api.schemas.retry import RETRY
 from hetuflow.api.shapes import Member, Shape
 from hetuflow.domain.config import CMD_LENGTH_MAX, DEFAULTS, MAX_RETRIES_MAX, RESERVED
@@ -38,6 +39,7 @@ CONFIG = Shape(
     is_open=True,
     ignored=frozenset({"retry_count"}),
     reserved=frozenset(RESERVED),
+    unlike={"params": r"params?_?\d+"},
     members=[
         Member(
             name="timeout",
@@ -67,7 +69,7 @@ CONFIG = Shape(
             name="args",
             kind=Array(Text()),
             default=[],
-            doc="argv after the program, passed verbatim",
+            doc="argv after the program, passed verbatim; with `params`, `{{ params.name }}` stands for a value",
         ),
         Member(
             name="capture_output",
@@ -102,6 +104,14 @@ CONFIG = Shape(
             default=DEFAULTS["start_deadline_seconds"],
             doc="seconds from `scheduled_at` within which it must be given to an agent, else it is cancelled with cause"
             " `expired`; 0 = no deadline",
+        ),
+        Member(
+            name="params",
+            kind=DeclaredParameters(),
+            nullable=True,
+            default=None,
+            doc="declared parameters by name; with them, unknown or unfit `parameters` are refused, and `{{ … }}` in `args`"
+            " is a template; null = anything passes, and `args` are verbatim",
         ),
         Member(
             name="retry", kind=RETRY, nullable=True, default=None, doc="null = every result, `retry_interval` apart"

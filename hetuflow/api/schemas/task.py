@@ -88,6 +88,13 @@ TASK = Entity(
         _PARAMETERS,
         _CONFIG,
         Member(
+            name="rendered",
+            kind=FreeObject(),
+            nullable=True,
+            doc="what came of the templates in `config.args` when the task was made or edited: `args`, and the `variables`"
+            " that the script of a shell refers to; null when there are none",
+        ),
+        Member(
             name="retry_count",
             kind=Integer(0, INT32_MAX),
             write="C",
