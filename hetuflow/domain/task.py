@@ -32,15 +32,13 @@ from hetuflow.domain.commands import (
     UpdateInstance,
     UpdateTask,
 )
-from hetuflow.domain.config import DEFAULTS, checked, effective, required_labels
+from hetuflow.domain.config import checked, effective, required_labels
 from hetuflow.domain.decider import (
     NOTHING,
     Address,
     Await,
-    Choice,
     Decision,
     Expire,
-    Guard,
     Intent,
     Occupy,
     Offer,
@@ -48,24 +46,21 @@ from hetuflow.domain.decider import (
     Send,
     Stop,
 )
-from hetuflow.domain.enums import InstanceStatus, OverlapPolicy, TaskStatus, TaskTrigger
+from hetuflow.domain.enums import InstanceStatus, OverlapPolicy, TaskStatus
 from hetuflow.domain.environment import dispatch_order, merged
 from hetuflow.domain.events import (
     TaskCancelRequested,
     TaskCreated,
     TaskDeleted,
-    TaskDispatched,
-    TaskEvent,
-    TaskLocked,
     TaskReopened,
     TaskUpdated,
 )
 from hetuflow.domain.identity import instance_id_of
-from hetuflow.domain.parameters import Unfit
 from hetuflow.domain.rejection import Rejected
 from hetuflow.domain.rendering import About, checked_templates, prepare, refusal
 from hetuflow.domain.retry import avoided_agents
 from hetuflow.domain.table_decider import NO_INTENTS, TableDecider
+from hetuflow.domain.task_creation import dispatched, opening, openings
 from hetuflow.domain.task_state import Instance, TaskState
 from hetuflow.domain.task_transitions import TASK_TRANSITIONS
 from hetuflow.domain.transition import changed_members
@@ -88,126 +83,9 @@ EDITABLE = (
 WITHOUT_EFFECT_ONCE_STARTED = ("scheduled_at", "environment", "parameters", "config", "dependencies")
 """Members that only an instance not yet dispatched can still follow."""
 
-_BY_HAND = frozenset({TaskTrigger.RUN, TaskTrigger.EXECUTE, TaskTrigger.API})
-"""Made by somebody who can be told that the parameters do not fit. What is made by itself fails, and says so."""
-
 _WAITING = task_dependencies.WAITING
 _OFFERED = frozenset({TaskStatus.PENDING, TaskStatus.LOCKED, TaskStatus.WAITING_RETRY})
 _REOPENABLE = frozenset({TaskStatus.FAILED, TaskStatus.CANCELLED})
-
-
-# --- creation ------------------------------------------------------------------------------------------------------
-
-
-def opening(command: CreateTask, now: datetime) -> tuple[list[TaskEvent], tuple[Guard, ...]]:
-    """Return the first events of the task's stream, and the guards they were decided under.
-
-    With a placement, and due by now, it is claimed and dispatched in the same append; the placement's guards are
-    returned only when it was used. That the agent suits the task is the caller's word.
-
-    Raises:
-      Rejected: `not_found`, the job is deleted; `invalid`, naming the member.
-    """
-    job = command.job
-    if job.sealed_until_at is not None and now < job.sealed_until_at:
-        raise Rejected(
-            "version_conflict", f"job {job.job_id} is about to be deleted; try again", {"job_id": job.job_id}
-        )
-    if job.deleted:
-        raise Rejected("not_found", f"job {job.job_id} is deleted", {"kind": "job", "id": job.job_id, "path": "job_id"})
-    created, unfit = _created(command, now)
-    if unfit:
-        if command.trigger in _BY_HAND:
-            raise refusal(unfit)
-        return [created, *task_outcomes.unfit(created, unfit, now)], (job.guard,)
-    placement = command.placement
-    deadline_at = task_expiry.start_deadline_at(created)
-    is_late = deadline_at is not None and deadline_at <= now
-    if placement is None or is_late or created.scheduled_at > now or task_transitions.awaited(created.dependencies):
-        return [created], (job.guard,)
-    instance = Instance(created.instance_id, created.attempt)
-    return [created, *_dispatch(created, instance, placement, 1, now)], (job.guard, *placement.guards)
-
-
-def _created(command: CreateTask, now: datetime) -> tuple[TaskCreated, Sequence[Unfit]]:
-    """The event, and what does not fit in its parameters: then it cannot run."""
-    job, overrides = command.job, command.config
-    if overrides:
-        checked(overrides)
-    if command.retry_count < 0:
-        raise Rejected("invalid", "retry_count must be ≥ 0", {"path": "retry_count"})
-    task_dependencies.refuse_self(command.task_id, command.dependencies)
-    environment = merged(
-        job.environment,
-        job.config.get("environment"),
-        command.environment,
-        overrides.get("environment") if overrides else None,
-    )
-    config = _effective(job.config, overrides)
-    created = TaskCreated(
-        task_id=command.task_id,
-        job_id=job.job_id,
-        job_version=job.version,
-        namespace_id=job.namespace_id if command.namespace_id is None else command.namespace_id,
-        name=job.name if command.name is None else command.name,
-        description=command.description,
-        priority=command.priority,
-        schedule_id=command.schedule_id,
-        schedule_kind=command.schedule_kind,
-        nominal_at=command.nominal_at,
-        scheduled_at=command.scheduled_at or command.nominal_at or now,
-        environment=environment,
-        parameters=command.parameters,
-        config=config,
-        agent_id=job.agent_id or None,
-        retry_count=command.retry_count,
-        dependencies=command.dependencies,
-        event=command.event,
-        trigger=command.trigger,
-        instance_id=instance_id_of(command.task_id, 1),
-        attempt=1,
-        created_at=now,
-        flow_run_id=command.flow_run_id,
-    )
-    if config.get("params") is None:
-        return created, ()
-    if overrides:
-        checked_templates(config)
-    passed = () if command.trigger in _BY_HAND else None
-    prepared = prepare(config, command.parameters, About.of(created), passed)
-    return changed(created, parameters=prepared.parameters, rendered=prepared.rendered), prepared.unfit
-
-
-def _effective(job_config: Mapping[str, Any], overrides: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """The job's own, which is effective, unless something is laid over it or a member is newer than the job."""
-    if not overrides and DEFAULTS.keys() <= job_config.keys():
-        return job_config
-    return effective(job_config, overrides)
-
-
-def _dispatch(
-    spec: TaskCreated, instance: Instance, placement: Placement, epoch: int, now: datetime
-) -> tuple[TaskLocked, TaskDispatched]:
-    choice = placement.choice
-    return (
-        TaskLocked(task_id=spec.task_id, server_id=placement.server_id, locked_at=now),
-        TaskDispatched(
-            task_id=spec.task_id,
-            job_id=spec.job_id,
-            instance_id=instance.instance_id,
-            agent_id=placement.agent_id,
-            session=placement.session,
-            epoch=epoch,
-            attempt=instance.attempt,
-            dispatched_at=now,
-            placement=None if choice is None else _recorded(choice),
-        ),
-    )
-
-
-def _recorded(choice: Choice) -> dict[str, Any]:
-    figures = {"fitting": choice.fitting, "used": choice.used, "slots": choice.slots}
-    return {**figures, "avoided": list(choice.avoided)} if choice.avoided else figures
 
 
 # --- commands ------------------------------------------------------------------------------------------------------
@@ -225,27 +103,10 @@ def _create_all(command: CreateTasks, state: TaskState, now: datetime) -> Decisi
     if state.status is not None:
         first = command.tasks[0].task_id
         raise Rejected("already_exists", f"task {first} exists", {"kind": "task", "id": first})
-    made = _openings(command.tasks, now)
+    made = openings(command.tasks, now)
     opened = {Address("task", task_id): events for task_id, events, _ in made[1:]}
     guards = dict.fromkeys(guard for _, _, guards in made for guard in guards)
     return Decision(made[0][1], opened, tuple(guards))
-
-
-def _openings(commands: Sequence[CreateTask], now: datetime) -> list[tuple[str, list[TaskEvent], tuple[Guard, ...]]]:
-    """Each task's first events. What does not fit in any of them is refused together, by its place."""
-    made, unfit = [], []
-    for index, each in enumerate(commands):
-        try:
-            made.append((each.task_id, *opening(each, now)))
-        except Rejected as no:
-            if no.code != "invalid" or "problems" not in no.detail:
-                raise
-            unfit += [
-                Unfit(f"tasks[{index}].{p['path']}", p["message"], p["suggestion"]) for p in no.detail["problems"]
-            ]
-    if unfit:
-        raise refusal(unfit)
-    return made
 
 
 def _update(command: UpdateTask, state: TaskState, now: datetime) -> Decision:
@@ -319,8 +180,8 @@ def _dispatch_task(command: DispatchTask, state: TaskState, now: datetime) -> De
     expires_at = task_expiry.expires_at(state)
     if expires_at is not None and expires_at <= now:
         raise Rejected("expired", "its time to start is over", {"expires_at": expires_at})
-    locked, dispatched = _dispatch(spec, instance, placement, state.epoch + 1, now)
-    events = (dispatched,) if state.status is TaskStatus.LOCKED else (locked, dispatched)
+    locked, dispatch = dispatched(spec, instance, placement, state.epoch + 1, now)
+    events = (dispatch,) if state.status is TaskStatus.LOCKED else (locked, dispatch)
     return Decision(events, guards=placement.guards)
 
 
