@@ -252,6 +252,7 @@ async def _follow(store: EventStore, core: Core, elsewhere: WorkElsewhere, posit
                     core.scheduler.peers.heard(event)
                     core.scheduler.dependencies.heard(event)
                     core.scheduler.following.heard(event)
+                    core.scheduler.daemons.heard(event)
                     await core.reactions.heard(event)
                 elsewhere.notice(batch)
     except STOPPING:

@@ -2,7 +2,7 @@
 
 A table of the server's own: it has its own checkpoint and transaction, so that rebuilding the tables for people never
 delays a start. An agent stays in it while its last session was not declared lost: a connection that merely ended may
-still hold running instances.
+still hold running instances. A daemon that was switched off stays in it until the last of its tasks has ended.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ from hetuflow.domain.events import (
     AgentConnected,
     AgentLost,
     AgentRemoved,
+    DaemonGaveUp,
+    DaemonStopped,
     ScheduleCreated,
     ScheduleDeleted,
     ScheduleDisabled,
     ScheduleEnabled,
     ScheduleExpired,
     ScheduleSuspended,
+    SeatsStopping,
     ServerLost,
     ServerRemoved,
     ServerStarted,
@@ -31,7 +34,7 @@ from hetuflow.domain.events import (
 )
 from projections.definition import Born, Category, Column, Equals, Kind, StreamId, Table
 
-OPENS = (TaskCreated, TaskReopened, ScheduleCreated, ScheduleEnabled, AgentConnected, ServerStarted)
+OPENS = (TaskCreated, TaskReopened, ScheduleCreated, ScheduleEnabled, SeatsStopping, AgentConnected, ServerStarted)
 
 OPEN_WORK = Table(
     name="open_work",
@@ -49,6 +52,8 @@ OPEN_WORK = Table(
             ScheduleExpired,
             ScheduleSuspended,
             ScheduleDeleted,
+            DaemonGaveUp,
+            DaemonStopped,
             AgentLost,
             AgentRemoved,
             ServerStopped,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hetuflow.domain.enums import ScheduleStatus
 from hetuflow.domain.events import (
+    DaemonGaveUp,
     ScheduleCreated,
     ScheduleDeleted,
     ScheduleDisabled,
@@ -14,6 +15,8 @@ from hetuflow.domain.events import (
     ScheduleSuspended,
     ScheduleTaskEnded,
     ScheduleUpdated,
+    SeatEnded,
+    SeatStarted,
 )
 from projections.definition import (
     Born,
@@ -65,6 +68,7 @@ SCHEDULES = Table(
                 ScheduleDisabled: Field("status"),
                 ScheduleSuspended: Constant(int(ScheduleStatus.DISABLED)),
                 ScheduleExpired: Constant(int(ScheduleStatus.EXPIRED)),
+                DaemonGaveUp: Constant(int(ScheduleStatus.DISABLED)),
             },
         ),
         _member("misfire_policy", Kind.TEXT),
@@ -86,11 +90,15 @@ SCHEDULES = Table(
         Column(
             "status_note",
             Kind.TEXT,
-            {**same("note", ScheduleEnabled, ScheduleDisabled), ScheduleSuspended: Field("error")},
+            {
+                **same("note", ScheduleEnabled, ScheduleDisabled),
+                **same("error", ScheduleSuspended, DaemonGaveUp),
+            },
         ),
         _member("parameters", Kind.JSON),
         _member("priority", Kind.INT),
         Column("debounce_seconds", Kind.BIGINT, same("debounce_seconds", ScheduleCreated, ScheduleUpdated, default=0)),
+        _member("daemon", Kind.JSON),
         Column(
             "next_run_at",
             Kind.TIME,
@@ -103,12 +111,14 @@ SCHEDULES = Table(
                     ScheduleFired,
                     ScheduleSkipped,
                     ScheduleTaskEnded,
+                    SeatStarted,
+                    SeatEnded,
                 ),
-                **always(None, ScheduleDisabled, ScheduleSuspended, ScheduleExpired),
+                **always(None, ScheduleDisabled, ScheduleSuspended, ScheduleExpired, DaemonGaveUp),
             },
         ),
-        Column("last_run_at", Kind.TIME, {ScheduleFired: Field("nominal_at")}),
-        Column("fire_count", Kind.BIGINT, {ScheduleFired: Field("fire_count")}, initial=0),
+        Column("last_run_at", Kind.TIME, {ScheduleFired: Field("nominal_at"), SeatStarted: Field("started_at")}),
+        Column("fire_count", Kind.BIGINT, same("fire_count", ScheduleFired, SeatStarted), initial=0),
         Column("created_by", Kind.INT, same("created_by", ScheduleCreated, default=1)),
         Column(
             "updated_by", Kind.INT, same("updated_by", ScheduleUpdated, ScheduleEnabled, ScheduleDisabled, default=1)

@@ -7,6 +7,7 @@ from typing import Final
 from hetuflow.api import (
     agents,
     batches,
+    daemons,
     docs,
     events,
     external_events,
@@ -29,6 +30,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *parameters.ENDPOINTS,
     *schedules.ENDPOINTS,
     *previews.ENDPOINTS,
+    *daemons.ENDPOINTS,
     *tasks.ENDPOINTS,
     *batches.ENDPOINTS,
     *external_instances.ENDPOINTS,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from hetuflow.domain.daemon import BECAUSE
 from hetuflow.domain.enums import JobStatus, TaskStatus
 
 Data = Mapping[str, Any]
@@ -27,6 +28,13 @@ SENTENCES: Final[Mapping[str, str]] = {
     "ScheduleFired": "Fired for {fired_for} as task {task_id} (fire {fire_count}).",
     "ScheduleSkipped": "Skipped {nominal_times}: {skipped_because}.",
     "ScheduleEventHeld": "Event {event_id} ({event_type}) waits for quiet until {quiet_at}; {held_count}.",
+    "SeatStarted": "Seat {seat} was given task {task_id}, its run {incarnation}: {seat_because}.",
+    "SeatRunning": "Seat {seat} runs {where} as task {task_id}.",
+    "SeatReady": "Seat {seat} counts as available.",
+    "SeatEnded": "Task {task_id} of seat {seat} {outcome}{because}{lived}; {seat_next}.",
+    "SeatsStopping": "Stopping seats {seats}: {stopping_because}.",
+    "DaemonStopped": "The daemon has stopped: its last task has ended.",
+    "DaemonGaveUp": "The daemon gave up and was disabled: {error}.",
     "TaskCreated": "Task {name} was created {trigger}, to start {start}.",
     "TaskUpdated": "Task {name} was changed: {changed}.",
     "TaskLocked": "Claimed by server {server_id}.",
@@ -94,6 +102,12 @@ _SKIPPED = {
     "loop_guard": "too many event schedules are behind it: it looks like a loop",
     "unfit": "no task can be made of it",
 }
+_SEAT = {
+    "started": "nothing ran there",
+    "restarted": "the last one had ended",
+    "moved": "its agent was lost",
+    "edited": "in place of an older version",
+}
 _TRIGGERS = {
     "schedule": "by its schedule",
     "execute": "by hand from its schedule",
@@ -111,6 +125,7 @@ _CANCELLED = {
     "dependency_unmet": ": what it was to follow ended otherwise",
     "flow": " with its flow run",
     "expired": " because it did not start in time",
+    "daemon": " by its daemon",
 }
 
 
@@ -279,6 +294,12 @@ _PHRASES: Final[Mapping[str, Callable[[Data], str]]] = {
     "outcome_counts": _outcome_counts,
     "retried": lambda data: _text([*(data.get("tasks") or ())]),
     "cancelled_where": _cancelled_where,
+    "seat_because": _one_of(_SEAT, "why"),
+    "seat_next": lambda data: (
+        f"the next starts at {moment(data['due_at'])}" if data.get("due_at") else "no other follows"
+    ),
+    "lived": lambda data: f" after {duration(data['lived_seconds'])}" if data.get("lived_seconds") is not None else "",
+    "stopping_because": _one_of(BECAUSE, "cause"),
 }
 """Parts of a sentence that are more than one member, or none."""
 

@@ -19,6 +19,7 @@ from hetuflow.cli.plan import owner_of
 from hetuflow.cli.upstream import labels_of
 from hetuflow.cli.upstream import written as written_upstream
 from hetuflow.domain.config import DEFAULTS
+from hetuflow.domain.daemon_rules import DEFAULTS as DAEMON_DEFAULTS
 from hetuflow.domain.enums import ScheduleKind, ScheduleStatus
 
 Row = Mapping[str, Any]
@@ -138,7 +139,9 @@ def _schedule(row: Row, *, with_id: bool) -> dict[str, Any]:
         is_written = name in written or (short and name == short[1]) or ("once" in written and name in ("start_time",))
         if "once" in written and name == "max_count" and row[name] == 1:
             continue
-        if name == "status":
+        if name == "daemon" and row[name] is not None:
+            written[name] = {n: v for n, v in row[name].items() if v != DAEMON_DEFAULTS.get(n)}
+        elif name == "status":
             if row[name] != ScheduleStatus.ENABLED:
                 written["enabled"] = False
         elif not is_written and row[name] != default:

@@ -13,12 +13,14 @@ from typing import Any
 
 from attrs import Factory, define, field, frozen
 
+from hetuflow.cli.daemon_written import daemon
 from hetuflow.cli.documents import Document
 from hetuflow.cli.options import nearest_hint
 from hetuflow.cli.parameters import read_params
 from hetuflow.cli.retries import read_retry
 from hetuflow.cli.times import duration_seconds
 from hetuflow.cli.upstream import labelled, read_upstream
+from hetuflow.domain import daemon_rules
 from hetuflow.domain.config import DEFAULTS, RESERVED, effective
 from hetuflow.domain.cron import CronError, UnknownTimeZone, parse_cron
 from hetuflow.domain.enums import IntervalMode, JobStatus, MisfirePolicy, OverlapPolicy, ScheduleKind, ScheduleStatus
@@ -195,6 +197,7 @@ READ_SCHEDULE: Mapping[str, tuple[str, Read]] = {
     "debounce_seconds": ("debounce_seconds", seconds()),
     "parameters": ("parameters", obj),
     "priority": ("priority", integer(-(2**31), 2**31 - 1)),
+    "daemon": ("daemon", daemon),
 }
 
 JOB_DEFAULTS: Mapping[str, Any] = {
@@ -227,6 +230,7 @@ SCHEDULE_DEFAULTS: Mapping[str, Any] = {
     "debounce_seconds": 0,
     "parameters": {},
     "priority": 0,
+    "daemon": None,
 }
 
 
@@ -343,7 +347,7 @@ class Reader:
             self._add(document, _join(path, "name"), "is required: a schedule is known by its name within the job")
         kind = members.pop("kind", None) or _kind(value)
         if kind is None:
-            self._add(document, path, "give one of cron, every, once, event_type, or kind")
+            self._add(document, path, "give one of cron, every, once, event_type, daemon, or kind")
             return
         if kind == "once":
             kind = "interval"
@@ -352,6 +356,8 @@ class Reader:
         complete = {**SCHEDULE_DEFAULTS, "timezone": self.timezone, **members}
         if members.get("interval_mode") == IntervalMode.FIXED_DELAY and "overlap_policy" not in members:
             complete["overlap_policy"] = DELAYED_OVERLAP
+        if kind == "daemon" and complete["daemon"] is None:
+            complete["daemon"] = daemon_rules.effective(None)
         if expression := members.get("cron_expression"):
             try:
                 parse_cron(expression, complete["timezone"])
@@ -419,7 +425,9 @@ def _kind(value: Mapping[str, Any]) -> str | None:
             return kind
     if "every" in value or "interval_secs" in value:
         return "interval"
-    return "event" if "event_type" in value else None
+    if "event_type" in value:
+        return "event"
+    return "daemon" if "daemon" in value else None
 
 
 def _instants(members: Mapping[str, Any]) -> dict[str, datetime]:

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 import click
 
-from hetuflow.cli import render
+from hetuflow.cli import daemons, render
 from hetuflow.cli.client import Client
+from hetuflow.cli.daemons import daemon_changes, daemon_options, option_names
 from hetuflow.cli.editing import assign, assignments, edit_options, update_body
 from hetuflow.cli.jobs import after_run, job_argument, run_body, run_options
 from hetuflow.cli.listing import Wanted, as_of_option, list_options, show_list, status_condition, status_option
@@ -57,7 +58,7 @@ def rule_options(command: F) -> F:
             ),
             click.option("--cron", metavar="EXPRESSION", help="Five fields (crontab) or six to seven (seconds first)."),
             click.option("--once", "--at", "once", type=Moment(), help="One run, at that moment."),
-            click.option("--daemon", is_flag=True, help="Keep one task running always."),
+            click.option("--daemon", is_flag=True, help="Keep it running always: one instance, or --instances."),
             click.option(
                 "--on-event",
                 "--event",
@@ -101,6 +102,7 @@ def rule_options(command: F) -> F:
                 metavar="NAME=VALUE",
                 help="Reaches the program as HETUFLOW_PARAM_<NAME>.",
             ),
+            daemon_options,
         ]
     ):
         command = option(command)
@@ -114,7 +116,10 @@ def rule_changes(given: dict[str, Any]) -> dict[str, Any]:
         raise click.UsageError(f"give only one of --{' and --'.join(chosen)}")
     if given["where"]:
         given["event_filter"] = {**(given["event_filter"] or {}), **pairs(given["where"], "--where")}
+    if chosen and chosen != ["daemon"] and (names := option_names(given)):
+        raise click.UsageError(f"{names[0]} is only for --daemon")
     changes = {
+        **daemon_changes(given),
         "interval_secs": given["every"] or given["delay"],
         "interval_mode": _mode(given),
         "cron_expression": given["cron"],
@@ -164,12 +169,15 @@ def add(
       hetuflow schedule add sync --delay 5m --pause-on-failures 3
       hetuflow schedule add report --at '2027-01-31 08:00'
       hetuflow schedule add import --on-event file.created --where 'path=/data/input/*.csv'
+      hetuflow schedule add web --daemon --instances 3 --restart-limit 10
     """
     changes = rule_changes(given)
     if "kind" not in changes and not set_:
         raise click.UsageError("give one of --every, --delay, --cron, --at, --daemon and --on-event")
     row = resolve(client, JOB, job_)
-    body: dict[str, Any] = {"job_id": row["id"], **changes, **({"enabled": False} if disabled else {})}
+    body: dict[str, Any] = {"job_id": row["id"], **({"enabled": False} if disabled else {})}
+    for name, value in changes.items():
+        assign(body, name.split("."), value)
     for path, value in assignments(set_):
         assign(body, path, value)
     created = client.post("/schedules/item", body, key=key)
@@ -185,6 +193,8 @@ def rule(row: render.Row) -> str:
     """A schedule's rule in a few words."""
     if row["schedule_kind"] == ScheduleKind.CRON:
         return f"{row['cron_expression']} {row['timezone']}"
+    if row["schedule_kind"] == ScheduleKind.DAEMON:
+        return daemons.rule(row["daemon"])
     if row["schedule_kind"] == ScheduleKind.EVENT:
         return f"on {row['event_type']}"
     if row["schedule_kind"] == ScheduleKind.INTERVAL:
@@ -278,6 +288,7 @@ def show(client: Client, schedule_: str, as_of_: str | None, json_: bool) -> Non
             ("note", lambda r: r.get("status_note")),
             ("kind", lambda r: r["kind"]),
             ("rule", rule),
+            ("restarts", lambda r: daemons.details(r["daemon"])),
             ("zone", lambda r: r["timezone"]),
             ("from", lambda r: render.At(r["start_time"])),
             ("until", lambda r: render.At(r["end_time"])),
@@ -297,6 +308,8 @@ def show(client: Client, schedule_: str, as_of_: str | None, json_: bool) -> Non
             ("updated", lambda r: render.At(r["updated_at"])),
         ],
     )
+    if row["schedule_kind"] == ScheduleKind.DAEMON:
+        daemons.show_seats(client, row["id"], as_of_)
 
 
 @schedule.command(name="update")
@@ -313,6 +326,7 @@ def update(
     Examples:
       hetuflow schedule update nightly --cron '0 0 3 * * ?'
       hetuflow schedule update nightly --clear end_time
+      hetuflow schedule update web --instances 5
     """
     row = resolve(client, SCHEDULE, schedule_)
     answer = client.put(f"/schedules/item/{row['id']}", update_body(row, rule_changes(given), set_, clear))
@@ -338,8 +352,8 @@ def _action(verb: str, sentence: str, done: str) -> None:
 
 
 _action("enable", "Start a schedule; it never fires for a moment that has passed.", "enabled")
-_action("disable", "Stop a schedule; its tasks go on.", "disabled")
-_action("pause", "Stop a schedule for a while; its tasks go on. The same as disable.", "disabled")
+_action("disable", "Stop a schedule; its tasks go on, but a daemon stops.", "disabled")
+_action("pause", "Stop a schedule for a while; its tasks go on, but a daemon stops. The same as disable.", "disabled")
 _action("resume", "Start a paused schedule again, and its count of failures anew. The same as enable.", "enabled")
 
 

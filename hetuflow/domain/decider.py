@@ -144,6 +144,21 @@ class Expire(Intent):
 
 
 @frozen(slots=True)
+class Keep(Intent):
+    """The daemon wants to be told what becomes of these tasks, its open ones, and to be looked at at `at`.
+
+    `cancels`: those that are to be ended. `revision` grows when it wants to be looked at because of itself.
+    """
+
+    schedule_id: str
+    job_id: str
+    task_ids: frozenset[str]
+    cancels: frozenset[str]
+    at: datetime | None
+    revision: int
+
+
+@frozen(slots=True)
 class Occupy(Intent):
     """The instance holds a slot of the agent: wanted from dispatch until the event that ends or requeues it."""
 

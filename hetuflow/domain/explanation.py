@@ -49,6 +49,7 @@ _BY_CAUSE = {
     "dependency_unmet": "dependency_unmet",
     "flow": "cancelled_by_flow",
     "expired": "expired",
+    "daemon": "cancelled_by_daemon",
 }
 
 

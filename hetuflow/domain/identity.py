@@ -37,6 +37,16 @@ def event_task_id_of(schedule_id: str, event_id: str, recorded_at: datetime) -> 
     return _shaped(f"{milliseconds:012x}", f"event|{schedule_id}|{event_id}")
 
 
+def seat_task_id_of(schedule_id: str, seat: int, incarnation: int, due_at: datetime) -> str:
+    """Return the id of the `incarnation`-th task of a daemon's seat.
+
+    Args:
+      due_at: aware; the instant that the daemon's log gives it, which it sorts by.
+    """
+    milliseconds = (due_at - _EPOCH) // _MICROSECOND // 1000 & 0xFFFF_FFFF_FFFF
+    return _shaped(f"{milliseconds:012x}", f"seat|{schedule_id}|{seat}|{incarnation}")
+
+
 def fraction_of(schedule_id: str, nominal_at: datetime, count: int) -> int:
     """Return a number in [0, `count`) that looks drawn and is the same for the same schedule and nominal time."""
     microseconds = (nominal_at - _EPOCH) // _MICROSECOND

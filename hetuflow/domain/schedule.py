@@ -13,7 +13,7 @@ from typing import Any
 
 from attrs import evolve as changed
 
-from hetuflow.domain import schedule_events
+from hetuflow.domain import daemon, daemon_rules, schedule_events
 from hetuflow.domain import schedule_fold as fold
 from hetuflow.domain.commands import (
     CreateSchedule,
@@ -23,9 +23,13 @@ from hetuflow.domain.commands import (
     FireSchedule,
     NoteTaskEnds,
     SuspendSchedule,
+    TendDaemon,
     TriggerSchedule,
     UpdateSchedule,
 )
+from hetuflow.domain.daemon_fold import rested
+from hetuflow.domain.daemon_state import next_start_at
+from hetuflow.domain.daemon_tending import tend
 from hetuflow.domain.decider import NOTHING, Decision, Due, Follow, Intent
 from hetuflow.domain.enums import IntervalMode, MisfirePolicy, OverlapPolicy, ScheduleKind, ScheduleStatus
 from hetuflow.domain.events import (
@@ -81,12 +85,11 @@ def opening(command: CreateSchedule, now: datetime) -> list[ScheduleEvent]:
     Raises:
       Rejected: `invalid`, naming the member.
     """
+    command = changed(command, daemon=_daemon(command.daemon, command.schedule_kind))
     _check_supported(command)
-    trigger = checked_trigger_of(command, now)
+    _check_rule(command, now)
     status = _status(command.status)
-    next_run_at = None
-    if status is ScheduleStatus.ENABLED:
-        next_run_at = command.start_time if is_once(command) else next_after(trigger, now)
+    next_run_at = _first_run_at(command, now) if status is ScheduleStatus.ENABLED else None
     created = ScheduleCreated(
         schedule_id=command.schedule_id,
         job_id=command.job_id,
@@ -96,7 +99,36 @@ def opening(command: CreateSchedule, now: datetime) -> list[ScheduleEvent]:
         created_at=now,
         **{name: getattr(command, name) for name in EDITABLE},
     )
-    return [created, *expiry(fold.created(INITIAL, created))]
+    return [created, *_expiry(fold.created(INITIAL, created), now)]
+
+
+def _daemon(given: Mapping[str, Any] | None, kind: int) -> Mapping[str, Any] | None:
+    """The member as it is stored: complete, and always there for the kind that it is for."""
+    if given is None and kind != ScheduleKind.DAEMON:
+        return None
+    return daemon_rules.effective(daemon_rules.checked(given))
+
+
+def _check_rule(members: Any, anchor_at: datetime) -> None:
+    """Refuse a rule of times that there is none by."""
+    if members.schedule_kind != ScheduleKind.DAEMON:
+        checked_trigger_of(members, anchor_at)
+
+
+def _first_run_at(command: CreateSchedule, now: datetime) -> datetime | None:
+    if command.schedule_kind == ScheduleKind.DAEMON:
+        return next_start_at(ScheduleState(daemon=command.daemon, start_time=command.start_time), now)
+    return command.start_time if is_once(command) else next_after(checked_trigger_of(command, now), now)
+
+
+def _next_run_after(state: ScheduleState, now: datetime) -> datetime | None:
+    return next_start_at(state, now) if state.is_daemon else next_run_after(state, now)
+
+
+def _expiry(state: ScheduleState, now: datetime) -> list[ScheduleEvent]:
+    """The end of an enabled schedule that is over, and of what it keeps running."""
+    ends = [*daemon.expiry(state, now), *expiry(state)]
+    return [*ends, *daemon.stopping(state, now, "expired")] if ends else []
 
 
 def _check_supported(members: Any) -> None:
@@ -136,6 +168,9 @@ def _update(command: UpdateSchedule, state: ScheduleState, now: datetime) -> Dec
     _existing(state)
     wanted = dict(command.changes)
     status = wanted.pop("status", None)
+    if "daemon" in wanted or "schedule_kind" in wanted:
+        given = wanted.get("daemon", state.daemon)
+        wanted["daemon"] = _daemon(given, wanted.get("schedule_kind", state.schedule_kind))
     names = changed_members(state, wanted, EDITABLE)
     events: list[ScheduleEvent] = []
     if names:
@@ -144,7 +179,7 @@ def _update(command: UpdateSchedule, state: ScheduleState, now: datetime) -> Dec
         updated = _edit(state, {name: wanted[name] for name in names}, names, now)
         events.append(updated)
         state = fold.updated(state, updated)
-        events += expiry(state)
+        events += _expiry(state, now)
     if status is not None:
         events += _switched(state, _status(status), now)
     return Decision(events) if events else NOTHING
@@ -155,10 +190,10 @@ def _edit(state: ScheduleState, wanted: dict[str, Any], names: tuple[str, ...], 
     after = changed(state, anchor_at=anchor_at, **wanted)
     after = changed(after, awaited_task=fold.awaited_after(state, after))
     _check_supported(after)
-    checked_trigger_of(after, anchor_at)
+    _check_rule(after, anchor_at)
     next_run_at = state.next_run_at
-    if starts_anew(names):
-        next_run_at = next_run_after(after, now) if state.is_enabled else None
+    if starts_anew(names) or after.is_daemon:
+        next_run_at = _next_run_after(after, now) if state.is_enabled else None
     return ScheduleUpdated(
         schedule_id=state.schedule_id,
         job_id=state.job_id,
@@ -197,11 +232,13 @@ def _switched(
         return [
             *covered(state, now, "disabled"),
             ScheduleDisabled(schedule_id=schedule_id, job_id=job_id, status=status, note=note),
+            *daemon.stopping(state, now, "disabled"),
         ]
+    next_run_at = _next_run_after(rested(state), now)
     enabled = ScheduleEnabled(
-        schedule_id=schedule_id, job_id=job_id, enabled_at=now, next_run_at=next_run_after(state, now), note=note
+        schedule_id=schedule_id, job_id=job_id, enabled_at=now, next_run_at=next_run_at, note=note
     )
-    return [enabled, *expiry(fold.enabled(state, enabled))]
+    return [enabled, *_expiry(fold.enabled(state, enabled), now)]
 
 
 def _delete(command: DeleteSchedule, state: ScheduleState, now: datetime) -> Decision:
@@ -228,11 +265,18 @@ def _suspend(command: SuspendSchedule, state: ScheduleState, now: datetime) -> D
 
 
 def intents(state: ScheduleState) -> frozenset[Intent]:
-    """To be asked at the next nominal time, and told how its tasks end where that matters, while it is enabled.
+    """To be asked at the next nominal time, and told how its tasks end where that matters, while it is enabled; to be
+    told of what it keeps running.
 
     One for events is asked when a quiet or its window is over.
     """
-    if not state.is_enabled:
+    if not state.seats and not state.is_daemon:
+        return _of_times(state)
+    return _of_times(state) | daemon.intents(state)
+
+
+def _of_times(state: ScheduleState) -> frozenset[Intent]:
+    if not state.is_enabled or state.is_daemon:
         return NO_INTENTS
     wishes: list[Intent] = []
     at = schedule_events.due_at(state) if state.is_event else state.next_run_at
@@ -259,6 +303,7 @@ SCHEDULE: TableDecider[ScheduleState] = TableDecider(
         DeleteSchedule: _delete,
         FireSchedule: lambda command, state, now: _FIRES.get(state.schedule_kind, fire)(command, state, now),
         TriggerSchedule: schedule_events.trigger,
+        TendDaemon: tend,
         SuspendSchedule: _suspend,
         NoteTaskEnds: note_ends,
     },

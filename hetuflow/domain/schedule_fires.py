@@ -28,7 +28,13 @@ from hetuflow.domain.events import (
 from hetuflow.domain.identity import task_id_of
 from hetuflow.domain.misfire import FirePlan, decide_fires
 from hetuflow.domain.rejection import Rejected
-from hetuflow.domain.schedule_state import EDITABLE, ScheduleState, delayed_after, is_fixed_delay, trigger_of
+from hetuflow.domain.schedule_state import (
+    EDITABLE,
+    ScheduleState,
+    delayed_after,
+    is_fixed_delay,
+    trigger_of,
+)
 from hetuflow.domain.schedule_times import covered, expiry, jittered, next_run_after
 from hetuflow.domain.task import opening as task_opening
 from hetuflow.domain.trigger import INTERVAL_SECONDS_MAX, next_after
@@ -48,7 +54,7 @@ def fire(command: FireSchedule, state: ScheduleState, now: datetime) -> Decision
         return Decision(
             [ScheduleDeleted(schedule_id=state.schedule_id, job_id=state.job_id, reason="job_deleted")], guards=guards
         )
-    if not state.is_enabled or state.next_run_at is None or state.next_run_at > now:
+    if not state.is_enabled or state.is_daemon or state.next_run_at is None or state.next_run_at > now:
         return NOTHING
     asleep_until = _asleep_until(command.job, state, now)
     skipped = covered(state, asleep_until, "job_disabled")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+from hetuflow.domain import daemon_fold
 from hetuflow.domain.copies import copier
 from hetuflow.domain.enums import ScheduleStatus
 from hetuflow.domain.events import (
@@ -72,6 +73,7 @@ def updated(state: ScheduleState, event: ScheduleUpdated) -> ScheduleState:
         consecutive_failures=event.consecutive_failures,
         defined_at=event.updated_at if matches_anew(event.changed) else state.defined_at,
         held=None if matches_anew(event.changed) else state.held,
+        revision=state.revision + 1,
         **{name: getattr(event, name) for name in EDITABLE},
     )
 
@@ -86,7 +88,7 @@ def awaited_after(state: ScheduleState, timing: Timing) -> str | None:
 def enabled(state: ScheduleState, event: ScheduleEnabled) -> ScheduleState:
     _check(state, event)
     return changed(
-        state,
+        daemon_fold.rested(state),
         status=ScheduleStatus.ENABLED,
         next_run_at=event.next_run_at,
         cursor_at=max(state.cursor_at, event.enabled_at),
@@ -94,13 +96,21 @@ def enabled(state: ScheduleState, event: ScheduleEnabled) -> ScheduleState:
         consecutive_failures=0,
         status_note=event.note,
         defined_at=event.enabled_at,
+        revision=state.revision + 1,
     )
 
 
 def disabled(state: ScheduleState, event: ScheduleDisabled) -> ScheduleState:
     _check(state, event)
-    status = ScheduleStatus(event.status)
-    return changed(state, status=status, next_run_at=None, counted_tasks=(), status_note=event.note, held=None)
+    return changed(
+        state,
+        status=ScheduleStatus(event.status),
+        next_run_at=None,
+        counted_tasks=(),
+        status_note=event.note,
+        held=None,
+        revision=state.revision + 1,
+    )
 
 
 def suspended(state: ScheduleState, event: ScheduleSuspended) -> ScheduleState:
@@ -112,6 +122,7 @@ def suspended(state: ScheduleState, event: ScheduleSuspended) -> ScheduleState:
         counted_tasks=(),
         status_note=event.error,
         held=None,
+        is_suspended=True,
     )
 
 
@@ -221,4 +232,5 @@ FOLDS: Mapping[type[Event], Callable[[ScheduleState, Any], ScheduleState]] = {
     ScheduleSkipped: skipped,
     ScheduleTaskEnded: task_ended,
     ScheduleEventHeld: event_held,
+    **daemon_fold.FOLDS,
 }

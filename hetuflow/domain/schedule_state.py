@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from attrs import frozen
 
 from hetuflow.domain.cron import CronError, UnknownTimeZone
+from hetuflow.domain.daemon_state import Seat
 from hetuflow.domain.enums import IntervalMode, ScheduleKind, ScheduleStatus
 from hetuflow.domain.event_filter import faults as filter_faults
 from hetuflow.domain.event_types import fault_of as type_fault
@@ -50,6 +51,7 @@ EDITABLE = (
     "parameters",
     "priority",
     "debounce_seconds",
+    "daemon",
 )
 
 TIMING = frozenset(
@@ -133,6 +135,7 @@ class ScheduleState:
     parameters: JSON | None = None
     priority: int = 0
     debounce_seconds: int = 0
+    daemon: JSON | None = None
     anchor_at: datetime = BEGINNING
     status: ScheduleStatus | None = None
     next_run_at: datetime | None = None
@@ -148,6 +151,15 @@ class ScheduleState:
     decided_position: int = 0
     """Of the newest event that it has decided about, or holds."""
     held: HeldEvent | None = None
+    seats: tuple[Seat, ...] = ()
+    """Of a daemon, those that ever had a task, by number; they outlive a change of the kind."""
+    restarts: tuple[datetime, ...] = ()
+    """The newest ends that count towards a daemon's restart limit, as many as decide about it."""
+    gave_up: str | None = None
+    """Why a daemon disabled itself; until it is enabled again."""
+    is_suspended: bool = False
+    revision: int = 0
+    """Counts edits and switches."""
 
     awaited_task: str | None = None
     """The task whose end its next nominal time counts from (fixed delay); None = there is none."""
@@ -179,6 +191,10 @@ class ScheduleState:
     @property
     def is_event(self) -> bool:
         return self.schedule_kind == ScheduleKind.EVENT
+
+    @property
+    def is_daemon(self) -> bool:
+        return self.schedule_kind == ScheduleKind.DAEMON
 
     @property
     def fires_left(self) -> int | None:

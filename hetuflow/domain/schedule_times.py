@@ -51,7 +51,7 @@ def covered(state: ScheduleState, until: datetime, reason: str) -> list[Schedule
     """The nominal times up to `until` that no decision has covered, as skipped: one range, or none."""
     if state.is_enabled and state.held is not None:
         return [held_skipped(state, state.held, reason)]
-    if not state.is_enabled or state.next_run_at is None or state.next_run_at > until:
+    if not state.is_enabled or state.is_daemon or state.next_run_at is None or state.next_run_at > until:
         return []
     trigger = trigger_of(state, state.anchor_at)
     first = next_after(trigger, state.cursor_at)
@@ -98,7 +98,7 @@ def held_skipped(state: ScheduleState, held: HeldEvent, reason: str) -> Schedule
 
 def expiry(state: ScheduleState) -> list[ScheduleExpired]:
     """The end of an enabled schedule that will not fire any more."""
-    if not state.is_enabled or state.next_run_at is not None:
+    if not state.is_enabled or state.next_run_at is not None or state.is_daemon:
         return []
     if state.awaited_task is not None and state.fires_left != 0:
         return []  # what follows is known when that has ended

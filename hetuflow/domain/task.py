@@ -46,7 +46,7 @@ from hetuflow.domain.decider import (
     Send,
     Stop,
 )
-from hetuflow.domain.enums import InstanceStatus, OverlapPolicy, TaskStatus
+from hetuflow.domain.enums import InstanceStatus, OverlapPolicy, TaskStatus, TaskTrigger
 from hetuflow.domain.environment import dispatch_order, merged
 from hetuflow.domain.events import (
     TaskCancelRequested,
@@ -225,6 +225,12 @@ def _retry(command: RetryTask, state: TaskState, now: datetime) -> Decision:
         return NOTHING
     if state.status is TaskStatus.WAITING_RETRY:
         instance_id, attempt, retry_count = instance.instance_id, instance.attempt, state.retry_count
+    elif spec.trigger == TaskTrigger.DAEMON and state.is_terminal:
+        raise Rejected(
+            "not_retryable",
+            "a task of a daemon is not retried: the daemon starts the next one",
+            {"status": int(state.status), "schedule_id": spec.schedule_id},
+        )
     elif state.status in _REOPENABLE:
         _refuse_unfit(spec)
         attempt, retry_count = instance.attempt + 1, 0

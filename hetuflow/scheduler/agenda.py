@@ -28,6 +28,7 @@ from hetuflow.domain.decider import (
     Expire,
     Follow,
     Intent,
+    Keep,
     Occupy,
     Offer,
     Send,
@@ -99,6 +100,7 @@ class Agenda:
             Await: self._pass,
             Expire: self._pass,
             Follow: self._pass,
+            Keep: self._pass,
         }
         self._removing: Mapping[type[Intent], Callable[[Address, Any], None]] = {
             Due: self._remove_due,
@@ -111,6 +113,7 @@ class Agenda:
             Await: self._pass,
             Expire: self._pass,
             Follow: self._pass,
+            Keep: self._pass,
         }
 
     def __repr__(self) -> str:
@@ -185,8 +188,8 @@ class Agenda:
     def _remove_send(self, _: Address, send: Send) -> None:
         self.orders.unwant(send)
 
-    def _pass(self, _: Address, __: Await | Expire | Follow) -> None:
-        """What waits for other tasks is not due; what is to end is not work."""
+    def _pass(self, _: Address, __: Await | Expire | Follow | Keep) -> None:
+        """What waits for other tasks is not due; what is to end is not work; others have duties of their own."""
 
     # --- connections -----------------------------------------------------------------------------------------------
 

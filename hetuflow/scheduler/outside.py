@@ -22,6 +22,7 @@ from hetuflow.domain.decider import (
     Expire,
     Follow,
     Intent,
+    Keep,
     Occupy,
     Offer,
     Send,
@@ -29,6 +30,7 @@ from hetuflow.domain.decider import (
     Watch,
 )
 from hetuflow.scheduler.agenda import Agenda
+from hetuflow.scheduler.daemons import Daemons
 from hetuflow.scheduler.dependencies import Dependencies
 from hetuflow.scheduler.dispatcher import Dispatcher
 from hetuflow.scheduler.expiry import Expiry
@@ -89,6 +91,7 @@ class Duties:
     dependencies: Dependencies
     expiry: Expiry
     following: Following
+    daemons: Daemons
 
 
 class Outside:
@@ -109,6 +112,7 @@ class Outside:
             Await: lambda wish, duties: duties.dependencies.add(wish),
             Expire: lambda wish, duties: duties.expiry.add(wish),
             Follow: lambda wish, duties: duties.following.add(wish),
+            Keep: lambda wish, duties: duties.daemons.add(wish),
         }
         self._withdrawn: Mapping[type[Intent], Callable[[Any, Duties], None]] = {
             Available: self._unavailable,
@@ -117,6 +121,7 @@ class Outside:
             Await: lambda wish, duties: duties.dependencies.remove(wish),
             Expire: lambda wish, duties: duties.expiry.remove(wish),
             Follow: lambda wish, duties: duties.following.remove(wish),
+            Keep: lambda wish, duties: duties.daemons.remove(wish),
         }
 
     def opened(self, agent_id: str, session: str) -> None:

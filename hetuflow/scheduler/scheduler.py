@@ -20,6 +20,7 @@ from hetuflow.ports.clock import Clock
 from hetuflow.scheduler.agenda import Agenda, AgendaStatus
 from hetuflow.scheduler.alarm import Alarm
 from hetuflow.scheduler.clocks import ClockStatus, ClockWatch
+from hetuflow.scheduler.daemons import Daemons
 from hetuflow.scheduler.dependencies import Dependencies
 from hetuflow.scheduler.dispatcher import Dispatcher
 from hetuflow.scheduler.event_decisions import EventDecisions
@@ -109,6 +110,7 @@ class Scheduler:
         self.following = Following(system, store, self.leases)
         decisions = EventDecisions(system, self.leases, self._dispatcher, depth_max=event_depth_max)
         self.events = EventReader(system, store, self.leases, decisions, tick_seconds=tick_seconds)
+        self.daemons = Daemons(system, self.leases, clock, self.clocks, tick_seconds=tick_seconds)
         self._refusals = Patience(first_seconds=0.25, most_seconds=30.0)
         self._resume_deadlines: dict[str, float] = {}
         self._refused = Alarm()
@@ -122,6 +124,7 @@ class Scheduler:
                 self.dependencies,
                 self.expiry,
                 self.following,
+                self.daemons,
             )
         )
 
@@ -137,7 +140,7 @@ class Scheduler:
         """Decide until cancelled. Start it with the leases taken and everything open activated."""
         async with trio.open_nursery() as nursery:
             first = (self._settling, self.leases, self.peers)
-            told = (self.dependencies, self.expiry, self.following, self.events)
+            told = (self.dependencies, self.expiry, self.following, self.events, self.daemons)
             for duty in (*first, self._dispatcher, self._ticker, self._reaper, *told):
                 await nursery.start(duty.run)
             nursery.start_soon(self._resume)
@@ -268,6 +271,7 @@ class Scheduler:
         self.expiry.look_again()
         self.following.look_again()
         self.events.look_again()
+        self.daemons.look_again()
         self._ticker.alarm.ring()
         self._dispatcher.alarm.ring()
         self._reaper.look_again()
@@ -284,6 +288,7 @@ class Scheduler:
     def _clock_right_again(self) -> None:
         self.leases.look()
         self._ticker.alarm.ring()
+        self.daemons.look_again()
 
     def _ended_one(self) -> None:
         self.leases.look()

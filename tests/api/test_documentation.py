@@ -31,6 +31,7 @@ DOCUMENT = document(ENDPOINTS, "1")
 IN_SCOPE = [
     *(f"J{n}" for n in range(1, 10)),
     *(f"C{n}" for n in range(1, 12)),
+    "C13",
     *("T1", "T3", "T4", "T5", "T6", "T7", "T8", "T10", "T11", "T9"),
     *("I2", "I4", "I5", "I6", "I1", "I3", "I7"),
     *("A1", "A2", "A3", "A4", "A6", "A7", "A8", "A9"),

@@ -35,6 +35,7 @@ KINDS = {
 NOT_COMMANDS = {
     commands.JobSnapshot,
     commands.LeftBehind,
+    commands.SeatTask,
     commands.MatchedEvent,
     commands.TaskEnd,
     commands.FlowTaskEnd,

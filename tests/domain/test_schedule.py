@@ -15,6 +15,7 @@ from hetuflow.domain.commands import (
     SuspendSchedule,
     UpdateSchedule,
 )
+from hetuflow.domain.daemon_rules import DEFAULTS as DAEMON_DEFAULTS
 from hetuflow.domain.decider import Address, Due, Guard
 from hetuflow.domain.enums import ScheduleKind, ScheduleStatus
 from hetuflow.domain.events import (
@@ -83,7 +84,6 @@ def test_a_window_that_is_over_expires_at_once() -> None:
 @pytest.mark.parametrize(
     ("members", "path"),
     [
-        ({"schedule_kind": ScheduleKind.DAEMON}, "schedule_kind"),
         ({"schedule_kind": ScheduleKind.EVENT}, "event_type"),
         ({"schedule_kind": ScheduleKind.EVENT, "event_type": "task.faild"}, "event_type"),
         (
@@ -91,6 +91,8 @@ def test_a_window_that_is_over_expires_at_once() -> None:
             "event_filter.a.$gtt",
         ),
         ({"debounce_seconds": -1}, "debounce_seconds"),
+        ({"schedule_kind": ScheduleKind.DAEMON, "daemon": {"instances": -1}}, "daemon.instances"),
+        ({"schedule_kind": ScheduleKind.DAEMON, "daemon": {"instants": 1}}, "daemon.instants"),
         ({"schedule_kind": ScheduleKind.FLOW}, "schedule_kind"),
         ({"schedule_kind": 42}, "schedule_kind"),
         ({"interval_secs": None}, "interval_secs"),
@@ -396,6 +398,7 @@ def test_every_editable_member_can_be_changed_and_is_then_what_counts() -> None:
         "parameters": {"p": 1},
         "priority": 3,
         "debounce_seconds": 4,
+        "daemon": {**DAEMON_DEFAULTS, "instances": 3},
     }
     outcome = a_schedule().when(UpdateSchedule(changes=changes)).then(ScheduleUpdated)
     updated = outcome.event(ScheduleUpdated)

@@ -13,9 +13,11 @@ from hetuflow.api.jsontext import shown
 from hetuflow.api.kinds import INT32, INVALID, Boolean, Integer, Mapped, Schema, Supported, Text, Time, Uuid
 from hetuflow.api.objects import FreeObject
 from hetuflow.api.problems import Problems, nearest
+from hetuflow.api.schemas.daemon import DAEMON
 from hetuflow.api.schemas.job import BY_WHOM, CREATED_UPDATED, CRON_EXPRESSION, DESCRIPTION
 from hetuflow.api.schemas.switch import STATUS_NOTE
 from hetuflow.api.shapes import Alias, Entity, Given, Member
+from hetuflow.domain import daemon_rules
 from hetuflow.domain.cron import CronError, UnknownTimeZone, parse_cron
 from hetuflow.domain.cron_zone import check_zone
 from hetuflow.domain.enums import IntervalMode, MisfirePolicy, OverlapPolicy, ScheduleKind, ScheduleStatus
@@ -101,7 +103,7 @@ class TimeZone:
 
 KIND = Supported(
     Code(ScheduleKind, {"once": ONCE}),
-    (int(ScheduleKind.CRON), int(ScheduleKind.INTERVAL), int(ScheduleKind.EVENT)),
+    (int(ScheduleKind.CRON), int(ScheduleKind.INTERVAL), int(ScheduleKind.DAEMON), int(ScheduleKind.EVENT)),
     lambda code: title(ScheduleKind(code)),
 )
 ENABLED = Mapped(Boolean(), lambda on: int(ScheduleStatus.ENABLED if on else ScheduleStatus.DISABLED))
@@ -245,6 +247,14 @@ SCHEDULE = Entity(
             doc="start value of each task's `parameters`",
         ),
         Member(name="priority", kind=INT32, write="CU", default=0, doc="of its tasks"),
+        Member(
+            name="daemon",
+            kind=DAEMON,
+            write="CU",
+            nullable=True,
+            default=None,
+            doc="Daemon: how its instances are kept running. Sent, it replaces what is stored as a whole",
+        ),
         Member(name="next_run_at", kind=Time(), nullable=True),
         Member(name="last_run_at", kind=Time(), nullable=True),
         Member(name="fire_count", kind=Integer()),
@@ -275,6 +285,9 @@ def check_schedule(given: Given, problems: Problems, stored: Mapping[str, Any], 
     if kind == ScheduleKind.EVENT and merged.get("event_type") is None:
         _require("event_type", "a schedule of kind Event", given, problems)
     _check_conflicts(given, problems, merged)
+    if members.get("daemon") is not None:
+        for path, message in daemon_rules.problems(members["daemon"], given.path("daemon")):
+            problems.add(path, message)
     if {"cron_expression", "timezone"} & members.keys() and merged.get("cron_expression") is not None:
         check_expression(
             merged["cron_expression"], merged.get("timezone") or zone, given.path("cron_expression"), problems
