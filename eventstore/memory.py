@@ -268,6 +268,12 @@ def matches(where: EventFilter, event: RecordedEvent) -> bool:
         return False
     if where.external_id is not None and (event.type != "ExternalEventReceived" or event.event_id != where.external_id):
         return False
+    if where.rated_job_id is not None and (
+        event.type != "TaskDispatched"
+        or _member(event.data, "rate") is None
+        or _member(event.data, "job_id") != where.rated_job_id
+    ):
+        return False
     if where.event_type is not None and (
         event.category != "external" or _member(event.data, "type") != where.event_type
     ):

@@ -26,7 +26,8 @@ class EventFilter:
     """Conditions on events, ANDed; `None` or empty = no condition.
 
     `stream_id` is exact; `category` is a stream's kind; `types` any of these; `event_type` the member `type` of an
-    external event's data, `external_id` the id that one is recorded under (looked up by an index); times are `recorded_at`, both included.
+    external event's data, `external_id` the id that one is recorded under (looked up by an index); `rated_job_id` the job
+    of a `TaskDispatched` that has a `rate` (also by an index); times are `recorded_at`, both included.
     """
 
     stream_id: str | None = None
@@ -34,6 +35,7 @@ class EventFilter:
     types: Sequence[str] = ()
     event_type: str | None = None
     external_id: UUID | None = None
+    rated_job_id: str | None = None
     correlation_id: str | None = None
     recorded_from: datetime | None = None
     recorded_until: datetime | None = None

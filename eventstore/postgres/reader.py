@@ -140,6 +140,8 @@ def page_query(
         add("split_part(stream_id, '-', 1) = 'external' and data->>'type' = {}::text", where.event_type)
     if where.external_id is not None:  # said so that the index `events_external` serves it
         add("type = 'ExternalEventReceived' and event_id = {}::uuid", where.external_id)
+    if where.rated_job_id is not None:  # as the index `events_rated` has it
+        add("type = 'TaskDispatched' and data->>'rate' is not null and data->>'job_id' = {}::text", where.rated_job_id)
     if where.correlation_id is not None:
         add("metadata->>'correlation_id' = {}::text", where.correlation_id)
     if where.recorded_from is not None:

@@ -15,6 +15,7 @@ from eventstore.store import EventStore
 from hetuflow.actors import ActorSystem
 from hetuflow.api.filters import PageRequest
 from hetuflow.domain.decider import Placement
+from hetuflow.domain.need import Need
 from hetuflow.gateway.gateway import GatewayStatus
 from hetuflow.measure import Histogram
 from hetuflow.ports.clock import Clock
@@ -96,7 +97,7 @@ class Projections(Protocol):
 class Scheduling(Protocol):
     """The scheduler: slots held for tasks that are due now, and how it does."""
 
-    def reserve(self, labels: tuple[tuple[str, str], ...], agent_id: str | None, job_id: str) -> Placement | None: ...
+    def reserve(self, need: Need) -> Placement | None: ...
 
     def release(self, placement: Placement) -> None: ...
 

@@ -14,9 +14,10 @@ from hetuflow.api.errors import as_api_error, not_found
 from hetuflow.api.reads import for_each
 from hetuflow.api.rooms import Row
 from hetuflow.domain.commands import CancelTask, CreateTask, JobSnapshot
-from hetuflow.domain.config import effective, required_labels
+from hetuflow.domain.config import effective
 from hetuflow.domain.decider import Address, Placement
 from hetuflow.domain.enums import TaskStatus
+from hetuflow.domain.need import Need
 
 log = logging.getLogger(__name__)
 
@@ -92,8 +93,8 @@ def _slot(call: Call, job: JobSnapshot, members: Mapping[str, Any]) -> Placement
         return None
     if scheduled_at is not None and scheduled_at > call.rooms.clock.now():
         return None
-    labels = required_labels(effective(job.config, members.get("config")))
-    return call.rooms.scheduler.reserve(labels, job.agent_id, job.job_id)
+    config = effective(job.config, members.get("config"))
+    return call.rooms.scheduler.reserve(Need.of(job, config, members.get("namespace_id")))
 
 
 async def cancel_open_tasks(call: Call, **conditions: Any) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 from attrs import frozen
 
+from hetuflow.domain import limits as task_limits
 from hetuflow.domain import parameters, retry
 from hetuflow.domain.rejection import Rejected
 
@@ -35,6 +36,7 @@ DEFAULTS: JSON = MappingProxyType(
         "start_deadline_seconds": 0,
         "retry": None,
         "params": None,
+        "limits": None,
     }
 )
 """The known members and the value each has when it is not given. Source: REST contract, "TaskConfig"."""
@@ -52,7 +54,6 @@ RESERVED: tuple[str, ...] = (
     "files",
     "artifacts",
     "wasm",
-    "limits",
     "secrets",
 )
 """Refused until they are built, so that no stored job changes its meaning later."""
@@ -188,6 +189,7 @@ BOUNDS: Mapping[str, _Bound] = {
     "start_deadline_seconds": _COUNT,
     "retry": (lambda v: isinstance(v, Mapping), "must be an object"),
     "params": (lambda v: isinstance(v, Mapping), "must be an object"),
+    "limits": (lambda v: isinstance(v, Mapping), "must be an object"),
 }
 
 LIMIT_BOUNDS: Mapping[str, _Bound] = {
@@ -214,6 +216,7 @@ def problems(config: JSON, path: str = "config") -> list[tuple[str, str]]:
     if isinstance(config.get("params"), Mapping):
         where = f"{path}.params"
         found += [(f"{where}.{each.path}".rstrip("."), each.message) for each in parameters.faults(config["params"])]
+    found += task_limits.problems(config.get("limits"), f"{path}.limits")
     found += [(f"{path}.{name}", "is not supported by this version") for name in RESERVED if name in config]
     return found
 

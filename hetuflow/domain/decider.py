@@ -71,12 +71,30 @@ class Due(Intent):
     at: datetime
 
 
+@frozen(slots=True, cache_hash=True)
+class Bound:
+    """At most `most` instances at once of all tasks that name the limit (`kind`, `name`)."""
+
+    kind: str
+    name: str
+    most: int
+
+
+@frozen(slots=True, cache_hash=True)
+class Rate:
+    """At most `count` starts of the job in any `per_seconds`."""
+
+    count: int
+    per_seconds: int
+
+
 @frozen(slots=True)
 class Offer(Intent):
     """The task's open instance wants a slot on an agent, not before `not_before_at`.
 
-    `labels` are sorted (name, value) pairs that the agent must have; `agent_id` is a pin.
-    Order of service: higher `priority`, then earlier `not_before_at`, then task id.
+    `labels` are sorted (name, value) pairs that the agent must have; `agent_id` is a pin; `bounds` and `rate` are the
+    task's own limits. `made_at`: when the task was created; it does not wait before that. Order of service: see
+    `hetuflow.domain.waiting.rank`.
     """
 
     task_id: str
@@ -88,6 +106,10 @@ class Offer(Intent):
     instance_id: str
     avoid: tuple[str, ...] = ()
     """Agents that are given it only when no other that fits has a free slot."""
+    namespace_id: str = "default"
+    bounds: tuple[Bound, ...] = ()
+    rate: Rate | None = None
+    made_at: datetime | None = None
 
 
 @frozen(slots=True)
@@ -160,13 +182,18 @@ class Keep(Intent):
 
 @frozen(slots=True)
 class Occupy(Intent):
-    """The instance holds a slot of the agent: wanted from dispatch until the event that ends or requeues it."""
+    """The instance holds a slot of the agent: wanted from dispatch until the event that ends or requeues it.
+
+    It counts for `bounds` and for the limit of `namespace_id`; both are fixed by its dispatch.
+    """
 
     agent_id: str
     instance_id: str
     epoch: int
     task_id: str
     job_id: str
+    namespace_id: str = field(default="default", eq=False)
+    bounds: tuple[Bound, ...] = field(default=(), eq=False)
 
 
 @frozen(slots=True)

@@ -544,7 +544,8 @@ class TaskDispatched(TaskEvent):
     """Committed for an agent; sent to it after the commit, valid only on that `session`.
 
     `placement` says why there: `fitting` agents could have taken it, this one had `used` of its `slots` in use;
-    `avoided` agents, where earlier attempts ended, came last.
+    `avoided` agents, where earlier attempts ended, came last. `rate`: the task's own (`count`,
+    `per_seconds`), within which it was started; None when it has none.
     """
 
     task_id: str
@@ -556,6 +557,7 @@ class TaskDispatched(TaskEvent):
     attempt: int
     dispatched_at: datetime
     placement: JSON | None = None
+    rate: JSON | None = None
 
 
 @frozen(slots=True, kw_only=True)

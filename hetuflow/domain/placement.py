@@ -1,6 +1,6 @@
-"""Which waiting task gets which slot: highest priority first, then the oldest; on the least loaded agent that fits.
+"""Which waiting task gets which slot: best rank first (`waiting.rank`), on the least loaded agent that fits.
 
-Two indexes and one function over them. `Waiting` holds the tasks that want a slot now, one heap per requirement class
+Two indexes and one function over them. `Waiting` holds the tasks that want a slot now, one line per requirement class
 (labels and pin); `Slots` holds the agents that may be used now, one heap per set of labels. `place` looks only at
 classes that an agent with a free slot fits, so that ten thousand tasks for an absent label cost nothing.
 
@@ -11,99 +11,13 @@ mostly dead is rebuilt, so that memory stays proportional to what is alive.
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from hetuflow.domain.decider import Choice, Offer
-
-Labels = tuple[tuple[str, str], ...]
-
-Rank = tuple[int, datetime, str]
-"""Order of service, smallest first: (-priority, not before, task id)."""
-
-_DEAD_ENTRIES_MAX = 64
-"""A heap is rebuilt when its dead entries outnumber the living by this many."""
-
-
-@frozen(slots=True, cache_hash=True)
-class Requirement:
-    """What a task asks of an agent: all of `labels`, and to be `agent_id` when that is not None; rather none of `avoid`."""
-
-    labels: Labels
-    agent_id: str | None
-    avoid: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, offer: Offer) -> Requirement:
-        return cls(offer.labels, offer.agent_id, offer.avoid)
-
-    def fits(self, agent_id: str, labels: Labels) -> bool:
-        return (self.agent_id is None or self.agent_id == agent_id) and set(self.labels) <= set(labels)
-
-
-def rank(offer: Offer) -> Rank:
-    return (-offer.priority, offer.not_before_at, offer.task_id)
-
-
-class Waiting:
-    """Tasks that want a slot now, by requirement class."""
-
-    def __init__(self) -> None:
-        self._live: dict[str, Offer] = {}
-        self._classes: dict[Requirement, list[tuple[Rank, Offer]]] = {}
-        self._alive: dict[Requirement, int] = {}
-
-    def __len__(self) -> int:
-        return len(self._live)
-
-    def __contains__(self, task_id: str) -> bool:
-        return task_id in self._live
-
-    def push(self, offer: Offer) -> None:
-        """Add the offer; it replaces an earlier one of the same task."""
-        self.discard(offer.task_id)
-        requirement = Requirement.of(offer)
-        self._live[offer.task_id] = offer
-        self._alive[requirement] = self._alive.get(requirement, 0) + 1
-        heappush(self._classes.setdefault(requirement, []), (rank(offer), offer))
-
-    def discard(self, task_id: str) -> None:
-        offer = self._live.pop(task_id, None)
-        if offer is not None:
-            self._forget_one(Requirement.of(offer))
-
-    def requirements(self) -> list[Requirement]:
-        return list(self._classes)
-
-    def count(self, requirement: Requirement) -> int:
-        return self._alive.get(requirement, 0)
-
-    def first(self, requirement: Requirement) -> Offer | None:
-        """The offer of that class that is served next."""
-        heap = self._classes.get(requirement, [])
-        while heap and self._live.get(heap[0][1].task_id) is not heap[0][1]:
-            heappop(heap)
-        return heap[0][1] if heap else None
-
-    def pop(self, requirement: Requirement) -> Offer:
-        """Remove and return `first(requirement)`, which must exist."""
-        offer = self.first(requirement)
-        assert offer is not None
-        heappop(self._classes[requirement])
-        del self._live[offer.task_id]
-        self._forget_one(requirement)
-        return offer
-
-    def _forget_one(self, requirement: Requirement) -> None:
-        alive = self._alive[requirement] = self._alive[requirement] - 1
-        heap = self._classes[requirement]
-        if not alive:
-            del self._classes[requirement], self._alive[requirement]
-        elif len(heap) > 2 * alive + _DEAD_ENTRIES_MAX:
-            heap[:] = [entry for entry in heap if self._live.get(entry[1].task_id) is entry[1]]
-            heapify(heap)
+from hetuflow.domain.lines import DEAD_ENTRIES_MAX, Labels, Rank, Requirement
+from hetuflow.domain.waiting import Waiting
 
 
 @define(slots=True)
@@ -183,6 +97,13 @@ class Slots:
     def labels_of(self, agent_id: str) -> Labels:
         return self._agents[agent_id].labels
 
+    def fits_any(self, requirement: Requirement) -> bool:
+        """Whether an agent fits, with a free slot or without."""
+        if requirement.agent_id is not None:
+            agent = self._agents.get(requirement.agent_id)
+            return agent is not None and set(requirement.labels) <= set(agent.labels)
+        return bool(self._groups_fitting(requirement.labels))
+
     def least_loaded(self, requirement: Requirement) -> str | None:
         """The agent with a free slot that fits and has the smallest share of its slots in use; ties by id.
 
@@ -228,7 +149,7 @@ class Slots:
             return
         group = self._groups[agent.labels]
         heappush(group.heap, (agent.load, agent_id))
-        if len(group.heap) > 2 * group.members + _DEAD_ENTRIES_MAX:
+        if len(group.heap) > 2 * group.members + DEAD_ENTRIES_MAX:
             group.heap[:] = sorted({entry for entry in group.heap if self._is_current(group, entry)})
 
     def _head(self, group: _Group, avoid: Collection[str] = ()) -> tuple[float, str] | None:
@@ -252,7 +173,8 @@ class Slots:
 def place(waiting: Waiting, slots: Slots, most: int) -> list[tuple[Offer, str]]:
     """Take up to `most` offers and slots out of the indexes, best first, and return who goes where.
 
-    An offer is left behind only when no agent with a free slot fits it, or `most` is reached by better ones.
+    An offer is left behind only when no agent with a free slot fits it, a limit holds it back, or `most` is reached by
+    better ones. Every limit of those returned is held.
     """
     heads: list[tuple[Rank, Requirement]] = []
     for requirement in waiting.requirements():
@@ -260,9 +182,13 @@ def place(waiting: Waiting, slots: Slots, most: int) -> list[tuple[Offer, str]]:
             _push_head(heads, waiting, requirement)
     placed: list[tuple[Offer, str]] = []
     while heads and len(placed) < most:
-        _, requirement = heappop(heads)
+        listed, requirement = heappop(heads)
         agent_id = slots.least_loaded(requirement)
-        if agent_id is None:
+        best = None if agent_id is None else waiting.first(requirement)
+        if best is None or agent_id is None:
+            continue
+        if best[0] != listed:  # a better one was just placed with the last place of a limit that both need
+            heappush(heads, (best[0], requirement))
             continue
         placed.append((waiting.pop(requirement), agent_id))
         slots.take(agent_id)
@@ -271,6 +197,6 @@ def place(waiting: Waiting, slots: Slots, most: int) -> list[tuple[Offer, str]]:
 
 
 def _push_head(heads: list[tuple[Rank, Requirement]], waiting: Waiting, requirement: Requirement) -> None:
-    offer = waiting.first(requirement)
-    if offer is not None:
-        heappush(heads, (rank(offer), requirement))
+    best = waiting.first(requirement)
+    if best is not None:
+        heappush(heads, (best[0], requirement))

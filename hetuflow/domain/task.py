@@ -56,6 +56,7 @@ from hetuflow.domain.events import (
     TaskUpdated,
 )
 from hetuflow.domain.identity import instance_id_of
+from hetuflow.domain.limits import bounds_of, rate_of
 from hetuflow.domain.rejection import Rejected
 from hetuflow.domain.rendering import About, checked_templates, prepare, refusal
 from hetuflow.domain.retry import avoided_agents
@@ -343,13 +344,27 @@ def _offer(state: TaskState, spec: TaskCreated, instance: Instance) -> Offer:
         agent_id=spec.agent_id,
         instance_id=instance.instance_id,
         avoid=() if spec.agent_id is not None else avoided_agents(spec.config, state.past, state.retry_count),
+        namespace_id=spec.namespace_id,
+        bounds=bounds_of(spec.config, spec.job_id),
+        rate=rate_of(spec.config),
+        made_at=spec.created_at,
     )
 
 
 def _wanted_of_agent(state: TaskState, spec: TaskCreated, instance: Instance) -> Sequence[Intent]:
     agent_id, session = instance.agent_id, instance.session
     assert agent_id is not None and session is not None
-    wanted: list[Intent] = [Occupy(agent_id, instance.instance_id, instance.epoch, spec.task_id, spec.job_id)]
+    wanted: list[Intent] = [
+        Occupy(
+            agent_id,
+            instance.instance_id,
+            instance.epoch,
+            spec.task_id,
+            spec.job_id,
+            instance.namespace_id or spec.namespace_id,
+            bounds_of(spec.config, spec.job_id),
+        )
+    ]
     if instance.status is InstanceStatus.DISPATCHED:
         order = dispatch_order(
             task_id=spec.task_id,

@@ -16,6 +16,7 @@ from hetuflow.domain.enums import TaskTrigger
 from hetuflow.domain.environment import merged
 from hetuflow.domain.events import TaskCreated, TaskDispatched, TaskEvent, TaskLocked
 from hetuflow.domain.identity import instance_id_of
+from hetuflow.domain.limits import rate_of
 from hetuflow.domain.parameters import Unfit
 from hetuflow.domain.rejection import Rejected
 from hetuflow.domain.rendering import About, checked_templates, prepare, refusal
@@ -114,7 +115,7 @@ def _effective(job_config: Mapping[str, Any], overrides: Mapping[str, Any] | Non
 def dispatched(
     spec: TaskCreated, instance: Instance, placement: Placement, epoch: int, now: datetime
 ) -> tuple[TaskLocked, TaskDispatched]:
-    choice = placement.choice
+    choice, rate = placement.choice, rate_of(spec.config)
     return (
         TaskLocked(task_id=spec.task_id, server_id=placement.server_id, locked_at=now),
         TaskDispatched(
@@ -127,6 +128,7 @@ def dispatched(
             attempt=instance.attempt,
             dispatched_at=now,
             placement=None if choice is None else _recorded(choice),
+            rate=None if rate is None else {"count": rate.count, "per_seconds": rate.per_seconds},
         ),
     )
 

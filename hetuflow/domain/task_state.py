@@ -27,7 +27,7 @@ class Instance:
     """One try of the task. `epoch` and `agent_id` are those of its last dispatch: 0 and None before the first.
 
     `requeues` counts dispatches that came to nothing; `paused_until_at` is when it may be dispatched again because of
-    them.
+    them. `namespace_id` is what its last dispatch counts for, whatever the task is moved to meanwhile.
     """
 
     instance_id: str
@@ -45,6 +45,7 @@ class Instance:
     requeues: int = 0
     paused_until_at: datetime | None = None
     is_external: bool = False
+    namespace_id: str | None = None
     reported: InstanceReported | None = None
     """What was said of it over the API, when it is driven from there."""
 

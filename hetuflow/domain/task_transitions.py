@@ -301,6 +301,7 @@ def _dispatched(state: TaskState, event: TaskDispatched, status: TaskStatus) -> 
         session=event.session,
         epoch=event.epoch,
         dispatched_at=event.dispatched_at,
+        namespace_id=None if state.spec is None else state.spec.namespace_id,
     )
     return _advanced(state, status, instance=instance, epoch=event.epoch, retry_at=None)
 

@@ -17,8 +17,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from attrs import frozen
-
 from hetuflow.domain.decider import (
     Address,
     Available,
@@ -35,43 +33,31 @@ from hetuflow.domain.decider import (
     Stop,
     Watch,
 )
-from hetuflow.domain.placement import Labels, Requirement, Slots, Waiting, place
+from hetuflow.domain.gates import Bounds, Gates, GateStatus
+from hetuflow.domain.instants import Instants
+from hetuflow.domain.lines import Requirement
+from hetuflow.domain.need import Need
+from hetuflow.domain.placement import Slots, place
+from hetuflow.domain.starts import Starts
+from hetuflow.domain.waiting import Waiting
+from hetuflow.scheduler.agenda_views import AgendaStatus, Match
 from hetuflow.scheduler.due import DueSchedules
-from hetuflow.scheduler.instants import Instants
 from hetuflow.scheduler.occupancy import ByAgent, Occupancy
 from hetuflow.scheduler.orders import Orders
 
 
-@frozen(slots=True)
-class Match:
-    """A task and the slot that is held for it."""
-
-    offer: Offer
-    agent: Available
-    choice: Choice | None = None
-
-
-@frozen(slots=True, kw_only=True)
-class AgendaStatus:
-    """Counts for status pages."""
-
-    schedules_due: int
-    tasks_waiting: int
-    tasks_later: int
-    tasks_in_hand: int
-    slots_total: int
-    slots_free: int
-    instances: int
-    reserved: int
-    agents_usable: int
-    agents_watched: int
-    tasks_max: int = 0
-
-
 class Agenda:
-    """See the module. `tasks_max`: most instances at once in the whole cluster; 0 = no limit."""
+    """See the module. `tasks_max`: most instances at once in the whole cluster, `namespaces_max` by namespace (see
+    `Gates`); 0 = no limit. `ageing_seconds` of waiting are worth one point of priority; 0 = they are not."""
 
-    def __init__(self, server_id: str, *, tasks_max: int = 0) -> None:
+    def __init__(
+        self,
+        server_id: str,
+        *,
+        tasks_max: int = 0,
+        namespaces_max: Mapping[str, int] | None = None,
+        ageing_seconds: int = 0,
+    ) -> None:
         self._server_id = server_id
         self.tasks_max = tasks_max
         self._due = DueSchedules()
@@ -79,13 +65,16 @@ class Agenda:
         self._offers_in_hand: set[str] = set()
         self._offers_parked: dict[str, None] = {}
         self._later = Instants()
-        self._waiting = Waiting()
+        self._gates = Gates(namespaces_max)
+        self._starts = Starts()
+        self._waiting = Waiting(self._gates, self._starts, ageing_seconds)
         self._available: dict[str, Available] = {}
         self._sessions: dict[str, str] = {}
         self._suspended: set[str] = set()
         self._servers_up: frozenset[str] = frozenset()
         self.orders = Orders()
         self._slots = Slots()
+        self._waiting.is_usable = self._slots.fits_any
         self._occupancy = Occupancy()
         self._watched: dict[str, Watch] = {}
         self._stops: ByAgent[Stop] = ByAgent()
@@ -153,12 +142,24 @@ class Agenda:
             self._waiting.discard(offer.task_id)
 
     def _add_occupy(self, _: Address, occupy: Occupy) -> None:
+        known = self._occupancy.of(occupy.agent_id).get(occupy.instance_id)
         self._occupancy.add(occupy)
         self._refresh(occupy.agent_id)
+        if known is not None:
+            self._vacate(known)
+        self._gates.occupy(self._bounds(occupy), occupy.instance_id, occupy.epoch, occupy.task_id)
 
     def _remove_occupy(self, _: Address, occupy: Occupy) -> None:
+        known = self._occupancy.of(occupy.agent_id).get(occupy.instance_id)
         if self._occupancy.remove(occupy):
             self._refresh(occupy.agent_id)
+            self._vacate(occupy if known is None else known)
+
+    def _bounds(self, of: Offer | Occupy | Need) -> Bounds:
+        return self._gates.bounds(of.bounds, of.namespace_id)
+
+    def _vacate(self, occupy: Occupy) -> None:
+        self._gates.vacate(self._bounds(occupy), occupy.instance_id, occupy.epoch)
 
     def _add_available(self, _: Address, agent: Available) -> None:
         self._available[agent.agent_id] = agent
@@ -262,11 +263,13 @@ class Agenda:
     # --- tasks and slots -------------------------------------------------------------------------------------------
 
     def next_offer_at(self) -> datetime | None:
-        """When the next task that may not start yet may start."""
-        return self._later.first_at()
+        """When the next task that may not start yet may start, be it for its own time or for the rate of its job."""
+        own, rated = self._later.first_at(), self._waiting.next_at()
+        return own if rated is None or (own is not None and own < rated) else rated
 
     def ripen(self, now: datetime) -> None:
         """Move the tasks whose time has come to those that wait for a slot."""
+        self._waiting.ripen(now)
         for task_id in self._later.take(now, len(self._later)):
             self._waiting.push(self._offers[task_id])
 
@@ -297,7 +300,8 @@ class Agenda:
             self._occupancy.hold(agent_id)
         after = Counter(agent_id for _, agent_id in placed)
         return [
-            Match(offer, self._available[agent_id], self._choice(offer, agent_id, after)) for offer, agent_id in placed
+            Match(offer, self._available[agent_id], self._choice(offer, agent_id, after), self._bounds(offer))
+            for offer, agent_id in placed
         ]
 
     def _choice(self, offer: Offer, agent_id: str, after: Counter[str]) -> Choice:
@@ -326,26 +330,59 @@ class Agenda:
         for task_id in offers:
             self.settle_offer(task_id)
 
-    def reserve(self, labels: Labels, agent_id: str | None, now: datetime) -> tuple[Available, Choice] | None:
-        """Hold a slot for a task that does not exist yet; None when there is none, or a waiting task has a right to it.
+    def reserve(self, need: Need, now: datetime) -> tuple[Available, Choice, Bounds] | None:
+        """Hold a slot, and the limits that are returned, for a task that does not exist yet; None when there is none, or
+        a waiting task has a right to it. One with a rate always waits its turn.
 
         Return it with `release` after the question in which it was offered has been answered, used or not.
         """
         self.ripen(now)
-        if self.room < 1:
+        bounds = self._bounds(need)
+        if self.room < 1 or need.rate is not None or self._waiting.holds_back(bounds):
             return None
-        requirement = Requirement(labels, agent_id)
+        requirement = Requirement(need.labels, need.agent_id)
         found = self._slots.least_loaded(requirement)
         if found is None or self._is_awaited(found):
             return None
         self._occupancy.hold(found)
+        self._gates.hold(bounds)
         self._slots.take(found)
-        return self._available[found], self._slots.choice(found, requirement)
+        return self._available[found], self._slots.choice(found, requirement), bounds
 
-    def release(self, agent_id: str) -> None:
-        """Give a held slot back. When the instance was dispatched, its `Occupy` already counts in its place."""
+    def release(self, agent_id: str, bounds: Bounds = ()) -> None:
+        """Give a held slot back, and the limits held with it. When the instance was dispatched, its `Occupy` already
+        counts in its place."""
         self._occupancy.release(agent_id)
+        self._gates.release(bounds)
         self._refresh(agent_id)
+
+    # --- rates -----------------------------------------------------------------------------------------------------------
+
+    def started(self, job_id: str, at: datetime | None) -> None:
+        """The outcome of a task of a job with a rate that was being given to an agent: it was at that moment, or perhaps
+        it was; None: it was not."""
+        self._starts.settled(job_id, at)
+        self._waiting.started_changed(job_id)
+
+    def take_unknown_starts(self) -> Sequence[str]:
+        """Jobs with a rate whose latest starts are to be read from the log, and told with `starts_known`."""
+        return self._starts.take_wanted()
+
+    def starts_known(self, job_id: str, times: Iterable[datetime]) -> None:
+        self._starts.known(job_id, times)
+        self._waiting.started_changed(job_id)
+
+    def starts_unknown(self, job_id: str) -> None:
+        """They could not be read: they are still to be."""
+        self._starts.want(job_id)
+
+    def forget_starts(self) -> None:
+        """Another server may have started tasks."""
+        self._starts.forget()
+
+    def full_limits(self, bounds: Bounds, namespace_id: str) -> Sequence[GateStatus]:
+        """Those of a task's limits that are used up."""
+        return self._gates.full(self._gates.bounds(bounds, namespace_id))
 
     def _is_awaited(self, agent_id: str) -> bool:
         if not len(self._waiting):
@@ -368,6 +405,7 @@ class Agenda:
         )
         if agent is None or not usable:
             self._slots.remove(agent_id)
+            self._waiting.agents_changed()
             return
         self._slots.put(agent_id, agent.labels, agent.slots, self._occupancy.used(agent_id))
 

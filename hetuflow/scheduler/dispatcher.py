@@ -9,17 +9,22 @@ a user's run may use at once (`reserve`) are held here too, so that creation and
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 
 import trio
 
+from eventstore.errors import EventStoreError
 from hetuflow.actors import FOLLOWING, ActorSystem, GuardLost
 from hetuflow.actors.patience import FAILING, STOPPING, Patience
 from hetuflow.domain.commands import DispatchTask
-from hetuflow.domain.decider import Address, Available, Choice, Guard, Placement
-from hetuflow.domain.placement import Labels
+from hetuflow.domain.decider import Address, Available, Choice, Guard, Offer, Placement
+from hetuflow.domain.gates import Bounds
+from hetuflow.domain.need import Need
 from hetuflow.domain.rejection import Rejected
 from hetuflow.ports.clock import Clock
-from hetuflow.scheduler.agenda import Agenda, Match, later
+from hetuflow.scheduler.agenda import Agenda, later
+from hetuflow.scheduler.agenda_views import Match
 from hetuflow.scheduler.alarm import Alarm
 from hetuflow.scheduler.clocks import ClockWatch
 from hetuflow.scheduler.leases import Leases
@@ -30,8 +35,12 @@ ASKING_MAX = 512
 """Dispatches under way at once: two full batches of the writer (500 events), so that it never waits for us."""
 
 
+StartsOf = Callable[[str], Awaitable[Sequence[datetime]]]
+"""The latest starts of a job's tasks that have a rate, as the log has it."""
+
+
 class Dispatcher:
-    """`tick_seconds`: longest time without a look at the wall clock."""
+    """`tick_seconds`: longest time without a look at the wall clock. `starts_of` may raise errors of the store."""
 
     def __init__(
         self,
@@ -41,9 +50,11 @@ class Dispatcher:
         clock: Clock,
         clocks: ClockWatch,
         server_id: str,
+        starts_of: StartsOf,
         *,
         tick_seconds: float,
     ) -> None:
+        self._starts_of = starts_of
         self._clocks = clocks
         self._server_id = server_id
         self._system = system
@@ -53,8 +64,11 @@ class Dispatcher:
         self._tick_seconds = tick_seconds
         self._asking = 0
         self._patience = Patience()
-        self._in_doubt: list[str] = []
-        """Agents of slots whose append has an unknown outcome: perhaps they are taken."""
+        self._reserved: dict[int, Bounds] = {}
+        """The limits held with a placement that was handed out, by its identity."""
+        self._in_doubt: list[tuple[str, Bounds, Offer | None]] = []
+        """Slots and limits, held while an append had an unknown outcome: perhaps they are taken. With the offer that was
+        asked for with an unknown outcome, if its job has a rate: perhaps it was started."""
         self._doubted = trio.Event()
         self.alarm = Alarm()
         self.dispatched = 0
@@ -69,42 +83,73 @@ class Dispatcher:
                     for match in self._agenda.take_placements(now, ASKING_MAX - self._asking):
                         self._asking += 1
                         nursery.start_soon(self._dispatch, match)
+                    for job_id in self._agenda.take_unknown_starts():
+                        nursery.start_soon(self._learn_starts, job_id)
                 await self.alarm.wait(self._seconds_until_next())
 
-    def reserve(self, labels: Labels, agent_id: str | None, job_id: str) -> Placement | None:
-        """Hold a slot for a task of that job that is about to be made; None when it has to wait its turn.
+    def reserve(self, need: Need) -> Placement | None:
+        """Hold a slot for a task that is about to be made; None when it has to wait its turn.
 
         Give it back with `release` once the command that carried it has been answered, whether it was used or not.
         """
-        guard = self._leases.guard(job_id)
+        guard = self._leases.guard(need.job_id)
         if guard is None:
             return None
-        held = self._agenda.reserve(labels, agent_id, self._clocks.cautious(self._clock.now()))
-        return None if held is None else self._placement(*held, guard)
+        held = self._agenda.reserve(need, self._clocks.cautious(self._clock.now()))
+        if held is None:
+            return None
+        agent, choice, bounds = held
+        placement = self._placement(agent, choice, guard)
+        self._reserved[id(placement)] = bounds
+        return placement
 
     def release(self, placement: Placement) -> None:
-        self._give_back(placement.agent_id)
+        self._give_back(placement.agent_id, self._reserved.pop(id(placement)), None)
         if self._agenda.has_waiting:
             self.alarm.ring()
 
-    def _give_back(self, agent_id: str) -> None:
+    def _give_back(self, agent_id: str, bounds: Bounds, unknown: Offer | None) -> None:
         """Let go of a slot; while an append has an unknown outcome, later: it may have filled the slot, and this server
-        does not count it yet. Given back at once, the slot would be used twice, beyond the cluster's limit too."""
+        does not count it yet. Given back at once, the slot would be used twice, beyond the limits too."""
         if self._system.has_doubts:
-            self._in_doubt.append(agent_id)
+            self._in_doubt.append((agent_id, bounds, unknown))
             self._doubted.set()
-        else:
-            self._agenda.release(agent_id)
+            return
+        if unknown is not None:
+            self._tell_start(unknown, was_started=False)  # the store was away: nothing was written
+        self._agenda.release(agent_id, bounds)
+
+    def _tell_start(self, offer: Offer, *, was_started: bool) -> None:
+        """A start counts from its answer on: it was committed before that, so no window begins too early."""
+        if offer.rate is not None:
+            self._agenda.started(offer.job_id, self._clock.now() if was_started else None)
 
     async def _settle_doubts(self) -> None:
         while True:
             await self._doubted.wait()
             await self._system.until_known()
             self._doubted = trio.Event()
-            agents, self._in_doubt = self._in_doubt, []
-            for agent_id in agents:
-                self._agenda.release(agent_id)
+            doubted, self._in_doubt = self._in_doubt, []
+            for agent_id, bounds, unknown in doubted:
+                if unknown is not None:
+                    self._tell_start(unknown, was_started=not self._agenda.wants(unknown.task_id))
+                self._agenda.release(agent_id, bounds)
             self.alarm.ring()
+
+    async def _learn_starts(self, job_id: str) -> None:
+        """Read what the job started lately: until then none of its tasks that have a rate is."""
+        try:
+            times = await self._starts_of(job_id)
+        except STOPPING:
+            return
+        except (EventStoreError, *FAILING) as problem:
+            log.warning("the latest starts of job %s cannot be read yet: %s", job_id, problem)
+            await trio.sleep(self._patience.failed(job_id))
+            self._agenda.starts_unknown(job_id)
+        else:
+            self._patience.worked(job_id)
+            self._agenda.starts_known(job_id, times)
+        self.alarm.ring()
 
     def _seconds_until_next(self) -> float:
         at = self._agenda.next_offer_at()
@@ -116,12 +161,17 @@ class Dispatcher:
     async def _dispatch(self, match: Match) -> None:
         offer = match.offer
         guard = self._leases.guard(offer.job_id)
+        was_started: bool | None = False
         try:
             if guard is not None:
-                await self._ask(match, guard)
+                was_started = None
+                was_started = await self._ask(match, guard)
         finally:
             self._asking -= 1
-            self._give_back(match.agent.agent_id)
+            if was_started is not None:
+                self._tell_start(offer, was_started=was_started)
+            unknown = offer if was_started is None and offer.rate is not None else None
+            self._give_back(match.agent.agent_id, match.bounds, unknown)
             self.alarm.ring()
         if self._leases.guard(offer.job_id) is None:
             self._agenda.park_offer(offer.task_id)  # another server decides for this job
@@ -131,8 +181,9 @@ class Dispatcher:
             self._patience.worked(offer.task_id)
             self._agenda.settle_offer(offer.task_id)
 
-    async def _ask(self, match: Match, guard: Guard) -> None:
-        """Commit the dispatch. Whatever goes wrong, the task's own intent says whether it still waits."""
+    async def _ask(self, match: Match, guard: Guard) -> bool | None:
+        """Commit the dispatch; None: nobody knows whether it was. Whatever goes wrong, the task's own intent says whether
+        it still waits."""
         offer = match.offer
         command = DispatchTask(
             instance_id=offer.instance_id, placement=self._placement(match.agent, match.choice, guard)
@@ -140,16 +191,19 @@ class Dispatcher:
         try:
             await self._system.ask(Address("task", offer.task_id), command, FOLLOWING)
         except STOPPING:
-            pass
+            return None
         except Rejected as no:
             log.info("task %s is not dispatched: %s", offer.task_id, no)
+            return False
         except GuardLost as lost:
             if not self._leases.lost(lost.stream_id, lost.actual):
                 log.info("task %s: %s", offer.task_id, lost)
+            return False
         except FAILING as problem:
             log.warning("task %s cannot be dispatched yet: %s", offer.task_id, problem)
-        else:
-            self.dispatched += 1
+            return None
+        self.dispatched += 1
+        return True
 
     def _placement(self, agent: Available, choice: Choice | None, guard: Guard) -> Placement:
         """On the agent's session, wherever that is: the server that has it sees the event, and sends the order."""

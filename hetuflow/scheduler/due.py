@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from hetuflow.scheduler.instants import Instants
+from hetuflow.domain.instants import Instants
 
 
 class DueSchedules:

@@ -14,12 +14,12 @@ from hetuflow.actors import ActorSystem, GuardLost
 from hetuflow.actors.patience import FAILING, STOPPING, Patience
 from hetuflow.domain.commands import ExpireTask
 from hetuflow.domain.decider import Address, Expire, Guard
+from hetuflow.domain.instants import Instants
 from hetuflow.domain.rejection import Rejected
 from hetuflow.ports.clock import Clock
 from hetuflow.scheduler.agenda import later
 from hetuflow.scheduler.alarm import Alarm
 from hetuflow.scheduler.clocks import ClockWatch
-from hetuflow.scheduler.instants import Instants
 from hetuflow.scheduler.leases import Leases
 
 log = logging.getLogger(__name__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import trio
 from attrs import frozen
@@ -14,10 +15,11 @@ from hetuflow.actors import ActorSystem
 from hetuflow.actors.patience import Patience
 from hetuflow.domain.commands import StartServer
 from hetuflow.domain.decider import Address, Available, Occupy, Placement, Stop
-from hetuflow.domain.placement import Labels
+from hetuflow.domain.need import Need
 from hetuflow.measure import Histogram
 from hetuflow.ports.clock import Clock
-from hetuflow.scheduler.agenda import Agenda, AgendaStatus
+from hetuflow.scheduler.agenda import Agenda
+from hetuflow.scheduler.agenda_views import AgendaStatus
 from hetuflow.scheduler.alarm import Alarm
 from hetuflow.scheduler.clocks import ClockStatus, ClockWatch
 from hetuflow.scheduler.daemons import Daemons
@@ -31,6 +33,7 @@ from hetuflow.scheduler.leases import Leases, LeaseStatus
 from hetuflow.scheduler.outside import Deliveries, Duties, Outside
 from hetuflow.scheduler.peers import Peers
 from hetuflow.scheduler.reaper import Reaper
+from hetuflow.scheduler.recent_starts import recent_starts
 from hetuflow.scheduler.settling import Settlement, Settling
 from hetuflow.scheduler.ticker import Ticker
 from hetuflow.scheduler.trust import Timing
@@ -91,7 +94,14 @@ class Scheduler:
         )
         self._settling = Settling(system, agenda, self.is_trusted)
         self._dispatcher = Dispatcher(
-            system, agenda, self.leases, clock, self.clocks, server_id, tick_seconds=tick_seconds
+            system,
+            agenda,
+            self.leases,
+            clock,
+            self.clocks,
+            server_id,
+            partial(recent_starts, store),
+            tick_seconds=tick_seconds,
         )
         self._ticker = Ticker(
             system, agenda, self.leases, self._dispatcher, clock, self.clocks, tick_seconds=tick_seconds
@@ -148,20 +158,20 @@ class Scheduler:
 
     # --- for the API -------------------------------------------------------------------------------------------------
 
-    def reserve(self, labels: Labels, agent_id: str | None, job_id: str) -> Placement | None:
-        """Hold a slot for a task of that job that is about to be made; None when it has to wait its turn.
+    def reserve(self, need: Need) -> Placement | None:
+        """Hold a slot for a task that is about to be made; None when it has to wait its turn.
 
         `release` it when the command that carried it has been answered, whether it was used or not.
         """
-        return self._dispatcher.reserve(labels, agent_id, job_id)
+        return self._dispatcher.reserve(need)
 
     def release(self, placement: Placement) -> None:
         self._dispatcher.release(placement)
 
     @contextmanager
-    def reserved(self, labels: Labels, agent_id: str | None, job_id: str) -> Iterator[Placement | None]:
+    def reserved(self, need: Need) -> Iterator[Placement | None]:
         """`reserve` and `release` around one question."""
-        placement = self.reserve(labels, agent_id, job_id)
+        placement = self.reserve(need)
         try:
             yield placement
         finally:

@@ -20,10 +20,10 @@ from eventstore.errors import EventStoreError, SqlError, WrongExpectedVersion
 from hetuflow.actors import ActorSystem, Crashed, GuardLost
 from hetuflow.actors.patience import PASSING, STOPPING, UNSTORABLE, Patience
 from hetuflow.domain.commands import DeleteSchedule, FireSchedule, JobSnapshot, SuspendSchedule
-from hetuflow.domain.config import required_labels
 from hetuflow.domain.decider import Address, Guard
 from hetuflow.domain.enums import JobStatus
 from hetuflow.domain.job import snapshot
+from hetuflow.domain.need import Need
 from hetuflow.domain.rejection import Rejected
 from hetuflow.domain.schedule_overlap import TASKS_UNKNOWN
 from hetuflow.measure import Histogram
@@ -254,7 +254,7 @@ class Ticker:
         """Fire, with a slot in hand where there is one: creation and dispatch are then one append."""
         placement = None
         if wants_slot and job.status == JobStatus.ENABLED:
-            placement = self._dispatcher.reserve(required_labels(job.config), job.agent_id, job.job_id)
+            placement = self._dispatcher.reserve(Need.of(job))
         try:
             placements = () if placement is None else (placement,)
             await self._system.ask(

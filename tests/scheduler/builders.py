@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from hetuflow.domain.decider import Address, Available, Due, Occupy, Offer
+from hetuflow.domain.decider import Address, Available, Bound, Due, Occupy, Offer, Rate
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 HERE = "server-1"
@@ -22,16 +22,25 @@ def an_offer(
     labels: tuple[tuple[str, str], ...] = (),
     agent_id: str | None = None,
     avoid: tuple[str, ...] = (),
+    job_id: str = "job",
+    namespace_id: str = "default",
+    bounds: tuple[Bound, ...] = (),
+    rate: Rate | None = None,
+    made: float | None = None,
 ) -> Offer:
     return Offer(
         task_id=task_id,
-        job_id="job",
+        job_id=job_id,
         priority=priority,
         not_before_at=at(seconds),
         labels=labels,
         agent_id=agent_id,
         instance_id=f"{task_id}-1",
         avoid=avoid,
+        namespace_id=namespace_id,
+        bounds=bounds,
+        rate=rate,
+        made_at=None if made is None else at(made),
     )
 
 
@@ -49,8 +58,15 @@ def an_agent(
     )
 
 
-def an_occupant(agent_id: str, instance_id: str, epoch: int = 1) -> Occupy:
-    return Occupy(agent_id, instance_id, epoch, task_id=instance_id, job_id="job")
+def an_occupant(
+    agent_id: str,
+    instance_id: str,
+    epoch: int = 1,
+    *,
+    namespace_id: str = "default",
+    bounds: tuple[Bound, ...] = (),
+) -> Occupy:
+    return Occupy(agent_id, instance_id, epoch, instance_id, "job", namespace_id, bounds)
 
 
 def due(seconds: float) -> Due:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from hetuflow.domain.decider import Choice
+from hetuflow.domain.need import Need
 from hetuflow.scheduler.agenda import Agenda
 from tests.scheduler.builders import HERE, agent, an_agent, an_occupant, an_offer, at, due, schedule, task
 
@@ -128,7 +129,7 @@ def test_the_cluster_wide_limit_counts_occupied_and_held_slots() -> None:
     for n in range(5):
         agenda.add(task(f"t{n}"), an_offer(f"t{n}"))
     assert placements(agenda) == [("t0", "a"), ("t1", "a")]
-    assert agenda.reserve((), None, FAR) is None
+    assert agenda.reserve(Need("job"), FAR) is None
     agenda.release("a")
     assert placements(agenda) == [("t2", "a")]
 
@@ -136,8 +137,8 @@ def test_the_cluster_wide_limit_counts_occupied_and_held_slots() -> None:
 def test_a_slot_is_not_reserved_over_the_head_of_a_waiting_task() -> None:
     agenda = an_agenda(an_agent("a", labels=(("gpu", "yes"),)), an_agent("b"))
     agenda.add(task("t"), an_offer("t", labels=(("gpu", "yes"),)))
-    assert agenda.reserve((("gpu", "yes"),), None, FAR) is None
-    held = agenda.reserve((), "b", FAR)
+    assert agenda.reserve(Need("job", (("gpu", "yes"),)), FAR) is None
+    held = agenda.reserve(Need("job", (), "b"), FAR)
     assert held is not None and held[0].agent_id == "b"
     assert held[1] == Choice(fitting=1, used=0, slots=held[0].slots)
     assert placements(agenda) == [("t", "a")]
@@ -153,7 +154,7 @@ def test_an_edit_of_a_waiting_task_moves_it() -> None:
     agenda = an_agenda(an_agent("a", slots=2))
     agenda.add(task("t1"), an_offer("t1"))
     agenda.add(task("t2"), an_offer("t2"))
-    assert agenda.reserve((), None, at(-1)) is not None  # nothing is ripe: one slot goes
+    assert agenda.reserve(Need("job"), at(-1)) is not None  # nothing is ripe: one slot goes
     agenda.remove(task("t2"), an_offer("t2"))
     agenda.add(task("t2"), an_offer("t2", priority=5))
     assert placements(agenda) == [("t2", "a")]

@@ -7,6 +7,7 @@ import trio
 from eventstore.memory import MemoryLog
 from hetuflow.domain.commands import CancelTask, CreateTask, CreateTasks
 from hetuflow.domain.decider import Address
+from hetuflow.domain.need import Need
 from hetuflow.protocol.messages import Dispatch
 from tests.gateway.scripted import ScriptedAgent
 from tests.scheduler.harness import Server, a_server, data
@@ -46,7 +47,7 @@ async def test_a_free_slot_is_not_given_to_a_task_that_waits(autojump_clock) -> 
         agent = await an_agent(server, nursery)
         job = await server.job()
         await server.task(job, "t1", scheduled_at=server.clock.now().replace(year=2100))
-        with server.core.scheduler.reserved((), None, job.job_id) as placement:
+        with server.core.scheduler.reserved(Need.of(job)) as placement:
             await server.task(job, "t2", dependencies=after("t1"), placement=placement)
         await agent.expect_nothing(Dispatch)
         assert server.history("t2") == ["TaskCreated"]

@@ -10,6 +10,7 @@ import trio.testing
 from eventstore.memory import MemoryLog
 from hetuflow.domain.commands import CancelTask, DrainAgent, UndrainAgent, UpdateAgent
 from hetuflow.domain.decider import Address
+from hetuflow.domain.need import Need
 from hetuflow.protocol.messages import Dispatch, Standing
 from tests.gateway.scripted import ScriptedAgent
 from tests.scheduler.harness import Server, a_server, data
@@ -230,13 +231,13 @@ async def test_an_eager_slot_is_given_back_used_or_not(autojump_clock) -> None:
         job = await server.job()
         appends: list[list[str]] = []
         server.store.hooks = Recording(appends)
-        with server.core.scheduler.reserved((), None, job.job_id) as placement:
+        with server.core.scheduler.reserved(Need.of(job)) as placement:
             await server.task(job, placement=placement)
         await agent.expect(Dispatch)
         assert appends == [["TaskCreated", "TaskLocked", "TaskDispatched"]]
-        with server.core.scheduler.reserved((), None, job.job_id) as placement:
+        with server.core.scheduler.reserved(Need.of(job)) as placement:
             assert placement is not None
-            assert server.core.scheduler.reserve((), None, job.job_id) is None
+            assert server.core.scheduler.reserve(Need.of(job)) is None
         status = server.core.scheduler.status().agenda
         assert (status.reserved, status.slots_free) == (0, 1)
         nursery.cancel_scope.cancel()

@@ -10,6 +10,7 @@ import trio
 from eventstore.memory import MemoryLog
 from hetuflow.domain.commands import LoseServer, StartServer, TakeLease
 from hetuflow.domain.decider import Address
+from hetuflow.domain.need import Need
 from hetuflow.protocol.messages import Dispatch
 from hetuflow.scheduler.leases import SEAT, SLOTS, address_of, slot_of
 from tests.gateway.scripted import ScriptedAgent
@@ -66,7 +67,7 @@ async def test_a_dispatch_under_an_older_lease_is_refused_and_the_server_stops_d
         status = server.core.scheduler.status()
         assert not status.is_deciding
         assert (status.agenda.reserved, status.agenda.slots_free) == (0, 4)
-        assert server.core.scheduler.reserve((), None, job.job_id) is None
+        assert server.core.scheduler.reserve(Need.of(job)) is None
         nursery.cancel_scope.cancel()
     assert "another server decides from now on" in caplog.text
 

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hetuflow.domain.decider import Offer
-from hetuflow.domain.placement import Labels, Requirement, Slots, Waiting, place, rank
+from hetuflow.domain.lines import Labels, Requirement
+from hetuflow.domain.placement import Slots, place
+from hetuflow.domain.waiting import Waiting, rank
 from tests.scheduler.builders import an_offer
 
 LABELS = st.lists(st.sampled_from([("gpu", "yes"), ("zone", "a"), ("zone", "b")]), unique_by=lambda pair: pair[0]).map(
@@ -135,7 +137,8 @@ def test_dead_heap_entries_stay_bounded() -> None:
         waiting.push(an_offer("edited", seconds=n))
         slots.put("a", (), 100, n % 100)
     requirement = Requirement((), None)
-    assert len(waiting._classes[requirement]) < 200
+    line = waiting._lines[requirement]
+    assert len(line._heap) < 200 and len(line.first()._heap) < 200
     assert len(slots._groups[()].heap) < 200
-    assert (waiting.first(requirement).task_id, waiting.count(requirement)) == ("keeper", 2)
+    assert (waiting.first(requirement)[1].task_id, len(waiting)) == ("keeper", 2)
     assert slots.least_loaded(requirement) == "a"

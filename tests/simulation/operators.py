@@ -23,6 +23,7 @@ from hetuflow.domain.commands import (
 )
 from hetuflow.domain.decider import Address, Guard
 from hetuflow.domain.job import snapshot
+from hetuflow.domain.need import Need
 from hetuflow.domain.rejection import Rejected
 from tests.simulation.cluster import Cluster
 from tests.simulation.observed import SECRET
@@ -92,8 +93,7 @@ class Operators:
         async def ask(core: Core) -> Answer:
             reading = await core.system.read(Address("job", job_id))
             job = snapshot(reading.state, reading.version)
-            labels = tuple(sorted((job.config.get("labels") or {}).items()))
-            with core.scheduler.reserved(labels, job.agent_id, job_id) as placement:
+            with core.scheduler.reserved(Need.of(job)) as placement:
                 command = CreateTask(task_id=task_id, job=job, trigger="run", placement=placement)
                 return await core.system.ask(address, command)
 

@@ -24,6 +24,9 @@ class Instants:
                 self._heap = [entry for entry in self._heap if self._at.get(entry[1]) == entry[0]]
                 heapify(self._heap)
 
+    def at(self, key: str) -> datetime | None:
+        return self._at.get(key)
+
     def discard(self, key: str) -> None:
         self._at.pop(key, None)
 
