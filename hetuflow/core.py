@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TypeVar
@@ -60,7 +60,8 @@ HELD_SECONDS = 0.02
 
 @frozen(slots=True, kw_only=True)
 class CoreSettings:
-    """`tasks_max`: instances at once in the whole cluster, 0 = no limit. `address`: where the server is reached."""
+    """`tasks_max`: instances at once in the whole cluster, `namespaces_max` by namespace, 0 = no limit. `ageing_seconds`:
+    waiting that is worth one point of priority, 0 = none is. `address`: where the server is reached."""
 
     server_name: str
     version: str
@@ -68,6 +69,8 @@ class CoreSettings:
     gateway: GatewaySettings
     tick_seconds: float = 1.0
     tasks_max: int = 0
+    namespaces_max: Mapping[str, int] = Factory(dict)
+    ageing_seconds: int = 300
     server_lost_seconds: float = 10.0
     """Silence after which another server takes over: the same on all servers of a database."""
     clock_offset_seconds_max: float = 5.0
@@ -167,7 +170,12 @@ def _built(
     codec: EventCodec | None,
 ) -> tuple[Core, Agenda]:
     """The rooms, put together; nothing runs yet."""
-    agenda = Agenda(settings.server_id, tasks_max=settings.tasks_max)
+    agenda = Agenda(
+        settings.server_id,
+        tasks_max=settings.tasks_max,
+        namespaces_max=settings.namespaces_max,
+        ageing_seconds=settings.ageing_seconds,
+    )
     outside = Outside(agenda)
     system = ActorSystem(
         store, event_codec() if codec is None else codec, DECIDERS, outside, clock, ids, settings.limits, record

@@ -43,7 +43,7 @@ from hetuflow.ports.ids import Ids
 from hetuflow.ports.real import SystemClock, SystemDisk, SystemIds
 from hetuflow.ports.state_lock import hold
 from hetuflow.protocol.messages import Output
-from hetuflow.settings import ServerSettings
+from hetuflow.settings import ServerSettings, namespace_limits
 from projections.errors import ProjectionError
 from projections.output import InvalidOutput, PostgresOutput
 from projections.past import PastTables
@@ -369,6 +369,8 @@ def _core_settings(settings: ServerSettings, server_id: str, sockets: Sockets) -
         gateway=GatewaySettings(server_id=server_id, connections_max=settings.server.max_connections),
         tick_seconds=settings.scheduler.tick_interval,
         tasks_max=settings.scheduler.max_concurrent_tasks,
+        namespaces_max=namespace_limits(settings.scheduler.namespace_limits),
+        ageing_seconds=round(settings.scheduler.priority_ageing),
         server_lost_seconds=settings.scheduler.server_lost_after,
         clock_offset_seconds_max=settings.scheduler.clock_offset_max,
         event_depth_max=settings.scheduler.event_depth_max,

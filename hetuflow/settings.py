@@ -66,11 +66,13 @@ class DatabaseSettings:
 
 @frozen(slots=True)
 class SchedulerSettings:
-    """`tick_interval` in seconds, the longest sleep; `max_concurrent_tasks` 0 = no limit; `server_lost_after` and
-    `clock_offset_max` in seconds; `event_depth_max` is the loop guard of event schedules."""
+    """`tick_interval` in seconds, the longest sleep; `max_concurrent_tasks` 0 = no limit; `namespace_limits` as
+    `name=number`; `event_depth_max` is the loop guard of event schedules; the others in seconds."""
 
     tick_interval: float
     max_concurrent_tasks: int
+    namespace_limits: tuple[str, ...]
+    priority_ageing: float
     timezone: str
     server_lost_after: float
     clock_offset_max: float
@@ -119,6 +121,11 @@ def server_schema() -> Schema:
                 low=0.01, high=3600),
         Setting("scheduler", "max_concurrent_tasks", Kind.INTEGER, 0, "tasks at once in the whole cluster; 0 = no limit",
                 low=0, high=1_000_000_000),
+        Setting("scheduler", "namespace_limits", Kind.TEXTS, (), "tasks at once by namespace in the whole cluster, as"
+                " name=number; *=number for each other one; the same on all servers of a database",
+                check=_check_namespace_limits),
+        Setting("scheduler", "priority_ageing", Kind.DURATION, 300.0, "waiting that is worth one point of priority; 0 ="
+                " only priority counts; the same on all servers of a database", low=0, high=31_536_000),
         Setting("scheduler", "timezone", Kind.TEXT, "UTC", "time zone of schedules without their own", check=_check_zone),
         Setting("scheduler", "server_lost_after", Kind.DURATION, 10.0, "silence after which another server takes over;"
                 " the same on all servers of a database", low=2, high=600),
@@ -202,6 +209,30 @@ def _check_database_url(url: str) -> None:
         is_postgresql = False
     if not is_postgresql:
         raise NotAllowed("postgresql://user:password@host:5432/database")
+
+
+def namespace_limits(texts: tuple[str, ...]) -> dict[str, int]:
+    """`name=number` as a mapping.
+
+    Raises:
+      ValueError: one is not that, or a namespace is named twice.
+    """
+    found: dict[str, int] = {}
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        if not 1 <= len(name) <= 64 or not number.isascii() or not number.isdigit() or int(number) > 1_000_000:
+            raise ValueError(text)
+        if name in found:
+            raise ValueError(f"{name} twice")
+        found[name] = int(number)
+    return found
+
+
+def _check_namespace_limits(texts: tuple[str, ...]) -> None:
+    try:
+        namespace_limits(texts)
+    except ValueError as problem:
+        raise NotAllowed(f"name=number with a number 0-1000000, each namespace once ({problem})") from None
 
 
 def _check_zone(name: str) -> None:

@@ -58,7 +58,7 @@ def test_server_defaults_are_those_of_the_contract(monkeypatch: pytest.MonkeyPat
         8080, 8081, "127.0.0.1", 1000, None, "hetuflow-server", (), (), None, Path("/state/hetuflow/server"), False
     )
     assert settings.database == DatabaseSettings(None, 20, 3600.0)
-    assert settings.scheduler == SchedulerSettings(1.0, 0, "UTC", 10.0, 5.0, 8)
+    assert settings.scheduler == SchedulerSettings(1.0, 0, (), 300.0, "UTC", 10.0, 5.0, 8)
     assert {source for _, _, source in settings.configuration.rows()} == {"default"}
 
 
@@ -162,6 +162,8 @@ def test_a_whole_file_is_read() -> None:
         max_lifetime = "1h"
         [scheduler]
         tick_interval = 0.5
+        namespace_limits = ["batch=5", "*=50"]
+        priority_ageing = "1m"
         timezone = "Europe/Berlin"
         """
     )
@@ -169,7 +171,7 @@ def test_a_whole_file_is_read() -> None:
     assert (settings.server.host, settings.server.id, settings.server.static_dir) == ("::1", "s-1", Path("/srv/www"))
     assert settings.server.allowed_origins == ("http://localhost:3000", "https://example.org")
     assert settings.database.max_lifetime == 3600.0
-    assert settings.scheduler == SchedulerSettings(0.5, 0, "Europe/Berlin", 10.0, 5.0, 8)
+    assert settings.scheduler == SchedulerSettings(0.5, 0, ("batch=5", "*=50"), 60.0, "Europe/Berlin", 10.0, 5.0, 8)
 
 
 # --- kinds ---------------------------------------------------------------------------------------------------------
@@ -253,6 +255,8 @@ FILE = f"(file {CONFIG})"
      'a text like "30s", "5m", "1h" of at least 1 s'),
     ("[scheduler]\ntimezone = 'Europe/Berln'", f"scheduler.timezone {FILE}: 'Europe/Berln' is not allowed, use an IANA "
      "time zone such as 'Europe/Berlin' or 'UTC', did you mean 'Europe/Berlin'?"),
+    ("[scheduler]\nnamespace_limits = ['a=1', 'b']", f"scheduler.namespace_limits {FILE}: ['a=1', 'b'] is not allowed, "
+     "use name=number with a number 0-1000000, each namespace once (b)"),
     ("[server]\nwebsocket_port = 8080",
      f"server.websocket_port {FILE}: 8080 is not allowed, use another port than server.http_port"),
 ])  # fmt: skip

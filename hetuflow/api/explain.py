@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import attrs
@@ -21,9 +22,14 @@ from hetuflow.api.rooms import Row
 from hetuflow.domain.deciders import DECIDERS
 from hetuflow.domain.eligibility import Worker
 from hetuflow.domain.enums import AgentStatus
-from hetuflow.domain.explanation import Circumstances, Limit, Told
+from hetuflow.domain.explained_limits import Limit
+from hetuflow.domain.explanation import Circumstances, Told
 from hetuflow.domain.explanation import explain as explain_task
+from hetuflow.domain.limits import rate_of
+from hetuflow.domain.need import Need
+from hetuflow.domain.starts import free_at
 from hetuflow.domain.task_state import TaskState
+from hetuflow.scheduler.recent_starts import recent_starts
 
 AGENTS_READ_MAX = 5000
 SKIPS_MAX = 20
@@ -49,7 +55,7 @@ async def explain(call: Call) -> Reply:
     state: TaskState = DECIDERS["task"].initial
     for each in told:
         state = DECIDERS["task"].evolve(state, each.event)
-    found = explain_task(told, state, await _around(call, moment, is_now=past is None))
+    found = explain_task(told, state, await _around(call, moment, state, is_now=past is None))
     spec = state.spec
     assert spec is not None and state.status is not None
     value = {
@@ -73,16 +79,34 @@ def _told(event: RecordedEvent) -> Told:
     return Told(_CODEC.decode(event), event.recorded_at, event.position, principal)
 
 
-async def _around(call: Call, moment: Moment, is_now: bool) -> Circumstances:
+async def _around(call: Call, moment: Moment, state: TaskState, is_now: bool) -> Circumstances:
     request = where(AGENTS, limit=AGENTS_READ_MAX)
+    free_at = await _rate_free_at(call, moment, state)
     if not is_now:
         page = await page_at(call, AGENTS, request, moment)
-        return Circumstances(now=moment.at, workers=[_worker(row) for row in page.rows])
+        return Circumstances(now=moment.at, workers=[_worker(row) for row in page.rows], rate_free_at=free_at)
     await call.visible(moment.position, projection=AGENTS.name)
     page = await call.rooms.rows.page(AGENTS.name, request)
-    agenda = call.rooms.scheduler.status().agenda
-    limit = Limit(tasks_max=agenda.tasks_max, instances=agenda.instances)
-    return Circumstances(now=moment.at, workers=[_worker(row) for row in page.rows], limit=limit)
+    scheduler = call.rooms.scheduler
+    agenda = scheduler.status().agenda
+    return Circumstances(
+        now=moment.at,
+        workers=[_worker(row) for row in page.rows],
+        limit=Limit(tasks_max=agenda.tasks_max, instances=agenda.instances),
+        full=() if state.spec is None else scheduler.full_limits(Need.of_task(state.spec), call.id),
+        rate_free_at=free_at,
+    )
+
+
+async def _rate_free_at(call: Call, moment: Moment, state: TaskState) -> datetime | None:
+    """When the rate of a waiting task allows its start; None: it has none."""
+    if state.spec is None or state.is_terminal or state.live_instance is not None:
+        return None
+    rate = rate_of(state.spec.config)
+    if rate is None:
+        return None
+    store, job_id = call.rooms.store, state.spec.job_id
+    return free_at(rate, await recent_starts(store, job_id, before=moment.position + 1, most=rate.count))
 
 
 def _worker(row: Row) -> Worker:

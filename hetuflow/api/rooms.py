@@ -15,6 +15,7 @@ from eventstore.store import EventStore
 from hetuflow.actors import ActorSystem
 from hetuflow.api.filters import PageRequest
 from hetuflow.domain.decider import Placement
+from hetuflow.domain.gates import GateStatus
 from hetuflow.domain.need import Need
 from hetuflow.gateway.gateway import GatewayStatus
 from hetuflow.measure import Histogram
@@ -100,6 +101,8 @@ class Scheduling(Protocol):
     def reserve(self, need: Need) -> Placement | None: ...
 
     def release(self, placement: Placement) -> None: ...
+
+    def full_limits(self, need: Need, task_id: str) -> Sequence[GateStatus]: ...
 
     def status(self) -> SchedulerStatus: ...
 

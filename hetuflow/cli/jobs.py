@@ -7,10 +7,11 @@ from typing import Any, TypeVar
 
 import click
 
-from hetuflow.cli import render, retries
+from hetuflow.cli import limits, render, retries
 from hetuflow.cli.client import Client
 from hetuflow.cli.edges import followed_by, follows, upstream_change, upstream_options
 from hetuflow.cli.editing import assign, assignments, edit_options, update_body
+from hetuflow.cli.limits import limit_changes, limit_options
 from hetuflow.cli.listing import (
     Wanted,
     as_of_option,
@@ -69,7 +70,7 @@ def config_options(command: F) -> F:
         ]
     ):
         command = option(command)
-    return retry_options(command)
+    return retry_options(limit_options(command))
 
 
 def config_changes(given: dict[str, Any], argv: Sequence[str]) -> dict[str, Any]:
@@ -85,6 +86,7 @@ def config_changes(given: dict[str, Any], argv: Sequence[str]) -> dict[str, Any]
         "config.args": list(argv[1:]) if argv else None,
         "config.labels": pairs(given["label"], "--label") or None,
         "environment": pairs(given["env"], "--env") or None,
+        **limit_changes(given),
         **retry_changes(given),
     }
     return {name: value for name, value in changes.items() if value is not None}
@@ -208,7 +210,7 @@ def show(client: Client, job_: str, as_of_: str | None, json_: bool) -> None:
             ("agent", lambda r: r["agent_id"]),
             ("timeout", lambda _: f"{config['timeout']} s" if config["timeout"] else "none"),
             ("retries", lambda _: retries.shown(config)),
-            ("limits", lambda _: config["resource_limits"]),
+            ("limits", lambda _: limits.shown(config)),
             ("start within", lambda _: f"{late} s" if (late := config.get("start_deadline_seconds")) else None),
             ("follows", lambda r: follows(client, r["upstream"], as_of_)),
             ("followed by", lambda r: followed_by(client, r["id"], as_of_)),

@@ -15,6 +15,7 @@ from attrs import Factory, define, field, frozen
 
 from hetuflow.cli.daemon_written import daemon
 from hetuflow.cli.documents import Document
+from hetuflow.cli.limits import read_limits
 from hetuflow.cli.options import nearest_hint
 from hetuflow.cli.parameters import read_params
 from hetuflow.cli.retries import read_retry
@@ -149,6 +150,7 @@ READ_CONFIG: Mapping[str, Read] = {
     "start_deadline_seconds": seconds(),
     "retry": read_retry,
     "params": read_params,
+    "limits": read_limits,
 }
 
 READ_JOB: Mapping[str, tuple[str, Read]] = {

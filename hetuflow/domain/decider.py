@@ -110,6 +110,8 @@ class Offer(Intent):
     bounds: tuple[Bound, ...] = ()
     rate: Rate | None = None
     made_at: datetime | None = None
+    epoch: int = 0
+    """Of its last dispatch: one that came back unstarted is another offer."""
 
 
 @frozen(slots=True)

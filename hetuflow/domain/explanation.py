@@ -27,11 +27,10 @@ from hetuflow.domain.events import (
     TaskRequeued,
     TaskRetryScheduled,
 )
+from hetuflow.domain.explained_limits import Awaited, Limit, limited, moment, named, own_limits
+from hetuflow.domain.gates import GateStatus
 from hetuflow.domain.task_dependencies import condition, is_any, overlap_of
 from hetuflow.domain.task_state import Instance, TaskState
-
-NAMED_MAX = 5
-"""Names in one sentence; the rest is counted."""
 
 _OFFERING = (TaskCreated, TaskRequeued, TaskReopened, TaskRetryScheduled)
 """After one of these an instance waits for a slot."""
@@ -61,23 +60,6 @@ class Told:
     recorded_at: datetime
     position: int
     principal: str | None
-
-
-@frozen(slots=True, kw_only=True)
-class Limit:
-    """The cluster's limit of instances at once, 0 = none, and how many there are."""
-
-    tasks_max: int = 0
-    instances: int = 0
-
-
-@frozen(slots=True, kw_only=True)
-class Awaited:
-    code: str
-    message: str
-    since: datetime
-    until: datetime | None = None
-    details: Mapping[str, Any] | None = None
 
 
 @frozen(slots=True, kw_only=True)
@@ -118,6 +100,10 @@ class Circumstances:
     now: datetime
     workers: Sequence[Worker] = Factory(tuple)
     limit: Limit = Factory(Limit)
+    full: Sequence[GateStatus] = Factory(tuple)
+    """The task's own limits that are used up."""
+    rate_free_at: datetime | None = None
+    """When its rate allows its start."""
 
 
 def explain(told: Sequence[Told], state: TaskState, around: Circumstances) -> Explanation:
@@ -139,15 +125,15 @@ def _summary(waiting: Sequence[Awaited], agents: Sequence[Eligibility]) -> str:
     if waiting:
         return f"Waiting: {waiting[0].message[:1].lower()}{waiting[0].message[1:]}"
     free = [each.agent_id for each in agents if each.eligible]
-    return f"Ready: a slot is free on {_named(free)}; it is dispatched next."
+    return f"Ready: a slot is free on {named(free)}; it is dispatched next."
 
 
 # --- what it waits for ----------------------------------------------------------------------------------------------
 
 
 def _waiting(told: Sequence[Told], state: TaskState, around: Circumstances) -> Sequence[Awaited]:
-    instance = state.instance
-    assert instance is not None
+    instance, spec = state.instance, state.spec
+    assert instance is not None and spec is not None
     if instance.is_live:
         return _in_hand(told, state, instance)
     if instance.is_external:
@@ -158,8 +144,12 @@ def _waiting(told: Sequence[Told], state: TaskState, around: Circumstances) -> S
     if state.not_before_at > around.now:
         return [_later(state, instance, offered)]
     since = max(offered.recorded_at, state.not_before_at)
-    awaited = _no_agent(state, around.workers, since) or _limited(around.limit, since)
-    return [] if awaited is None else [awaited]
+    reasons = (
+        _no_agent(state, around.workers, since),
+        *own_limits(spec, around.full, around.rate_free_at, around.now, since),
+        limited(around.limit, since),
+    )
+    return [reason for reason in reasons if reason is not None]
 
 
 def _in_hand(told: Sequence[Told], state: TaskState, instance: Instance) -> Sequence[Awaited]:
@@ -167,11 +157,11 @@ def _in_hand(told: Sequence[Told], state: TaskState, instance: Instance) -> Sequ
     dispatched_at = told[-1].recorded_at if instance.dispatched_at is None else instance.dispatched_at
     if instance.status is InstanceStatus.RUNNING:
         since = dispatched_at if instance.started_at is None else instance.started_at
-        message = f"Attempt {instance.attempt} runs on agent {instance.agent_id} since {_moment(since)}."
+        message = f"Attempt {instance.attempt} runs on agent {instance.agent_id} since {moment(since)}."
     else:
         since = dispatched_at
         message = (
-            f"Attempt {instance.attempt} was sent to agent {instance.agent_id} at {_moment(since)}, which has not"
+            f"Attempt {instance.attempt} was sent to agent {instance.agent_id} at {moment(since)}, which has not"
             " said yet that it runs."
         )
     found = [Awaited(code="agent_executing", message=message, since=since, details=details)]
@@ -180,7 +170,7 @@ def _in_hand(told: Sequence[Told], state: TaskState, instance: Instance) -> Sequ
             Awaited(
                 code="cancel_pending",
                 message=(
-                    f"A cancel was requested at {_moment(state.cancel.requested_at)}: agent {instance.agent_id} ends"
+                    f"A cancel was requested at {moment(state.cancel.requested_at)}: agent {instance.agent_id} ends"
                     " the process."
                 ),
                 since=state.cancel.requested_at,
@@ -207,7 +197,7 @@ def _after_others(told: Sequence[Told], state: TaskState) -> Awaited:
     if not overlap and (is_any(dependencies) or dict.fromkeys(conditions.values()) != {"succeeded": None}):
         return _on_conditions(told, conditions, is_enough=is_any(dependencies))
     which = f"Task {names[0]} has" if len(names) == 1 else f"{len(names)} tasks have"
-    rest = "" if len(names) == 1 else f": {_named(names)}"
+    rest = "" if len(names) == 1 else f": {named(names)}"
     return Awaited(
         code="overlap_queued" if overlap else "dependency_open",
         message=f"{which} not ended, after which it runs{rest}.",
@@ -217,7 +207,7 @@ def _after_others(told: Sequence[Told], state: TaskState) -> Awaited:
 
 
 def _on_conditions(told: Sequence[Told], conditions: Mapping[str, str], *, is_enough: bool) -> Awaited:
-    wanted = _named([f"task {task_id} to have {on}" for task_id, on in conditions.items()])
+    wanted = named([f"task {task_id} to have {on}" for task_id, on in conditions.items()])
     how = "for any one of: " if is_enough and len(conditions) > 1 else "for "
     return Awaited(
         code="dependency_open",
@@ -234,7 +224,7 @@ def _later(state: TaskState, instance: Instance, offered: Told) -> Awaited:
             code="retry_later",
             message=(
                 f"It came back {instance.requeues} times from agents that did not start it; it is offered again at"
-                f" {_moment(until)}."
+                f" {moment(until)}."
             ),
             since=offered.recorded_at,
             until=until,
@@ -244,14 +234,14 @@ def _later(state: TaskState, instance: Instance, offered: Told) -> Awaited:
         most = state.spec.config.get("max_retries") if state.spec is not None else None
         return Awaited(
             code="retry_later",
-            message=f"Retry {state.retry_count} of {most} runs at {_moment(until)}.",
+            message=f"Retry {state.retry_count} of {most} runs at {moment(until)}.",
             since=offered.recorded_at,
             until=until,
             details={"retry_count": state.retry_count, "max_retries": most},
         )
     return Awaited(
         code="scheduled_later",
-        message=f"It is scheduled for {_moment(until)}.",
+        message=f"It is scheduled for {moment(until)}.",
         since=offered.recorded_at,
         until=until,
     )
@@ -284,7 +274,7 @@ def _no_agent(state: TaskState, workers: Sequence[Worker], since: datetime) -> A
     if not working:
         return awaited(
             "agents_draining",
-            f"{_count(fitting, 'agent that fits', 'agents that fit')} draining: {_named(names)}.",
+            f"{_count(fitting, 'agent that fits', 'agents that fit')} draining: {named(names)}.",
             agents=names,
         )
     if all(worker.is_full for worker in working):
@@ -292,7 +282,7 @@ def _no_agent(state: TaskState, workers: Sequence[Worker], since: datetime) -> A
         slots = sum(worker.slots for worker in working)
         return awaited(
             "agents_full",
-            f"{_count(working, 'agent that fits', 'agents that fit')} full: {_named(full)} (all {slots} slots in use).",
+            f"{_count(working, 'agent that fits', 'agents that fit')} full: {named(full)} (all {slots} slots in use).",
             agents=full,
             slots=slots,
         )
@@ -307,17 +297,6 @@ def _without(labels: Mapping[str, str], online: Sequence[Worker]) -> str:
     if missing:
         return f"No connected agent has label{'s' if len(missing) > 1 else ''} {shown}."
     return f"No connected agent has all of the labels {shown}."
-
-
-def _limited(limit: Limit, since: datetime) -> Awaited | None:
-    if not limit.tasks_max or limit.instances < limit.tasks_max:
-        return None
-    return Awaited(
-        code="limit_reached",
-        message=f"{limit.instances} tasks run, which is the limit of the cluster ({limit.tasks_max}).",
-        since=since,
-        details={"limit": limit.tasks_max, "running": limit.instances},
-    )
 
 
 # --- why here, how it ended -----------------------------------------------------------------------------------------
@@ -370,7 +349,7 @@ def _rather_elsewhere(agent_id: str, avoided: Sequence[str], load: str) -> str:
         )
     return (
         f"Agent {agent_id} had the smallest share of its slots in use of the agents that fit, but for"
-        f" {_named(avoided)}, where an earlier attempt ended: {load}."
+        f" {named(avoided)}, where an earlier attempt ended: {load}."
     )
 
 
@@ -415,15 +394,6 @@ def _cancelled(told: Sequence[Told], instance_id: str | None) -> Ended:
 
 
 # --- words ----------------------------------------------------------------------------------------------------------
-
-
-def _moment(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _named(names: Sequence[str]) -> str:
-    rest = len(names) - NAMED_MAX
-    return ", ".join(names[:NAMED_MAX]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _count(workers: Sequence[Worker], one: str, many: str) -> str:

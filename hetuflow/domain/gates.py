@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from heapq import heappop, heappush
+from itertools import islice
 from typing import TypeAlias
 
 from attrs import define, field, frozen
@@ -101,13 +102,14 @@ class Gate(Barrier):
 
 @frozen(slots=True)
 class GateStatus:
-    """A limit as it stands: `tasks` hold it, at most `HOLDERS_SHOWN_MAX` of them."""
+    """A limit as it stands: `tasks` hold it, at most `HOLDERS_SHOWN_MAX` of them; a place may be `kept_for` a task."""
 
     kind: str
     name: str
     most: int
     used: int
     tasks: Sequence[str]
+    kept_for: str | None = None
 
 
 class Gates:
@@ -208,13 +210,16 @@ class Gates:
 
     # --- for people ----------------------------------------------------------------------------------------------------
 
-    def full(self, bounds: Bounds) -> Sequence[GateStatus]:
-        """Those of the limits that are used up."""
+    def full(self, bounds: Bounds, task_id: str) -> Sequence[GateStatus]:
+        """Those of the task's limits that are used up, but for what is kept for itself."""
         found = []
         for bound in bounds:
             gate = self._gates.get((bound.kind, bound.name))
-            if gate is not None and not gate.admits(None, bound.most):
-                most = min(bound.most, gate.numbers.value()) if gate.numbers else bound.most
-                tasks = list(dict.fromkeys(gate.holders.values()))[:HOLDERS_SHOWN_MAX]
-                found.append(GateStatus(gate.kind, gate.name, most, gate.used, tasks))
+            if gate is None:
+                continue
+            most = min(bound.most, gate.numbers.value()) if gate.numbers else bound.most
+            kept_for = None if gate.claim is None or gate.claim[1] == task_id else gate.claim[1]
+            if most - gate.used - (kept_for is not None) <= 0:
+                tasks = list(islice(dict.fromkeys(gate.holders.values()), HOLDERS_SHOWN_MAX))
+                found.append(GateStatus(gate.kind, gate.name, most, gate.used, tasks, kept_for))
         return found

@@ -20,8 +20,8 @@ JOB, KEY, NAMESPACE = "job", "key", "namespace"
 
 CONCURRENCY_MAX = 1_000_000
 KEYS_MAX = 16
-KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}")
-KEY_NAME_RULE = "must be 1-64 of A-Z a-z 0-9 . _ : / -, beginning with a letter or digit"
+KEY_NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}")
+KEY_NAME_RULE = 'must be 1-64 characters of A-Z a-z 0-9 . _ -, not "." or ".."'
 RATE_COUNT_MAX = 1_000
 """So many starts of a job are remembered at most."""
 RATE_SECONDS_MAX = 86_400

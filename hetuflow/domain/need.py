@@ -1,4 +1,4 @@
-"""What a task that is about to be made will ask of the dispatcher."""
+"""What a task asks of the dispatcher, also before it is made."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from attrs import frozen
 from hetuflow.domain.commands import JobSnapshot
 from hetuflow.domain.config import JSON, required_labels
 from hetuflow.domain.decider import Bound, Rate
+from hetuflow.domain.events import TaskCreated
 from hetuflow.domain.limits import bounds_of, rate_of
 from hetuflow.domain.lines import Labels
 
 
 @frozen(slots=True)
 class Need:
-    """As in its `Offer`, once it exists."""
+    """As in its `Offer`."""
 
     job_id: str
     labels: Labels = ()
@@ -21,6 +22,18 @@ class Need:
     namespace_id: str = "default"
     bounds: tuple[Bound, ...] = ()
     rate: Rate | None = None
+
+    @classmethod
+    def of_task(cls, spec: TaskCreated) -> Need:
+        """Of a task that exists."""
+        return cls(
+            spec.job_id,
+            required_labels(spec.config),
+            spec.agent_id,
+            spec.namespace_id,
+            bounds_of(spec.config, spec.job_id),
+            rate_of(spec.config),
+        )
 
     @classmethod
     def of(cls, job: JobSnapshot, config: JSON | None = None, namespace_id: str | None = None) -> Need:

@@ -348,6 +348,7 @@ def _offer(state: TaskState, spec: TaskCreated, instance: Instance) -> Offer:
         bounds=bounds_of(spec.config, spec.job_id),
         rate=rate_of(spec.config),
         made_at=spec.created_at,
+        epoch=state.epoch,
     )
 
 

@@ -176,13 +176,13 @@ class Waiting:
         """It is now so late: rates may allow more."""
         self._now = now
         for job_id in self._instants.take(now, len(self._instants)):
-            self.started_changed(job_id)
+            self.starts_changed(job_id)
 
     def next_at(self) -> datetime | None:
         """When a rate allows more."""
         return self._instants.first_at()
 
-    def started_changed(self, job_id: str) -> None:
+    def starts_changed(self, job_id: str) -> None:
         """More is known of the job's starts."""
         job = self.starts.get(job_id)
         if job is not None:

@@ -44,6 +44,7 @@ from hetuflow.scheduler.agenda_views import AgendaStatus, Match
 from hetuflow.scheduler.due import DueSchedules
 from hetuflow.scheduler.occupancy import ByAgent, Occupancy
 from hetuflow.scheduler.orders import Orders
+from hetuflow.scheduler.rates import Rates
 
 
 class Agenda:
@@ -66,8 +67,8 @@ class Agenda:
         self._offers_parked: dict[str, None] = {}
         self._later = Instants()
         self._gates = Gates(namespaces_max)
-        self._starts = Starts()
-        self._waiting = Waiting(self._gates, self._starts, ageing_seconds)
+        self._waiting = Waiting(self._gates, Starts(), ageing_seconds)
+        self.rates = Rates(self._waiting)
         self._available: dict[str, Available] = {}
         self._sessions: dict[str, str] = {}
         self._suspended: set[str] = set()
@@ -282,6 +283,10 @@ class Agenda:
         """Whether the task still wants a slot, now or later."""
         return task_id in self._offers
 
+    def stands(self, offer: Offer) -> bool:
+        """Whether the task wants exactly this."""
+        return self._offers.get(offer.task_id) == offer
+
     @property
     def room(self) -> int:
         """How many more instances the cluster-wide limit allows."""
@@ -356,33 +361,9 @@ class Agenda:
         self._gates.release(bounds)
         self._refresh(agent_id)
 
-    # --- rates -----------------------------------------------------------------------------------------------------------
-
-    def started(self, job_id: str, at: datetime | None) -> None:
-        """The outcome of a task of a job with a rate that was being given to an agent: it was at that moment, or perhaps
-        it was; None: it was not."""
-        self._starts.settled(job_id, at)
-        self._waiting.started_changed(job_id)
-
-    def take_unknown_starts(self) -> Sequence[str]:
-        """Jobs with a rate whose latest starts are to be read from the log, and told with `starts_known`."""
-        return self._starts.take_wanted()
-
-    def starts_known(self, job_id: str, times: Iterable[datetime]) -> None:
-        self._starts.known(job_id, times)
-        self._waiting.started_changed(job_id)
-
-    def starts_unknown(self, job_id: str) -> None:
-        """They could not be read: they are still to be."""
-        self._starts.want(job_id)
-
-    def forget_starts(self) -> None:
-        """Another server may have started tasks."""
-        self._starts.forget()
-
-    def full_limits(self, bounds: Bounds, namespace_id: str) -> Sequence[GateStatus]:
-        """Those of a task's limits that are used up."""
-        return self._gates.full(self._gates.bounds(bounds, namespace_id))
+    def full_limits(self, need: Need, task_id: str) -> Sequence[GateStatus]:
+        """Those of the limits of a waiting task that are used up."""
+        return self._gates.full(self._bounds(need), task_id)
 
     def _is_awaited(self, agent_id: str) -> bool:
         if not len(self._waiting):

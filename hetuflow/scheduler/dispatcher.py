@@ -83,7 +83,7 @@ class Dispatcher:
                     for match in self._agenda.take_placements(now, ASKING_MAX - self._asking):
                         self._asking += 1
                         nursery.start_soon(self._dispatch, match)
-                    for job_id in self._agenda.take_unknown_starts():
+                    for job_id in self._agenda.rates.take_unknown():
                         nursery.start_soon(self._learn_starts, job_id)
                 await self.alarm.wait(self._seconds_until_next())
 
@@ -115,14 +115,18 @@ class Dispatcher:
             self._in_doubt.append((agent_id, bounds, unknown))
             self._doubted.set()
             return
+        self._let_go(agent_id, bounds, unknown)
+
+    def _let_go(self, agent_id: str, bounds: Bounds, unknown: Offer | None) -> None:
+        """Nothing is in doubt: what was committed has its effects here, and an offer that still stands was not started."""
         if unknown is not None:
-            self._tell_start(unknown, was_started=False)  # the store was away: nothing was written
+            self._tell_start(unknown, was_started=not self._agenda.stands(unknown))
         self._agenda.release(agent_id, bounds)
 
     def _tell_start(self, offer: Offer, *, was_started: bool) -> None:
         """A start counts from its answer on: it was committed before that, so no window begins too early."""
         if offer.rate is not None:
-            self._agenda.started(offer.job_id, self._clock.now() if was_started else None)
+            self._agenda.rates.started(offer.job_id, self._clock.now() if was_started else None)
 
     async def _settle_doubts(self) -> None:
         while True:
@@ -131,9 +135,7 @@ class Dispatcher:
             self._doubted = trio.Event()
             doubted, self._in_doubt = self._in_doubt, []
             for agent_id, bounds, unknown in doubted:
-                if unknown is not None:
-                    self._tell_start(unknown, was_started=not self._agenda.wants(unknown.task_id))
-                self._agenda.release(agent_id, bounds)
+                self._let_go(agent_id, bounds, unknown)
             self.alarm.ring()
 
     async def _learn_starts(self, job_id: str) -> None:
@@ -145,10 +147,10 @@ class Dispatcher:
         except (EventStoreError, *FAILING) as problem:
             log.warning("the latest starts of job %s cannot be read yet: %s", job_id, problem)
             await trio.sleep(self._patience.failed(job_id))
-            self._agenda.starts_unknown(job_id)
+            self._agenda.rates.failed(job_id)
         else:
             self._patience.worked(job_id)
-            self._agenda.starts_known(job_id, times)
+            self._agenda.rates.known(job_id, times)
         self.alarm.ring()
 
     def _seconds_until_next(self) -> float:

@@ -15,6 +15,7 @@ from hetuflow.actors import ActorSystem
 from hetuflow.actors.patience import Patience
 from hetuflow.domain.commands import StartServer
 from hetuflow.domain.decider import Address, Available, Occupy, Placement, Stop
+from hetuflow.domain.gates import GateStatus
 from hetuflow.domain.need import Need
 from hetuflow.measure import Histogram
 from hetuflow.ports.clock import Clock
@@ -177,6 +178,10 @@ class Scheduler:
         finally:
             if placement is not None:
                 self.release(placement)
+
+    def full_limits(self, need: Need, task_id: str) -> Sequence[GateStatus]:
+        """Those of the limits of a waiting task that are used up, as far as this server knows."""
+        return self._agenda.full_limits(need, task_id)
 
     @property
     def lateness(self) -> Histogram:

@@ -195,7 +195,7 @@ async def test_the_limit_of_the_cluster(world: World) -> None:
         _, task = await a_run(world)
         found = await explained(world, task)
         assert codes(found) == ["limit_reached"]
-        assert found["waiting_for"][0]["details"] == {"limit": 1, "running": 1}
+        assert found["waiting_for"][0]["details"] == {"kind": "cluster", "limit": 1, "running": 1}
         assert [each["eligible"] for each in found["agents"]] == [True]
         nursery.cancel_scope.cancel()
 

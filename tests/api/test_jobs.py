@@ -35,6 +35,11 @@ FULL_CONFIG = {
         "prefer_other_agent": True,
     },
     "params": {"day": {"type": "date"}, "n": {"type": "integer", "default": 3}},
+    "limits": {
+        "concurrency": 4,
+        "keys": ["db-main", {"name": "licence", "concurrency": 3}],
+        "rate": {"count": 10, "per_seconds": 60},
+    },
 }
 
 
@@ -85,6 +90,7 @@ async def test_missing_members_of_config_get_their_defaults(client: Client) -> N
         "start_deadline_seconds": 0,
         "retry": None,
         "params": None,
+        "limits": None,
     }
 
 

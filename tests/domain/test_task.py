@@ -17,7 +17,7 @@ from hetuflow.domain.commands import (
     RetryTask,
     UpdateTask,
 )
-from hetuflow.domain.decider import Guard, Occupy, Offer, Send, Stop
+from hetuflow.domain.decider import Bound, Guard, Occupy, Offer, Rate, Send, Stop
 from hetuflow.domain.enums import InstanceStatus, TaskStatus
 from hetuflow.domain.events import (
     InstanceCancelled,
@@ -148,8 +148,26 @@ def test_a_pending_task_is_offered_with_what_it_needs_of_an_agent() -> None:
             labels=(("env", "x"), ("gpu", "true")),
             agent_id="agent-1",
             instance_id=instance_id_of(TASK_ID, 1),
+            made_at=NOW,
         )
     }
+
+
+def test_limits_are_told_to_whoever_gives_slots_and_the_namespace_is_that_of_the_dispatch() -> None:
+    limits = {"concurrency": 3, "keys": ["z", {"name": "a", "concurrency": 2}], "rate": {"count": 5, "per_seconds": 60}}
+    bounds = (Bound("job", JOB_ID, 3), Bound("key", "a", 2), Bound("key", "z", 1))
+    created = given(TASK).when(a_create(a_job({"limits": limits}), namespace_id="batch"))
+    (offer,) = created.intents
+    assert (offer.namespace_id, offer.bounds, offer.rate, offer.epoch) == ("batch", bounds, Rate(5, 60), 0)
+    command = DispatchTask(instance_id=offer.instance_id, placement=PLACEMENT)
+    dispatched = created.when(command)
+    assert dispatched.event(TaskDispatched).rate == limits["rate"]
+    (moved,) = [
+        each
+        for each in dispatched.when(UpdateTask(changes={"namespace_id": "other"})).intents
+        if isinstance(each, Occupy)
+    ]
+    assert (moved.namespace_id, moved.bounds) == ("batch", bounds)
 
 
 def test_dispatch_claims_and_dispatches_with_the_next_epoch_under_the_lease() -> None:

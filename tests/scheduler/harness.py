@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -86,6 +86,8 @@ async def a_server(
     server_id: str = "server-1",
     seed: int = 1,
     tasks_max: int = 0,
+    namespaces_max: Mapping[str, int] | None = None,
+    ageing_seconds: int = 300,
     tick_seconds: float = 1.0,
     limits: Limits | None = None,
     server_lost_seconds: float = 10.0,
@@ -119,6 +121,8 @@ async def a_server(
         gateway=GatewaySettings(server_id=server_id, **gateway),
         tick_seconds=tick_seconds,
         tasks_max=tasks_max,
+        namespaces_max=namespaces_max or {},
+        ageing_seconds=ageing_seconds,
         server_lost_seconds=server_lost_seconds,
         limits=limits or Limits(),
     )

@@ -169,7 +169,7 @@ def test_placing_under_limits_equals_a_model_that_looks_at_everything(steps) -> 
                 for offer, _ in placed:
                     if offer.rate is not None:
                         waiting.starts.settled("job", at(now))
-                        waiting.started_changed("job")
+                        waiting.starts_changed("job")
         assert len(waiting) == len(model.offers)
     for task_id in list(model.offers):
         waiting.discard(task_id)

@@ -6,6 +6,7 @@ from attrs import evolve
 
 from hetuflow.api.kinds import INT32_MAX, Array, Boolean, Integer, NotBuilt, Text
 from hetuflow.api.objects import StringTable, Variables
+from hetuflow.api.schemas.limits import TASK_LIMITS
 from hetuflow.api.schemas.parameters import DeclaredParameters
 from hetuflow.api.schemas.retry import RETRY
 from hetuflow.api.shapes import Member, Shape
@@ -115,6 +116,13 @@ CONFIG = Shape(
         ),
         Member(
             name="retry", kind=RETRY, nullable=True, default=None, doc="null = every result, `retry_interval` apart"
+        ),
+        Member(
+            name="limits",
+            kind=TASK_LIMITS,
+            nullable=True,
+            default=None,
+            doc="how many tasks run at once, and how often the job starts; until a limit allows it, a task waits",
         ),
     ],
 )
