@@ -13,10 +13,10 @@ from eventstore.errors import EventStoreError, SqlError, WrongExpectedVersion
 from hetuflow.actors import ActorSystem, Context, Crashed, GuardLost
 from hetuflow.actors.patience import PASSING, STOPPING, UNSTORABLE
 from hetuflow.domain.commands import DeleteSchedule, JobSnapshot, MatchedEvent, SuspendSchedule, TriggerSchedule
-from hetuflow.domain.config import required_labels
 from hetuflow.domain.decider import Address, Guard
 from hetuflow.domain.enums import JobStatus
 from hetuflow.domain.job import snapshot
+from hetuflow.domain.need import Need
 from hetuflow.domain.rejection import Rejected
 from hetuflow.domain.schedule_events import UNFIT
 from hetuflow.domain.schedule_overlap import TASKS_UNKNOWN
@@ -145,7 +145,7 @@ class EventDecisions:
     ) -> None:
         placement = None
         if wants_slot and job.status == JobStatus.ENABLED:
-            placement = self._dispatcher.reserve(required_labels(job.config), job.agent_id, job.job_id)
+            placement = self._dispatcher.reserve(Need.of(job))
         command = TriggerSchedule(
             job=job,
             events=(event,),
