@@ -32,13 +32,13 @@ from hetuflow.domain.events import (
     TaskFailed,
     TaskSucceeded,
 )
+from hetuflow.domain.instants import Instants
 from hetuflow.domain.job import snapshot
 from hetuflow.domain.rejection import Rejected
 from hetuflow.ports.clock import Clock
 from hetuflow.scheduler.agenda import later
 from hetuflow.scheduler.alarm import Alarm
 from hetuflow.scheduler.clocks import ClockWatch
-from hetuflow.scheduler.instants import Instants
 from hetuflow.scheduler.leases import Leases
 
 log = logging.getLogger(__name__)
