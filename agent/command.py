@@ -26,6 +26,7 @@ from agent.settings import AgentSettings, load_agent_settings
 from agent.websocket import open_dialer
 from hetuflow.configuration import ConfigurationError
 from hetuflow.ports.disk import DiskError
+from hetuflow.ports.files import LateFileWatcher
 from hetuflow.ports.real import SystemClock, SystemDisk, SystemIds, SystemRandom
 from hetuflow.ports.state_lock import hold
 
@@ -122,6 +123,7 @@ async def _serve(
                 directories=RecycledDirectories(disk),
                 leftovers=host.SystemLeftovers(),
                 gauges=host.SystemGauges(profile.work_dir),
+                files=LateFileWatcher(),
                 base_environment=base_environment,
             ),
         )

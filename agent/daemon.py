@@ -21,10 +21,12 @@ from agent.recovery import clean_up, end_leftovers, next_incarnation, recover_ou
 from agent.reports import Reports
 from agent.shipping import Shipping
 from agent.wakeup import Wakeup
+from agent.watching import Watching
 from agent.work import Work
 from agent.workplace import Leftovers, NoLeftovers, StopOrder, Workplace
 from hetuflow.ports.clock import Clock
 from hetuflow.ports.disk import Disk, DiskError
+from hetuflow.ports.files import FileWatcher, NoFileWatcher
 from hetuflow.ports.ids import Ids
 from hetuflow.ports.network import Dialer
 from hetuflow.ports.processes import ProcessRunner
@@ -53,6 +55,7 @@ class Ports:
     """Made with plain mkdir and rmdir unless given."""
     leftovers: Leftovers = field(factory=NoLeftovers)
     gauges: Gauges = field(factory=NoGauges)
+    files: FileWatcher = field(factory=NoFileWatcher)
     base_environment: Mapping[str, str] = Factory(dict)
 
     @directories.default
@@ -103,6 +106,8 @@ class Agent:
         work.store_changed = self._keep_store
         work.stop = self.request_stop
         work.clear_cache = partial(self._clean_up, shipping, CLEARED_SECONDS_MIN)
+        watching = Watching(profile.agent_id, self.incarnation, reports, ports.files, ports.clock)
+        work.watch = watching.want
         self.connection = Connection(work, ports.dialer, ports.random, ready)
         try:
             async with trio.open_nursery() as nursery:
@@ -111,6 +116,7 @@ class Agent:
                 nursery.start_soon(self.connection.watch_lease)
                 nursery.start_soon(self.connection.run)
                 nursery.start_soon(self._clean_up_forever, shipping)
+                nursery.start_soon(watching.run)
                 log.info("agent started", agent_id=profile.agent_id, incarnation=self.incarnation, lost=lost)
                 task_status.started(self)
                 await self._stop_requested.wait()

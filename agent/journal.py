@@ -24,7 +24,7 @@ from attrs import define, frozen
 from hetuflow.ports.disk import AppendFile, Disk, DiskError
 from hetuflow.protocol.codec import Tagged
 from hetuflow.protocol.errors import RemoteProtocolError
-from hetuflow.protocol.messages import Ended, Report, Started
+from hetuflow.protocol.messages import Ended, Observed, Report, Started
 
 RECORD_BYTES_MAX: Final = 1024 * 1024
 RESYNC_BYTES_MAX: Final = 64 * 1024
@@ -92,10 +92,17 @@ class Spilled:
     epoch: int
 
 
-Record = Opened | Accepted | Running | Outcome | Acked | Forgotten | Captured | Spilled
+@frozen(slots=True, kw_only=True)
+class Noticed:
+    """Something that was observed on this machine, until it is acknowledged."""
+
+    observed: Observed
+
+
+Record = Opened | Accepted | Running | Outcome | Acked | Forgotten | Captured | Spilled | Noticed
 
 RECORDS: Tagged[Record] = Tagged(
-    {1: Opened, 2: Accepted, 3: Running, 4: Outcome, 5: Acked, 6: Forgotten, 7: Captured, 8: Spilled}
+    {1: Opened, 2: Accepted, 3: Running, 4: Outcome, 5: Acked, 6: Forgotten, 7: Captured, 8: Spilled, 9: Noticed}
 )
 
 Key = tuple[str, int]
@@ -147,6 +154,8 @@ class Journal:
         self._by_sequence: dict[int, Key] = {}
         self.entries: dict[Key, Entry] = {}
         """In order of acceptance: everything not yet acknowledged to the end."""
+        self.observed: dict[int, Observed] = {}
+        """By sequence: what was observed and is not acknowledged."""
         self.next_sequence = 1
         self.last_acked = 0
         self.damage: str | None = None
@@ -192,7 +201,7 @@ class Journal:
         if self._bytes < self._compact_at_bytes:
             return False
         self._compact_at_bytes = 2 * self._bytes
-        live = sum(len(list(entry.records())) for entry in self.entries.values()) + 1
+        live = sum(len(list(entry.records())) for entry in self.entries.values()) + len(self.observed) + 1
         if live > self._records * LIVE_SHARE_MAX:
             return False
         self._rewrite()
@@ -224,6 +233,7 @@ class Journal:
         records: list[Record] = [Opened(next_sequence=self.next_sequence, last_acked=self.last_acked)]
         for entry in self.entries.values():
             records.extend(entry.records())
+        records.extend(Noticed(observed=observed) for observed in self.observed.values())
         data = b"".join(map(_frame, records))
         self._disk.replace(self._path, data)
         self.close()
@@ -264,6 +274,9 @@ class Journal:
             case Spilled(instance_id=instance_id, epoch=epoch):
                 if (instance_id, epoch) in self.entries:
                     self.entries[(instance_id, epoch)].captured = b""
+            case Noticed(observed=observed):
+                self.next_sequence = max(self.next_sequence, observed.sequence + 1)
+                self.observed[observed.sequence] = observed
             case Acked(sequences=sequences):
                 for sequence in sequences:
                     self._acknowledge(sequence)
@@ -279,6 +292,8 @@ class Journal:
 
     def _acknowledge(self, sequence: int) -> None:
         self.last_acked = max(self.last_acked, sequence)
+        if self.observed.pop(sequence, None) is not None:
+            return
         key = self._by_sequence.pop(sequence, None)
         entry = self.entries.get(key) if key is not None else None
         if entry is None:

@@ -40,6 +40,7 @@ from hetuflow.protocol.messages import (
     Shutdown,
     Standing,
     Stop,
+    WatchFiles,
     Welcome,
 )
 from hetuflow.protocol.session import Role, Session, State
@@ -102,6 +103,7 @@ class Link:
             Forget: self._forget,
             Standing: self._standing,
             Command: self._commanded,
+            WatchFiles: self._work.watch,
             Ack: lambda message: self._acked.extend(message.sequences),
             OutputAck: self._output_acked,
             Ping: lambda message: self._replies.append(Pong(token=message.token)),

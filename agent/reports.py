@@ -16,15 +16,18 @@ import structlog
 import trio
 from attrs import evolve, frozen
 
-from agent.journal import Accepted, Acked, Captured, Forgotten, Journal, Key, Outcome, Record, Running, Spilled
+from agent.journal import Accepted, Acked, Captured, Forgotten, Journal, Key, Noticed, Outcome, Record, Running, Spilled
 from agent.shipping import Shipment
 from agent.spool import Owner
 from agent.wakeup import Wakeup
 from hetuflow.ports.disk import DiskError
 from hetuflow.ports.ids import Ids
-from hetuflow.protocol.messages import Ended, Known, KnownState, Report, Started
+from hetuflow.protocol.messages import Ended, Known, KnownState, Observed, Started, Told
 
 log = structlog.get_logger()
+
+OBSERVED_MAX: Final = 10_000
+"""Observations that wait for the server; they are kept in memory and in the journal."""
 
 OUTPUT_FIRST_SECONDS: Final = 5.0
 """How long an outcome waits for the last of its output to be offered to the server first."""
@@ -51,8 +54,8 @@ class Reports:
         self._journal, self._ids, self._ready = journal, ids, ready
         self._unsynced: list[_Held] = []
         self._held: list[_Held] = []
-        self._outbox: deque[Report] = deque()
-        self._unacked: dict[int, Report] = {}
+        self._outbox: deque[Told] = deque()
+        self._unacked: dict[int, Told] = {}
         self._shipments: dict[int, Shipment] = {}
         """Number of an outcome -> its output."""
         self._deferred: list[int] = []
@@ -60,6 +63,8 @@ class Reports:
         self._synced: set[int] = set()
         self._sync_wanted = Wakeup()
         self._drained = trio.Event()
+        self._unacked.update(journal.observed)
+        self._synced.update(journal.observed)
         for entry in journal.entries.values():
             for report in entry.unacked():
                 self._unacked[report.sequence] = report
@@ -115,6 +120,21 @@ class Reports:
         self._unsynced.append(_Held(report, shipment, trio.current_time() + OUTPUT_FIRST_SECONDS))
         self._sync_wanted.set()
 
+    def observed(self, report: Observed) -> bool:
+        """Something happened on this machine; its id is its own. False: too much of that is unacknowledged, it is dropped.
+
+        Not fsynced: it survives a crash of the agent, not of the machine.
+        """
+        if len(self._journal.observed) >= OBSERVED_MAX:
+            return False
+        report = evolve(report, sequence=self._journal.take_sequence())
+        self._write(Noticed(observed=report))
+        self._unacked[report.sequence] = report
+        self._synced.add(report.sequence)
+        self._outbox.append(report)
+        self._ready.set()
+        return True
+
     def known_ended(self) -> list[Known]:
         return [
             Known(task_id=report.task_id, instance_id=report.instance_id, epoch=report.epoch, state=KnownState.ENDED)
@@ -129,7 +149,7 @@ class Reports:
         self._held = []
         self._outbox = deque(self._unacked[number] for number in sorted(self._unacked) if number in self._synced)
 
-    def take(self) -> list[Report]:
+    def take(self) -> list[Told]:
         """What should be sent now; each report once per connection."""
         if self._held:
             now = trio.current_time()
@@ -171,7 +191,8 @@ class Reports:
     def forget(self, instance_ids: Sequence[str]) -> None:
         """The server wants no report of these."""
         wanted = frozenset(instance_ids)
-        for number in [number for number, report in self._unacked.items() if report.instance_id in wanted]:
+        held = [(n, report) for n, report in self._unacked.items() if not isinstance(report, Observed)]
+        for number in [number for number, report in held if report.instance_id in wanted]:
             self._drop(number)
             self._shipments.pop(number, None)
         self._deferred = [n for n in self._deferred if self._shipments[n].owner.instance_id not in wanted]

@@ -10,7 +10,7 @@ from agent.profile import Gauges, Profile
 from agent.reports import Reports
 from agent.shipping import Shipping
 from agent.wakeup import Wakeup
-from hetuflow.protocol.messages import Known
+from hetuflow.protocol.messages import Known, WatchFiles
 
 
 class Work:
@@ -35,6 +35,8 @@ class Work:
         """Of the last welcome, also of an earlier life."""
         self.store_changed: Callable[[str], None] = lambda store_id: None
         self.stop: Callable[[], None] = lambda: None
+        self.watch: Callable[[WatchFiles], None] = lambda wanted: None
+        """What the server wants to be observed."""
         self.clear_cache: Callable[[], None] = lambda: None
 
     def known(self) -> tuple[Known, ...]:

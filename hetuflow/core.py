@@ -259,6 +259,7 @@ async def _follow(store: EventStore, core: Core, elsewhere: WorkElsewhere, posit
                     core.scheduler.leases.heard(event)
                     core.scheduler.peers.heard(event)
                     core.scheduler.dependencies.heard(event)
+                    core.scheduler.file_watches.heard(event)
                     core.scheduler.following.heard(event)
                     core.scheduler.daemons.heard(event)
                     await core.reactions.heard(event)

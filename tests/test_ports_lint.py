@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PORTS = {
     "hetuflow/ports/real.py": "the real ports",
+    "hetuflow/ports/real_files.py": "the real port of files that change",
     "agent/processes.py": "the real port of processes",
     "hetuflow/cli": "the command line is a client: it is not simulated",
     "hetuflow/embedded": "starts PostgreSQL; not simulated",

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
+from uuid import UUID
 
 import outcome
 import trio
@@ -19,7 +20,7 @@ from attrs import frozen
 from eventstore.codec import EventCodec
 from eventstore.errors import InvalidEvent, StoreClosed, StoreTimeout, StoreUnavailable, WrongExpectedVersion
 from eventstore.event import RecordedEvent
-from eventstore.store import EventStore
+from eventstore.store import EventFilter, EventStore
 from hetuflow.actors.actor import Answer, Cell, Reading
 from hetuflow.actors.context import SYSTEM, Context, Record
 from hetuflow.actors.entity import Entities, Fold
@@ -204,6 +205,10 @@ class ActorSystem:
                 if cell is not None and address not in known and cell.may_leave and self._cells.is_half_full:
                     self._cells.drop(cell)
         return failed
+
+    async def is_received(self, event_id: UUID) -> bool:
+        """Whether an event from outside is recorded under this id. Raises errors of the store."""
+        return bool(await self._store.read_all(limit=1, where=EventFilter(external_id=event_id)))
 
     def apply_foreign(self, event: RecordedEvent) -> None:
         """Take note of a committed event, from a subscription to the log; the own ones are recognised and ignored.

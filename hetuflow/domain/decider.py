@@ -159,6 +159,19 @@ class Reopening:
 
 
 @frozen(slots=True)
+class WatchFor(Intent):
+    """The schedule waits for changes of files whose paths fit one of these globs: agents that may run its job watch them.
+
+    `types` of file.created, file.modified, file.deleted.
+    """
+
+    schedule_id: str
+    job_id: str
+    globs: tuple[str, ...]
+    types: tuple[str, ...]
+
+
+@frozen(slots=True)
 class Expire(Intent):
     """The task is to be ended at this moment unless it has been given to an agent by then."""
 

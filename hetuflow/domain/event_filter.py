@@ -13,7 +13,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from hetuflow.domain.event_operators import EMPTY, FLAGS, NAMES, NULL, OPERATORS, Operand, canonical, equal
-from hetuflow.domain.glob import Glob
+from hetuflow.glob import Glob
 
 DEPTH_MAX: Final = 8
 CONDITIONS_MAX: Final = 200

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from hetuflow.domain.events import EVENT_TYPES, ExternalEventReceived
-from hetuflow.domain.glob import Glob, has_wildcard
+from hetuflow.glob import Glob, has_wildcard
 
 _WORD = re.compile(r"[A-Z][a-z]*")
 
@@ -28,6 +28,12 @@ OWN_TYPES: Final[Mapping[str, str]] = {
 
 OWN_PREFIXES: Final = ("job.", "schedule.", "task.", "agent.", "server.")
 """What nobody else may send."""
+
+FILE_TYPES: Final = ("file.created", "file.modified", "file.deleted")
+"""What agents tell of files that they watch; anybody else may tell it too."""
+
+OBSERVED_TYPES: Final = frozenset((*FILE_TYPES, "watch.started", "watch.failed"))
+"""All that an agent may say it has observed."""
 
 RULE: Final = "1 to 128 of A-Z a-z 0-9 _ . -, with * and ? as wildcards"
 _PATTERN = re.compile(r"[A-Za-z0-9_.*?-]{1,128}")

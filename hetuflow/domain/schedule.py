@@ -32,6 +32,7 @@ from hetuflow.domain.daemon_state import next_start_at
 from hetuflow.domain.daemon_tending import tend
 from hetuflow.domain.decider import NOTHING, Decision, Due, Follow, Intent
 from hetuflow.domain.enums import IntervalMode, MisfirePolicy, OverlapPolicy, ScheduleKind, ScheduleStatus
+from hetuflow.domain.event_watch import file_watch_of
 from hetuflow.domain.events import (
     ScheduleCreated,
     ScheduleDeleted,
@@ -282,6 +283,8 @@ def _of_times(state: ScheduleState) -> frozenset[Intent]:
     at = schedule_events.due_at(state) if state.is_event else state.next_run_at
     if at is not None:
         wishes.append(Due(at))
+    if state.is_event and (watch := file_watch_of(state)) is not None:
+        wishes.append(watch)
     if state.counted_tasks or state.awaited_task is not None:
         wishes.append(Follow(state.schedule_id, state.job_id, state.followed))
     return frozenset(wishes)

@@ -16,8 +16,10 @@ from hetuflow.actors.patience import FAILING, STOPPING
 from hetuflow.domain.commands import Report, ReportEnded
 from hetuflow.domain.decider import Address, Available, DispatchOrder
 from hetuflow.domain.enums import InstanceReason
+from hetuflow.domain.event_watch import Watches
 from hetuflow.domain.rejection import Rejected
 from hetuflow.gateway.hooks import SchedulerHooks
+from hetuflow.gateway.observations import ObservationIntake
 from hetuflow.gateway.outbox import Outbox, OutboxFull
 from hetuflow.gateway.output import OutputIntake, OutputSink
 from hetuflow.gateway.reports import ReportIntake
@@ -29,12 +31,14 @@ from hetuflow.protocol.errors import CloseCode, LocalProtocolError
 from hetuflow.protocol.messages import (
     Dispatch,
     Ended,
+    FileWatch,
     Heartbeat,
     HeartbeatAck,
     HeartbeatHeard,
     Known,
     KnownState,
     Message,
+    Observed,
     Output,
     Ping,
     Pong,
@@ -43,6 +47,7 @@ from hetuflow.protocol.messages import (
     Standing,
     Started,
     Stop,
+    WatchFiles,
 )
 from hetuflow.protocol.session import Session
 
@@ -91,6 +96,9 @@ class Connection:
         self._missing: dict[tuple[str, int], int] = {}
         self._outbox = Outbox(settings.outbox_messages_max, self._not_sent)
         self._reports = ReportIntake(system, agent_id, self._outbox.acknowledge, reports_max=settings.reports_max)
+        self._observations = ObservationIntake(
+            system, agent_id, self._outbox.acknowledge, waiting_max=settings.reports_max
+        )
         self._output = OutputIntake(sink, self.tell, bytes_max=settings.output_bytes_max)
         self._standing = Standing(labels=declared_labels(labels))
         self._nursery: trio.Nursery | None = None
@@ -108,6 +116,7 @@ class Connection:
             async with trio.open_nursery() as self._nursery:
                 await self._nursery.start(self._reports.run)
                 self._nursery.start_soon(self._output.run)
+                self._nursery.start_soon(self._observations.run)
                 self._nursery.start_soon(self._outbox.run, self._protocol, self._stream, self._settings.send_seconds)
                 await self._read()
 
@@ -132,6 +141,11 @@ class Connection:
         if standing != self._standing:
             self._standing = standing
             self.tell(standing)
+
+    def watch(self, watches: Watches) -> None:
+        """Have the agent observe these files and no others; one that cannot does not know the message, and skips it."""
+        told = tuple(FileWatch(glob=glob, types=types) for glob, types in watches)
+        self.tell(WatchFiles(watches=told))
 
     def end(self, code: CloseCode, reason: str) -> None:
         """End this connection, nothing more is sent. Returns at once; `ended` says when it is over."""
@@ -161,6 +175,7 @@ class Connection:
 
             nursery.start_soon(until_ended)
             await self._reports.drained()
+            await self._observations.drained()
             await self._outbox.drained()
             nursery.cancel_scope.cancel()
 
@@ -219,6 +234,9 @@ class Connection:
                 self._alive()
                 self._took(message)
                 await self._reports.put(message)
+            case Observed():
+                self._alive()
+                await self._observations.put(message)
             case Output():
                 await self._output.put(message)
             case Heartbeat():

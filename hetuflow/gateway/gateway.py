@@ -18,6 +18,7 @@ from hetuflow.actors.patience import FAILING, STOPPING
 from hetuflow.domain.commands import DisconnectAgent
 from hetuflow.domain.decider import Address, Available, DispatchOrder
 from hetuflow.domain.environment import rfc3339
+from hetuflow.domain.event_watch import Watches
 from hetuflow.domain.rejection import Rejected
 from hetuflow.gateway.connection import LOST, Connection
 from hetuflow.gateway.greeting import Greeting, Unwelcome, check, missing_in, session_name, settlement, started_later
@@ -160,6 +161,11 @@ class Gateway:
         connection = self._connections.get(agent.agent_id)
         if connection is not None and connection.session == agent.session:
             connection.stand(agent)
+
+    def watch(self, agent_id: str, session: str, watches: Watches) -> None:
+        connection = self._connections.get(agent_id)
+        if connection is not None and connection.session == session:
+            connection.watch(watches)
 
     def close_all(self, reason: str) -> None:
         for connection in list(self._connections.values()):

@@ -3,7 +3,7 @@
 Compatibility: a new field always has a default; a tag is never reused; a receiver ignores fields and tags it does not
 know. Times are RFC 3339 text in UTC, durations seconds, sizes bytes, ids text.
 
-Agent -> server *reports* (`Started`, `Ended`) are events: journaled on the agent's disk before they are sent, sent again
+Agent -> server *reports* (`Started`, `Ended`, `Observed`) are events: journaled on the agent's disk before they are sent, sent again
 until acknowledged, acknowledged only after the server's commit, told apart by `event_id`. Server -> agent messages are
 commands. The rest keeps the connection honest.
 """
@@ -164,6 +164,19 @@ class Output(Message):
     data: bytes
 
 
+@frozen(slots=True, kw_only=True)
+class Observed(Message):
+    """Report: something happened on the agent's machine. `type` is file.created, file.modified or file.deleted of a file
+    that `WatchFiles` asks for, or watch.started or watch.failed of a directory. `data`: see docs/reference/scheduling.md.
+    """
+
+    event_id: str
+    sequence: int
+    type: str
+    at: str
+    data: Mapping[str, Any] = Factory(dict)
+
+
 # --- server -> agent -----------------------------------------------------------------------------------------------
 
 
@@ -283,6 +296,21 @@ class Command(Message):
     payload: Mapping[str, Any] = Factory(dict)
 
 
+@frozen(slots=True, kw_only=True)
+class FileWatch:
+    """Files whose absolute path fits the glob; `types` of file.created, file.modified, file.deleted."""
+
+    glob: str
+    types: tuple[str, ...]
+
+
+@frozen(slots=True, kw_only=True)
+class WatchFiles(Message):
+    """Observe these files and no others, from now on, also while there is no connection; until another one says else."""
+
+    watches: tuple[FileWatch, ...] = ()
+
+
 # --- both ways -----------------------------------------------------------------------------------------------------
 
 
@@ -304,6 +332,10 @@ class Shutdown(Message):
 
 
 Report = Started | Ended
+"""Of an instance."""
+
+Told = Started | Ended | Observed
+"""What is journaled, sent again and acknowledged."""
 
 TAGS: Mapping[int, type[Message]] = {
     1: Hello,
@@ -312,6 +344,7 @@ TAGS: Mapping[int, type[Message]] = {
     4: Started,
     5: Ended,
     6: Output,
+    7: Observed,
     20: Welcome,
     21: Refused,
     22: HeartbeatAck,
@@ -323,6 +356,7 @@ TAGS: Mapping[int, type[Message]] = {
     28: Standing,
     29: HeartbeatHeard,
     30: Command,
+    31: WatchFiles,
     40: Ping,
     41: Pong,
     42: Shutdown,

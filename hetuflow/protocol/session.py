@@ -32,6 +32,7 @@ from hetuflow.protocol.messages import (
     Known,
     KnownPage,
     Message,
+    Observed,
     Output,
     OutputAck,
     Ping,
@@ -41,6 +42,7 @@ from hetuflow.protocol.messages import (
     Standing,
     Started,
     Stop,
+    WatchFiles,
     Welcome,
 )
 
@@ -68,8 +70,8 @@ def _loop(state: State, *types: type[Message]) -> dict[type[Message], State]:
     return dict.fromkeys(types, state)
 
 
-_AGENT_SAYS = (Heartbeat, Started, Ended, Output, Ping, Pong)
-_SERVER_SAYS = (HeartbeatAck, HeartbeatHeard, Stop, Forget, Standing, Command, Ack, OutputAck, Ping, Pong)
+_AGENT_SAYS = (Heartbeat, Started, Ended, Observed, Output, Ping, Pong)
+_SERVER_SAYS = (HeartbeatAck, HeartbeatHeard, Stop, Forget, Standing, Command, WatchFiles, Ack, OutputAck, Ping, Pong)
 
 TRANSITIONS: Mapping[Role, Mapping[State, Mapping[type[Message], State]]] = {
     Role.AGENT: {

@@ -32,6 +32,7 @@ from hetuflow.domain.decider import (
     Send,
     Stop,
     Watch,
+    WatchFor,
 )
 from hetuflow.domain.gates import Bounds, Gates, GateStatus
 from hetuflow.domain.instants import Instants
@@ -89,6 +90,7 @@ class Agenda:
             Stop: self._add_stop,
             Await: self._pass,
             Expire: self._pass,
+            WatchFor: self._pass,
             Follow: self._pass,
             Keep: self._pass,
         }
@@ -102,6 +104,7 @@ class Agenda:
             Stop: self._remove_stop,
             Await: self._pass,
             Expire: self._pass,
+            WatchFor: self._pass,
             Follow: self._pass,
             Keep: self._pass,
         }
@@ -190,7 +193,7 @@ class Agenda:
     def _remove_send(self, _: Address, send: Send) -> None:
         self.orders.unwant(send)
 
-    def _pass(self, _: Address, __: Await | Expire | Follow | Keep) -> None:
+    def _pass(self, _: Address, __: Await | Expire | Follow | Keep | WatchFor) -> None:
         """What waits for other tasks is not due; what is to end is not work; others have duties of their own."""
 
     # --- connections -----------------------------------------------------------------------------------------------

@@ -28,12 +28,15 @@ from hetuflow.domain.decider import (
     Send,
     Stop,
     Watch,
+    WatchFor,
 )
+from hetuflow.domain.event_watch import Watches
 from hetuflow.scheduler.agenda import Agenda
 from hetuflow.scheduler.daemons import Daemons
 from hetuflow.scheduler.dependencies import Dependencies
 from hetuflow.scheduler.dispatcher import Dispatcher
 from hetuflow.scheduler.expiry import Expiry
+from hetuflow.scheduler.file_watches import FileWatches
 from hetuflow.scheduler.following import Following
 from hetuflow.scheduler.reaper import Reaper
 from hetuflow.scheduler.settling import Settling, requeue
@@ -61,6 +64,10 @@ class Deliveries(Protocol):
         """Tell the agent how it is counted now: its labels, and whether it is draining."""
         ...
 
+    def watch(self, agent_id: str, session: str, watches: Watches) -> None:
+        """Have the agent watch these files and no others."""
+        ...
+
     def close_all(self, reason: str) -> None:
         """End every session: this server is not to serve agents any more."""
         ...
@@ -79,6 +86,8 @@ class NoDeliveries:
 
     def stand(self, agent: Available) -> None: ...
 
+    def watch(self, agent_id: str, session: str, watches: Watches) -> None: ...
+
 
 @frozen(slots=True)
 class Duties:
@@ -92,6 +101,7 @@ class Duties:
     expiry: Expiry
     following: Following
     daemons: Daemons
+    file_watches: FileWatches
 
 
 class Outside:
@@ -113,6 +123,7 @@ class Outside:
             Expire: lambda wish, duties: duties.expiry.add(wish),
             Follow: lambda wish, duties: duties.following.add(wish),
             Keep: lambda wish, duties: duties.daemons.add(wish),
+            WatchFor: lambda wish, duties: duties.file_watches.add(wish),
         }
         self._withdrawn: Mapping[type[Intent], Callable[[Any, Duties], None]] = {
             Available: self._unavailable,
@@ -122,6 +133,7 @@ class Outside:
             Expire: lambda wish, duties: duties.expiry.remove(wish),
             Follow: lambda wish, duties: duties.following.remove(wish),
             Keep: lambda wish, duties: duties.daemons.remove(wish),
+            WatchFor: lambda wish, duties: duties.file_watches.remove(wish),
         }
 
     def opened(self, agent_id: str, session: str) -> None:
@@ -158,6 +170,7 @@ class Outside:
 
     def _available(self, agent: Available, duties: Duties) -> None:
         self.deliveries.stand(agent)
+        duties.file_watches.look_again()
         if self._agenda.has_waiting:
             duties.dispatcher.alarm.ring()
 

@@ -29,6 +29,7 @@ from hetuflow.scheduler.dispatcher import Dispatcher
 from hetuflow.scheduler.event_decisions import EventDecisions
 from hetuflow.scheduler.event_reader import EventReader
 from hetuflow.scheduler.expiry import Expiry
+from hetuflow.scheduler.file_watches import FileWatches
 from hetuflow.scheduler.following import Following
 from hetuflow.scheduler.leases import Leases, LeaseStatus
 from hetuflow.scheduler.outside import Deliveries, Duties, Outside
@@ -119,6 +120,7 @@ class Scheduler:
         self.dependencies = Dependencies(system, self.leases)
         self.expiry = Expiry(system, self.leases, clock, self.clocks, tick_seconds=tick_seconds)
         self.following = Following(system, store, self.leases)
+        self.file_watches = FileWatches(system, agenda)
         decisions = EventDecisions(system, self.leases, self._dispatcher, depth_max=event_depth_max)
         self.events = EventReader(system, store, self.leases, decisions, tick_seconds=tick_seconds)
         self.daemons = Daemons(system, self.leases, clock, self.clocks, tick_seconds=tick_seconds)
@@ -136,6 +138,7 @@ class Scheduler:
                 self.expiry,
                 self.following,
                 self.daemons,
+                self.file_watches,
             )
         )
 
@@ -146,12 +149,13 @@ class Scheduler:
         """From now on orders go out through the gateway."""
         self._outside.deliveries = deliveries
         self.peers.superseded = deliveries.close_all
+        self.file_watches.tell = deliveries.watch
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Decide until cancelled. Start it with the leases taken and everything open activated."""
         async with trio.open_nursery() as nursery:
             first = (self._settling, self.leases, self.peers)
-            told = (self.dependencies, self.expiry, self.following, self.events, self.daemons)
+            told = (self.dependencies, self.expiry, self.following, self.daemons, self.events, self.file_watches)
             for duty in (*first, self._dispatcher, self._ticker, self._reaper, *told):
                 await nursery.start(duty.run)
             nursery.start_soon(self._resume)
@@ -235,6 +239,7 @@ class Scheduler:
         """The agent is connected here, greeted and reconciled: it may be sent work on this session."""
         self._agenda.open_session(agent_id, session)
         self._outside.opened(agent_id, session)
+        self.file_watches.look_again()
         self._dispatcher.alarm.ring()
 
     def close_session(self, agent_id: str, session: str) -> None:

@@ -23,6 +23,7 @@ from hetuflow.protocol.messages import (
     HeartbeatHeard,
     Hello,
     Message,
+    Observed,
     Output,
     OutputAck,
     Started,
@@ -99,6 +100,8 @@ class Gateway:
             case Started() | Ended():
                 self.ended_count += isinstance(message, Ended)
                 self.times.setdefault(f"{type(message).__name__} {message.instance_id}", trio.current_time())
+                return [Ack(sequences=(message.sequence,))] if self.acks_reports else []
+            case Observed():
                 return [Ack(sequences=(message.sequence,))] if self.acks_reports else []
             case Output():
                 self._stored.setdefault((message.instance_id, message.stream), {})[message.offset] = message.data

@@ -16,6 +16,7 @@ from agent.host import SystemLeftovers, base_environment
 from agent.processes import open_processes
 from agent.profile import Profile
 from hetuflow.ports.disk import DiskError
+from hetuflow.ports.files import FileWatcher, NoFileWatcher
 from hetuflow.ports.processes import Exit, ProcessSpec, StartError
 from hetuflow.ports.real import SystemClock, SystemDisk, SystemIds, SystemRandom
 from tests.agent.gateway import Gateway, MemoryDialer
@@ -74,6 +75,7 @@ async def fake_world(
     disk: MemoryDisk | None = None,
     script: Callable[[ProcessSpec], Script] | None = None,
     seed: int = 1,
+    files: FileWatcher | None = None,
     **fields: Any,
 ) -> AsyncIterator[World]:
     """An agent with everything faked, for virtual time; connected. `disk` survives from one life to the next."""
@@ -86,6 +88,7 @@ async def fake_world(
             disk=disk or MemoryDisk(),
             dialer=MemoryDialer(nursery, Gateway()),
             runner=ScriptedRunner(script or (lambda spec: Script())),
+            files=files or NoFileWatcher(),
         )
         async with _running(nursery, ports, a_profile("/agent", **fields), gateway or Gateway()) as world:
             yield world

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hetuflow.domain.event_filter import CONDITIONS_MAX, condition, faults, globs_at, value_at
 from hetuflow.domain.event_types import OWN_TYPES, TypePattern, fault_of
-from hetuflow.domain.glob import Glob
+from hetuflow.glob import Glob
 
 
 def fits(filter_: Any, data: dict[str, Any]) -> bool:

@@ -14,6 +14,7 @@ from hetuflow.protocol.messages import (
     Command,
     Dispatch,
     Ended,
+    FileWatch,
     Forget,
     Heartbeat,
     HeartbeatAck,
@@ -22,6 +23,7 @@ from hetuflow.protocol.messages import (
     Known,
     KnownPage,
     Message,
+    Observed,
     Output,
     OutputAck,
     Ping,
@@ -31,6 +33,7 @@ from hetuflow.protocol.messages import (
     Standing,
     Started,
     Stop,
+    WatchFiles,
     Welcome,
 )
 
@@ -121,6 +124,14 @@ SAMPLES: Mapping[str, Message] = {
     "ping": Ping(token="abc"),
     "pong": Pong(token="abc"),
     "command": Command(id="0198-9", kind=2, timestamp=1767600000000, payload={"check_interval": 5}),
+    "observed": Observed(
+        event_id="0f0e0d0c0b0a09080706050403020100",
+        sequence=9,
+        type="file.created",
+        at="2026-01-05T08:00:07.000000Z",
+        data={"path": "/in/a.csv", "size": 7, "agent_id": "agent-1"},
+    ),
+    "watch_files": WatchFiles(watches=(FileWatch(glob="/in/*.csv", types=("file.created", "file.deleted")),)),
     "standing": Standing(labels={"env": "staging"}, draining=True, reason="new disk"),
     "shutdown": Shutdown(reason="maintenance"),
 }
@@ -140,6 +151,9 @@ _BY_TYPE: Mapping[str, st.SearchStrategy[Any]] = {
     "bytes": st.binary(max_size=100),
     "tuple[str, ...]": st.lists(_text, max_size=3).map(tuple),
     "tuple[int, ...]": st.lists(_count, max_size=3).map(tuple),
+    "tuple[FileWatch, ...]": st.lists(
+        st.builds(FileWatch, glob=_text, types=st.just(("file.created",))), max_size=3
+    ).map(tuple),
     "tuple[Known, ...]": st.lists(_known, max_size=3).map(tuple),
     "tuple[Known, ...] | None": st.none() | st.lists(_known, max_size=3).map(tuple),
     "Mapping[str, str]": st.dictionaries(_text, _text, max_size=3),
