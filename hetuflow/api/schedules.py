@@ -10,12 +10,15 @@ from hetuflow.api.call import RACES_MAX, Call, Reply, lost_for_good
 from hetuflow.api.collections import SCHEDULES
 from hetuflow.api.idempotency import once
 from hetuflow.api.jobs import CASCADE
+from hetuflow.api.kinds import Time
 from hetuflow.api.parameters import check_schedule_parameters
 from hetuflow.api.problems import Problems
 from hetuflow.api.reads import AllOf, NewId, Nothing, OneOf, PageOf, by, page_of, require_exists, row_of, rows_of, where
-from hetuflow.api.routing import AS_OF, Endpoint, PathId
+from hetuflow.api.routing import AS_OF, Endpoint, Parameter, PathId, time_text
 from hetuflow.api.runs import afterwards, cancel_open_tasks, make_task
+from hetuflow.api.schedule_explain import explain_at
 from hetuflow.api.schemas.schedule import SCHEDULE, check_schedule
+from hetuflow.api.schemas.schedule_explanation import SCHEDULE_EXPLANATION
 from hetuflow.api.schemas.switch import SWITCH
 from hetuflow.api.schemas.task import RUN
 from hetuflow.domain.commands import (
@@ -243,5 +246,16 @@ ENDPOINTS = (
         tag="schedules",
         also=(409,),
         is_keyed=True,
+    ),
+    Endpoint(
+        number="C12",
+        method="GET",
+        path=f"{_ITEM}/explain",
+        path_id=PathId.UUID,
+        handler=explain_at,
+        parameters=(Parameter(name="at", kind=Time(), from_text=time_text, doc="default: now"),),
+        reply=SCHEDULE_EXPLANATION,
+        summary="What a schedule did, or will do, at one moment",
+        tag="schedules",
     ),
 )

@@ -312,6 +312,11 @@ class _Shown(dict[str, Any]):
         return "(unknown)" if value is None else _MEMBERS.get(name, _text)(value)
 
 
+def skipped_because(reason: str) -> str:
+    """Why a nominal time was skipped, in words."""
+    return _SKIPPED.get(reason, _words(reason))
+
+
 def summary(event_type: str, data: Data) -> str:
     """The sentence; for a type without one, its name."""
     sentence = SENTENCES.get(event_type)

@@ -20,6 +20,7 @@ _MEMBER_OPTIONS = {
     "cron_expression": "--cron",
     "timezone": "--timezone",
     "interval_secs": "--every",
+    "interval_mode": "--delay",
     "start_time": "--start",
     "end_time": "--end",
 }
@@ -28,6 +29,7 @@ _MEMBER_OPTIONS = {
 @click.command(name="preview")
 @click.option("--cron", metavar="EXPRESSION", help="Five fields (crontab) or six to seven (seconds first).")
 @click.option("--every", type=Seconds(1), metavar="INTERVAL", help="A fixed rate: 30, 30s, 5m, 1h, 1d.")
+@click.option("--delay", type=Seconds(1), metavar="INTERVAL", help="So long after the end of the task before.")
 @click.option("--once", "--at", "once", type=Moment(), help="One run, at that moment.")
 @click.option("--timezone", default="UTC", show_default=True, metavar="ZONE", help="IANA name, e.g. Europe/Berlin.")
 @click.option("--start", type=Moment(), help="First moment; an interval counts from it [default: from --after].")
@@ -64,6 +66,8 @@ def preview(json_: bool, count: int, after: str | None, **given: Any) -> None:
     render.table(rows, columns, empty="it never fires after that")
     if rows and found.ends:
         click.echo("(the last one)", err=True)
+    elif given["delay"]:
+        click.echo("(what follows counts from the end of its task)", err=True)
 
 
 def _computed(given: dict[str, Any], after: datetime, count: int) -> Preview:
@@ -73,13 +77,13 @@ def _computed(given: dict[str, Any], after: datetime, count: int) -> Preview:
       click.UsageError: no kind or several, or a value is wrong; of an expression, where.
     """
     from hetuflow.domain.commands import CreateSchedule
-    from hetuflow.domain.enums import ScheduleKind
+    from hetuflow.domain.enums import IntervalMode, ScheduleKind
     from hetuflow.domain.preview import preview as compute
     from hetuflow.domain.rejection import Rejected
 
-    chosen = [name for name in ("cron", "every", "once") if given[name] is not None]
+    chosen = [name for name in ("cron", "every", "delay", "once") if given[name] is not None]
     if len(chosen) != 1:
-        raise click.UsageError("give one of --cron, --every and --once")
+        raise click.UsageError("give one of --cron, --every, --delay and --once")
     if given["once"] and given["start"]:
         raise click.UsageError("--start has no meaning with --once, which is the moment itself")
     start, end = given["once"] or given["start"], given["end"]
@@ -88,7 +92,8 @@ def _computed(given: dict[str, Any], after: datetime, count: int) -> Preview:
         job_id="",
         schedule_kind=ScheduleKind.CRON if given["cron"] is not None else ScheduleKind.INTERVAL,
         cron_expression=given["cron"],
-        interval_secs=given["every"],
+        interval_secs=given["every"] or given["delay"],
+        interval_mode=IntervalMode.FIXED_DELAY if given["delay"] else IntervalMode.FIXED_RATE,
         max_count=1 if given["once"] else given["max_count"],
         timezone=given["timezone"],
         start_time=datetime.fromisoformat(start) if start else None,

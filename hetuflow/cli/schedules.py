@@ -29,6 +29,7 @@ from hetuflow.cli.options import (
     yes_option,
 )
 from hetuflow.cli.previews import NOTES, preview
+from hetuflow.cli.schedule_explaining import explain_schedule
 from hetuflow.domain.enums import IntervalMode, MisfirePolicy, OverlapPolicy, ScheduleKind, ScheduleStatus
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -209,6 +210,13 @@ def _when_late(row: render.Row) -> str:
     return f"{row['misfire_policy']}, grace {row['misfire_grace_seconds']} s{age}"
 
 
+def _next_run(row: render.Row) -> Any:
+    is_delayed = row.get("interval_mode") == IntervalMode.FIXED_DELAY and row["status"] == ScheduleStatus.ENABLED
+    if is_delayed and row["next_run_at"] is None:
+        return f"{row['interval_secs']} s after its task has ended"
+    return render.At(row["next_run_at"])
+
+
 def _pauses(row: render.Row) -> str | None:
     most = row.get("pause_on_failures")
     return f"after {most} failures in a row, {row['consecutive_failures']} now" if most else None
@@ -301,7 +309,7 @@ def show(client: Client, schedule_: str, as_of_: str | None, json_: bool) -> Non
             ("debounce", lambda r: f"{r['debounce_seconds']} s" if r["debounce_seconds"] else None),
             ("parameters", lambda r: r["parameters"]),
             ("priority", lambda r: r["priority"] or None),
-            ("next run", lambda r: render.At(r["next_run_at"])),
+            ("next run", _next_run),
             ("last run", lambda r: render.At(r["last_run_at"])),
             ("fired", lambda r: r["fire_count"]),
             ("created", lambda r: render.At(r["created_at"])),
@@ -398,6 +406,7 @@ def next_(client: Client, schedule_: str, count: int, after: str | None, json_: 
 
 
 schedule.add_command(preview)
+schedule.add_command(explain_schedule)
 
 
 def _show_preview(answer: Any, json_: bool) -> None:
@@ -413,10 +422,16 @@ def _show_preview(answer: Any, json_: bool) -> None:
             render.Column(zone, lambda row: row["local"]),
             render.Column("NOTE", lambda row: NOTES.get(row["note"], row["note"]), wrap=True),
         ],
-        empty="it never fires" if answer["kind"] in ("cron", "interval") else f"{answer['kind']}: no fixed times",
+        empty=_nothing_listed(answer),
     )
     if answer["result"] and answer["ends"]:
         click.echo("(the last one)", err=True)
+
+
+def _nothing_listed(answer: Any) -> str:
+    if answer["kind"] not in ("cron", "interval"):
+        return f"{answer['kind']}: no fixed times"
+    return "it never fires" if answer["ends"] else "not known before its running task has ended"
 
 
 def _utc(text: str) -> str:

@@ -9,8 +9,15 @@ from attrs import frozen
 
 from hetuflow.domain import cron
 from hetuflow.domain.cron_zone import zone
-from hetuflow.domain.schedule_state import Timing, checked_trigger_of, has_fixed_times
-from hetuflow.domain.trigger import CronTrigger, count_between, next_after
+from hetuflow.domain.schedule_state import (
+    ScheduleState,
+    Timing,
+    checked_trigger_of,
+    delayed_after,
+    has_fixed_times,
+    is_fixed_delay,
+)
+from hetuflow.domain.trigger import CronTrigger, PendingTrigger, count_between, next_after
 
 
 @frozen(slots=True)
@@ -27,7 +34,7 @@ class Upcoming:
 
 @frozen(slots=True)
 class Preview:
-    """`ends`: no fire follows the last one listed."""
+    """`ends`: no fire follows the last one listed. Of a fixed delay only the next is known, and no end."""
 
     fires: tuple[Upcoming, ...]
     ends: bool
@@ -47,6 +54,8 @@ def preview(
     if not has_fixed_times(timing):
         return Preview((), ends=False)
     trigger = checked_trigger_of(timing, anchor_at)
+    if is_fixed_delay(timing) and not _has_open_task(timing) and next_after(trigger, now) is None:
+        trigger = PendingTrigger(delayed_after(timing, now))  # as if it were enabled now
     if fires_left is not None:
         fires_left -= count_between(trigger, now, after)
         count = max(min(count, fires_left), 0)
@@ -57,4 +66,8 @@ def preview(
         found.append(Upcoming(following, following.astimezone(zone(timing.timezone)), note))
         following = next_after(trigger, following)
     is_used_up = fires_left is not None and fires_left <= len(found)
-    return Preview(tuple(found), ends=following is None or is_used_up)
+    return Preview(tuple(found), ends=is_used_up or (following is None and not is_fixed_delay(timing)))
+
+
+def _has_open_task(timing: Timing) -> bool:
+    return isinstance(timing, ScheduleState) and timing.awaited_task is not None

@@ -24,6 +24,8 @@ def conflicts(members: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if members["interval_mode"] == IntervalMode.FIXED_DELAY:
         yield from _of_fixed_delay(members)
     most, pauses = members["max_count"], members["pause_on_failures"]
+    if pauses is not None and members["schedule_kind"] == ScheduleKind.DAEMON:
+        yield "pause_on_failures", "is not for kind Daemon, which gives up by its restart_limit"
     if most is not None and pauses is not None and pauses >= most:
         yield "pause_on_failures", f"must be below max_count ({most}), after which the schedule is over anyway"
 

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+import trio
 
 from tests.api.client import Client
 
@@ -220,3 +221,60 @@ async def test_overlap_policies_are_stored_and_shown(client: Client, job_id: str
     for policy in ("allow", "skip", "queue", "cancel_previous"):
         sent = {"job_id": job_id, "kind": "interval", "interval_seconds": 60, "overlap_policy": policy}
         assert (await show(client, await client.made("/schedules/item", sent)))["overlap_policy"] == policy
+
+
+# --- C12 --------------------------------------------------------------------------------------------------------------
+
+
+async def explained(client: Client, schedule_id: str, at: str) -> Any:
+    answer = await client.get(f"/schedules/item/{schedule_id}/explain?at={at}")
+    assert answer.status == 200, answer.json
+    return answer.json
+
+
+async def over(client: Client, schedule_id: str) -> None:
+    """Once, created late: decided by the scheduler at once."""
+    while (await show(client, schedule_id))["status"] != 98:  # noqa: ASYNC110
+        await trio.sleep(0.01)
+
+
+async def test_a_fire_is_explained_with_its_task_and_its_decision(client: Client, job_id: str) -> None:
+    at = "2026-01-05T08:00:00Z"
+    schedule_id = await client.made("/schedules/item", {"job_id": job_id, "kind": "once", "start_time": at})
+    await over(client, schedule_id)
+    found = await explained(client, schedule_id, at)
+    assert (found["outcome"], found["nominal"]["at"], found["decision"]["type"]) == ("fired", at, "ScheduleFired")
+    assert found["task"] == {"id": found["decision"]["data"]["task_id"], "status": 1}
+    assert found["task"]["id"] in found["summary"]
+    between = await explained(client, schedule_id, "2026-01-05T08:00:01Z")
+    assert (between["outcome"], between["code"], between["decision"]) == ("no_nominal_time", "not_created", None)
+
+
+async def test_a_skip_is_explained_with_its_reason(client: Client, job_id: str) -> None:
+    at = "2026-01-05T08:00:00Z"
+    sent = {"job_id": job_id, "kind": "once", "start_time": at, "max_age_seconds": 60}
+    schedule_id = await client.made("/schedules/item", sent)
+    await over(client, schedule_id)
+    found = await explained(client, schedule_id, at)
+    assert (found["outcome"], found["code"], found["task"]) == ("skipped", "max_age", None)
+    assert found["summary"].endswith(": older than the maximum age when it was decided.")
+    assert found["decision"]["type"] == "ScheduleSkipped"
+
+
+async def test_what_is_to_come_is_explained_with_what_keeps_it(client: Client, job_id: str) -> None:
+    sent = {"job_id": job_id, "kind": "cron", "cron_expression": "30 2 * * *", "timezone": "Europe/Berlin"}
+    schedule_id = await client.made("/schedules/item", sent)
+    gap = "2060-03-28T01:00:00Z"
+    found = await explained(client, schedule_id, gap)
+    assert (found["outcome"], found["nominal"]["note"], found["due_at"]) == ("will_fire", "gap", gap)
+    assert found["before"]["at"] == "2060-03-27T01:30:00Z" and found["after"]["at"] == "2060-03-29T00:30:00Z"
+    near = await explained(client, schedule_id, "2060-03-28T00:00:00+01:00")
+    assert (near["outcome"], near["after"]["at"]) == ("no_nominal_time", gap)
+    await client.post(f"/jobs/item/{job_id}/disable", {"note": "broken"})
+    assert "Disabled (broken)" in (await explained(client, schedule_id, gap))["summary"]
+    await client.post(f"/schedules/item/{schedule_id}/disable", {"note": "holidays"})
+    found = await explained(client, schedule_id, gap)
+    assert (found["outcome"], found["code"]) == ("will_not_fire", "schedule_disabled")
+    assert "(holidays)" in found["summary"]
+    assert (await client.get("/schedules/item/01900000-0000-7000-8000-000000000000/explain")).status == 404
+    assert list((await client.get(f"/schedules/item/{schedule_id}/explain?at=noon")).problems) == ["query.at"]

@@ -63,7 +63,10 @@ def test_a_schedule_is_changed_run_and_looked_ahead(hetuflow: Shell) -> None:
     hetuflow("schedule", "add", "planned", "--name", "plan", "--cron", "0 30 2 * * ?", "--timezone", "Europe/Berlin")
     hetuflow("schedule", "update", "plan", "--cron", "0 0 3 * * ?", "-p", "day=monday", "--max-age", "2h")
     assert hetuflow.json("schedule", "show", "plan")["cron_expression"] == "0 0 3 * * ?"
+    assert "It will fire then." in hetuflow("schedule", "explain", "plan", "--at", "2057-03-24T02:00:00Z")
     hetuflow("schedule", "pause", "plan", "--note", "holidays")
+    told = hetuflow.json("schedule", "explain", "plan", "--at", "2057-03-24T02:00:00Z")
+    assert told["code"] == "schedule_disabled" and "(holidays)" in told["summary"]
     assert "holidays" in hetuflow("schedule", "show", "plan")
     hetuflow("schedule", "resume", "plan")
     assert hetuflow.json("schedule", "show", "plan")["status_note"] is None

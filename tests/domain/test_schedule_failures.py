@@ -18,7 +18,7 @@ from hetuflow.domain.commands import (
     UpdateSchedule,
 )
 from hetuflow.domain.decider import Due, Follow
-from hetuflow.domain.enums import ScheduleStatus, TaskStatus
+from hetuflow.domain.enums import ScheduleKind, ScheduleStatus, TaskStatus
 from hetuflow.domain.events import (
     ScheduleDisabled,
     ScheduleEnabled,
@@ -112,6 +112,9 @@ def test_without_it_nothing_is_followed_and_taking_it_off_forgets_the_count() ->
 def test_it_must_be_below_the_number_of_tasks() -> None:
     a_schedule(a_minutely(pause_on_failures=2, max_count=2)).then_rejected("invalid", path="pause_on_failures")
     a_schedule(a_minutely(pause_on_failures=1, max_count=2)).then(type(a_schedule().decision.events[0]))
+    a_schedule(a_minutely(pause_on_failures=2, schedule_kind=ScheduleKind.DAEMON)).then_rejected(
+        "invalid", path="pause_on_failures"
+    )
     for wrong in (0, 1001):
         a_schedule(a_minutely(pause_on_failures=wrong)).then_rejected("invalid", path="pause_on_failures")
 
