@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
+from hetuflow.domain.commands import UpdateTask
+from hetuflow.domain.decider import Address
 from hetuflow.domain.enums import ScheduleKind
 from tests.simulation.checkers import Verdict, check_safety, evidence_of
 from tests.simulation.cluster import Cluster
@@ -18,6 +20,8 @@ Script = Callable[[Operators], Awaitable[None]]
 """What happens in such a run."""
 
 CONNECTED_SECONDS = 5.0
+
+EVERY_FIVE_SECONDS = {"schedule_kind": int(ScheduleKind.INTERVAL), "interval_secs": 5}
 
 
 def played(seed: int, script: Script) -> Verdict:
@@ -95,3 +99,80 @@ async def orders_at_a_stopped_agent(operators: Operators) -> None:
 
 def _runs_again(cluster: Cluster) -> bool:
     return any(event.type == "InstanceStarted" and '"epoch":2' in event.data for event in cluster.log.events)
+
+
+def overlapping(policy: str) -> Script:
+    """A schedule whose tasks take longer than its interval."""
+
+    async def script(operators: Operators) -> None:
+        operators.cluster.observed.became_calm()
+        job_id = await operators.create_job("slow", "seconds=60", max_retries=0)
+        await operators.create_schedule(job_id, **EVERY_FIVE_SECONDS, overlap_policy=policy)
+        await trio.sleep(100)
+        operators.cluster.observed.ended_calm()
+
+    return script
+
+
+async def fires_under_skip(operators: Operators) -> None:
+    """A schedule with short tasks that skips overlaps, of which there are none."""
+    job_id = await operators.create_job("quick", "seconds=0.2")
+    await operators.create_schedule(job_id, **{**EVERY_FIVE_SECONDS, "interval_secs": 50}, overlap_policy="skip")
+    await trio.sleep(300)
+
+
+def failing(*program: str, **config: object) -> Script:
+    """A task of a job with such a program and config, until it gives up."""
+
+    async def script(operators: Operators) -> None:
+        job_id = await operators.create_job("failing", "seconds=0.2", *program, **config)
+        for _ in range(3):
+            await operators.run_now(job_id)
+        await trio.sleep(60)
+
+    return script
+
+
+async def away_for_a_while(operators: Operators) -> None:
+    """All servers are killed, and come back after many nominal times of a schedule that fires none but the newest ones."""
+    cluster = operators.cluster
+    job_id = await operators.create_job("quick", "seconds=0.2")
+    bounds = {"misfire_policy": "fire_all", "misfire_grace_seconds": 0, "max_age_seconds": 12}
+    await operators.create_schedule(job_id, **EVERY_FIVE_SECONDS, **bounds)
+    await trio.sleep(20)
+    for server in cluster.servers.values():
+        await server.kill()
+    await trio.sleep(60)
+    for server in cluster.servers.values():
+        server.start()
+    await trio.sleep(60)
+
+
+async def with_jitter(operators: Operators) -> None:
+    """A jitter that is longer than the interval."""
+    job_id = await operators.create_job("quick", "seconds=0.2")
+    await operators.create_schedule(job_id, **EVERY_FIVE_SECONDS, jitter_seconds=60)
+    await trio.sleep(100)
+
+
+async def later_than_wanted(operators: Operators) -> None:
+    """All slots are taken for longer than a task may wait for its start."""
+    cluster = operators.cluster
+    busy = await operators.create_job("busy", "seconds=20")
+    hasty = await operators.create_job("hasty", "seconds=1", start_deadline_seconds=3)
+    for _ in range(sum(host.slots for host in cluster.hosts.values())):
+        await operators.run_now(busy)
+    await operators.run_now(hasty)
+    await trio.sleep(60)
+
+
+async def edited_to_wait(operators: Operators) -> None:
+    """A task is told, while it waits for its time, that it also waits for another one."""
+    slow = await operators.run_now(await operators.create_job("slow", "seconds=40"))
+    busy = await operators.create_job("busy", "seconds=10")
+    for _ in range(sum(host.slots for host in operators.cluster.hosts.values()) - 1):
+        await operators.run_now(busy)
+    second = await operators.run_now(await operators.create_job("quick", "seconds=1"))
+    change = UpdateTask(changes={"dependencies": {"task_ids": [slow], "on_failure": "run"}})
+    await operators.insist("edit task", Address("task", second), change)
+    await trio.sleep(90)

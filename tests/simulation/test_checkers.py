@@ -537,6 +537,20 @@ def test_a_clock_that_steps_back_stalls_no_longer_than_the_step() -> None:
     assert found(check_clocks, stalled) == {"C1"}
 
 
+def test_a_schedule_made_by_a_clock_that_was_ahead_fires_after_its_creation_only() -> None:
+    """Seed 20180: it was switched off and on again when the clock was right."""
+
+    def resumed(ahead: float) -> set[str]:
+        created = ("ScheduleCreated", {**SCHEDULE, "created_at": at(ahead), "anchor_at": at(ahead)})
+        log = a_log("schedule-s", [created, DISABLED], 10)
+        write(log, "schedule-s", [("ScheduleEnabled", {"enabled_at": at(20)})], 20)
+        observed = Observed(calm=[(20, 300)])
+        return found(check_clocks, Evidence(log, observed, lease=0, started_at=EPOCH, ended=300))
+
+    assert resumed(ahead=3600) == set()
+    assert resumed(ahead=0) == {"C1"}
+
+
 def test_a_nominal_time_that_fires_twice_is_found() -> None:
     log = a_log("schedule-s", [("ScheduleCreated", SCHEDULE), *TO_50, fired(50)], 55)
     assert found(check_clocks, Evidence(log)) == {"C1"}

@@ -40,6 +40,18 @@ PROGRAMS: Final[Mapping[str, tuple[tuple[str, ...], Mapping[str, Any]]]] = {
     "loud": (("seconds=2", "output=300000"), {}),
     "forking": (("seconds=1", "fork=20"), {"max_retries": 1, "retry_interval": 1}),
     "hasty": (("seconds=2",), {"start_deadline_seconds": 3, "retry_interval": 1}),
+    "patient": (
+        ("seconds=0.3", "exit=3"),
+        {
+            "max_retries": 3,
+            "retry_interval": 2,
+            "retry": {"strategy": "exponential", "max_seconds": 6, "jitter": 0.5, "prefer_other_agent": True},
+        },
+    ),
+    "choosy": (
+        ("seconds=0.3", "exit=7"),
+        {"max_retries": 2, "retry_interval": 1, "retry": {"strategy": "linear", "exit_codes": {"not": [7]}}},
+    ),
     "hungry": (("seconds=1", "signal=9"), {"max_retries": 1, "retry_interval": 1}),
 }
 """Job -> arguments of its program, and members of its config."""
@@ -189,6 +201,7 @@ class Workload:
             "misfire_policy": draw.choice(POLICIES),
             "misfire_grace_seconds": draw.choice([0, 3, scale.interval, 60]),
             "priority": draw.randint(-5, 9),
+            "max_age_seconds": draw.choice([None, None, None, 2, scale.interval, 60]),
             "overlap_policy": draw.choice(OVERLAPS),
             "jitter_seconds": draw.choice([0, 0, 1, 2 * scale.interval]),
         }
@@ -205,7 +218,9 @@ class Workload:
                 nursery.start_soon(self.operators.run_now, self._draw.choice(light))
 
     def _light_jobs(self) -> list[str]:
-        return [job_id for job_id, name in self.jobs.items() if name in ("quick", "flaky", "picky", "failing")]
+        return [
+            job_id for job_id, name in self.jobs.items() if name in ("quick", "flaky", "picky", "failing", "patient")
+        ]
 
     async def _batch(self) -> None:
         await self.outsiders.batch(self._light_jobs())
@@ -220,9 +235,23 @@ class Workload:
         await self.operators.retry(self._draw.choice(self.operators.tasks))
 
     async def _edit_task(self) -> None:
-        changes = {"priority": self._draw.randint(-5, 9)}
-        address = Address("task", self._draw.choice(self.operators.tasks))
-        await self.operators.insist("edit task", address, UpdateTask(changes=changes))
+        """Its priority; or, which is refused once it has started, its time or what it waits for: only earlier ones, for
+        the API refuses circles, and here it is not asked."""
+        draw, tasks = self._draw, self.operators.tasks
+        what = draw.choice(["priority", "priority", "time", "others"])
+        number = draw.randrange(len(tasks)) if what == "priority" else draw.randrange(-min(5, len(tasks)), 0)
+        address = Address("task", tasks[number])
+        changes: dict[str, Any] = {"priority": draw.randint(-5, 9)}
+        if what == "time":
+            later = timedelta(seconds=draw.uniform(-1, 4) * self._scale.interval)
+            changes = {"scheduled_at": self.operators.cluster.clock.now() + later}
+        elif what == "others":
+            earlier = [each for each in tasks if each < address.id]
+            changes = {"dependencies": None}
+            if earlier and draw.random() < 0.8:
+                of_them = draw.sample(earlier, min(len(earlier), draw.randint(1, 3)))
+                changes = {"dependencies": {"task_ids": of_them, "on_failure": draw.choice(["cancel", "run"])}}
+        await self.operators.insist(f"edit task ({what})", address, UpdateTask(changes=changes))
 
     async def _delete_task(self) -> None:
         task_id = self._draw.choice(self.operators.tasks)

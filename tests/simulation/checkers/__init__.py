@@ -22,8 +22,10 @@ from tests.simulation.checkers.folds import check_prefixes
 from tests.simulation.checkers.logs import check_acknowledged, check_idempotency, check_log, check_secrets
 from tests.simulation.checkers.outside import check_clocks, check_feeds, check_liveness, check_output
 from tests.simulation.checkers.overlap import check_overlap
+from tests.simulation.checkers.overlap_rules import check_overlap_rules
 from tests.simulation.checkers.pending import check_pending
 from tests.simulation.checkers.processes import check_cancels, check_limits, check_processes, check_slots
+from tests.simulation.checkers.retries import check_retries
 from tests.simulation.checkers.schedules import check_fires
 from tests.simulation.checkers.tasks import check_tasks, unfinished_tasks
 from tests.simulation.checkers.verdict import Verdict, Violation
@@ -49,9 +51,11 @@ CHECKERS: Mapping[Checker, tuple[str, ...]] = {
     check_log: ("L1",),
     check_fires: ("F1", "F2", "F3", "F5", "F6"),
     check_overlap: ("F4",),
+    check_overlap_rules: ("F4",),
     check_tasks: ("T1", "T2", "T3", "T4"),
     check_dependencies: ("T1",),
     check_expiry: ("T1",),
+    check_retries: ("T4",),
     check_processes: ("T2", "T3", "T4"),
     check_cancels: ("T5",),
     check_slots: ("T6",),

@@ -144,11 +144,16 @@ def _seconds(count: float) -> timedelta:
 
 
 def _periods(stream: Sequence[Fact], evidence: Evidence) -> list[tuple[Timing, float, datetime, float]]:
-    """(Timing, begin, instant after which nominal times count, end) of each stretch in which the schedule was enabled."""
+    """(Timing, begin, instant after which nominal times count, end) of each stretch in which the schedule was enabled.
+
+    That instant never falls: what lies before the creation, an edit or a resume is not to be decided later, even where the
+    clock that was asked then was ahead (seed 20180).
+    """
     found: list[tuple[Timing, float, datetime, float]] = []
     created_at = stream[0].time("created_at")
     assert created_at is not None
     timing = Timing(stream[0].data, created_at)
+    after = created_at
     since: tuple[float, datetime] | None = (stream[0].at, created_at) if stream[0].data["status"] == ENABLED else None
     for fact in stream[1:]:
         ends = fact.type in ("ScheduleDisabled", "ScheduleDeleted", "ScheduleExpired", "ScheduleSuspended")
@@ -156,11 +161,13 @@ def _periods(stream: Sequence[Fact], evidence: Evidence) -> list[tuple[Timing, f
         restarts = fact.type == "ScheduleUpdated" and (not changed or changed & TIMES)
         if (ends or restarts) and since is not None:
             found.append((timing, *since, fact.at))
-            since = None if ends else (fact.at, fact.time("updated_at") or fact.recorded_at)
+            after = max(after, fact.time("updated_at") or after)
+            since = None if ends else (fact.at, after)
         if fact.type == "ScheduleUpdated":
             timing = Timing(fact.data, (fact.time("updated_at") if changed & ANCHORS else None) or timing.anchor_at)
         elif fact.type == "ScheduleEnabled":
-            since = (fact.at, fact.time("enabled_at") or fact.recorded_at)
+            after = max(after, fact.time("enabled_at") or fact.recorded_at)
+            since = (fact.at, after)
     if since is not None:
         found.append((timing, *since, evidence.ended))
     return found

@@ -253,6 +253,8 @@ class ScheduleJudge:
         """F5: what is older than the grace fires only as the policy allows."""
         policy = self._timing.members["misfire_policy"]
         max_age = self._timing.members.get("max_age_seconds")
+        if max_age is not None:
+            self._verdict.note("fires with a bound of their age")
         if max_age is not None and fired - nominal > timedelta(seconds=max_age):
             self._fail("F5", f"fired {nominal} at {fired}, older than {max_age} s", fact)
         on_time_from = fired - timedelta(seconds=self._timing.members["misfire_grace_seconds"])

@@ -17,14 +17,15 @@ from hetuflow.domain import (
     schedule_fires,
     schedule_fold,
     schedule_overlap,
+    task_dependencies,
 )
 from hetuflow.domain.enums import MisfirePolicy
 from hetuflow.domain.events import ScheduleEnabled, ScheduleFired
 from hetuflow.domain.misfire import FirePlan
 from hetuflow.domain.schedule_state import trigger_of
 from hetuflow.domain.trigger import next_after
+from tests.simulation.calm import away_for_a_while, fires_under_skip, overlapping, with_jitter
 from tests.simulation.mutations.kit import Mutation, in_table, replaced, together
-from tests.simulation.operators import Operators
 
 
 def drop_fires() -> AbstractContextManager[object]:
@@ -72,22 +73,29 @@ def fire_twice() -> AbstractContextManager[object]:
 
 
 def ignore_overlap_policy() -> AbstractContextManager[object]:
+    return mock.patch.object(schedule_overlap, "open_tasks", lambda state, has_ended: ())
+
+
+def skip_for_nothing() -> AbstractContextManager[object]:
+    """Under `skip` every other nominal time is skipped."""
+    numbers = itertools.count()
+
     def make(original: Any) -> Any:
-        return lambda command, now: original(attrs.evolve(command, overlap_policy="skip"), now)
+        def ruling(policy: str, open_ids: Any, **more: Any) -> Any:
+            found = original(policy, open_ids, **more)
+            return attrs.evolve(found, is_skipped=True) if policy == "skip" and next(numbers) % 2 else found
 
-    def made_slower(original: Any) -> Any:
-        async def create_job(self: Any, name: str, *args: str, **members: Any) -> str:
-            args = tuple("seconds=12" if name == "quick" and each.startswith("seconds=") else each for each in args)
-            found: str = await original(self, name, *args, **members)
-            return found
+        return ruling
 
-        return create_job
+    return replaced(schedule_overlap, "ruling", make)
 
-    return together(
-        mock.patch.object(schedule_overlap, "open_tasks", lambda state, has_ended: ()),
-        replaced(schedule, "opening", make),
-        replaced(Operators, "create_job", made_slower),
-    )
+
+def do_not_wait_in_the_queue() -> AbstractContextManager[object]:
+    return mock.patch.object(schedule_overlap, "dependencies", lambda policy, waits_for: None)
+
+
+def leave_the_previous_one() -> AbstractContextManager[object]:
+    return mock.patch.object(task_dependencies, "overlap_of", lambda spec: None)
 
 
 def fire_all_misfires() -> AbstractContextManager[object]:
@@ -110,11 +118,60 @@ def due_before_nominal() -> AbstractContextManager[object]:
     return replaced(schedule_fires, "CreateTask", make)
 
 
+def fire_at_any_age() -> AbstractContextManager[object]:
+    def make(original: Any) -> Any:
+        def decide(*known: Any, max_age_seconds: int | None = None, **more: Any) -> Any:
+            return original(*known, **more)
+
+        return decide
+
+    return replaced(schedule_fires, "decide_fires", make)
+
+
+def jitter_into_the_next_one() -> AbstractContextManager[object]:
+    def jittered(state: Any, nominal_at: Any) -> Any:
+        return nominal_at + timedelta(seconds=state.jitter_seconds / 2)
+
+    return mock.patch.object(schedule_fires, "jittered", jittered)
+
+
 MUTATIONS: Sequence[Mutation] = (
     Mutation("drop fires", "every fourth fire is dropped without a trace", "F1", drop_fires, quick=True),
     Mutation("resume in the past", "a resumed schedule fires what it missed", "F2", resume_fires_what_was_missed),
     Mutation("fire twice", "the cursor stays behind, and task ids are random", "F3", fire_twice),
-    Mutation("overlap ignored", "the policy `skip` is taken and not obeyed", "F4", ignore_overlap_policy),
+    Mutation(
+        "overlap ignored", "`skip` is not obeyed", "F4", ignore_overlap_policy, quick=True, script=overlapping("skip")
+    ),
+    Mutation(
+        "skip for nothing", "`skip` skips beside no task", "F4", skip_for_nothing, quick=True, script=fires_under_skip
+    ),
+    Mutation(
+        "no queue",
+        "under `queue` nothing waits",
+        "F4",
+        do_not_wait_in_the_queue,
+        quick=True,
+        script=overlapping("queue"),
+    ),
+    Mutation(
+        "previous one left",
+        "under `cancel_previous` nothing is cancelled",
+        "F4",
+        leave_the_previous_one,
+        quick=True,
+        script=overlapping("cancel_previous"),
+    ),
     Mutation("old misfires", "every misfire fires, however old", "F5", fire_all_misfires, quick=True),
+    Mutation(
+        "any age", "`max_age_seconds` is not looked at", "F5", fire_at_any_age, quick=True, script=away_for_a_while
+    ),
+    Mutation(
+        "jitter without bound",
+        "a jittered time lies behind the next one",
+        "F6",
+        jitter_into_the_next_one,
+        quick=True,
+        script=with_jitter,
+    ),
     Mutation("due too early", "a fire's task is due before its nominal time", "F6", due_before_nominal),
 )

@@ -13,6 +13,7 @@ import trio
 from agent.limits import Lease
 from agent.link import Link
 from hetuflow.domain import (
+    retry,
     task,
     task_dependencies,
     task_expiry,
@@ -21,10 +22,17 @@ from hetuflow.domain import (
     task_transitions,
 )
 from hetuflow.domain.enums import TaskStatus
-from hetuflow.domain.events import TaskReopened
+from hetuflow.domain.events import TaskReopened, TaskUpdated
 from hetuflow.scheduler.agenda import Agenda
-from tests.simulation.calm import an_agent_that_is_cut_off, fires_in_calm, orders_at_a_stopped_agent
-from tests.simulation.mutations.kit import Mutation, in_table, replaced, together
+from tests.simulation.calm import (
+    an_agent_that_is_cut_off,
+    edited_to_wait,
+    failing,
+    fires_in_calm,
+    later_than_wanted,
+    orders_at_a_stopped_agent,
+)
+from tests.simulation.mutations.kit import Mutation, in_table, replaced, replaced_in_table, together
 from tests.simulation.operators import Operators
 
 
@@ -80,6 +88,12 @@ def believe_old_epochs() -> AbstractContextManager[object]:
 
 def retry_for_ever() -> AbstractContextManager[object]:
     def make(original: Any) -> Any:
+        return lambda config, *result: original({**config, "max_retries": 6}, *result)
+
+    return replaced(retry, "why_not", make)
+
+
+def make(original: Any) -> Any:
         def retried(state: Any, failed: Any, now: Any) -> Any:
             if state.retry_count >= 6:
                 return original(state, failed, now)
@@ -141,6 +155,34 @@ def dispatch_what_has_expired() -> AbstractContextManager[object]:
     return mock.patch.object(task_expiry, "start_deadline_at", lambda spec: None)
 
 
+def forget_the_edited_dependencies() -> AbstractContextManager[object]:
+    def make(original: Any) -> Any:
+        def updated(state: Any, event: Any, status: Any) -> Any:
+            return attrs.evolve(original(state, event, status), waits_for=state.waits_for)
+
+        return updated
+
+    return replaced_in_table(task_transitions.FOLDS, TaskUpdated, make)
+
+
+def retry_at_once() -> AbstractContextManager[object]:
+    return mock.patch.object(retry, "longest_delay_seconds", lambda config, number: 1)
+
+
+def retry_everything() -> AbstractContextManager[object]:
+    def make(original: Any) -> Any:
+        def why_not(config: Any, *result: Any) -> Any:
+            return original({**config, "retry": None}, *result)
+
+        return why_not
+
+    return replaced(retry, "why_not", make)
+
+
+def give_up_at_once() -> AbstractContextManager[object]:
+    return mock.patch.object(retry, "why_not", lambda *_: "why should it")
+
+
 MUTATIONS: Sequence[Mutation] = (
     Mutation("first one suffices", "a task waits for the first of several only", "T1", dispatch_before_the_others_end),
     Mutation(
@@ -150,7 +192,12 @@ MUTATIONS: Sequence[Mutation] = (
         run_after_failed_dependencies,
     ),
     Mutation(
-        "late starts", "the start deadline is not looked at", "T1", dispatch_what_has_expired, range(1, 17), quick=True
+        "late starts",
+        "the start deadline is not looked at",
+        "T1",
+        dispatch_what_has_expired,
+        quick=True,
+        script=later_than_wanted,
     ),
     Mutation("retry after success", "a succeeded task may be retried", "T1", retry_after_success),
     Mutation(
@@ -170,7 +217,46 @@ MUTATIONS: Sequence[Mutation] = (
         script=orders_at_a_stopped_agent,
     ),
     Mutation("old epochs", "reports are believed whatever their epoch", "T3", believe_old_epochs, range(1, 17)),
-    Mutation("retry for ever", "retries are not counted", "T4", retry_for_ever, quick=True),
+    Mutation(
+        "edited dependencies",
+        "a task does not wait for what it was told later",
+        "T1",
+        forget_the_edited_dependencies,
+        quick=True,
+        script=edited_to_wait,
+    ),
+    Mutation(
+        "retry at once",
+        "the strategy is not looked at",
+        "T4",
+        retry_at_once,
+        quick=True,
+        script=failing("exit=3", max_retries=3, retry_interval=3, retry={"strategy": "exponential", "jitter": 0.2}),
+    ),
+    Mutation(
+        "retry everything",
+        "what is excluded is retried",
+        "T4",
+        retry_everything,
+        quick=True,
+        script=failing("exit=3", max_retries=1, retry_interval=1, retry={"exit_codes": {"not": [3]}}),
+    ),
+    Mutation(
+        "no retry",
+        "what is to be retried is not",
+        "T4",
+        give_up_at_once,
+        quick=True,
+        script=failing("exit=3", max_retries=1, retry_interval=1),
+    ),
+    Mutation(
+        "retry for ever",
+        "retries are not counted",
+        "T4",
+        retry_for_ever,
+        quick=True,
+        script=failing("exit=3", max_retries=1, retry_interval=1),
+    ),
     Mutation("cancel ignored", "an agent does not stop what is cancelled", "T5", agent_ignores_cancel),
     Mutation("slot kept", "an ended instance keeps its slot now and then", "T6", keep_the_slot),
     Mutation("limit ignored", "the cluster's limit is not looked at", "T7", ignore_the_limit, range(1, 17)),

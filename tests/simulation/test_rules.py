@@ -1,0 +1,150 @@
+"""The judges of retries and of the overlap policies, on histories made by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from tests.simulation.by_hand import CONFIG, LAWFUL, RUN_1, SCHEDULE, TASK, Events, a_log, at, found, write
+from tests.simulation.checkers import Evidence
+from tests.simulation.checkers.overlap_rules import check_overlap_rules
+from tests.simulation.checkers.retries import check_retries
+from tests.simulation.observed import Observed
+from tests.support.ports import EPOCH
+
+# --- retries -----------------------------------------------------------------------------------------------------------
+
+
+def retried(retry_at: float, policy: Mapping[str, Any] | None = None, ended: float = 100.0, **end: Any) -> set[str]:
+    """Of a task whose first attempt ended at that second, which is recorded at second 101."""
+    config = {**CONFIG, "retry_interval": 10, "retry": policy}
+    failed = {**RUN_1, "reason": "exit_code", "exit_code": 3, "completed_at": at(ended), **end}
+    log = a_log("task-t", [("TaskCreated", {**TASK, "config": config}), *LAWFUL[1:4]], 1)
+    write(log, "task-t", [("InstanceFailed", failed)], 101)
+    again = {"instance_id": "i2", "retry_at": at(retry_at)}
+    write(log, "task-t", [("TaskRetryScheduled", again), *LAWFUL[6:]], 101)
+    return found(check_retries, Evidence(log, started_at=EPOCH))
+
+
+@pytest.mark.parametrize(
+    ("is_lawful", "retry_at", "more"),
+    [
+        (True, 110, {}),
+        (False, 120, {}),
+        (False, 100, {}),
+        (True, 106, {"policy": {"jitter": 0.5}}),
+        (False, 99, {"policy": {"jitter": 0.5}}),
+        (True, 107, {"policy": {"max_seconds": 7}}),
+        (True, 111, {"ended": 9000.0}),
+        (False, 9010, {"ended": 9000.0}),
+        (False, 110, {"policy": {"on": ["timeout"]}}),
+        (True, 110, {"policy": {"on": ["timeout"]}, "reason": "timeout"}),
+        (False, 110, {"policy": {"exit_codes": {"not": [3]}}}),
+        (False, 110, {"policy": {"exit_codes": [4]}}),
+        (True, 110, {"policy": {"exit_codes": [3]}}),
+    ],
+)
+def test_a_retry_is_held_against_its_policy(is_lawful: bool, retry_at: float, more: Mapping[str, Any]) -> None:
+    """An agent's clock that is ahead delays nothing: then it counts from the decision."""
+    assert retried(retry_at, **more) == (set() if is_lawful else {"T4"})
+
+
+@pytest.mark.parametrize(
+    ("policy", "delays"),
+    [
+        ({}, [10, 10, 10]),
+        ({"strategy": "linear"}, [10, 20, 30]),
+        ({"strategy": "exponential"}, [10, 20, 40]),
+        ({"strategy": "exponential", "factor": 3, "max_seconds": 50}, [10, 30, 50]),
+    ],
+)
+def test_delays_grow_as_the_strategy_says(policy: Mapping[str, Any], delays: list[float]) -> None:
+    def lived(delays: list[float]) -> set[str]:
+        config = {"max_retries": 3, "labels": None, "retry_interval": 10, "retry": policy}
+        log = a_log("task-t", [("TaskCreated", {**TASK, "config": config})])
+        for number, delay in enumerate(delays):
+            failed = {"reason": "exit_code", "exit_code": 3, "completed_at": at(1000 * number)}
+            write(log, "task-t", [("InstanceFailed", failed)], 1000 * number)
+            write(log, "task-t", [("TaskRetryScheduled", {"retry_at": at(1000 * number + delay)})], 1000 * number)
+        return found(check_retries, Evidence(log, started_at=EPOCH))
+
+    assert lived(delays) == set()
+    assert lived([*delays[:-1], delays[-1] + 1]) == {"T4"}
+    assert lived([*delays, delays[-1]]) == {"T4"}, "there is no fourth"
+
+
+def test_a_task_that_gives_up_early_or_starts_too_early_is_found() -> None:
+    def judged(events: Events) -> set[str]:
+        return found(check_retries, Evidence(a_log("task-t", events), started_at=EPOCH))
+
+    config = {**CONFIG, "retry_interval": 10, "retry": {"on": ["timeout"]}}
+    failed = ("InstanceFailed", {**RUN_1, "reason": "exit_code", "exit_code": 3, "completed_at": at(0)})
+    made = ("TaskCreated", {**TASK, "config": {**config, "retry": None}})
+    gave_up = ("TaskFailed", {"reason": "exit_code"})
+    assert judged([made, failed, gave_up]) == {"T4"}
+    assert judged([("TaskCreated", {**TASK, "config": config}), failed, gave_up]) == set()
+    waits = ("TaskRetryScheduled", {"instance_id": "i2", "retry_at": at(10)})
+    early, late = (("TaskDispatched", {"instance_id": "i2", "dispatched_at": at(second)}) for second in (9, 10))
+    assert judged([made, failed, waits, early]) == {"T4"}
+    assert judged([made, failed, waits, late]) == set()
+
+
+# --- overlap -----------------------------------------------------------------------------------------------------------
+
+ENDED = {"TaskSucceeded", "TaskCancelled"}
+
+
+def overlapped(policy: str, *story: tuple[str, str, Any]) -> set[str]:
+    """Of a schedule with this policy; the story is told second by second: (stream, event, members)."""
+    log = a_log("schedule-s", [("ScheduleCreated", {**SCHEDULE, "overlap_policy": policy})], 0)
+    for second, (stream, kind, members) in enumerate(story, 1):
+        seconds = members.pop("at", 100 * second)
+        write(log, stream, [(kind, members)], seconds)
+    observed = Observed(calm=[(0, 10_000)])
+    return found(check_overlap_rules, Evidence(log, observed, lease=20, started_at=EPOCH, ended=10_000))
+
+
+def fire(task_id: str, *waits_for: str) -> tuple[str, str, Any]:
+    return ("schedule-s", "ScheduleFired", {"task_id": task_id, "waits_for": list(waits_for)})
+
+
+def skip(**more: Any) -> tuple[str, str, Any]:
+    return ("schedule-s", "ScheduleSkipped", {"reason": "overlap", **more})
+
+
+def say(task_id: str, kind: str) -> tuple[str, str, Any]:
+    return (f"task-{task_id}", kind, {})
+
+
+A, B = say("a", "TaskCreated"), say("b", "TaskCreated")
+A_ENDS, B_ENDS = say("a", "TaskSucceeded"), say("b", "TaskSucceeded")
+A_IS_CANCELLED, A_AGAIN = say("a", "TaskCancelled"), say("a", "TaskReopened")
+
+
+@pytest.mark.parametrize(
+    ("is_lawful", "policy", "story"),
+    [
+        (True, "skip", [A, fire("a"), skip(), A_ENDS, B, fire("b")]),
+        (False, "skip", [A, fire("a"), B, fire("b"), A_ENDS]),
+        (False, "skip", [A, fire("a"), A_ENDS, skip()]),
+        (True, "skip", [A, fire("a"), A_ENDS, A_AGAIN, skip(), B, fire("b")]),
+        (False, "skip", [skip()]),
+        (False, "allow", [A, fire("a"), skip()]),
+        (True, "queue", [A, fire("a"), B, fire("b", "a"), A_ENDS]),
+        (True, "queue", [A, fire("a"), A_ENDS, B, fire("b")]),
+        (False, "queue", [A, fire("a"), B, fire("b"), A_ENDS]),
+        (False, "queue", [A, fire("a"), skip()]),
+        (True, "cancel_previous", [A, fire("a"), B, fire("b", "a"), A_IS_CANCELLED, B_ENDS]),
+        (False, "cancel_previous", [A, fire("a"), B, fire("b", "a"), A_ENDS, B_ENDS]),
+        (False, "cancel_previous", [A, fire("a"), B, fire("b"), A_IS_CANCELLED]),
+        (False, "cancel_previous", [A, fire("a"), skip(), B, fire("b", "a"), A_IS_CANCELLED]),
+        (True, "cancel_previous", [A, fire("a"), B, skip(at=350), fire("b", "a"), A_IS_CANCELLED]),
+    ],
+)
+def test_overlap_policies_are_held_in_the_log(is_lawful: bool, policy: str, story: list[tuple[str, str, Any]]) -> None:
+    told = [(stream, kind, dict(members)) for stream, kind, members in story]
+    if any("at" in members for _, _, members in told):
+        told[4][2]["at"] = 350
+    assert overlapped(policy, *told) == (set() if is_lawful else {"F4"})
