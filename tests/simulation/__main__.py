@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 
+from tests.simulation.corpus import corpus
 from tests.simulation.fleet import Result
 from tests.simulation.range_run import failure_as_json, run_range
 from tests.simulation.report import lines_of
@@ -23,6 +24,7 @@ def main() -> int:
     options.add_argument("--seed", type=int, help="this seed alone: prints what it reached and the hash of its log")
     options.add_argument("--seeds", type=int, default=SEEDS_DEFAULT, help=f"so many of them ({SEEDS_DEFAULT})")
     options.add_argument("--first", type=int, default=1, help="the first of them (1)")
+    options.add_argument("--corpus", action="store_true", help="the seeds that failed once")
     options.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at once (one per core)")
     options.add_argument("--hang-seconds", type=float, default=HANG_SECONDS, help=f"for one seed ({HANG_SECONDS:g})")
     options.add_argument("--require-coverage", action=argparse.BooleanOptionalAction, default=None)
@@ -43,9 +45,9 @@ def main() -> int:
         return prove(given.mutations, jobs=given.jobs)
     if given.seed is not None:
         return run_one(given.seed, is_small=given.small, as_json=given.json, verbose=given.verbose)
+    seeds = [entry.seed for entry in corpus()] if given.corpus else range(given.first, given.first + given.seeds)
     return run_range(
-        given.first,
-        given.seeds,
+        seeds,
         jobs=given.jobs,
         seconds_max=given.hang_seconds,
         as_json=given.json,

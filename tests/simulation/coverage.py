@@ -34,7 +34,14 @@ COMMON = (
     *("tasks that ran more than once", "processes ended by a cancel", "machines that were full"),
     *("clusters that were full", "outputs compared", "rows compared", "states compared", "prefixes folded"),
     *("acknowledged writes", "answers lost", "idempotency keys used", "instants of edits compared"),
-    *("feeds resumed", "nominal times in calm"),
+    *("feeds resumed", "nominal times in calm", "clocks stepped back", "processes ended by a cancel"),
+    *("lines searched for a secret", "rows searched for a secret", "definitions with a secret", "events from outside"),
+    *("skipped (overlap)", "skipped (disabled)", "skipped (edited)", "skipped (job_disabled)", "fires with jitter"),
+    *("skipped (max_age)", "fires with a bound of their age", "schedule expired", "schedule deleted"),
+    *("waits for earlier ones under queue", "waits for earlier ones under cancel_previous"),
+    *("skipped for an overlap under skip", "skipped for an overlap under cancel_previous"),
+    *("retries by a policy", "not retried by a policy", "retries timed"),
+    *("edit task", "edit task (time)", "edit task (others)", "edit agent", "remove agent"),
     *("pause", "resume", "cancel", "retry", "run", "batch", "drive instance", "record instance", "event"),
     *(
         "dependencies settled",
@@ -47,7 +54,7 @@ COMMON = (
 )
 """Situations that a few hundred seeds reach."""
 
-RARE: tuple[str, ...] = ()
+RARE: tuple[str, ...] = ("skipped (deleted)", "outputs that were cut", "long waits in calm")
 """Situations that only a long run reaches."""
 
 

@@ -24,6 +24,7 @@ class Outcome:
     faults: dict[str, int]
     reached: dict[str, int]
     tail: list[str] = field(factory=list)
+    cpu_seconds: float = 0.0
 
     @property
     def seed(self) -> int:

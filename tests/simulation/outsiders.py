@@ -90,10 +90,21 @@ class Outsiders:
 
     async def drive(self, job_id: str) -> None:
         """Take a task over before an agent gets it, if that succeeds, and say how it went."""
-        draw, operators = self._draw, self.operators
+        draw, interval = self._draw, self.operators.cluster.scale.interval
+        task_id = await self.plan(job_id, draw.choice([0, 0, 3 * interval]))
+        if task_id is None:
+            return
+        instance_id = instance_id_of(task_id, 1)
+        for status in draw.choice(WAYS):
+            if not await self._say(task_id, instance_id, {"status": status}):
+                return
+            await trio.sleep(draw.uniform(0, 1) * interval)
+
+    async def plan(self, job_id: str, later: float) -> str | None:
+        """A task that is not started before so many seconds have passed; its id, None when it is refused."""
+        operators = self.operators
         task_id = str(operators.ids.uuid7())
-        address, interval = Address("task", task_id), operators.cluster.scale.interval
-        later = draw.choice([0, 0, 3 * interval])
+        address = Address("task", task_id)
 
         async def ask(core: Core) -> Answer:
             reading = await core.system.read(Address("job", job_id))
@@ -102,13 +113,9 @@ class Outsiders:
             return await core.system.ask(address, CreateTask(task_id=task_id, job=job, trigger="api", scheduled_at=at))
 
         if not await operators.insist_on("create task", address, ask):
-            return
+            return None
         operators.tasks.append(task_id)
-        instance_id = instance_id_of(task_id, 1)
-        for status in draw.choice(WAYS):
-            if not await self._say(task_id, instance_id, {"status": status}):
-                return
-            await trio.sleep(draw.uniform(0, 1) * interval)
+        return task_id
 
     async def _say(self, task_id: str, instance_id: str, changes: Mapping[str, Any]) -> bool:
         """False when it is not believed: an agent was faster, or it has ended."""

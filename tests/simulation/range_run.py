@@ -29,6 +29,7 @@ class Account:
     """What is kept of a range while it runs."""
 
     first: int
+    last: int
     count: int
     began: float = field(factory=time.monotonic)
     done: int = 0
@@ -37,6 +38,8 @@ class Account:
     processes: int = 0
     virtual_seconds: float = 0.0
     busy_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    """Of the runs, judges included: where the machine is not this range's alone, the measure of its speed."""
     failures: dict[int, Result] = field(factory=dict)
     faults: Counter[str] = field(factory=Counter)
     reached: Counter[str] = field(factory=Counter)
@@ -52,6 +55,7 @@ class Account:
             self.events += result.outcome.events
             self.processes += result.outcome.processes
             self.virtual_seconds += result.outcome.seconds
+            self.cpu_seconds += result.outcome.cpu_seconds
             self.faults.update(result.outcome.faults)
             self.reached.update(result.outcome.reached)
 
@@ -75,6 +79,7 @@ class Account:
             "interrupted": self.was_interrupted,
             "real_seconds": round(self.real_seconds, 3),
             "virtual_seconds": round(self.virtual_seconds, 3),
+            "cpu_seconds": round(self.cpu_seconds, 3),
             "virtual_seconds_per_second": round(self.virtual_seconds / self.real_seconds, 1),
             "seeds_per_second": round(self.done / self.real_seconds, 3),
             "events": self.events,
@@ -98,10 +103,11 @@ def failure_as_json(result: Result, *, is_small: bool = False) -> dict[str, Any]
 
 
 def run_range(
-    first: int, count: int, *, jobs: int, seconds_max: float, as_json: bool, require_coverage: bool | None
+    seeds: Sequence[int], *, jobs: int, seconds_max: float, as_json: bool, require_coverage: bool | None
 ) -> int:
     """Run the seeds; returns the exit status: 0, 1 for a failure or something never reached, 130 when interrupted."""
-    account = Account(first, count)
+    count = len(seeds)
+    account = Account(min(seeds), max(seeds), count)
     console, errors = Console(), Console(stderr=True)
     progress = Progress(
         TextColumn("simulate"),
@@ -114,7 +120,7 @@ def run_range(
     with progress, Fleet(seconds_max, jobs) as fleet:
         line, told = progress.add_task("", total=count), time.monotonic()
         try:
-            for result in fleet.run(range(first, first + count)):
+            for result in fleet.run(seeds):
                 account.add(result)
                 if not result.is_good and len(account.failures) <= FAILURES_SHOWN:
                     progress.console.print(
@@ -160,9 +166,10 @@ def show(console: Console, account: Account, missing: Sequence[str], *, is_requi
     if account.was_interrupted:
         console.print(f"interrupted after {account.done} of {account.count} seeds")
     console.print(
-        f"seeds {account.first}-{account.first + account.count - 1}: {account.done} run, {account.repeated} of them twice; "
+        f"seeds {account.first}-{account.last}: {account.done} run, {account.repeated} of them twice; "
         f"{account.events:,} events, {account.processes:,} processes, {account.virtual_seconds / 3600:,.1f} virtual hours "
-        f"in {account.real_seconds:,.0f} s ({account.rates()})",
+        f"in {account.real_seconds:,.0f} s ({account.rates()}; {account.virtual_seconds / (account.cpu_seconds or 1):,.0f} "
+        "virtual s per s of CPU)",
         highlight=False,
     )
     if missing:

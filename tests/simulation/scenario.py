@@ -6,6 +6,8 @@ checks hold at the end of both, for they read the whole log and all that the mac
 
 from __future__ import annotations
 
+import time
+
 import trio
 
 from hetuflow.core import Core
@@ -37,7 +39,10 @@ STRIKERS = (1, 1, 2)
 
 def simulate(seed: int, *, is_small: bool = False) -> Outcome:
     """One run, from nothing to quiet. Raises nothing for a violated promise: the outcome says so."""
-    return run(seed, _simulate, drawn(seed, is_small=is_small))
+    began = time.process_time()
+    outcome = run(seed, _simulate, drawn(seed, is_small=is_small))
+    outcome.cpu_seconds = time.process_time() - began
+    return outcome
 
 
 async def _simulate(shape: Shape) -> Outcome:

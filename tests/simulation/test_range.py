@@ -34,7 +34,9 @@ def played_by(
 
 
 def ranged(count: int, *, require_coverage: bool | None = False) -> int:
-    return range_run.run_range(1, count, jobs=1, seconds_max=60, as_json=False, require_coverage=require_coverage)
+    return range_run.run_range(
+        range(1, 1 + count), jobs=1, seconds_max=60, as_json=False, require_coverage=require_coverage
+    )
 
 
 def test_a_failing_seed_is_told_with_its_invariant_its_events_and_the_command(

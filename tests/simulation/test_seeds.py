@@ -32,9 +32,10 @@ def test_no_promise_is_violated(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", [entry.seed for entry in corpus()])
 def test_no_promise_is_violated_by_a_seed_that_failed_once(seed: int) -> None:
-    outcome = simulate(seed)
+    """As a small run; `make simulate ARGS=--corpus` has the whole ones."""
+    outcome = simulate(seed, is_small=True)
     assert outcome.verdict.violations == [], failure_of(outcome)
-    assert outcome.processes > 10
+    assert outcome.processes > 5
 
 
 def test_the_seeds_reach_what_the_checks_are_about() -> None:

@@ -92,6 +92,7 @@ class Workload:
             "cancel": (1, cls._cancel),
             "retry": (1, cls._retry),
             "edit task": (0.5, cls._edit_task),
+            "plan and edit": (0.7, cls._plan_and_edit),
             "delete task": (0.5, cls._delete_task),
             "pause and resume": (1, cls._pause_and_resume),
             "create schedule": (0.7, cls._create_schedule),
@@ -234,24 +235,28 @@ class Workload:
     async def _retry(self) -> None:
         await self.operators.retry(self._draw.choice(self.operators.tasks))
 
+    async def _plan_and_edit(self) -> None:
+        """For later; and then it is moved, or told what it also waits for: earlier tasks only, for the API refuses
+        circles, and here it is not asked."""
+        draw, interval = self._draw, self._scale.interval
+        task_id = await self.outsiders.plan(draw.choice(self._light_jobs()), draw.uniform(1, 5) * interval)
+        if task_id is None:
+            return
+        await trio.sleep(draw.uniform(0, 1) * interval)
+        what = draw.choice(["time", "others"])
+        changes: dict[str, Any] = {
+            "scheduled_at": self.operators.cluster.clock.now() + timedelta(seconds=draw.uniform(-1, 4) * interval)
+        }
+        earlier = [each for each in self.operators.tasks if each < task_id]
+        if what == "others" and earlier:
+            others = draw.sample(earlier, min(len(earlier), draw.randint(1, 3)))
+            changes = {"dependencies": {"task_ids": others, "on_failure": draw.choice(["cancel", "run"])}}
+        await self.operators.insist(f"edit task ({what})", Address("task", task_id), UpdateTask(changes=changes))
+
     async def _edit_task(self) -> None:
-        """Its priority; or, which is refused once it has started, its time or what it waits for: only earlier ones, for
-        the API refuses circles, and here it is not asked."""
-        draw, tasks = self._draw, self.operators.tasks
-        what = draw.choice(["priority", "priority", "time", "others"])
-        number = draw.randrange(len(tasks)) if what == "priority" else draw.randrange(-min(5, len(tasks)), 0)
-        address = Address("task", tasks[number])
-        changes: dict[str, Any] = {"priority": draw.randint(-5, 9)}
-        if what == "time":
-            later = timedelta(seconds=draw.uniform(-1, 4) * self._scale.interval)
-            changes = {"scheduled_at": self.operators.cluster.clock.now() + later}
-        elif what == "others":
-            earlier = [each for each in tasks if each < address.id]
-            changes = {"dependencies": None}
-            if earlier and draw.random() < 0.8:
-                of_them = draw.sample(earlier, min(len(earlier), draw.randint(1, 3)))
-                changes = {"dependencies": {"task_ids": of_them, "on_failure": draw.choice(["cancel", "run"])}}
-        await self.operators.insist(f"edit task ({what})", address, UpdateTask(changes=changes))
+        changes = {"priority": self._draw.randint(-5, 9)}
+        address = Address("task", self._draw.choice(self.operators.tasks))
+        await self.operators.insist("edit task", address, UpdateTask(changes=changes))
 
     async def _delete_task(self) -> None:
         task_id = self._draw.choice(self.operators.tasks)

@@ -17,7 +17,6 @@ from hetuflow.domain import (
     task,
     task_dependencies,
     task_expiry,
-    task_outcomes,
     task_reports,
     task_transitions,
 )
@@ -91,18 +90,6 @@ def retry_for_ever() -> AbstractContextManager[object]:
         return lambda config, *result: original({**config, "max_retries": 6}, *result)
 
     return replaced(retry, "why_not", make)
-
-
-def make(original: Any) -> Any:
-        def retried(state: Any, failed: Any, now: Any) -> Any:
-            if state.retry_count >= 6:
-                return original(state, failed, now)
-            config = {**state.spec.config, "max_retries": 6}
-            return original(attrs.evolve(state, spec=attrs.evolve(state.spec, config=config)), failed, now)
-
-        return retried
-
-    return replaced(task_outcomes, "_retried", make)
 
 
 def agent_ignores_cancel() -> AbstractContextManager[object]:
