@@ -46,7 +46,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "TaskCancelRequested": "A cancel was requested by {by}{because}; the agent ends the process.",
     "TaskCancelled": "The task was cancelled{cancelled_because}{because}.",
     "TaskSucceeded": "The task succeeded.",
-    "TaskFailed": "The task failed ({reason}).",
+    "TaskFailed": "The task failed ({reason}){not_retried}.",
     "TaskDeleted": "The task was deleted.",
     "InstanceCreated": "An execution outside the agents was recorded as instance {instance_id}.",
     "InstanceTakenOver": "Instance {instance_id} is executed outside the agents from now on.",
@@ -57,7 +57,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "InstanceDeleted": "Instance {instance_id} was deleted.",
     "InstanceStarted": "Attempt {attempt} started {where}{process}.",
     "InstanceSucceeded": "Attempt {attempt} succeeded {where} after {duration_seconds}.",
-    "InstanceFailed": "Attempt {attempt} failed {where} after {duration_seconds} ({reason}): {error_message}.",
+    "InstanceFailed": "Attempt {attempt} failed {failed_where} ({reason}): {error_message}.",
     "InstanceCancelled": "Attempt {attempt} was cancelled {cancelled_where}.",
     "InstanceReportRefused": "A report of agent {agent_id} (epoch {epoch}) was refused: {why}.",
     "AgentCreated": "Agent {name} was created.",
@@ -232,6 +232,16 @@ def _where(data: Data) -> str:
     return f"on agent {data['agent_id']}" if data.get("agent_id") is not None else "outside the agents"
 
 
+def _failed_where(data: Data) -> str:
+    if data.get("epoch") == 0:
+        return "before it was dispatched"
+    return f"{_where(data)} after {duration(data.get('duration_seconds'))}"
+
+
+def _not_retried(data: Data) -> str:
+    return f"; not retried: {data['not_retried']}" if data.get("not_retried") else ""
+
+
 def _ended_as(data: Data) -> str:
     code = data.get("ended_as", data.get("status", 0))
     try:
@@ -288,6 +298,8 @@ _PHRASES: Final[Mapping[str, Callable[[Data], str]]] = {
     "noted": _noted,
     "in_a_row": _in_a_row,
     "where": _where,
+    "failed_where": _failed_where,
+    "not_retried": _not_retried,
     "ended_as": _ended_as,
     "still_awaited": _still_awaited,
     "finished_as": _finished_as,

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from hetuflow.cli import limits, render, retries
+from hetuflow.cli import limits, parameters, render, retries
 from hetuflow.cli.client import Client
 from hetuflow.cli.edges import followed_by, follows, upstream_change, upstream_options
 from hetuflow.cli.editing import assign, assignments, edit_options, update_body
@@ -25,6 +25,7 @@ from hetuflow.cli.listing import (
 from hetuflow.cli.names import JOB, resolve
 from hetuflow.cli.options import Group, Seconds, confirm, key_option, note_option, pairs, talks_to_server, yes_option
 from hetuflow.cli.retries import retry_changes, retry_options
+from hetuflow.cli.runs import after_run, run_body, run_options
 from hetuflow.domain.enums import JobStatus
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -54,6 +55,12 @@ def config_options(command: F) -> F:
             ),
             click.option(
                 "--label", multiple=True, metavar="NAME=VALUE", help="A label the agent must have; may be repeated."
+            ),
+            click.option(
+                "--declare",
+                multiple=True,
+                metavar="NAME:TYPE",
+                help="A parameter: day:date (required), n:integer=3, note:string? (optional); {{ params.day }} in an argument.",
             ),
             click.option("--agent", metavar="AGENT", help="Run only on this agent."),
             click.option("--timeout", type=Seconds(), help="Longest run: 90, 30m, 2h; 0 = no limit [default: 1h]."),
@@ -88,6 +95,7 @@ def config_changes(given: dict[str, Any], argv: Sequence[str]) -> dict[str, Any]
         "environment": pairs(given["env"], "--env") or None,
         **limit_changes(given),
         **retry_changes(given),
+        **parameters.declared(given["declare"]),
     }
     return {name: value for name, value in changes.items() if value is not None}
 
@@ -210,6 +218,7 @@ def show(client: Client, job_: str, as_of_: str | None, json_: bool) -> None:
             ("agent", lambda r: r["agent_id"]),
             ("timeout", lambda _: f"{config['timeout']} s" if config["timeout"] else "none"),
             ("retries", lambda _: retries.shown(config)),
+            *(("parameter", lambda _, line=line: line) for line in parameters.shown(config.get("params"))),
             ("limits", lambda _: limits.shown(config)),
             ("start within", lambda _: f"{late} s" if (late := config.get("start_deadline_seconds")) else None),
             ("follows", lambda r: follows(client, r["upstream"], as_of_)),
@@ -257,8 +266,12 @@ def update(
         **config_changes(given, argv),
         **upstream_change(client, given, row),
     }
-    answer = client.put(f"/jobs/item/{row['id']}", update_body(row, changes, set_, clear))
+    body = update_body(row, changes, set_, clear)
+    answer = client.put(f"/jobs/item/{row['id']}", body)
     render.as_json(answer) if json_ else click.echo(f"updated job {row['name']}")
+    if "config" in body:
+        for warning in parameters.schedules_that_do_not_fit(client, row["id"]):
+            click.echo(f"warning: {warning}", err=True)
 
 
 def _action(verb: str, sentence: str, done: str) -> None:
@@ -289,58 +302,6 @@ def delete(client: Client, job_: str, cascade: bool, yes: bool, json_: bool) -> 
     render.as_json(answer) if json_ else click.echo(f"deleted job {row['name']}")
 
 
-def run_options(command: F) -> F:
-    """What `job run`, `schedule run` and `task create` share."""
-    for option in reversed(
-        [
-            click.option(
-                "-p",
-                "--param",
-                multiple=True,
-                metavar="NAME=VALUE",
-                help="Reaches the program as HETUFLOW_PARAM_<NAME>.",
-            ),
-            click.option("-e", "--env", multiple=True, metavar="NAME=VALUE", help="An environment variable."),
-            click.option("--name", help="A name for the task [default: the job's]."),
-            click.option("--priority", type=int, help="Larger runs first."),
-            click.option("--set", "set_", multiple=True, metavar="MEMBER=VALUE", help="Any other member of the task."),
-            click.option("--wait", is_flag=True, help="Wait for the end, print the output; the exit status tells."),
-            click.option("--follow", is_flag=True, help="As --wait, but print the output as it comes."),
-            key_option,
-        ]
-    ):
-        command = option(command)
-    return command
-
-
-def run_body(given: dict[str, Any]) -> dict[str, Any]:
-    body: dict[str, Any] = {}
-    for member, value in (
-        ("parameters", pairs(given["param"], "--param") or None),
-        ("environment", pairs(given["env"], "--env") or None),
-        ("name", given["name"]),
-        ("priority", given["priority"]),
-    ):
-        if value is not None:
-            body[member] = value
-    for path, value in assignments(given["set_"]):
-        assign(body, path, value)
-    return body
-
-
-def after_run(client: Client, task_id: str, given: dict[str, Any], json_: bool) -> None:
-    """Wait or follow as asked; else say what was made."""
-    if given["follow"] or given["wait"]:
-        from hetuflow.cli.waiting import follow_to_the_end, wait_for_the_end
-
-        (follow_to_the_end if given["follow"] and not json_ else wait_for_the_end)(client, task_id, json_)
-    elif json_:
-        render.as_json({"id": task_id})
-    else:
-        click.echo(f"created task {task_id}")
-        click.echo(f"see what becomes of it:  hetuflow task show {task_id}")
-
-
 @job.command(name="run")
 @job_argument
 @run_options
@@ -357,8 +318,36 @@ def run(client: Client, job_: str, json_: bool, **given: Any) -> None:
       hetuflow job run report -p day=2027-01-31 --wait && mail -s done ops@example.org
     """
     row = resolve(client, JOB, job_)
-    created = client.post(f"/jobs/item/{row['id']}/run", run_body(given), key=given["key"])
+    body = parameters.by_type(run_body(given), row["config"])
+    created = client.post(f"/jobs/item/{row['id']}/run", body, key=given["key"])
     after_run(client, created["id"], given, json_)
 
 
-__all__ = ["after_run", "job", "job_argument", "run_body", "run_options"]
+@job.command(name="render")
+@job_argument
+@click.option("-p", "--param", multiple=True, metavar="NAME=VALUE", help="As for `job run`.")
+@click.option("--set", "set_", multiple=True, metavar="MEMBER=VALUE", help="Any other member of a run.")
+@talks_to_server
+def render_(client: Client, job_: str, json_: bool, param: tuple[str, ...], set_: tuple[str, ...]) -> None:
+    """Show what a run would be given, and run nothing: its parameters, its command, its variables.
+
+    \b
+    Example:
+      hetuflow job render report -p day=2027-01-31
+    """
+    row = resolve(client, JOB, job_)
+    body: dict[str, Any] = {"parameters": pairs(param, "--param")} if param else {}
+    for path, value in assignments(set_):
+        assign(body, path, value)
+    found = client.post(f"/jobs/item/{row['id']}/render", parameters.by_type(body, row["config"]))
+    if json_:
+        render.as_json(found)
+        return
+    render.fields(
+        found,
+        [
+            ("parameters", lambda r: r["parameters"]),
+            ("command", lambda r: render.command_line(r)),
+            *((name, lambda r, name=name: r["environment"][name]) for name in sorted(found["environment"])),
+        ],
+    )

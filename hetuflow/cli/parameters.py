@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from hetuflow.cli.options import pairs
+from hetuflow.cli.client import Client
 from hetuflow.domain.enums import ParameterType
-from hetuflow.domain.parameters import faults
+from hetuflow.domain.parameters import faults, unfit_for_schedule
 
 TYPES = ", ".join(ParameterType)
 
@@ -52,13 +52,14 @@ def declared(options: Sequence[str]) -> dict[str, Any]:
     return changes
 
 
-def typed(options: Sequence[str], params: Mapping[str, Any] | None) -> dict[str, Any]:
-    """`-p` options as values of their declared types; of a job that declares none, as text."""
-    given: dict[str, Any] = dict(pairs(options, "--param"))
-    for name, text in given.items():
-        kind = (params or {}).get(name, {}).get("type", ParameterType.STRING)
-        given[name] = as_type(kind, text, f"--param {name}")
-    return given
+def by_type(body: dict[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """The body with its parameters, given as text, in the types that the job's config declares."""
+    given = body.get("parameters")
+    if given and (params := config.get("params")):
+        for name, value in given.items():
+            if isinstance(value, str) and name in params:
+                given[name] = as_type(params[name]["type"], value, f"--param {name}")
+    return body
 
 
 def as_type(kind: str, text: str, hint: str) -> Any:
@@ -82,6 +83,19 @@ def as_type(kind: str, text: str, hint: str) -> Any:
             f"{text!r} is not {wanted.get(kind, f'a value of type {kind}')}", param_hint=hint
         ) from None
     return text
+
+
+def schedules_that_do_not_fit(client: Client, job_id: str) -> list[str]:
+    """A line for each schedule whose tasks will fail, since its parameters are not what its job now declares."""
+    params = client.get(f"/jobs/item/{job_id}")["config"].get("params")
+    if params is None:
+        return []
+    lines = []
+    for row in client.rows("schedules", where={"job_id": {"$eq": job_id}}, limit=1000):
+        for unfit in unfit_for_schedule(params, row["parameters"] or {}, row["schedule_kind"])[:1]:
+            name = row["name"] or row["id"]
+            lines.append(f"tasks of schedule {name} will fail: parameters.{unfit.path} {unfit.message}")
+    return lines
 
 
 def shown(params: Mapping[str, Any] | None) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ from hetuflow.cli import daemons, render
 from hetuflow.cli.client import Client
 from hetuflow.cli.daemons import daemon_changes, daemon_options, option_names
 from hetuflow.cli.editing import assign, assignments, edit_options, update_body
-from hetuflow.cli.jobs import after_run, job_argument, run_body, run_options
+from hetuflow.cli.jobs import job_argument
 from hetuflow.cli.listing import Wanted, as_of_option, list_options, show_list, status_condition, status_option
 from hetuflow.cli.names import JOB, SCHEDULE, resolve
 from hetuflow.cli.options import (
@@ -28,7 +28,9 @@ from hetuflow.cli.options import (
     talks_to_server,
     yes_option,
 )
+from hetuflow.cli.parameters import by_type
 from hetuflow.cli.previews import NOTES, preview
+from hetuflow.cli.runs import after_run, run_body, run_options
 from hetuflow.cli.schedule_explaining import explain_schedule
 from hetuflow.domain.enums import IntervalMode, MisfirePolicy, OverlapPolicy, ScheduleKind, ScheduleStatus
 
@@ -181,7 +183,7 @@ def add(
         assign(body, name.split("."), value)
     for path, value in assignments(set_):
         assign(body, path, value)
-    created = client.post("/schedules/item", body, key=key)
+    created = client.post("/schedules/item", by_type(body, row["config"]), key=key)
     if json_:
         render.as_json(created)
         return
@@ -337,13 +339,19 @@ def update(
       hetuflow schedule update web --instances 5
     """
     row = resolve(client, SCHEDULE, schedule_)
-    answer = client.put(f"/schedules/item/{row['id']}", update_body(row, rule_changes(given), set_, clear))
+    body = _by_type(client, update_body(row, rule_changes(given), set_, clear), row)
+    answer = client.put(f"/schedules/item/{row['id']}", body)
     if json_:
         render.as_json(answer)
         return
     stored = client.get(f"/schedules/item/{row['id']}")
     click.echo(f"updated schedule {row['name'] or row['id']}")
     click.echo(f"next run: {render.when(stored['next_run_at']) or 'none'}")
+
+
+def _by_type(client: Client, body: dict[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters in the types that the schedule's job declares, which is asked for only where there are some."""
+    return by_type(body, client.get(f"/jobs/item/{row['job_id']}")["config"]) if body.get("parameters") else body
 
 
 def _action(verb: str, sentence: str, done: str) -> None:
@@ -386,7 +394,8 @@ def delete(client: Client, schedule_: str, cascade: bool, yes: bool, json_: bool
 def run(client: Client, schedule_: str, json_: bool, **given: Any) -> None:
     """Run a schedule's task now, with its parameters and priority; works while it is disabled, too."""
     row = resolve(client, SCHEDULE, schedule_)
-    created = client.post(f"/schedules/item/{row['id']}/execute", run_body(given), key=given["key"])
+    body = _by_type(client, run_body(given), row)
+    created = client.post(f"/schedules/item/{row['id']}/execute", body, key=given["key"])
     after_run(client, created["id"], given, json_)
 
 

@@ -10,7 +10,7 @@ import click
 from hetuflow.cli import render
 from hetuflow.cli.client import Client, Refused
 from hetuflow.cli.editing import edit_options, update_body
-from hetuflow.cli.jobs import after_run, job_argument, run_body, run_options
+from hetuflow.cli.jobs import job_argument
 from hetuflow.cli.listing import (
     Wanted,
     as_of_option,
@@ -24,6 +24,8 @@ from hetuflow.cli.listing import (
 from hetuflow.cli.names import JOB, SCHEDULE, TASK, newest_task, resolve
 from hetuflow.cli.options import Group, Moment, NotThere, confirm, key_option, pairs, talks_to_server, yes_option
 from hetuflow.cli.output import follow_output, print_output
+from hetuflow.cli.parameters import by_type
+from hetuflow.cli.runs import after_run, run_body, run_options
 from hetuflow.cli.waiting import instances
 from hetuflow.domain.enums import InstanceStatus, TaskStatus
 
@@ -180,7 +182,8 @@ def create(
     Example:
       hetuflow task create report --at '2027-01-31 08:00' -p day=2027-01-31
     """
-    body = {"job_id": resolve(client, JOB, job_)["id"], **run_body(given)}
+    of = resolve(client, JOB, job_)
+    body = by_type({"job_id": of["id"], **run_body(given)}, of["config"])
     if schedule_:
         body["schedule_id"] = resolve(client, SCHEDULE, schedule_)["id"]
     if at:
@@ -248,7 +251,7 @@ def update(
     """Change a task that has not started; name and description always. Refused when somebody else changed it meanwhile."""
     row = resolve(client, TASK, task_)
     changes = {**given, "scheduled_at": at, "parameters": pairs(param, "--param") or None}
-    body = update_body(row, changes, set_, clear)
+    body = by_type(update_body(row, changes, set_, clear), row["config"])
     if any(isinstance(row.get(name), dict) and name in body for name in ("config", "environment", "dependencies")):
         body.setdefault("lock_version", row["lock_version"])  # what is replaced as a whole was read before
         if "update_mask" in body:

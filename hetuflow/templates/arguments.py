@@ -90,7 +90,7 @@ def _unknown(what: str, name: str, known: Sequence[str], at: int) -> TemplateErr
 
 
 def _fault(index: int, wrong: TemplateError) -> Fault:
-    where = "" if wrong.position is None else f"the expression at position {wrong.position + 1} "
+    where = "" if wrong.position is None else f"the expression at position {wrong.position + 1}: "
     return Fault(index, where + wrong.message, wrong.suggestion)
 
 
@@ -162,5 +162,5 @@ def _value(index: int, expression: Expression, context: Mapping[str, Any]) -> st
     except (TemplateError, FilterError) as wrong:
         raise TemplateError(f"args[{index}]: the expression at position {expression.at + 1}: {wrong}") from None
     if "\0" in text:
-        raise TemplateError(f"args[{index}]: the expression at position {expression.at + 1} has a NUL character")
+        raise TemplateError(f"args[{index}]: the expression at position {expression.at + 1}: has a NUL character")
     return text

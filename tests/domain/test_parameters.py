@@ -191,7 +191,8 @@ def test_what_makes_itself_fails_visibly_starts_nothing_and_is_not_retried(trigg
     assert failed.error_message.startswith("not started: parameters.day: is required by the job")
     assert "parameters.n: must be from 1 to 9, got 0" in failed.error_message
     assert (outcome.state.status, outcome.intents) == (TaskStatus.FAILED, frozenset())
-    outcome.next(5).when(RetryTask()).then_rejected("not_retryable", path="parameters.day")
+    if trigger != "daemon":  # of which no task is retried
+        outcome.next(5).when(RetryTask()).then_rejected("not_retryable", path="parameters.day")
 
 
 def test_what_an_event_brings_besides_passes() -> None:

@@ -96,7 +96,7 @@ def test_beside_the_script_it_is_a_word_too(shell: str, tmp_path: Path, first: s
 def test_where_no_value_can_stand_it_is_refused_when_the_job_is_written(script: str, why: str) -> None:
     found = faults("bash", ["-c", script], NAMES)
     assert len(found) == 1 and found[0].index == 1 and why in found[0].message
-    assert f"position {script.index('{{') + 1} " in found[0].message
+    assert f"position {script.index('{{') + 1}: " in found[0].message
 
 
 @pytest.mark.parametrize(
