@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from hetuflow.domain.daemon import BECAUSE
-from hetuflow.domain.enums import JobStatus, TaskStatus
+from hetuflow.domain.enums import JobStatus, ScheduleKind, TaskStatus
 
 Data = Mapping[str, Any]
 
@@ -26,8 +26,8 @@ SENTENCES: Final[Mapping[str, str]] = {
     "ScheduleExpired": "The schedule is over: {over_because}.",
     "ScheduleSuspended": "The schedule was suspended after a defect: {error}.",
     "ScheduleFired": "Fired for {fired_for} as task {task_id} (fire {fire_count}).",
-    "ScheduleSkipped": "Skipped {nominal_times}: {skipped_because}.",
-    "ScheduleEventHeld": "Event {event_id} ({event_type}) waits for quiet until {quiet_at}; {held_count}.",
+    "ScheduleSkipped": "Skipped {nominal_times}: {skipped_because}{noted}.",
+    "ScheduleEventHeld": "The event at position {event_position} ({event_type}) waits for quiet until {quiet_at}; {held_count}.",
     "SeatStarted": "Seat {seat} was given task {task_id}, its run {incarnation}: {seat_because}.",
     "SeatRunning": "Seat {seat} runs {where} as task {task_id}.",
     "SeatReady": "Seat {seat} counts as available.",
@@ -76,7 +76,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "ServerRemoved": "The server was removed.",
     "JobSealed": "No task is made of the job while it is looked for open ones.",
     "JobUnsealed": "The job has open tasks and stays.",
-    "ExternalEventReceived": "Event {type} came from {source} as {id}.",
+    "ExternalEventReceived": "Event {type}{of_path} came from {source} as {id}.",
     "LeaseTaken": "Server {server_id} decides for slot {slot}.",
     "LeaseReleased": "Server {server_id} gave slot {slot} back.",
     "FlowStarted": "A run of flow {name} was started {trigger}: {task_count} tasks.",
@@ -188,18 +188,32 @@ def _schedule(data: Data) -> str:
 
 
 def _next_run(data: Data) -> str:
+    if data.get("schedule_kind") == ScheduleKind.EVENT:
+        return f"it waits for events of type {data.get('event_type')}"
     return f"next run {moment(data['next_run_at'])}" if data.get("next_run_at") else "no run follows"
 
 
 def _nominal_times(data: Data) -> str:
     if data.get("event_id"):
-        return f"event {data['event_id']}"
+        return _event(data)
     first, last = moment(data.get("first_nominal_at")), moment(data.get("last_nominal_at"))
     return first if data.get("count") == 1 else f"{data.get('count')} nominal times from {first} to {last}"
 
 
 def _fired_for(data: Data) -> str:
-    return f"event {data['event_id']}" if data.get("event_id") else moment(data.get("nominal_at"))
+    return _event(data) if data.get("event_id") else moment(data.get("nominal_at"))
+
+
+def _event(data: Data) -> str:
+    return f"the event at position {data.get('event_position')}"
+
+
+def _of_path(data: Data) -> str:
+    """Of a file, and why it cannot be watched."""
+    inner = data.get("data")
+    path, error = (inner.get("path"), inner.get("error")) if isinstance(inner, dict) else (None, None)
+    shown = [each for each in (path, error) if isinstance(each, str)]
+    return f" ({': '.join(shown)})" if shown and len(shown[0]) <= 300 else ""
 
 
 def _held_count(data: Data) -> str:
@@ -288,6 +302,7 @@ _PHRASES: Final[Mapping[str, Callable[[Data], str]]] = {
     "over_because": _one_of(_OVER, "reason"),
     "nominal_times": _nominal_times,
     "fired_for": _fired_for,
+    "of_path": _of_path,
     "held_count": _held_count,
     "skipped_because": _one_of(_SKIPPED, "reason"),
     "trigger": _one_of(_TRIGGERS, "trigger"),

@@ -163,6 +163,36 @@ def show(client: Client, stream: str, json_: bool) -> None:
     echo(found, json_=False)
 
 
+@events.command(name="effects")
+@click.argument("position", type=click.IntRange(1))
+@talks_to_server
+def effects(client: Client, position: int, json_: bool) -> None:
+    """Print what an event led to: the tasks that schedules made of it, and how they went.
+
+    It is the rest of the event's conversation. POSITION is the number that `events list` and `events tail` begin with.
+
+    \b
+    Example:
+      hetuflow events post file.created -d '{"path": "/data/input/a.csv"}'     # recorded at position 4711
+      hetuflow events effects 4711
+    """
+    found = client.get("/events", after=position - 1, limit=1)["result"]
+    if not found:
+        raise NotThere(f"there is no event at position {position}")
+    conversation = found[0]["metadata"]["correlation_id"]
+    is_more, led_to = True, []
+    while is_more:
+        page = client.get("/events", after=position, correlation_id=conversation, limit=PAGE)
+        led_to += page["result"]
+        is_more, position = page["page"]["has_more"], page["page"]["next"]
+    if json_:
+        render.as_json(led_to)
+        return
+    if not led_to:
+        click.echo("it led to nothing")
+    echo(led_to, json_=False, with_stream=True)
+
+
 @events.command(name="post")
 @click.argument("type_", metavar="TYPE")
 @click.option("-d", "--data", type=Json(), help='The event\'s data, e.g. \'{"path": "/data/a.csv"}\'.')

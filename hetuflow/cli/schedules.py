@@ -189,7 +189,13 @@ def add(
         return
     stored = client.get(f"/schedules/item/{created['id']}")
     click.echo(f"created schedule {created['id']}")
-    click.echo(f"next run: {render.when(stored['next_run_at']) or 'none'}")
+    click.echo(_what_follows(stored))
+
+
+def _what_follows(row: render.Row) -> str:
+    if row["schedule_kind"] == ScheduleKind.EVENT:
+        return f"runs on each event {row['event_type']}{' that fits' if row['event_filter'] else ''}"
+    return f"next run: {render.when(row['next_run_at']) or 'none'}"
 
 
 def rule(row: render.Row) -> str:
@@ -346,7 +352,7 @@ def update(
         return
     stored = client.get(f"/schedules/item/{row['id']}")
     click.echo(f"updated schedule {row['name'] or row['id']}")
-    click.echo(f"next run: {render.when(stored['next_run_at']) or 'none'}")
+    click.echo(_what_follows(stored))
 
 
 def _by_type(client: Client, body: dict[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:

@@ -322,6 +322,8 @@ class ScheduleSkipped(ScheduleEvent):
     event_id: str | None = None
     """The event that makes no task, where it is one; then the range is one instant."""
     event_position: int | None = None
+    note: str | None = None
+    """What the reason does not say."""
 
 
 @frozen(slots=True, kw_only=True)

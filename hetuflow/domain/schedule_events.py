@@ -163,7 +163,7 @@ class _Deciding:
             if not self.state.is_enabled:
                 return
         if (reason := self._why_not(event, depth_max)) is not None:
-            self._skip(_Cause.of(event), reason)
+            self._skip(_Cause.of(event), reason, event.unfit if reason == UNFIT else None)
         elif self.state.debounce_seconds:
             self._hold(event)
         else:
@@ -191,7 +191,7 @@ class _Deciding:
             return JOB_DISABLED
         if event.depth >= depth_max:
             return LOOP_GUARD
-        return event.unfit
+        return None if event.unfit is None else UNFIT
 
     def _hold(self, event: MatchedEvent) -> None:
         earlier = self.state.held
@@ -269,7 +269,7 @@ class _Deciding:
             placement=None if waits_for else next(self._placements, None),
         )
 
-    def _skip(self, cause: _Cause, reason: str) -> None:
+    def _skip(self, cause: _Cause, reason: str, note: str | None = None) -> None:
         nominal_at = event_nominal_at(self.state, cause.recorded_at)
         self._add_skipped(
             ScheduleSkipped(
@@ -282,6 +282,7 @@ class _Deciding:
                 next_run_at=None,
                 event_id=cause.event_id,
                 event_position=cause.position,
+                note=note,
             )
         )
 

@@ -18,7 +18,6 @@ from hetuflow.domain.enums import JobStatus
 from hetuflow.domain.job import snapshot
 from hetuflow.domain.need import Need
 from hetuflow.domain.rejection import Rejected
-from hetuflow.domain.schedule_events import UNFIT
 from hetuflow.domain.schedule_overlap import TASKS_UNKNOWN
 from hetuflow.scheduler.dispatcher import Dispatcher
 from hetuflow.scheduler.earlier import Earlier, look_at
@@ -29,6 +28,7 @@ log = logging.getLogger(__name__)
 
 GUARD_ATTEMPTS: Final = 5
 DEFECTS_MAX: Final = 3
+NOTE_CHARACTERS_MAX: Final = 500
 
 
 class Standing(Enum):
@@ -88,7 +88,7 @@ class EventDecisions:
         """No task can be made of it: skipped where that can be said, else the schedule is suspended."""
         log.error("no task of schedule %s can be made of event %s: %s", waiting.schedule_id, event.event_id, why)
         try:
-            return await self._put(waiting, evolve(event, unfit=UNFIT), cause)
+            return await self._put(waiting, evolve(event, unfit=str(why)[:NOTE_CHARACTERS_MAX]), cause)
         except STOPPING:
             raise
         except (Rejected, Crashed, WrongExpectedVersion, *UNSTORABLE) as problem:

@@ -17,7 +17,7 @@ from datetime import datetime
 import trio
 
 from eventstore.errors import EventStoreError, SqlError, WrongExpectedVersion
-from hetuflow.actors import ActorSystem, Crashed, GuardLost
+from hetuflow.actors import FOLLOWING, SYSTEM, ActorSystem, Crashed, GuardLost
 from hetuflow.actors.patience import PASSING, STOPPING, UNSTORABLE, Patience
 from hetuflow.domain.commands import DeleteSchedule, FireSchedule, JobSnapshot, SuspendSchedule
 from hetuflow.domain.decider import Address, Guard
@@ -102,6 +102,8 @@ class Ticker:
         self._patience = Patience()
         self._defects: dict[str, tuple[int, str]] = {}
         self._jobs_of: dict[str, str] = {}
+        self._by_events: set[str] = set()
+        """Schedules whose fire goes on with what an event began."""
         self.alarm = Alarm()
         self.asked = 0
         self.lateness_seconds: deque[float] = deque(maxlen=LATENESS_SAMPLES)
@@ -173,6 +175,8 @@ class Ticker:
         if unknown:
             found = await self._system.read_many([Address("schedule", schedule_id) for schedule_id in unknown])
             for address, reading in found.items():
+                if reading.version and reading.state.is_event:
+                    self._by_events.add(address.id)
                 if reading.version:
                     self._jobs_of[address.id] = reading.state.job_id
         job_ids = {each: self._jobs_of[each] for each in schedule_ids if each in self._jobs_of}
@@ -257,9 +261,8 @@ class Ticker:
             placement = self._dispatcher.reserve(Need.of(job))
         try:
             placements = () if placement is None else (placement,)
-            await self._system.ask(
-                address, FireSchedule(job=job, placements=placements, guards=guards, has_ended=earlier.has_ended)
-            )
+            command = FireSchedule(job=job, placements=placements, guards=guards, has_ended=earlier.has_ended)
+            await self._system.ask(address, command, FOLLOWING if address.id in self._by_events else SYSTEM)
         finally:
             if placement is not None:
                 self._dispatcher.release(placement)
@@ -278,6 +281,7 @@ class Ticker:
         wanted_at = self._agenda.due_at(schedule_id)
         if wanted_at is None:
             self._jobs_of.pop(schedule_id, None)
+            self._by_events.discard(schedule_id)
         if wanted_at is None or (asked_at is not None and wanted_at != asked_at):
             self._patience.worked(schedule_id)
             self._defects.pop(schedule_id, None)

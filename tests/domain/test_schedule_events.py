@@ -170,7 +170,8 @@ def test_a_chain_of_event_schedules_is_cut() -> None:
 
 
 def test_an_event_of_which_no_task_can_be_made_is_skipped() -> None:
-    assert told(an_event_schedule(), an_event(5, unfit="unfit")).event(ScheduleSkipped).reason == "unfit"
+    skipped = told(an_event_schedule(), an_event(5, unfit="too large")).event(ScheduleSkipped)
+    assert (skipped.reason, skipped.note) == ("unfit", "too large")
 
 
 def test_only_events_recorded_in_its_window() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 
-from eventstore.event import Claim
+from eventstore.event import Claim, RecordedEvent
 from eventstore.memory import MemoryLog, NoFaults
 from hetuflow.actors.catalogue import event_codec
 from hetuflow.domain.commands import (
@@ -55,6 +55,10 @@ def made(server: Server, schedule_id: str | None = None) -> list[dict[str, Any]]
 def decided(server: Server, schedule_id: str = "s1") -> list[str]:
     found = server.events("ScheduleFired", "ScheduleSkipped", stream=f"schedule-{schedule_id}")
     return [data(event).get("reason", "fired") for event in found]
+
+
+def conversation(event: RecordedEvent) -> str:
+    return str(json.loads(event.metadata)["correlation_id"])
 
 
 async def test_a_matching_event_makes_one_task_and_is_its_cause(autojump_clock) -> None:
@@ -261,6 +265,9 @@ async def test_a_debounced_task_survives_a_restart(autojump_clock) -> None:
         await trio.sleep(0.2)
         assert decided(server) == ["debounced", "fired"]
         assert made(server)[0]["parameters"] == {"n": 2, "event_count": 2}
+        [held] = [event for event in server.events("ScheduleEventHeld") if data(event)["count"] == 2]
+        [fired] = server.events("ScheduleFired")
+        assert conversation(fired) == conversation(held)
 
 
 async def test_it_expires_after_its_window(autojump_clock) -> None:

@@ -1,0 +1,41 @@
+"""Event schedules from the command line: added, fired, looked at."""
+
+from __future__ import annotations
+
+from tests.cli.conftest import Shell, until
+
+
+def test_a_job_that_runs_on_an_event(hetuflow: Shell) -> None:
+    hetuflow("job", "create", "importer", "--", "bash", "-c", "echo $HETUFLOW_PARAM_PATH $HETUFLOW_EVENT_TYPE")
+    added = hetuflow(
+        *("schedule", "add", "importer", "--name", "inbox", "--on-event", "cli.file.*", "--debounce", "0"),
+        *("--where", "path=/nowhere/*.csv", "--filter", '{"size": {"$gt": 10}}'),
+    )
+    assert "runs on each event cli.file.* that fits" in added
+    stored = hetuflow.json("schedule", "show", "inbox")
+    assert stored["event_filter"] == {"path": "/nowhere/*.csv", "size": {"$gt": 10}}
+    assert (stored["kind"], stored["event_type"]) == ("event", "cli.file.*")
+    for size in (5, 50):
+        data = f'{{"path": "/nowhere/a.csv", "size": {size}}}'
+        recorded = hetuflow.json("events", "post", "cli.file.created", "-d", data)
+    position = str(recorded["position"])
+    until(lambda: "TaskSucceeded" in hetuflow("events", "effects", position))
+    led_to = hetuflow("events", "effects", position)
+    assert "ScheduleFired" in led_to and led_to.count("TaskCreated") == 1
+    assert hetuflow("task", "logs", "importer") == "/nowhere/a.csv cli.file.created\n"
+    explained = hetuflow("explain", "importer")
+    assert f"caused by  event {recorded['position']}" in explained
+    assert "Event cli.file.created (/nowhere/a.csv)" in explained
+    assert "on cli.file.*" in hetuflow("schedule", "list")
+
+
+def test_mistakes_are_named(hetuflow: Shell) -> None:
+    hetuflow("job", "create", "mistaken", "--", "true")
+    for options, said in (
+        (("--on-event", "task.faild"), 'the nearest is "task.failed"'),
+        (("--on-event", "x", "--filter", '{"size": {"$gtt": 1}}'), "event_filter.size.$gtt"),
+        (("--on-event", "x", "--where", "nothing"), "--where"),
+        (("--on-event", "x", "--every", "5s"), "give only one of"),
+    ):
+        done = hetuflow.run("schedule", "add", "mistaken", *options)
+        assert done.returncode == 2 and said in done.stderr
