@@ -31,6 +31,7 @@ from hetuflow.api.serving import HttpListener
 from hetuflow.api.serving import ListenError as HttpListenError
 from hetuflow.core import Core, CoreSettings, open_core, open_idle_core
 from hetuflow.domain.decider import Address
+from hetuflow.domain.enums import ScheduleStatus
 from hetuflow.gateway.listener import ListenError as AgentListenError
 from hetuflow.gateway.listener import WebSocketListener
 from hetuflow.gateway.output import OutputUnavailable
@@ -194,7 +195,7 @@ async def _serve(
             world.ids,
             _core_settings(settings, server_id, sockets),
             find_open=OpenStreams(store.database, runner),
-            schedules_of=SchedulesOfJob(store.database, runner),
+            schedules_of=SchedulesOf(store.database, runner),
         ) as core,
         trio.open_nursery() as nursery,
     ):
@@ -262,8 +263,21 @@ class Listening:
         await self._ended.wait()
 
 
+_REFERS = "exclude_calendars @> to_jsonb(array[$1::text])"
+
+_CHANGED_CALENDARS = """
+select distinct named.id from sched_schedule s
+cross join lateral jsonb_array_elements_text(s.exclude_calendars) as named(id)
+left join sched_calendar c on c.id = named.id
+where s.status = $1 and s.exclude_calendars <> '[]'
+  and (c.id is null or coalesce((s.calendar_versions ->> named.id)::integer, 0) < c.version)
+order by 1"""
+"""Those of which an enabled schedule knew an older version when it last looked for its next run."""
+
+
 async def _react_to_the_past(database: Database, core: Core) -> None:
-    """Schedules whose job was deleted just before the last server died, and that nothing else would find."""
+    """Schedules whose job was deleted or whose calendar was changed just before the last server died, and that nothing
+    else would find."""
     rows = await fetch(
         database,
         "select distinct s.job_id::text from sched_schedule s"
@@ -271,6 +285,8 @@ async def _react_to_the_past(database: Database, core: Core) -> None:
     )
     for row in rows:
         await core.reactions.job_deleted(row[0], 0, SYSTEM)
+    for row in await fetch(database, _CHANGED_CALENDARS, int(ScheduleStatus.ENABLED)):
+        await core.reactions.calendar_changed(row[0], 0, SYSTEM)
 
 
 async def _rooms(
@@ -394,17 +410,18 @@ class OpenStreams:
 
 
 @frozen(slots=True)
-class SchedulesOfJob:
-    """The schedules of a job that are not deleted."""
+class SchedulesOf:
+    """The schedules of a job, or those that refer to a calendar, that are not deleted."""
 
     database: Database
     runner: Runner
 
-    async def __call__(self, job_id: str, position: int) -> Sequence[str]:
+    async def __call__(self, source: Address, position: int) -> Sequence[str]:
         if await self.runner.reached(position, 10.0) < position:
             raise StoreUnavailable("the tables are behind the log; try again")
+        condition = _REFERS if source.category == "calendar" else "job_id = $1::text::uuid"
         rows = await fetch(
-            self.database, "select id::text from sched_schedule where job_id = $1::text::uuid order by id", job_id
+            self.database, f"select id::text from sched_schedule where {condition} order by id", source.id
         )
         return [row[0] for row in rows]
 

@@ -112,6 +112,7 @@ COLLECTIONS: Final[Mapping[str, Collection]] = {
             _columns(FieldType.TIME, "start_time? end_time? next_run_at? last_run_at? created_at updated_at"),
             _columns(FieldType.UUID, "id job_id"),
             (Field(name="enabled", type=FieldType.BOOLEAN, sql='("status" = 100)', nullable=False),),
+            _columns(FieldType.ARRAY, "exclude_calendars"),
         ),
         _collection(
             "tasks",
@@ -144,6 +145,11 @@ COLLECTIONS: Final[Mapping[str, Collection]] = {
             _columns(FieldType.INTEGER, "status"),
             _columns(FieldType.TIME, "last_heartbeat_at created_at updated_at"),
             _columns(FieldType.ARRAY, "bind_namespaces?"),
+        ),
+        _collection(
+            "calendars",
+            _columns(FieldType.STRING, "id description? timezone"),
+            _columns(FieldType.TIME, "imported_until_at? created_at updated_at"),
         ),
     )
 }

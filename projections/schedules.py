@@ -11,6 +11,7 @@ from hetuflow.domain.events import (
     ScheduleEnabled,
     ScheduleExpired,
     ScheduleFired,
+    ScheduleReplanned,
     ScheduleSkipped,
     ScheduleSuspended,
     ScheduleTaskEnded,
@@ -35,6 +36,19 @@ from projections.definition import (
 def _member(name: str, kind: Kind) -> Column:
     return Column(name, kind, same(name, ScheduleCreated, ScheduleUpdated))
 
+
+_PLANS = (
+    ScheduleCreated,
+    ScheduleUpdated,
+    ScheduleEnabled,
+    ScheduleFired,
+    ScheduleSkipped,
+    ScheduleReplanned,
+)
+"""The events that say when it fires next, and under which calendars."""
+
+_ENDS = (ScheduleTaskEnded, SeatStarted, SeatEnded)
+"""The events that say so of what counts from the end of a task."""
 
 SCHEDULES = Table(
     name="sched_schedule",
@@ -103,20 +117,12 @@ SCHEDULES = Table(
             "next_run_at",
             Kind.TIME,
             {
-                **same(
-                    "next_run_at",
-                    ScheduleCreated,
-                    ScheduleUpdated,
-                    ScheduleEnabled,
-                    ScheduleFired,
-                    ScheduleSkipped,
-                    ScheduleTaskEnded,
-                    SeatStarted,
-                    SeatEnded,
-                ),
+                **same("next_run_at", *_PLANS, *_ENDS),
                 **always(None, ScheduleDisabled, ScheduleSuspended, ScheduleExpired, DaemonGaveUp),
             },
         ),
+        Column("exclude_calendars", Kind.JSON, same("exclude_calendars", ScheduleCreated, ScheduleUpdated, default=[])),
+        Column("calendar_versions", Kind.JSON, same("calendars", *_PLANS, default={})),
         Column("last_run_at", Kind.TIME, {ScheduleFired: Field("nominal_at"), SeatStarted: Field("started_at")}),
         Column("fire_count", Kind.BIGINT, same("fire_count", ScheduleFired, SeatStarted), initial=0),
         Column("created_by", Kind.INT, same("created_by", ScheduleCreated, default=1)),

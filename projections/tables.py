@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from projections.agents import AGENTS
+from projections.calendars import CALENDARS
 from projections.definition import Table
 from projections.jobs import JOBS
 from projections.open_work import OPEN_WORK
@@ -20,6 +21,7 @@ LIVE_TABLES: Mapping[str, Table] = {
     "task_instances": TASK_INSTANCES,
     "agents": AGENTS,
     "servers": SERVERS,
+    "calendars": CALENDARS,
 }
 """The tables for people: one checkpoint, one transaction, so that they are consistent with each other."""
 

@@ -19,6 +19,7 @@ from hetuflow.api.shapes import Given, Shape, read, read_mask
 from hetuflow.api.streaming import Produce
 from hetuflow.domain.decider import Address
 from hetuflow.domain.rejection import Rejected
+from hetuflow.scheduler.calendars import ask_schedule
 
 PRINCIPAL = "user:1"
 """Until authentication exists everybody is user 1, as `created_by` says."""
@@ -110,6 +111,8 @@ class Call:
 
     async def ask(self, category: str, entity_id: str, command: object, context: Context | None = None) -> Answer:
         try:
+            if category == "schedule":
+                return await ask_schedule(self.rooms.system, entity_id, command, context or self.context)
             return await self.rooms.system.ask(Address(category, entity_id), command, context or self.context)
         except Rejected as refused:
             if refused.code != "not_found" or refused.detail.get("id"):

@@ -1,4 +1,4 @@
-"""The fields of the six collections (REST contract §6.3)."""
+"""The fields of the collections (REST contract §6.3)."""
 
 from __future__ import annotations
 
@@ -66,6 +66,7 @@ SCHEDULES: Final = Collection(
         *_times("start_time end_time next_run_at last_run_at created_at updated_at"),
         *_uuids("id job_id"),
         Field(name="enabled", type=FieldType.BOOLEAN),
+        Field(name="exclude_calendars", type=FieldType.ARRAY),
     ],
 )
 
@@ -121,6 +122,14 @@ SERVERS: Final = Collection(
     ],
 )
 
+CALENDARS: Final = Collection(
+    "calendars",
+    [
+        *_strings("id description timezone"),
+        *_times("imported_until_at created_at updated_at"),
+    ],
+)
+
 COLLECTIONS: Final[Mapping[str, Collection]] = {
-    collection.name: collection for collection in (JOBS, SCHEDULES, TASKS, TASK_INSTANCES, AGENTS, SERVERS)
+    collection.name: collection for collection in (JOBS, SCHEDULES, TASKS, TASK_INSTANCES, AGENTS, SERVERS, CALENDARS)
 }

@@ -7,6 +7,7 @@ from typing import Final
 from hetuflow.api import (
     agents,
     batches,
+    calendars,
     daemons,
     docs,
     events,
@@ -31,6 +32,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *schedules.ENDPOINTS,
     *previews.ENDPOINTS,
     *daemons.ENDPOINTS,
+    *calendars.ENDPOINTS,
     *tasks.ENDPOINTS,
     *batches.ENDPOINTS,
     *external_instances.ENDPOINTS,

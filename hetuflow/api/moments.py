@@ -20,7 +20,13 @@ from hetuflow.api.rooms import Row, RowPage
 from projections.fold import TableFold, decode
 from projections.tables import LIVE_TABLES
 
-STREAM_PREFIXES = {"jobs": "job", "schedules": "schedule", "tasks": "task", "servers": "server"}
+STREAM_PREFIXES = {
+    "jobs": "job",
+    "schedules": "schedule",
+    "tasks": "task",
+    "servers": "server",
+    "calendars": "calendar",
+}
 """The collections whose rows are folded from their own stream alone."""
 
 

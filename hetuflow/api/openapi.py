@@ -28,6 +28,7 @@ RETRY_AFTER: Schema = {"schema": {"type": "integer", "minimum": 1}, "description
 TAGS: Mapping[str, str] = {
     "jobs": "What to run and how.",
     "schedules": "When a job runs.",
+    "calendars": "When schedules do not run: exclusion calendars that they refer to.",
     "tasks": "One due moment, or one run by hand.",
     "task instances": "One try of a task on an agent, and its output.",
     "agents": "The machines that run things.",
@@ -44,6 +45,7 @@ TAGS: Mapping[str, str] = {
 MADE: Mapping[str, str] = {
     "J2": "/api/v1/jobs/item/{id}",
     "C2": "/api/v1/schedules/item/{id}",
+    "K2": "/api/v1/calendars/item/{id}",
     "J8": "/api/v1/tasks/{id}",
     "C9": "/api/v1/tasks/{id}",
     "T3": "/api/v1/tasks/{id}",

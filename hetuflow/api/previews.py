@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from attrs import evolve
+from attrs import evolve, frozen
 
 from hetuflow.api.call import Call, Reply
-from hetuflow.api.kinds import Array, Boolean, Integer, Text, Time, Uuid
+from hetuflow.api.excluding import check_calendars, exclusion_of
+from hetuflow.api.kinds import Array, Boolean, Integer, NameId, Text, Time, Uuid
 from hetuflow.api.problems import Problems
 from hetuflow.api.reads import require_exists
-from hetuflow.api.routing import Endpoint, Parameter, PathId, integer_text, time_text
+from hetuflow.api.routing import Endpoint, Parameter, PathId, boolean_text, integer_text, time_text
 from hetuflow.api.schemas.schedule import SCHEDULE, check_schedule
 from hetuflow.api.shapes import Member, Shape
 from hetuflow.domain.commands import CreateSchedule
@@ -22,8 +23,11 @@ from hetuflow.domain.preview import preview
 COUNT = Integer(1, 1000)
 COUNT_DEFAULT = 10
 
+EXCLUDED = "list also what calendars exclude, with their ids in `excluded_by`"
+
 UPCOMING = Shape(
     title="UpcomingFire",
+    is_sparse=True,
     members=[
         Member(name="at", kind=Time()),
         Member(name="local", kind=Text(), doc="the same in the schedule's zone, with its offset"),
@@ -32,6 +36,11 @@ UPCOMING = Shape(
             kind=Text(),
             nullable=True,
             doc="`gap`: stands for a local time that the clocks skip; `repeated`: its local time comes twice",
+        ),
+        Member(
+            name="excluded_by",
+            kind=Array(NameId()),
+            doc="the calendars that exclude it, so that it does not fire; only where `excluded` was asked for",
         ),
     ],
 )
@@ -54,6 +63,7 @@ PREVIEW_REQUEST = Shape(
         *(evolve(member, write="C") if member.name == "job_id" else member for member in SCHEDULE.create.members),
         Member(name="count", kind=COUNT, write="C", default=COUNT_DEFAULT),
         Member(name="after", kind=Time(), write="C", doc="default: now"),
+        Member(name="excluded", kind=Boolean(), write="C", default=False, doc=EXCLUDED),
     ],
 )
 
@@ -63,8 +73,9 @@ async def next_fires(call: Call) -> Reply:
     reading = await call.rooms.system.read(Address("schedule", call.id))
     state = reading.state
     require_exists(state.exists, "schedule", call.id)
-    count, after = call.query.get("count", COUNT_DEFAULT), call.query.get("after")
-    return Reply(_shown(call, call.id, state, state.anchor_at, state.fires_left, count, after), reading.position)
+    wanted = _Wanted(call.query.get("count", COUNT_DEFAULT), call.query.get("after"), bool(call.query.get("excluded")))
+    shown = await _shown(call, call.id, state, state.anchor_at, state.fires_left, wanted)
+    return Reply(shown, reading.position)
 
 
 async def preview_unsaved(call: Call) -> Reply:
@@ -72,33 +83,59 @@ async def preview_unsaved(call: Call) -> Reply:
     problems = Problems()
     given = call.read(PREVIEW_REQUEST, problems)
     members = given.members
-    count, after = members.pop("count", COUNT_DEFAULT), members.pop("after", None)
+    wanted = _Wanted(
+        members.pop("count", COUNT_DEFAULT), members.pop("after", None), bool(members.pop("excluded", False))
+    )
     members.setdefault("timezone", call.rooms.identity.timezone)
     check_schedule(given, problems, {}, call.rooms.identity.timezone)
+    await check_calendars(call, given, problems)
     call.refuse(problems)
     schedule_id, job_id = members.pop("id", None), members.pop("job_id", "")
     command = CreateSchedule(schedule_id=schedule_id or "", job_id=job_id, **members)
-    return Reply(_shown(call, schedule_id, command, call.rooms.clock.now(), command.max_count, count, after))
+    return Reply(await _shown(call, schedule_id, command, call.rooms.clock.now(), command.max_count, wanted))
 
 
-def _shown(
+@frozen(slots=True)
+class _Wanted:
+    count: int
+    after: datetime | None
+    with_excluded: bool
+
+
+async def _shown(
     call: Call,
     schedule_id: str | None,
     timing: Any,
     anchor_at: datetime,
     fires_left: int | None,
-    count: int,
-    after: datetime | None,
+    wanted: _Wanted,
 ) -> dict[str, Any]:
     now = call.rooms.clock.now()
-    found = preview(timing, anchor_at, now=now, after=after or now, count=count, fires_left=fires_left)
+    found = preview(
+        timing,
+        anchor_at,
+        now=now,
+        after=wanted.after or now,
+        count=wanted.count,
+        fires_left=fires_left,
+        exclusion=await exclusion_of(call, timing.exclude_calendars),
+        with_excluded=wanted.with_excluded,
+    )
     return {
         "schedule_id": schedule_id,
         "kind": ScheduleKind(timing.schedule_kind).name.lower(),
         "schedule_kind": int(timing.schedule_kind),
         "timezone": timing.timezone,
         "ends": found.ends,
-        "result": [{"at": each.at, "local": each.local.isoformat(), "note": each.note} for each in found.fires],
+        "result": [
+            {
+                "at": each.at,
+                "local": each.local.isoformat(),
+                "note": each.note,
+                **({"excluded_by": list(each.excluded_by)} if wanted.with_excluded else {}),
+            }
+            for each in found.fires
+        ],
     }
 
 
@@ -112,6 +149,7 @@ ENDPOINTS = (
         parameters=(
             Parameter(name="count", kind=COUNT, from_text=integer_text, doc="default 10"),
             Parameter(name="after", kind=Time(), from_text=time_text, doc="default: now"),
+            Parameter(name="excluded", kind=Boolean(), from_text=boolean_text, doc=EXCLUDED),
         ),
         reply=PREVIEW,
         summary="The next fires of a schedule, as if it were enabled",

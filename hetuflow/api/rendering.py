@@ -9,6 +9,7 @@ from typing import Any
 from hetuflow.api.kinds import Integer
 from hetuflow.api.rooms import Agents, Row
 from hetuflow.api.schemas.agent import AGENT, AGENT_METRICS, STATISTICS
+from hetuflow.api.schemas.calendar import CALENDAR
 from hetuflow.api.schemas.instance import INSTANCE
 from hetuflow.api.schemas.job import JOB
 from hetuflow.api.schemas.schedule import SCHEDULE
@@ -33,6 +34,7 @@ _TASK = tuple(name for name in _names(TASK, "config", "max_retries", "lock_versi
 _INSTANCE = _names(INSTANCE, "output", "output_truncated")
 _AGENT = _names(AGENT, "metrics", "last_heartbeat_at", "statistics")
 _SERVER = _names(SERVER)
+_CALENDAR = _names(CALENDAR)
 _STATISTICS = tuple(member.name for member in STATISTICS.members)
 _METRICS = tuple(member.name for member in AGENT_METRICS.members)
 _COUNTS = frozenset(member.name for member in AGENT_METRICS.members if isinstance(member.kind, Integer))
@@ -93,6 +95,10 @@ def metrics(heartbeat: Mapping[str, Any] | None) -> JSON | None:
 
 def server(row: Row) -> JSON:
     return {name: row[name] for name in _SERVER}
+
+
+def calendar(row: Row) -> JSON:
+    return {name: row[name] for name in _CALENDAR}
 
 
 def _latest(recorded: datetime, heard: datetime | None) -> datetime:

@@ -8,6 +8,7 @@ from hetuflow.actors import Context, GuardLost
 from hetuflow.api import rendering
 from hetuflow.api.call import RACES_MAX, Call, Reply, lost_for_good
 from hetuflow.api.collections import SCHEDULES
+from hetuflow.api.excluding import check_calendars
 from hetuflow.api.idempotency import once
 from hetuflow.api.jobs import CASCADE
 from hetuflow.api.kinds import Time
@@ -56,6 +57,7 @@ async def create(call: Call) -> Reply:
     members = given.members
     members.setdefault("timezone", call.rooms.identity.timezone)
     check_schedule(given, problems, {}, call.rooms.identity.timezone)
+    await check_calendars(call, given, problems)
     call.refuse(problems)
     chosen = members.pop("id", None)
 
@@ -80,9 +82,11 @@ async def update(call: Call) -> Reply:
     state = (await call.rooms.system.read(Address("schedule", call.id))).state
     require_exists(state.exists, "schedule", call.id)
     stored = {member.name: getattr(state, member.name) for member in SCHEDULE.update.members}
+    stored["exclude_calendars"] = list(state.exclude_calendars)
     problems = Problems()
     given = call.update(SCHEDULE.update, {**stored, "id": call.id, "job_id": state.job_id}, problems)
     check_schedule(given, problems, stored, call.rooms.identity.timezone)
+    await check_calendars(call, given, problems)
     after = {**stored, **given.members}
     if after["parameters"] != stored["parameters"] or after["schedule_kind"] != stored["schedule_kind"]:
         job = (await call.rooms.system.read(Address("job", state.job_id))).state

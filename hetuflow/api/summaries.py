@@ -35,6 +35,12 @@ SENTENCES: Final[Mapping[str, str]] = {
     "SeatsStopping": "Stopping seats {seats}: {stopping_because}.",
     "DaemonStopped": "The daemon has stopped: its last task has ended.",
     "DaemonGaveUp": "The daemon gave up and was disabled: {error}.",
+    "ScheduleReplanned": "A calendar of the schedule was changed; {next_run}.",
+    "CalendarCreated": "Calendar {calendar_id} was created.",
+    "CalendarUpdated": "Calendar {calendar_id} was changed: {changed}.",
+    "CalendarDeleted": "Calendar {calendar_id} was deleted.",
+    "CalendarSealed": "No schedule may refer to the calendar while it is looked for those that do.",
+    "CalendarUnsealed": "Schedules refer to the calendar, and it stays.",
     "TaskCreated": "Task {name} was created {trigger}, to start {start}.",
     "TaskUpdated": "Task {name} was changed: {changed}.",
     "TaskLocked": "Claimed by server {server_id}.",
@@ -92,6 +98,7 @@ _OVER = {
 }
 _SKIPPED = {
     "misfire": "found too late, as the misfire policy says",
+    "calendar": "excluded by a calendar",
     "max_age": "older than the maximum age when it was decided",
     "overlap": "an earlier task of the schedule had not ended",
     "job_disabled": "the job was not enabled",
@@ -294,6 +301,13 @@ def _in_a_row(data: Data) -> str:
     return f" ({count} failed in a row)" if count and data.get("ended_as") == TaskStatus.FAILED else ""
 
 
+def _skipped_because(data: Data) -> str:
+    if data.get("reason") == "calendar" and data.get("calendars"):
+        names = sorted(data["calendars"])
+        return f"excluded by calendar{'s' if len(names) > 1 else ''} {' or '.join(names)}"
+    return _SKIPPED.get(str(data.get("reason")), _words(data.get("reason")))
+
+
 _PHRASES: Final[Mapping[str, Callable[[Data], str]]] = {
     "Schedule": _schedule,
     "next_run": _next_run,
@@ -304,7 +318,7 @@ _PHRASES: Final[Mapping[str, Callable[[Data], str]]] = {
     "fired_for": _fired_for,
     "of_path": _of_path,
     "held_count": _held_count,
-    "skipped_because": _one_of(_SKIPPED, "reason"),
+    "skipped_because": _skipped_because,
     "trigger": _one_of(_TRIGGERS, "trigger"),
     "start": _start,
     "because": _because,

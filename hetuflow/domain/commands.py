@@ -13,6 +13,7 @@ from typing import Any
 from attrs import Factory, frozen
 
 from hetuflow.domain.decider import Guard, Placement
+from hetuflow.domain.exclusion import Calendar
 
 JSON = Mapping[str, Any]
 
@@ -38,6 +39,21 @@ class JobSnapshot:
     @property
     def guard(self) -> Guard:
         return Guard(f"job-{self.job_id}", self.version)
+
+
+@frozen(slots=True, kw_only=True)
+class CalendarSnapshot:
+    """An exclusion calendar as it is now. A decision that uses it guards its version. One that is deleted still says
+    what it excluded until then."""
+
+    calendar: Calendar
+    exists: bool = True
+    sealed_until_at: datetime | None = None
+    """No schedule may refer to it anew before: it is about to be deleted."""
+
+    @property
+    def guard(self) -> Guard:
+        return Guard(f"calendar-{self.calendar.calendar_id}", self.calendar.version)
 
 
 # --- job -----------------------------------------------------------------------------------------------------------
@@ -101,7 +117,8 @@ class DeleteJob:
 
 @frozen(slots=True, kw_only=True)
 class CreateSchedule:
-    """`guards`: the job's version (the job must exist and not be deleted)."""
+    """`guards`: the job's version (the job must exist and not be deleted). `calendars`, here and below: those that the
+    schedule refers to; one that is missing is asked for with the rejection `calendars_unknown`."""
 
     schedule_id: str
     job_id: str
@@ -128,7 +145,9 @@ class CreateSchedule:
     priority: int = 0
     debounce_seconds: int = 0
     daemon: JSON | None = None
+    exclude_calendars: tuple[str, ...] = ()
     guards: Sequence[Guard] = ()
+    calendars: Sequence[CalendarSnapshot] = ()
 
 
 @frozen(slots=True, kw_only=True)
@@ -136,11 +155,13 @@ class UpdateSchedule:
     """`changes` of any editable member of `CreateSchedule`, and `status`."""
 
     changes: JSON
+    calendars: Sequence[CalendarSnapshot] = ()
 
 
 @frozen(slots=True)
 class EnableSchedule:
     note: str | None = None
+    calendars: Sequence[CalendarSnapshot] = ()
 
 
 @frozen(slots=True)
@@ -167,6 +188,14 @@ class FireSchedule:
     placements: Sequence[Placement] = ()
     guards: Sequence[Guard] = ()
     has_ended: Mapping[str, bool] = Factory(dict)
+    calendars: Sequence[CalendarSnapshot] = ()
+
+
+@frozen(slots=True, kw_only=True)
+class ReplanSchedule:
+    """A calendar that it refers to was changed: compute anew when it fires next."""
+
+    calendars: Sequence[CalendarSnapshot] = ()
 
 
 @frozen(slots=True, kw_only=True)
@@ -253,6 +282,49 @@ class TendDaemon:
 @frozen(slots=True, kw_only=True)
 class SuspendSchedule:
     error: str
+
+
+# --- calendar ------------------------------------------------------------------------------------------------------
+
+
+@frozen(slots=True, kw_only=True)
+class CreateCalendar:
+    """See calendar_members.py for what the members may be."""
+
+    calendar_id: str
+    description: str | None = None
+    timezone: str = "UTC"
+    dates: Sequence[str] = ()
+    ranges: Sequence[JSON] = ()
+    yearly: Sequence[str] = ()
+    weekdays: Sequence[JSON] = ()
+    times: Sequence[JSON] = ()
+    periods: Sequence[JSON] = ()
+    imported_until_at: datetime | None = None
+
+
+@frozen(slots=True, kw_only=True)
+class UpdateCalendar:
+    """`changes` of any member of `CreateCalendar` but the id."""
+
+    changes: JSON
+
+
+@frozen(slots=True)
+class SealCalendar:
+    """Let no schedule refer to it anew for a moment, so that those that do can be counted before it is deleted."""
+
+
+@frozen(slots=True)
+class UnsealCalendar:
+    pass
+
+
+@frozen(slots=True, kw_only=True)
+class DeleteCalendar:
+    """Only if that seal still holds."""
+
+    sealed_at: datetime
 
 
 # --- task ----------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hetuflow.domain.agent import AGENT
+from hetuflow.domain.calendar import CALENDAR
 from hetuflow.domain.decider import Decider
 from hetuflow.domain.external import EXTERNAL
 from hetuflow.domain.flow import FLOW
@@ -24,4 +25,5 @@ DECIDERS: Mapping[str, Decider[Any]] = {
     "external": EXTERNAL,
     "lease": LEASE,
     "flow": FLOW,
+    "calendar": CALENDAR,
 }

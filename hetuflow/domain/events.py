@@ -64,6 +64,12 @@ class ExternalEvent(Event):
     __slots__ = ()
 
 
+class CalendarEvent(Event):
+    """An event of a `calendar-<id>` stream."""
+
+    __slots__ = ()
+
+
 class LeaseEvent(Event):
     """An event of a `lease-<slot>` stream."""
 
@@ -160,7 +166,8 @@ class JobUnsealed(JobEvent):
 
 @frozen(slots=True, kw_only=True)
 class ScheduleCreated(ScheduleEvent):
-    """`next_run_at` is the first nominal time, strictly after `created_at` (except `once`, created late)."""
+    """`next_run_at` is the first nominal time that is not excluded, strictly after `created_at` (except `once`, created
+    late). `calendars`, here and below: the versions of the exclusion calendars that this was decided under."""
 
     schedule_id: str
     job_id: str
@@ -186,6 +193,8 @@ class ScheduleCreated(ScheduleEvent):
     next_run_at: datetime | None
     created_at: datetime
     created_by: int = 1
+    exclude_calendars: tuple[str, ...] = ()
+    calendars: JSON = Factory(dict)
     max_age_seconds: int | None = None
     interval_mode: str = "fixed_rate"
     pause_on_failures: int | None = None
@@ -225,6 +234,8 @@ class ScheduleUpdated(ScheduleEvent):
     updated_at: datetime
     changed: tuple[str, ...]
     updated_by: int = 1
+    exclude_calendars: tuple[str, ...] = ()
+    calendars: JSON = Factory(dict)
     max_age_seconds: int | None = None
     interval_mode: str = "fixed_rate"
     pause_on_failures: int | None = None
@@ -241,6 +252,7 @@ class ScheduleEnabled(ScheduleEvent):
     next_run_at: datetime | None
     updated_by: int = 1
     note: str | None = None
+    calendars: JSON = Factory(dict)
 
 
 @frozen(slots=True, kw_only=True)
@@ -306,6 +318,7 @@ class ScheduleFired(ScheduleEvent):
     event_position: int | None = None
     event_depth: int = 0
     """How many event schedules are behind the task, this one included."""
+    calendars: JSON = Factory(dict)
 
 
 @frozen(slots=True, kw_only=True)
@@ -324,6 +337,7 @@ class ScheduleSkipped(ScheduleEvent):
     event_position: int | None = None
     note: str | None = None
     """What the reason does not say."""
+    calendars: JSON = Factory(dict)
 
 
 @frozen(slots=True, kw_only=True)
@@ -471,6 +485,86 @@ class DaemonGaveUp(ScheduleEvent):
     task_id: str
     error: str
     gave_up_at: datetime
+
+
+@frozen(slots=True, kw_only=True)
+class ScheduleReplanned(ScheduleEvent):
+    """A calendar that it refers to was changed: `next_run_at` computed anew. No nominal time is decided by it."""
+
+    schedule_id: str
+    job_id: str
+    next_run_at: datetime | None
+    calendars: JSON
+
+
+# --- calendar-<id> -------------------------------------------------------------------------------------------------
+
+
+@frozen(slots=True, kw_only=True)
+class CalendarCreated(CalendarEvent):
+    """A named set of instants at which schedules that refer to it do not fire. Also made again after a deletion.
+
+    `imported_until_at`: how far the recurring events of an imported file were expanded; None = to their end, or none.
+    """
+
+    calendar_id: str
+    description: str | None
+    timezone: str
+    dates: tuple[str, ...]
+    ranges: tuple[JSON, ...]
+    yearly: tuple[str, ...]
+    weekdays: tuple[JSON, ...]
+    times: tuple[JSON, ...]
+    periods: tuple[JSON, ...]
+    imported_until_at: datetime | None
+    created_at: datetime
+    created_by: int = 1
+
+
+@frozen(slots=True, kw_only=True)
+class CalendarUpdated(CalendarEvent):
+    """The whole of the editable members after the change; instants at or before `updated_at` are judged as before."""
+
+    calendar_id: str
+    description: str | None
+    timezone: str
+    dates: tuple[str, ...]
+    ranges: tuple[JSON, ...]
+    yearly: tuple[str, ...]
+    weekdays: tuple[JSON, ...]
+    times: tuple[JSON, ...]
+    periods: tuple[JSON, ...]
+    imported_until_at: datetime | None
+    updated_at: datetime
+    changed: tuple[str, ...]
+    updated_by: int = 1
+
+
+@frozen(slots=True, kw_only=True)
+class CalendarDeleted(CalendarEvent):
+    """It excludes nothing after `deleted_at`."""
+
+    calendar_id: str
+    deleted_at: datetime
+    updated_by: int = 1
+
+
+@frozen(slots=True, kw_only=True)
+class CalendarSealed(CalendarEvent):
+    """No schedule may refer to it anew for a moment, while it is looked for those that do before it is deleted.
+
+    Lapses by itself `SEAL_SECONDS` after `sealed_at`.
+    """
+
+    calendar_id: str
+    sealed_at: datetime
+
+
+@frozen(slots=True, kw_only=True)
+class CalendarUnsealed(CalendarEvent):
+    """Schedules refer to it: it was not deleted."""
+
+    calendar_id: str
 
 
 # --- task-<id> -----------------------------------------------------------------------------------------------------
@@ -1134,6 +1228,7 @@ EVENT_TYPES: tuple[type[Event], ...] = (
     SeatsStopping,
     DaemonStopped,
     DaemonGaveUp,
+    ScheduleReplanned,
     TaskCreated,
     TaskUpdated,
     TaskLocked,
@@ -1180,5 +1275,10 @@ EVENT_TYPES: tuple[type[Event], ...] = (
     FlowCancelRequested,
     FlowRetried,
     FlowFinished,
+    CalendarCreated,
+    CalendarUpdated,
+    CalendarDeleted,
+    CalendarSealed,
+    CalendarUnsealed,
 )
 """Every released event type, all at schema 1; the stored name is the class name, frozen for ever by the corpus test."""

@@ -43,10 +43,6 @@ class Calendar:
     version: int
     editions: tuple[Edition, ...]
 
-    @property
-    def guarded(self) -> tuple[str, int]:
-        return f"calendar-{self.calendar_id}", self.version
-
 
 @frozen(slots=True)
 class Exclusion:

@@ -59,20 +59,18 @@ class FirePlan:
     @property
     def covered_until(self) -> datetime | None:
         """The new cursor; None when nothing was covered and the old one stays."""
-        if self.fires:
-            return self.fires[-1]
-        return self.skipped[-1].last_nominal_at if self.skipped else None
+        ends = [*self.fires[-1:], *(each.last_nominal_at for each in self.skipped[-1:])]
+        return max(ends, default=None)
 
-    def skipped_with_next(self) -> Iterator[tuple[SkippedRange, datetime | None]]:
-        """Yield each skipped range with the first nominal time after it."""
-        firsts = [*(skipped.first_nominal_at for skipped in self.skipped), *self.fires[:1]]
-        for place, skipped in enumerate(self.skipped):
-            yield skipped, firsts[place + 1] if place + 1 < len(firsts) else self.next_run_at
+    def steps_with_next(self) -> Iterator[tuple[SkippedRange | datetime, datetime | None]]:
+        """Yield what is skipped and what fires, in order, each with the first nominal time after it."""
+        steps: list[SkippedRange | datetime] = sorted((*self.skipped, *self.fires), key=_first)
+        following = [*(_first(step) for step in steps[1:]), self.next_run_at] if steps else []
+        yield from zip(steps, following, strict=True)
 
-    def fires_with_next(self) -> Iterator[tuple[datetime, datetime | None]]:
-        """Yield each fire with the nominal time that follows it."""
-        following = (*self.fires[1:], self.next_run_at) if self.fires else ()
-        yield from zip(self.fires, following, strict=True)
+
+def _first(step: SkippedRange | datetime) -> datetime:
+    return step.first_nominal_at if isinstance(step, SkippedRange) else step
 
 
 def decide_fires(

@@ -7,7 +7,7 @@ fires afterwards, and none disappears without a trace. An edit of anything else 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,12 +16,14 @@ from attrs import evolve as changed
 from hetuflow.domain import daemon, daemon_rules, schedule_events
 from hetuflow.domain import schedule_fold as fold
 from hetuflow.domain.commands import (
+    CalendarSnapshot,
     CreateSchedule,
     DeleteSchedule,
     DisableSchedule,
     EnableSchedule,
     FireSchedule,
     NoteTaskEnds,
+    ReplanSchedule,
     SuspendSchedule,
     TendDaemon,
     TriggerSchedule,
@@ -39,10 +41,20 @@ from hetuflow.domain.events import (
     ScheduleDisabled,
     ScheduleEnabled,
     ScheduleEvent,
+    ScheduleReplanned,
     ScheduleSuspended,
     ScheduleUpdated,
 )
+from hetuflow.domain.excluded_times import Ahead, next_free
+from hetuflow.domain.exclusion import Exclusion
 from hetuflow.domain.rejection import Rejected
+from hetuflow.domain.schedule_calendars import (
+    check_fires_at_all,
+    check_referable,
+    exclusion_of,
+    guards_of,
+    versions_of,
+)
 from hetuflow.domain.schedule_conflicts import PAUSE_ON_FAILURES_MAX, conflicts
 from hetuflow.domain.schedule_ends import note_ends
 from hetuflow.domain.schedule_events import DEBOUNCE_SECONDS_MAX
@@ -60,7 +72,7 @@ from hetuflow.domain.schedule_times import JITTER_SECONDS_MAX, covered, expiry, 
 from hetuflow.domain.switch_notes import checked_note
 from hetuflow.domain.table_decider import NO_INTENTS, TableDecider
 from hetuflow.domain.transition import changed_members
-from hetuflow.domain.trigger import INTERVAL_SECONDS_MAX, next_after
+from hetuflow.domain.trigger import INTERVAL_SECONDS_MAX
 
 __all__ = ["INITIAL", "SCHEDULE", "ScheduleState", "checked_trigger_of", "intents", "opening", "trigger_of"]
 
@@ -88,9 +100,12 @@ def opening(command: CreateSchedule, now: datetime) -> list[ScheduleEvent]:
     """
     command = changed(command, daemon=_daemon(command.daemon, command.schedule_kind))
     _check_supported(command)
-    _check_rule(command, now)
+    check_referable(command.exclude_calendars, command.calendars, now)
+    exclusion = exclusion_of(command.exclude_calendars, command.calendars)
+    ahead = _first_fire(command, exclusion, now)
+    check_fires_at_all(ahead)
     status = _status(command.status)
-    next_run_at = _first_run_at(command, now) if status is ScheduleStatus.ENABLED else None
+    next_run_at = ahead.at if status is ScheduleStatus.ENABLED else None
     created = ScheduleCreated(
         schedule_id=command.schedule_id,
         job_id=command.job_id,
@@ -98,6 +113,7 @@ def opening(command: CreateSchedule, now: datetime) -> list[ScheduleEvent]:
         anchor_at=now,
         next_run_at=next_run_at,
         created_at=now,
+        calendars=versions_of(exclusion),
         **{name: getattr(command, name) for name in EDITABLE},
     )
     return [created, *_expiry(fold.created(INITIAL, created), now)]
@@ -116,14 +132,19 @@ def _check_rule(members: Any, anchor_at: datetime) -> None:
         checked_trigger_of(members, anchor_at)
 
 
-def _first_run_at(command: CreateSchedule, now: datetime) -> datetime | None:
+def _first_fire(command: CreateSchedule, exclusion: Exclusion | None, now: datetime) -> Ahead:
+    """`once` fires at its time, also when that has passed."""
     if command.schedule_kind == ScheduleKind.DAEMON:
-        return next_start_at(ScheduleState(daemon=command.daemon, start_time=command.start_time), now)
-    return command.start_time if is_once(command) else next_after(checked_trigger_of(command, now), now)
+        return Ahead(next_start_at(ScheduleState(daemon=command.daemon, start_time=command.start_time), now))
+    trigger = checked_trigger_of(command, now)
+    if is_once(command) and command.start_time is not None:
+        is_excluded = exclusion is not None and exclusion.excludes(command.start_time)
+        return Ahead(command.start_time, is_free=not is_excluded)
+    return next_free(trigger, exclusion, now)
 
 
-def _next_run_after(state: ScheduleState, now: datetime) -> datetime | None:
-    return next_start_at(state, now) if state.is_daemon else next_run_after(state, now)
+def _next_run_after(state: ScheduleState, now: datetime, exclusion: Exclusion | None) -> datetime | None:
+    return next_start_at(state, now) if state.is_daemon else next_run_after(state, now, exclusion)
 
 
 def _expiry(state: ScheduleState, now: datetime) -> list[ScheduleEvent]:
@@ -162,7 +183,8 @@ def _create(command: CreateSchedule, state: ScheduleState, now: datetime) -> Dec
     if state.status is not None:
         id_ = command.schedule_id
         raise Rejected("already_exists", f"schedule {id_} exists", {"kind": "schedule", "id": id_})
-    return Decision(opening(command, now), guards=tuple(command.guards))
+    guards = guards_of(command.exclude_calendars, command.calendars)
+    return Decision(opening(command, now), guards=(*command.guards, *guards))
 
 
 def _update(command: UpdateSchedule, state: ScheduleState, now: datetime) -> Decision:
@@ -172,29 +194,47 @@ def _update(command: UpdateSchedule, state: ScheduleState, now: datetime) -> Dec
     if "daemon" in wanted or "schedule_kind" in wanted:
         given = wanted.get("daemon", state.daemon)
         wanted["daemon"] = _daemon(given, wanted.get("schedule_kind", state.schedule_kind))
+    if "exclude_calendars" in wanted:
+        wanted["exclude_calendars"] = tuple(wanted["exclude_calendars"])
     names = changed_members(state, wanted, EDITABLE)
     events: list[ScheduleEvent] = []
     if names:
         if starts_anew(names) or (state.is_event and matches_anew(names)):
             events += covered(state, now, "edited")
-        updated = _edit(state, {name: wanted[name] for name in names}, names, now)
+        updated = _edit(command, state, {name: wanted[name] for name in names}, names, now)
         events.append(updated)
         state = fold.updated(state, updated)
         events += _expiry(state, now)
     if status is not None:
-        events += _switched(state, _status(status), now)
-    return Decision(events) if events else NOTHING
+        events += _switched(state, _status(status), now, calendars=command.calendars)
+    if not events:
+        return NOTHING
+    used = state.exclude_calendars if any(_relies_on_calendars(event) for event in events) else ()
+    return Decision(events, guards=guards_of(used, command.calendars))
 
 
-def _edit(state: ScheduleState, wanted: dict[str, Any], names: tuple[str, ...], now: datetime) -> ScheduleUpdated:
+def _relies_on_calendars(event: ScheduleEvent) -> bool:
+    return isinstance(event, ScheduleEnabled) or (isinstance(event, ScheduleUpdated) and starts_anew(event.changed))
+
+
+def _edit(
+    command: UpdateSchedule, state: ScheduleState, wanted: dict[str, Any], names: tuple[str, ...], now: datetime
+) -> ScheduleUpdated:
     anchor_at = now if _MOVES_ANCHOR.intersection(names) else state.anchor_at
     after = changed(state, anchor_at=anchor_at, **wanted)
     after = changed(after, awaited_task=fold.awaited_after(state, after))
     _check_supported(after)
     _check_rule(after, anchor_at)
-    next_run_at = state.next_run_at
+    next_run_at, versions = state.next_run_at, state.calendars
     if starts_anew(names) or after.is_daemon:
-        next_run_at = _next_run_after(after, now) if state.is_enabled else None
+        if "exclude_calendars" in names:
+            check_referable(after.exclude_calendars, command.calendars, now)
+        exclusion = exclusion_of(after.exclude_calendars, command.calendars)
+        if exclusion is not None:
+            trigger = trigger_of(after, anchor_at)
+            check_fires_at_all(next_free(trigger, exclusion, max(now, after.cursor_at)))
+        next_run_at = _next_run_after(after, now, exclusion) if state.is_enabled else None
+        versions = versions_of(exclusion)
     return ScheduleUpdated(
         schedule_id=state.schedule_id,
         job_id=state.job_id,
@@ -203,26 +243,29 @@ def _edit(state: ScheduleState, wanted: dict[str, Any], names: tuple[str, ...], 
         updated_at=now,
         changed=names,
         consecutive_failures=0 if after.pause_on_failures is None else state.consecutive_failures,
+        calendars=versions,
         **{name: getattr(after, name) for name in EDITABLE},
     )
 
 
 def _enable(command: EnableSchedule, state: ScheduleState, now: datetime) -> Decision:
-    return _switch(state, ScheduleStatus.ENABLED, now, command.note)
+    _existing(state)
+    events = _switched(state, ScheduleStatus.ENABLED, now, command.note, command.calendars)
+    return Decision(events, guards=guards_of(state.exclude_calendars, command.calendars)) if events else NOTHING
 
 
 def _disable(command: DisableSchedule, state: ScheduleState, now: datetime) -> Decision:
-    return _switch(state, ScheduleStatus.DISABLED, now, command.note)
-
-
-def _switch(state: ScheduleState, status: ScheduleStatus, now: datetime, note: str | None) -> Decision:
     _existing(state)
-    events = _switched(state, status, now, note)
+    events = _switched(state, ScheduleStatus.DISABLED, now, command.note)
     return Decision(events) if events else NOTHING
 
 
 def _switched(
-    state: ScheduleState, status: ScheduleStatus, now: datetime, note: str | None = None
+    state: ScheduleState,
+    status: ScheduleStatus,
+    now: datetime,
+    note: str | None = None,
+    calendars: Sequence[CalendarSnapshot] = (),
 ) -> list[ScheduleEvent]:
     """Said again it changes nothing, except for another note of what is switched off."""
     note = checked_note(note)
@@ -235,9 +278,14 @@ def _switched(
             ScheduleDisabled(schedule_id=schedule_id, job_id=job_id, status=status, note=note),
             *daemon.stopping(state, now, "disabled"),
         ]
-    next_run_at = _next_run_after(rested(state), now)
+    exclusion = exclusion_of(state.exclude_calendars, calendars)
     enabled = ScheduleEnabled(
-        schedule_id=schedule_id, job_id=job_id, enabled_at=now, next_run_at=next_run_at, note=note
+        schedule_id=schedule_id,
+        job_id=job_id,
+        enabled_at=now,
+        next_run_at=_next_run_after(rested(state), now, exclusion),
+        note=note,
+        calendars=versions_of(exclusion),
     )
     return [enabled, *_expiry(fold.enabled(state, enabled), now)]
 
@@ -260,6 +308,20 @@ def _suspend(command: SuspendSchedule, state: ScheduleState, now: datetime) -> D
     if not state.is_enabled:
         return NOTHING
     return Decision([ScheduleSuspended(schedule_id=state.schedule_id, job_id=state.job_id, error=command.error)])
+
+
+def _replan(command: ReplanSchedule, state: ScheduleState, now: datetime) -> Decision:
+    """What was decided stays; what is due since stays due: only what comes next is looked for anew."""
+    if not state.is_enabled or not state.exclude_calendars:
+        return NOTHING
+    exclusion = exclusion_of(state.exclude_calendars, command.calendars)
+    at = next_run_after(state, state.cursor_at, exclusion)
+    if at == state.next_run_at:
+        return NOTHING
+    replanned = ScheduleReplanned(
+        schedule_id=state.schedule_id, job_id=state.job_id, next_run_at=at, calendars=versions_of(exclusion)
+    )
+    return Decision([replanned], guards=guards_of(state.exclude_calendars, command.calendars))
 
 
 # --- intents -------------------------------------------------------------------------------------------------------
@@ -309,6 +371,7 @@ SCHEDULE: TableDecider[ScheduleState] = TableDecider(
         TendDaemon: tend,
         SuspendSchedule: _suspend,
         NoteTaskEnds: note_ends,
+        ReplanSchedule: _replan,
     },
     fold.FOLDS,
     intents,

@@ -23,11 +23,21 @@ def conflicts(members: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "end_time", END_BEFORE_START
     if members["interval_mode"] == IntervalMode.FIXED_DELAY:
         yield from _of_fixed_delay(members)
+    if members["exclude_calendars"]:
+        yield from _of_calendars(members)
     most, pauses = members["max_count"], members["pause_on_failures"]
     if pauses is not None and members["schedule_kind"] == ScheduleKind.DAEMON:
         yield "pause_on_failures", "is not for kind Daemon, which gives up by its restart_limit"
     if most is not None and pauses is not None and pauses >= most:
         yield "pause_on_failures", f"must be below max_count ({most}), after which the schedule is over anyway"
+
+
+def _of_calendars(members: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is excluded is a nominal time that is known beforehand; these have none."""
+    if members["schedule_kind"] not in (ScheduleKind.CRON, ScheduleKind.INTERVAL):
+        yield "exclude_calendars", "is for schedules of kind Cron, Interval and once, whose times are known beforehand"
+    elif members["interval_mode"] == IntervalMode.FIXED_DELAY:
+        yield "exclude_calendars", "is for times that are known beforehand, which interval_mode fixed_delay has not"
 
 
 def _of_fixed_delay(members: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -7,8 +7,9 @@ server tries.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from attrs import evolve as changed
 
@@ -25,16 +26,14 @@ from hetuflow.domain.events import (
     ScheduleSkipped,
     ScheduleUpdated,
 )
+from hetuflow.domain.excluded_fires import decide_free_fires
+from hetuflow.domain.excluded_times import next_free
+from hetuflow.domain.exclusion import Exclusion
 from hetuflow.domain.identity import task_id_of
-from hetuflow.domain.misfire import FirePlan, decide_fires
+from hetuflow.domain.misfire import FirePlan, SkippedRange, decide_fires
 from hetuflow.domain.rejection import Rejected
-from hetuflow.domain.schedule_state import (
-    EDITABLE,
-    ScheduleState,
-    delayed_after,
-    is_fixed_delay,
-    trigger_of,
-)
+from hetuflow.domain.schedule_calendars import exclusion_of, guards_of, versions_of
+from hetuflow.domain.schedule_state import EDITABLE, ScheduleState, delayed_after, is_fixed_delay, trigger_of
 from hetuflow.domain.schedule_times import covered, expiry, jittered, next_run_after
 from hetuflow.domain.task import opening as task_opening
 from hetuflow.domain.trigger import INTERVAL_SECONDS_MAX, next_after
@@ -56,14 +55,27 @@ def fire(command: FireSchedule, state: ScheduleState, now: datetime) -> Decision
         )
     if not state.is_enabled or state.is_daemon or state.next_run_at is None or state.next_run_at > now:
         return NOTHING
+    exclusion = exclusion_of(state.exclude_calendars, command.calendars)
+    guards = (*guards, *guards_of(state.exclude_calendars, command.calendars))
     asleep_until = _asleep_until(command.job, state, now)
     skipped = covered(state, asleep_until, "job_disabled")
+    if skipped and exclusion is not None:
+        skipped = _with_next_free(state, skipped, exclusion)
     for event in skipped:
         state = fold.skipped(state, event)
     if asleep_until == now or state.next_run_at is None or state.next_run_at > now:
         events: list[ScheduleEvent] = [*skipped, *expiry(state)]
-        return Decision(events or [_restated(state, now)], guards=guards)
-    return _fired_by_plan(command, state, now, skipped)
+        return Decision(events or [_restated(state, now, exclusion)], guards=guards)
+    return _fired_by_plan(command, state, now, skipped, guards, exclusion)
+
+
+def _with_next_free(
+    state: ScheduleState, skipped: Sequence[ScheduleSkipped], exclusion: Exclusion
+) -> list[ScheduleSkipped]:
+    """The same skips, the last of which tells the next nominal time that is not excluded."""
+    *before, last = skipped
+    following = next_free(trigger_of(state, state.anchor_at), exclusion, last.last_nominal_at).at
+    return [*before, changed(last, next_run_at=following, calendars=exclusion.versions)]
 
 
 def _asleep_until(job: JobSnapshot, state: ScheduleState, now: datetime) -> datetime:
@@ -80,26 +92,37 @@ def _asleep_until(job: JobSnapshot, state: ScheduleState, now: datetime) -> date
 
 
 def _fired_by_plan(
-    command: FireSchedule, state: ScheduleState, now: datetime, skipped: Sequence[ScheduleSkipped]
+    command: FireSchedule,
+    state: ScheduleState,
+    now: datetime,
+    skipped: Sequence[ScheduleSkipped],
+    given: Sequence[Guard],
+    exclusion: Exclusion | None,
 ) -> Decision:
-    plan = plan_of(state, now)
-    events: list[ScheduleEvent] = [*skipped, *_misfires(state, plan)]
+    plan = plan_of(state, now, exclusion)
+    versions = versions_of(exclusion)
+    events: list[ScheduleEvent] = [*skipped]
     opened: dict[Address, Sequence[Event]] = {}
-    guards: dict[Guard, None] = dict.fromkeys((command.job.guard, *command.guards))
+    guards: dict[Guard, None] = dict.fromkeys(given)
     placements = iter(command.placements)
     open_ids = schedule_overlap.open_tasks(state, command.has_ended) if plan.fires else ()
     count, next_run_at = state.fire_count, plan.next_run_at
-    for place, nominal_at in enumerate(plan.fires):
-        is_newest = nominal_at == plan.fires[-1]
+    for step, following in plan.steps_with_next():
+        if isinstance(step, SkippedRange):
+            events.append(_skipped(state, step, following, versions))
+            continue
+        is_newest = step == plan.fires[-1]
         ruling = schedule_overlap.ruling(state.overlap_policy, open_ids, is_newest=is_newest)
         count += not ruling.is_skipped
-        next_run_at = _next_after_newest(state, plan, count) if is_newest else plan.fires[place + 1]
+        if following is None:
+            following = next_run_at = _next_after_newest(state, plan, count, exclusion)
         if ruling.is_skipped:
             if is_fixed_delay(state):
-                next_run_at = delayed_after(state, now)
-            events.append(_overlapped(state, nominal_at, next_run_at))
+                following = next_run_at = delayed_after(state, now)
+            overlapped = SkippedRange(step, step, 1, schedule_overlap.REASON_OVERLAP)
+            events.append(_skipped(state, overlapped, following, versions))
             continue
-        task = _task(command.job, state, nominal_at, ruling.waits_for, placements)
+        task = _task(command.job, state, step, ruling.waits_for, placements)
         task_events, task_guards = task_opening(task, now)
         opened[Address("task", task.task_id)] = task_events
         guards.update(dict.fromkeys(task_guards))
@@ -108,12 +131,13 @@ def _fired_by_plan(
             ScheduleFired(
                 schedule_id=state.schedule_id,
                 job_id=state.job_id,
-                nominal_at=nominal_at,
+                nominal_at=step,
                 fired_at=now,
                 task_id=task.task_id,
                 fire_count=count,
-                next_run_at=next_run_at,
+                next_run_at=following,
                 waits_for=ruling.waits_for,
+                calendars=versions,
             )
         )
     if next_run_at is None:
@@ -121,7 +145,7 @@ def _fired_by_plan(
         for event in events[len(skipped) :]:
             after = fold.FOLDS[type(event)](after, event)
         events += expiry(after)
-    return Decision(events or [_restated(state, now)], opened, tuple(guards))
+    return Decision(events or [_restated(state, now, exclusion)], opened, tuple(guards))
 
 
 def _task(
@@ -147,26 +171,16 @@ def _task(
     )
 
 
-def _next_after_newest(state: ScheduleState, plan: FirePlan, fire_count: int) -> datetime | None:
-    """As the plan says, unless it counted a fire that the overlap policy skipped: then `max_count` is not reached."""
-    if plan.next_run_at is not None or (state.max_count is not None and fire_count >= state.max_count):
-        return plan.next_run_at
-    return next_after(trigger_of(state, state.anchor_at), plan.fires[-1])
+def _next_after_newest(
+    state: ScheduleState, plan: FirePlan, fire_count: int, exclusion: Exclusion | None
+) -> datetime | None:
+    """None, unless the plan counted a fire that the overlap policy skipped: then `max_count` is not reached."""
+    if state.max_count is not None and fire_count >= state.max_count:
+        return None
+    return next_free(trigger_of(state, state.anchor_at), exclusion, plan.fires[-1]).at
 
 
-def _overlapped(state: ScheduleState, nominal_at: datetime, next_run_at: datetime | None) -> ScheduleSkipped:
-    return ScheduleSkipped(
-        schedule_id=state.schedule_id,
-        job_id=state.job_id,
-        first_nominal_at=nominal_at,
-        last_nominal_at=nominal_at,
-        count=1,
-        reason=schedule_overlap.REASON_OVERLAP,
-        next_run_at=next_run_at,
-    )
-
-
-def plan_of(state: ScheduleState, now: datetime) -> FirePlan:
+def plan_of(state: ScheduleState, now: datetime, exclusion: Exclusion | None = None) -> FirePlan:
     """What `decide_fires` says, without asking it in the common case: one nominal time is due, and on time.
 
     Ten thousand schedules that are due in one second are ten thousand plans: two questions to the trigger, not six.
@@ -176,38 +190,38 @@ def plan_of(state: ScheduleState, now: datetime) -> FirePlan:
     on_time = timedelta(seconds=min(state.misfire_grace_seconds, state.max_age_seconds or INTERVAL_SECONDS_MAX))
     if nominal_at is not None and nominal_at <= now and now - nominal_at <= on_time and state.fires_left != 0:
         following = next_after(trigger, nominal_at)
-        if following is None or following > now:
-            return FirePlan((), (nominal_at,), None if state.fires_left == 1 else following)
-    plan = decide_fires(
-        trigger,
-        state.cursor_at,
-        now,
-        state.misfire_policy,
-        state.misfire_grace_seconds,
-        max_age_seconds=state.max_age_seconds,
-        fires_left=state.fires_left,
-    )
+        if (following is None or following > now) and (exclusion is None or not exclusion.excludes(nominal_at)):
+            if state.fires_left == 1:
+                following = None
+            elif exclusion is not None:
+                following = next_free(trigger, exclusion, nominal_at).at
+            return FirePlan((), (nominal_at,), following)
+    members: dict[str, Any] = {"max_age_seconds": state.max_age_seconds, "fires_left": state.fires_left}
+    misfires = (state.misfire_policy, state.misfire_grace_seconds)
+    if exclusion is not None:
+        return decide_free_fires(trigger, exclusion, state.cursor_at, now, *misfires, **members)
+    plan = decide_fires(trigger, state.cursor_at, now, *misfires, **members)
     if is_fixed_delay(state) and plan.skipped:
         return changed(plan, next_run_at=delayed_after(state, now))
     return plan
 
 
-def _misfires(state: ScheduleState, plan: FirePlan) -> list[ScheduleSkipped]:
-    return [
-        ScheduleSkipped(
-            schedule_id=state.schedule_id,
-            job_id=state.job_id,
-            first_nominal_at=skipped.first_nominal_at,
-            last_nominal_at=skipped.last_nominal_at,
-            count=skipped.count,
-            reason=skipped.reason,
-            next_run_at=next_run_at,
-        )
-        for skipped, next_run_at in plan.skipped_with_next()
-    ]
+def _skipped(
+    state: ScheduleState, step: SkippedRange, next_run_at: datetime | None, calendars: Mapping[str, int]
+) -> ScheduleSkipped:
+    return ScheduleSkipped(
+        schedule_id=state.schedule_id,
+        job_id=state.job_id,
+        first_nominal_at=step.first_nominal_at,
+        last_nominal_at=step.last_nominal_at,
+        count=step.count,
+        reason=step.reason,
+        next_run_at=next_run_at,
+        calendars=calendars,
+    )
 
 
-def _restated(state: ScheduleState, now: datetime) -> ScheduleUpdated:
+def _restated(state: ScheduleState, now: datetime, exclusion: Exclusion | None) -> ScheduleUpdated:
     """The same schedule with `next_run_at` computed anew, when the stored one turned out to be no nominal time.
 
     It was computed under other time zone rules. Without an event it would be due for ever, and asked again and again.
@@ -216,9 +230,10 @@ def _restated(state: ScheduleState, now: datetime) -> ScheduleUpdated:
         schedule_id=state.schedule_id,
         job_id=state.job_id,
         anchor_at=state.anchor_at,
-        next_run_at=next_run_after(state, now),
+        next_run_at=next_run_after(state, now, exclusion),
         updated_at=now,
         changed=(),
         consecutive_failures=state.consecutive_failures,
+        calendars=versions_of(exclusion),
         **{name: getattr(state, name) for name in EDITABLE},
     )

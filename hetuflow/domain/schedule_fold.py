@@ -22,6 +22,7 @@ from hetuflow.domain.events import (
     ScheduleEventHeld,
     ScheduleExpired,
     ScheduleFired,
+    ScheduleReplanned,
     ScheduleSkipped,
     ScheduleSuspended,
     ScheduleTaskEnded,
@@ -57,6 +58,7 @@ def created(state: ScheduleState, event: ScheduleCreated) -> ScheduleState:
         cursor_at=cursor_at,
         created_at=event.created_at,
         defined_at=event.created_at,
+        calendars=event.calendars,
         **{name: getattr(event, name) for name in EDITABLE},
     )
 
@@ -67,6 +69,7 @@ def updated(state: ScheduleState, event: ScheduleUpdated) -> ScheduleState:
         state,
         anchor_at=event.anchor_at,
         next_run_at=event.next_run_at,
+        calendars=event.calendars,
         cursor_at=max(state.cursor_at, event.updated_at) if starts_anew(event.changed) else state.cursor_at,
         awaited_task=awaited_after(state, event),
         counted_tasks=() if event.pause_on_failures is None else state.counted_tasks,
@@ -91,6 +94,7 @@ def enabled(state: ScheduleState, event: ScheduleEnabled) -> ScheduleState:
         daemon_fold.rested(state),
         status=ScheduleStatus.ENABLED,
         next_run_at=event.next_run_at,
+        calendars=event.calendars,
         cursor_at=max(state.cursor_at, event.enabled_at),
         counted_tasks=(),
         consecutive_failures=0,
@@ -146,6 +150,7 @@ def fired(state: ScheduleState, event: ScheduleFired) -> ScheduleState:
         last_run_at=event.nominal_at,
         fire_count=event.fire_count,
         next_run_at=event.next_run_at,
+        calendars=event.calendars,
         open_tasks=(*event.waits_for, event.task_id),
         awaited_task=event.task_id if is_fixed_delay(state) else None,
         counted_tasks=() if state.pause_on_failures is None else (*state.counted_tasks, event.task_id),
@@ -156,7 +161,12 @@ def skipped(state: ScheduleState, event: ScheduleSkipped) -> ScheduleState:
     _check_increasing(state, event, event.first_nominal_at)
     if event.event_position is not None:
         state = _decided(state, event.event_id, event.event_position)
-    return changed(state, cursor_at=event.last_nominal_at, next_run_at=event.next_run_at)
+    return changed(state, cursor_at=event.last_nominal_at, next_run_at=event.next_run_at, calendars=event.calendars)
+
+
+def replanned(state: ScheduleState, event: ScheduleReplanned) -> ScheduleState:
+    _check_enabled(state, event)
+    return changed(state, next_run_at=event.next_run_at, calendars=event.calendars)
 
 
 def task_ended(state: ScheduleState, event: ScheduleTaskEnded) -> ScheduleState:
@@ -233,4 +243,5 @@ FOLDS: Mapping[type[Event], Callable[[ScheduleState, Any], ScheduleState]] = {
     ScheduleTaskEnded: task_ended,
     ScheduleEventHeld: event_held,
     **daemon_fold.FOLDS,
+    ScheduleReplanned: replanned,
 }

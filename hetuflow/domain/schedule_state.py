@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from attrs import frozen
+from attrs import Factory, frozen
 
 from hetuflow.domain.cron import CronError, UnknownTimeZone
 from hetuflow.domain.daemon_state import Seat
@@ -52,6 +52,7 @@ EDITABLE = (
     "priority",
     "debounce_seconds",
     "daemon",
+    "exclude_calendars",
 )
 
 TIMING = frozenset(
@@ -68,6 +69,7 @@ TIMING = frozenset(
         "misfire_grace_seconds",
         "max_age_seconds",
         "jitter_seconds",
+        "exclude_calendars",
     }
 )
 """The members that decide what fires when. Only their edit starts anew; no other one touches what is due."""
@@ -136,6 +138,7 @@ class ScheduleState:
     priority: int = 0
     debounce_seconds: int = 0
     daemon: JSON | None = None
+    exclude_calendars: tuple[str, ...] = ()
     anchor_at: datetime = BEGINNING
     status: ScheduleStatus | None = None
     next_run_at: datetime | None = None
@@ -144,6 +147,9 @@ class ScheduleState:
     last_run_at: datetime | None = None
     created_at: datetime = BEGINNING
     is_deleted: bool = False
+    calendars: JSON = Factory(dict)
+    """The versions of its calendars that `next_run_at` rests on."""
+
     open_tasks: tuple[str, ...] = ()
     """Tasks made by it that an overlap policy asks about: the newest, and those that it was made to wait for."""
     defined_at: datetime = BEGINNING

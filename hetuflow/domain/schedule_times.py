@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from hetuflow.domain.events import ScheduleExpired, ScheduleSkipped
+from hetuflow.domain.excluded_times import next_free
+from hetuflow.domain.exclusion import TICK, Exclusion
 from hetuflow.domain.identity import fraction_of
 from hetuflow.domain.schedule_state import (
     JUST_BEFORE,
@@ -15,21 +17,23 @@ from hetuflow.domain.schedule_state import (
     is_once,
     trigger_of,
 )
-from hetuflow.domain.trigger import count_between, last_at_or_before, next_after
+from hetuflow.domain.trigger import Trigger, count_between, last_at_or_before, next_after
 
 JITTER_SECONDS_MAX = 30 * 86_400
 """A month: beyond, the task could leave the calendar, and nobody means it."""
 
+REASON_CALENDAR = "calendar"
+
 _MILLISECOND = timedelta(milliseconds=1)
 
 
-def next_run_after(state: ScheduleState, now: datetime) -> datetime | None:
-    """The first nominal time after both now and the cursor; None when none is left."""
+def next_run_after(state: ScheduleState, now: datetime, exclusion: Exclusion | None = None) -> datetime | None:
+    """The first nominal time after both now and the cursor that is not excluded; None when none is left."""
     if state.fires_left == 0:
         return None
     if is_fixed_delay(state):
         return delayed_after(state, max(now, state.cursor_at)) if state.awaited_task is None else None
-    return next_after(trigger_of(state, state.anchor_at), max(now, state.cursor_at))
+    return next_free(trigger_of(state, state.anchor_at), exclusion, max(now, state.cursor_at)).at
 
 
 def jittered(state: ScheduleState, nominal_at: datetime) -> datetime:
@@ -48,13 +52,31 @@ def jittered(state: ScheduleState, nominal_at: datetime) -> datetime:
 
 
 def covered(state: ScheduleState, until: datetime, reason: str) -> list[ScheduleSkipped]:
-    """The nominal times up to `until` that no decision has covered, as skipped: one range, or none."""
+    """The nominal times up to `until` that no decision has covered, as skipped: one range, or none.
+
+    Those before `next_run_at` are excluded by a calendar, and are a range of their own before it.
+    """
     if state.is_enabled and state.held is not None:
         return [held_skipped(state, state.held, reason)]
-    if not state.is_enabled or state.is_daemon or state.next_run_at is None or state.next_run_at > until:
+    if not state.is_enabled or state.is_daemon or state.next_run_at is None:
+        return []
+    is_due = state.next_run_at <= until
+    if not is_due and not state.exclude_calendars:
         return []
     trigger = trigger_of(state, state.anchor_at)
-    first = next_after(trigger, state.cursor_at)
+    after, found = state.cursor_at, []
+    if state.exclude_calendars:
+        excluded_until = min(until, state.next_run_at - TICK)
+        found += skipped(state, trigger, after, excluded_until, REASON_CALENDAR)
+        after = max(after, excluded_until)
+    return [*found, *skipped(state, trigger, after, until, reason)] if is_due else found
+
+
+def skipped(
+    state: ScheduleState, trigger: Trigger, after: datetime, until: datetime, reason: str
+) -> list[ScheduleSkipped]:
+    """The nominal times in (`after`, `until`] as a range that is skipped; empty when there are none."""
+    first = next_after(trigger, after)
     last = last_at_or_before(trigger, until)
     if first is None or last is None or last < first:
         return []
@@ -64,9 +86,10 @@ def covered(state: ScheduleState, until: datetime, reason: str) -> list[Schedule
             job_id=state.job_id,
             first_nominal_at=first,
             last_nominal_at=last,
-            count=count_between(trigger, state.cursor_at, until),
+            count=count_between(trigger, after, until),
             reason=reason,
             next_run_at=delayed_after(state, until) if is_fixed_delay(state) else next_after(trigger, last),
+            calendars=state.calendars,
         )
     ]
 

@@ -9,13 +9,21 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Any, TypeVar
 from uuid import UUID
 
 import trio
 
 from hetuflow.ports.disk import DiskError
+
+T = TypeVar("T")
+
+
+async def aside(compute: Callable[..., T], *args: Any) -> T:
+    """Return `compute(*args)`, a long computation without effects, from a thread: the event loop goes on meanwhile."""
+    return await trio.to_thread.run_sync(compute, *args)
 
 
 class SystemClock:

@@ -11,20 +11,21 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 import trio
+from attrs import evolve
 
 from eventstore.errors import EventStoreError, SqlError, WrongExpectedVersion
 from hetuflow.actors import FOLLOWING, SYSTEM, ActorSystem, Crashed, GuardLost
 from hetuflow.actors.patience import PASSING, STOPPING, UNSTORABLE, Patience
-from hetuflow.domain.commands import DeleteSchedule, FireSchedule, JobSnapshot, SuspendSchedule
-from hetuflow.domain.decider import Address, Guard
+from hetuflow.domain.commands import DeleteSchedule, FireSchedule, SuspendSchedule
+from hetuflow.domain.decider import Address
 from hetuflow.domain.enums import JobStatus
-from hetuflow.domain.job import snapshot
 from hetuflow.domain.need import Need
 from hetuflow.domain.rejection import Rejected
+from hetuflow.domain.schedule_calendars import CALENDARS_UNKNOWN
 from hetuflow.domain.schedule_overlap import TASKS_UNKNOWN
 from hetuflow.measure import Histogram
 from hetuflow.ports.clock import Clock
@@ -34,6 +35,7 @@ from hetuflow.scheduler.clocks import ClockWatch
 from hetuflow.scheduler.dispatcher import Dispatcher
 from hetuflow.scheduler.earlier import Earlier, look_at
 from hetuflow.scheduler.leases import Leases
+from hetuflow.scheduler.surroundings import Around, Surroundings
 
 log = logging.getLogger(__name__)
 
@@ -101,9 +103,7 @@ class Ticker:
         self._spin = SpinBudget()
         self._patience = Patience()
         self._defects: dict[str, tuple[int, str]] = {}
-        self._jobs_of: dict[str, str] = {}
-        self._by_events: set[str] = set()
-        """Schedules whose fire goes on with what an event began."""
+        self._surroundings = Surroundings(system)
         self.alarm = Alarm()
         self.asked = 0
         self.lateness_seconds: deque[float] = deque(maxlen=LATENESS_SAMPLES)
@@ -152,13 +152,13 @@ class Ticker:
 
     async def _fire_chunk(self, schedule_ids: Sequence[str]) -> None:
         try:
-            jobs = await self._jobs(schedule_ids)
+            around = await self._surroundings.read(schedule_ids)
             if len(schedule_ids) == 1:
-                await self._fire(schedule_ids[0], jobs)
+                await self._fire(schedule_ids[0], around)
                 return
             async with trio.open_nursery() as nursery:
                 for schedule_id in schedule_ids:
-                    nursery.start_soon(self._fire, schedule_id, jobs)
+                    nursery.start_soon(self._fire, schedule_id, around)
         except STOPPING:
             pass
         except (EventStoreError, *PASSING) as problem:
@@ -169,27 +169,9 @@ class Ticker:
             self._chunks -= 1
             self.alarm.ring()
 
-    async def _jobs(self, schedule_ids: Sequence[str]) -> Mapping[str, JobSnapshot | None]:
-        """The job of each schedule as it is now; None when it is deleted. Absent: one of the two cannot be read."""
-        unknown = [schedule_id for schedule_id in schedule_ids if schedule_id not in self._jobs_of]
-        if unknown:
-            found = await self._system.read_many([Address("schedule", schedule_id) for schedule_id in unknown])
-            for address, reading in found.items():
-                if reading.version and reading.state.is_event:
-                    self._by_events.add(address.id)
-                if reading.version:
-                    self._jobs_of[address.id] = reading.state.job_id
-        job_ids = {each: self._jobs_of[each] for each in schedule_ids if each in self._jobs_of}
-        addresses = [Address("job", job_id) for job_id in dict.fromkeys(job_ids.values())]
-        jobs = {
-            address.id: snapshot(reading.state, reading.version) if reading.state.exists else None
-            for address, reading in (await self._system.read_many(addresses)).items()
-        }
-        return {schedule_id: jobs[job_id] for schedule_id, job_id in job_ids.items() if job_id in jobs}
-
     # --- one schedule ----------------------------------------------------------------------------------------------
 
-    async def _fire(self, schedule_id: str, jobs: Mapping[str, JobSnapshot | None]) -> None:
+    async def _fire(self, schedule_id: str, around: Around) -> None:
         """Ask, and put the schedule back: at once when it was answered, after a pause when it was not."""
         due_at = self._agenda.due_at(schedule_id)
         try:
@@ -198,7 +180,7 @@ class Ticker:
                 log.error("schedule %s is suspended: %s", schedule_id, error)
                 await self._system.ask(Address("schedule", schedule_id), SuspendSchedule(error=error))
             elif due_at is not None:
-                await self._ask(schedule_id, jobs)
+                await self._ask(schedule_id, around)
         except STOPPING:
             return
         except Rejected as no:
@@ -213,20 +195,20 @@ class Ticker:
                 late_seconds = (self._clock.now() - due_at).total_seconds()
                 self.lateness_seconds.append(late_seconds)
                 self.lateness.observe(late_seconds)
-        job_id = self._jobs_of.get(schedule_id)
+        job_id = self._surroundings.job_of(schedule_id)
         if job_id is None or self._leases.guard(job_id) is not None:
             self._settle(schedule_id, due_at)
         else:
             self._agenda.park_due(schedule_id)  # another server decides for it
 
-    async def _ask(self, schedule_id: str, jobs: Mapping[str, JobSnapshot | None]) -> None:
-        """Put the question, again when the job has changed since it was read. Raises what `ActorSystem.ask` raises."""
+    async def _ask(self, schedule_id: str, around: Around) -> None:
+        """Put the question, again when what it needs has changed since it was read. Raises what `ActorSystem.ask` raises."""
         wants_slot = True
         earlier = Earlier()
         for attempt in range(1, GUARD_ATTEMPTS + 1):
-            if schedule_id not in jobs:
+            if schedule_id not in around.jobs:
                 return  # it or its job cannot be folded: the kernel has said so, and looks again later
-            job = jobs[schedule_id]
+            job, calendars = around.jobs[schedule_id], around.calendars.get(schedule_id, ())
             if job is None:
                 await self._system.ask(Address("schedule", schedule_id), DeleteSchedule(reason="job_deleted"))
                 return
@@ -234,14 +216,18 @@ class Ticker:
             if guard is None:
                 return
             try:
-                await self._ask_once(
-                    Address("schedule", schedule_id), job, (guard, *earlier.guards), earlier, wants_slot
+                question = FireSchedule(
+                    job=job, guards=(guard, *earlier.guards), has_ended=earlier.has_ended, calendars=calendars
                 )
+                await self._ask_once(Address("schedule", schedule_id), question, wants_slot)
                 return
             except Rejected as no:
-                if no.code != TASKS_UNKNOWN or attempt == GUARD_ATTEMPTS:
+                if no.code not in (TASKS_UNKNOWN, CALENDARS_UNKNOWN) or attempt == GUARD_ATTEMPTS:
                     raise
-                earlier = await look_at(self._system, no.detail["task_ids"])
+                if no.code == TASKS_UNKNOWN:
+                    earlier = await look_at(self._system, no.detail["task_ids"])
+                else:
+                    self._surroundings.learn_calendars(schedule_id, no.detail["calendar_ids"])
             except GuardLost as lost:
                 if self._leases.lost(lost.stream_id, lost.actual):
                     return
@@ -250,19 +236,17 @@ class Ticker:
                 wants_slot = wants_slot and Address.of_stream(lost.stream_id).category != "agent"
                 if attempt == GUARD_ATTEMPTS:
                     raise
-            jobs = await self._jobs([schedule_id])
+            around = await self._surroundings.read([schedule_id])
 
-    async def _ask_once(
-        self, address: Address, job: JobSnapshot, guards: Sequence[Guard], earlier: Earlier, wants_slot: bool
-    ) -> None:
+    async def _ask_once(self, address: Address, question: FireSchedule, wants_slot: bool) -> None:
         """Fire, with a slot in hand where there is one: creation and dispatch are then one append."""
-        placement = None
+        job, placement = question.job, None
         if wants_slot and job.status == JobStatus.ENABLED:
             placement = self._dispatcher.reserve(Need.of(job))
         try:
-            placements = () if placement is None else (placement,)
-            command = FireSchedule(job=job, placements=placements, guards=guards, has_ended=earlier.has_ended)
-            await self._system.ask(address, command, FOLLOWING if address.id in self._by_events else SYSTEM)
+            command = question if placement is None else evolve(question, placements=(placement,))
+            follows = self._surroundings.follows_events(address.id)
+            await self._system.ask(address, command, FOLLOWING if follows else SYSTEM)
         finally:
             if placement is not None:
                 self._dispatcher.release(placement)
@@ -280,8 +264,7 @@ class Ticker:
         """Put the schedule back; one that still wants the very moment it was asked for is left alone for a while."""
         wanted_at = self._agenda.due_at(schedule_id)
         if wanted_at is None:
-            self._jobs_of.pop(schedule_id, None)
-            self._by_events.discard(schedule_id)
+            self._surroundings.forget(schedule_id)
         if wanted_at is None or (asked_at is not None and wanted_at != asked_at):
             self._patience.worked(schedule_id)
             self._defects.pop(schedule_id, None)

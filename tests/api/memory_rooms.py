@@ -30,6 +30,7 @@ from projections.status import ProjectionStatus
 from projections.tables import LIVE_TABLES
 from tests.api.client import Client
 from tests.projections.naive_queries import json_contains
+from tests.support.schedules import belongs
 
 OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
     "eq": lambda value, wanted: value == wanted,
@@ -161,8 +162,8 @@ async def memory_world(**identity: Any) -> AsyncIterator[World]:
     async def find_open(position: int) -> Sequence[Address]:
         return []
 
-    async def schedules_of(job_id: str, position: int) -> Sequence[str]:
-        return [str(row["id"]) for row in await rows._rows("schedules") if row["job_id"] == job_id]
+    async def schedules_of(source: Address, position: int) -> Sequence[str]:
+        return [str(row["id"]) for row in await rows._rows("schedules") if belongs(row, source)]
 
     settings = CoreSettings(
         server_name="test", version="0", address="127.0.0.1:0", gateway=GatewaySettings(server_id="server-1")

@@ -9,7 +9,7 @@ import trio
 
 from tests.api.memory_rooms import World
 
-NAMES = {"jobs", "schedules", "tasks", "task_instances", "agents", "servers"}
+NAMES = {"jobs", "schedules", "tasks", "task_instances", "agents", "servers", "calendars"}
 
 
 async def test_every_table_is_there_and_live(world: World) -> None:

@@ -11,6 +11,7 @@ from hetuflow.domain.deciders import DECIDERS
 from hetuflow.domain.events import (
     EVENT_TYPES,
     AgentEvent,
+    CalendarEvent,
     ExternalEvent,
     FlowEvent,
     JobEvent,
@@ -31,9 +32,11 @@ KINDS = {
     "lease": LeaseEvent,
     "external": ExternalEvent,
     "flow": FlowEvent,
+    "calendar": CalendarEvent,
 }
 NOT_COMMANDS = {
     commands.JobSnapshot,
+    commands.CalendarSnapshot,
     commands.LeftBehind,
     commands.SeatTask,
     commands.MatchedEvent,

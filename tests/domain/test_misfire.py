@@ -118,7 +118,7 @@ def test_the_maximum_age_comes_before_the_policy() -> None:
     plan = decide_fires(EVERY_10_S, T0, at(100), FIRE_ONCE, 0, max_age_seconds=50)
     old, late = SkippedRange(at(10), at(40), 4, "max_age"), SkippedRange(at(50), at(80), 4, "misfire")
     assert plan == FirePlan((old, late), (at(90), at(100)), at(110))
-    assert list(plan.skipped_with_next()) == [(old, at(50)), (late, at(90))]
+    assert list(plan.steps_with_next()) == [(old, at(50)), (late, at(90)), (at(90), at(100)), (at(100), at(110))]
     assert decide_fires(EVERY_10_S, T0, at(19), FIRE_ONCE, 0, max_age_seconds=5) == FirePlan(
         (SkippedRange(at(10), at(10), 1, "max_age"),), (), at(20)
     )
@@ -147,10 +147,13 @@ def test_unknown_policy_is_refused() -> None:
 
 def test_each_step_of_a_plan_knows_what_comes_next() -> None:
     plan = decide_fires(EVERY_10_S, T0, at(100), FIRE_ONCE, 5)
-    assert list(plan.skipped_with_next()) == [(SkippedRange(at(10), at(80), 8), at(90))]
-    assert list(plan.fires_with_next()) == [(at(90), at(100)), (at(100), at(110))]
+    assert list(plan.steps_with_next()) == [
+        (SkippedRange(at(10), at(80), 8), at(90)),
+        (at(90), at(100)),
+        (at(100), at(110)),
+    ]
     only_skipped = decide_fires(EVERY_10_S, T0, at(19), SKIP, 5)
-    assert list(only_skipped.skipped_with_next()) == [(SkippedRange(at(10), at(10), 1), at(20))]
+    assert list(only_skipped.steps_with_next()) == [(SkippedRange(at(10), at(10), 1), at(20))]
 
 
 # --- properties (the numbers are those of the invariants in the documentation) -------------------------------------
@@ -258,4 +261,4 @@ def test_a_plan_without_fires_yields_none() -> None:
     late = datetime(2026, 1, 1, tzinfo=UTC)
     trigger = IntervalTrigger(anchor_at=late, interval_seconds=60, start_at=None, end_at=None)
     plan = decide_fires(trigger, late, late + timedelta(hours=1, seconds=30), MisfirePolicy.SKIP, 0)
-    assert not plan.fires and list(plan.fires_with_next()) == []
+    assert not plan.fires and [step for step, _ in plan.steps_with_next()] == [*plan.skipped]

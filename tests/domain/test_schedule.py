@@ -402,7 +402,8 @@ def test_every_editable_member_can_be_changed_and_is_then_what_counts() -> None:
     }
     outcome = a_schedule().when(UpdateSchedule(changes=changes)).then(ScheduleUpdated)
     updated = outcome.event(ScheduleUpdated)
-    assert {*changes, "interval_mode"} == set(EDITABLE)  # which a cron expression has not
+    # interval_mode is what a cron expression has not, exclude_calendars is told with calendars
+    assert {*changes, "interval_mode", "exclude_calendars"} == set(EDITABLE)
     assert set(changes) == set(updated.changed)
     assert {name: getattr(updated, name) for name in changes} == changes
     assert {name: getattr(outcome.state, name) for name in changes} == changes

@@ -81,6 +81,7 @@ CATEGORIES = (
     (catalogue.ServerEvent, "server", "server_id"),
     (catalogue.LeaseEvent, "lease", "slot"),
     (catalogue.ExternalEvent, "external", "source"),
+    (catalogue.CalendarEvent, "calendar", "calendar_id"),
 )
 
 
@@ -112,6 +113,10 @@ _PLAUSIBLE: dict[str, Any] = {
     "instance_id": INSTANCE,
     "agent_id": "agent-01",
     "server_id": "server-01",
+    "calendar_id": "holidays",
+    **dict.fromkeys(("dates", "ranges", "yearly", "weekdays", "times", "periods"), ()),
+    "calendars": {},
+    "deleted_at": START,
     "namespace_id": "default",
     "name": "hello",
     "config": CONFIG,

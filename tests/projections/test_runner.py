@@ -33,7 +33,7 @@ async def test_what_was_appended_is_shown_once_its_position_is_reached(any_store
         await runner.open_work_reached(position)
         assert await runner.reached(position, SOON) == position
         await assert_tables_are_the_fold_of_the_log(any_store)
-        assert [status.status for status in runner.status()] == ["live"] * 7
+        assert [status.status for status in runner.status()] == ["live"] * len(ALL_TABLES)
         assert {status.lag_events for status in runner.status()} == {0}
 
 

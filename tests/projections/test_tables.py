@@ -38,8 +38,8 @@ CONTRACT = {
     "schedules": "id job_id name description schedule_kind cron_expression interval_secs interval_mode max_count timezone start_time"
     " end_time event_type event_filter status misfire_policy misfire_grace_seconds"
     " max_age_seconds overlap_policy jitter_seconds pause_on_failures consecutive_failures status_note"
-    " parameters priority debounce_seconds daemon next_run_at last_run_at fire_count created_by updated_by created_at"
-    " updated_at version",
+    " parameters priority debounce_seconds daemon next_run_at exclude_calendars calendar_versions last_run_at fire_count"
+    " created_by updated_by created_at updated_at version",
     "tasks": "id job_id name description namespace_id priority status schedule_id schedule_kind scheduled_at"
     " completed_at environment parameters config rendered retry_count dependencies locked_at trigger event instance_id attempt"
     " next_retry_at cancel_requested_at created_by updated_by created_at updated_at version",
@@ -48,6 +48,8 @@ CONTRACT = {
     "agents": "id name namespace_id description address status capabilities reported_labels config statistics"
     " running_instances draining drain last_heartbeat_at created_at updated_at version",
     "servers": "id name address bind_namespaces status description last_heartbeat_at created_at updated_at version",
+    "calendars": "id description timezone dates ranges yearly weekdays times periods imported_until_at created_by"
+    " updated_by created_at updated_at version",
 }
 """REST contract §4.2-4.7: the members that are neither computed on output nor write-only."""
 

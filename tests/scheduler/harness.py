@@ -23,6 +23,7 @@ from hetuflow.protocol.messages import Output
 from projections.fold import TableFold, decode
 from projections.open_work import OPEN_WORK
 from tests.support.ports import EPOCH, SeededIds, TrioClock
+from tests.support.schedules import belongs
 
 
 class MemorySink:
@@ -109,10 +110,12 @@ async def a_server(
             fold.apply(decode(event))
         return [Address.of_stream(stream_id) for stream_id in fold.rows()]
 
-    async def schedules_of(job_id: str, position: int) -> Sequence[str]:
-        events = await store.read_all(limit=10**9)
-        made = [decode(event).data for event in events if event.type == "ScheduleCreated"]
-        return [data["schedule_id"] for data in made if data["job_id"] == job_id]
+    async def schedules_of(source: Address, position: int) -> Sequence[str]:
+        rows: dict[str, Any] = {}
+        for event in await store.read_all(limit=10**9):
+            if event.type in ("ScheduleCreated", "ScheduleUpdated"):
+                rows[event.stream_id] = decode(event).data
+        return [data["schedule_id"] for data in rows.values() if belongs(data, source)]
 
     settings = CoreSettings(
         server_name="test",

@@ -27,10 +27,10 @@ async def test_an_error_of_sql_is_waited_out(autojump_clock) -> None:
     async with a_server() as server:
         look_up, errors = server.core.reactions._schedules_of, [SqlError("XX000", "could not open relation")] * 3
 
-        async def schedules_of(job_id: str, position: int) -> Sequence[str]:
+        async def schedules_of(source: Address, position: int) -> Sequence[str]:
             if errors:
                 raise errors.pop()
-            return await look_up(job_id, position)
+            return await look_up(source, position)
 
         server.core.reactions._schedules_of = schedules_of
         await a_deleted_job(server, "job-1")
@@ -42,11 +42,11 @@ async def test_a_job_that_fails_for_ever_holds_up_no_other(autojump_clock) -> No
     async with a_server() as server:
         look_up, tries = server.core.reactions._schedules_of, list[str]()
 
-        async def schedules_of(job_id: str, position: int) -> Sequence[str]:
-            if job_id.startswith("bad"):
-                tries.append(job_id)
+        async def schedules_of(source: Address, position: int) -> Sequence[str]:
+            if source.id.startswith("bad"):
+                tries.append(source.id)
                 raise SqlError("22P02", "no uuid")
-            return await look_up(job_id, position)
+            return await look_up(source, position)
 
         server.core.reactions._schedules_of = schedules_of
         for number in range(ASKING_MAX + 1):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import trio
 
@@ -17,6 +18,7 @@ from projections.definition import Table
 from projections.fold import Tables
 from projections.open_work import OPEN_WORK
 from projections.schedules import SCHEDULES
+from tests.support.schedules import belongs
 
 SLOW_SECONDS_MAX = 5.0
 
@@ -107,11 +109,11 @@ class KnownByTables:
         await self._faults.before_read("open work")
         return [Address.of_stream(str(name)) for name in self._rows("open_work")]
 
-    async def schedules_of(self, job_id: str, position: int) -> Sequence[str]:
-        await self._faults.before_read("schedules of a job")
-        return [str(key) for key, row in self._rows("schedules").items() if row["job_id"] == job_id]
+    async def schedules_of(self, source: Address, position: int) -> Sequence[str]:
+        await self._faults.before_read(f"schedules of a {source.category}")
+        return [str(key) for key, row in self._rows("schedules").items() if belongs(row, source)]
 
-    def _rows(self, table: str) -> Mapping[str, Mapping[str, object]]:
+    def _rows(self, table: str) -> Mapping[str, Mapping[str, Any]]:
         self._tables.apply(self._log.events[self._folded :])
         self._folded = len(self._log.events)
         return self._tables.folds[table].rows()

@@ -111,6 +111,10 @@ class Outcome:
         """Go on from here, so many seconds later."""
         return Given(self.decider, self.state, later(seconds, self.now))
 
+    def at_now(self, now: datetime) -> Given:
+        """Go on from here, at that instant."""
+        return Given(self.decider, self.state, now)
+
     def when(self, *commands: Any) -> Outcome:
         return self.next().when(*commands)
 

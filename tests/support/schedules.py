@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from attrs import evolve
 
 from hetuflow.domain.commands import CreateSchedule, FireSchedule, JobSnapshot
+from hetuflow.domain.decider import Address
 from hetuflow.domain.enums import ScheduleKind
 from hetuflow.domain.schedule import SCHEDULE
 from tests.support.given import Outcome, given
@@ -35,3 +37,8 @@ def a_schedule(command: CreateSchedule | None = None) -> Outcome:
 
 def a_fire(job: JobSnapshot | None = None, **members: Any) -> FireSchedule:
     return FireSchedule(job=job or a_job(), **members)
+
+
+def belongs(row: Mapping[str, Any], source: Address) -> bool:
+    """Whether a schedule is one of the job, or refers to the calendar."""
+    return source.id in row["exclude_calendars"] if source.category == "calendar" else row["job_id"] == source.id

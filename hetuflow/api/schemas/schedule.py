@@ -10,7 +10,20 @@ from attrs import frozen
 
 from hetuflow.api.coded import Code, CodeOut, Word, WordOut, title
 from hetuflow.api.jsontext import shown
-from hetuflow.api.kinds import INT32, INVALID, Boolean, Integer, Mapped, Schema, Supported, Text, Time, Uuid
+from hetuflow.api.kinds import (
+    INT32,
+    INVALID,
+    Array,
+    Boolean,
+    Integer,
+    Mapped,
+    NameId,
+    Schema,
+    Supported,
+    Text,
+    Time,
+    Uuid,
+)
 from hetuflow.api.objects import FreeObject
 from hetuflow.api.problems import Problems, nearest
 from hetuflow.api.schemas.daemon import DAEMON
@@ -108,6 +121,7 @@ KIND = Supported(
 )
 ENABLED = Mapped(Boolean(), lambda on: int(ScheduleStatus.ENABLED if on else ScheduleStatus.DISABLED))
 SECONDS = Integer(0, INTERVAL_SECONDS_MAX)
+EXCLUDE_CALENDARS_MAX = 20
 POSITIVE_SECONDS = Integer(1, INTERVAL_SECONDS_MAX)
 
 SCHEDULE = Entity(
@@ -255,7 +269,19 @@ SCHEDULE = Entity(
             default=None,
             doc="Daemon: how its instances are kept running. Sent, it replaces what is stored as a whole",
         ),
-        Member(name="next_run_at", kind=Time(), nullable=True),
+        Member(
+            name="exclude_calendars",
+            kind=Array(NameId(), high=EXCLUDE_CALENDARS_MAX),
+            write="CU",
+            default=[],
+            doc="ids of calendars; what one of them excludes is skipped with the reason `calendar`",
+        ),
+        Member(name="next_run_at", kind=Time(), nullable=True, doc="the next nominal time that is not excluded"),
+        Member(
+            name="calendar_versions",
+            kind=FreeObject(),
+            doc="the version of each calendar that `next_run_at` was found under",
+        ),
         Member(name="last_run_at", kind=Time(), nullable=True),
         Member(name="fire_count", kind=Integer()),
         *BY_WHOM,
