@@ -51,6 +51,10 @@ def complete_agents(ctx: click.Context, _: click.Parameter, incomplete: str) -> 
     return _names(ctx, "agents", incomplete, member="id")
 
 
+def complete_calendars(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return _names(ctx, "calendars", incomplete, member="id")
+
+
 def _names(ctx: click.Context, collection: str, incomplete: str, member: str = "name") -> list[CompletionItem]:
     """Names that begin so; none when the server is slow, away, or says anything unexpected."""
     from click.shell_completion import CompletionItem

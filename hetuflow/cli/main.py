@@ -17,6 +17,7 @@ EVERYDAY, PAST, OPERATING, PROCESSES = "What to run", "What happened", "Where it
 COMMANDS = {
     "job": Lazy("hetuflow.cli.jobs:job", "Jobs: what to run, and how.", EVERYDAY),
     "schedule": Lazy("hetuflow.cli.schedules:schedule", "Schedules: when a job runs.", EVERYDAY),
+    "calendars": Lazy("hetuflow.cli.calendars:calendars", "Calendars: when schedules do not run.", EVERYDAY),
     "apply": Lazy("hetuflow.cli.apply:apply", "Make jobs and schedules as files say.", EVERYDAY),
     "export": Lazy("hetuflow.cli.export:export", "Write jobs and schedules as files.", EVERYDAY),
     "task": Lazy("hetuflow.cli.tasks:task", "Tasks: one due moment of a job each.", PAST),

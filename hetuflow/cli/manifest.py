@@ -200,6 +200,7 @@ READ_SCHEDULE: Mapping[str, tuple[str, Read]] = {
     "parameters": ("parameters", obj),
     "priority": ("priority", integer(-(2**31), 2**31 - 1)),
     "daemon": ("daemon", daemon),
+    "exclude_calendars": ("exclude_calendars", texts),
 }
 
 JOB_DEFAULTS: Mapping[str, Any] = {
@@ -233,6 +234,7 @@ SCHEDULE_DEFAULTS: Mapping[str, Any] = {
     "parameters": {},
     "priority": 0,
     "daemon": None,
+    "exclude_calendars": [],
 }
 
 

@@ -37,6 +37,8 @@ class Kind:
     collection: str
     item: str
     has_uuid: bool = True
+    has_name: bool = True
+    """Beside its id."""
     listing: str = ""
     label: Callable[[Row], str] = lambda row: str(row.get("name") or "")
 
@@ -52,6 +54,9 @@ INSTANCE = Kind(
     "instance", "task-instances", "/task-instances/item", label=lambda row: f"try {row['attempt']} of {row['task_id']}"
 )
 AGENT = Kind("agent", "agents", "/agents", has_uuid=False, listing="hetuflow agents list")
+CALENDAR = Kind(
+    "calendar", "calendars", "/calendars/item", has_uuid=False, has_name=False, listing="hetuflow calendars list"
+)
 SERVER = Kind("server", "servers", "/servers", has_uuid=False, listing="hetuflow servers list")
 
 
@@ -109,9 +114,11 @@ def _conditions(kind: Kind, text: str, exactly: bool) -> list[Any]:
                 found.append(_named(kind, text, "$startsWith"))
     else:
         found.append({"id": {"$eq": text}})
-        found.append({"name": {"$eq": text}})
+        if kind.has_name:
+            found.append({"name": {"$eq": text}})
         if not exactly:
-            found.append([{"id": {"$startsWith": text}}, {"name": {"$startsWith": text}}])
+            members = ("id", "name") if kind.has_name else ("id",)
+            found.append([{member: {"$startsWith": text}} for member in members])
     if kind.has_uuid and not exactly and (between := id_range(text)):
         found.append({"id": {"$gte": between[0], "$lte": between[1]}})
     return found
@@ -141,7 +148,7 @@ def _nearest(client: Client, kind: Kind, text: str, as_of: str | None) -> str:
     if kind in (TASK, INSTANCE):
         return f"give an id or its beginning, see `{kind.command}`"
     rows = client.rows(kind.collection, where={}, limit=KNOWN_MAX, as_of=as_of)
-    known = [str(row["name"]) for row in rows if row["name"]]
+    known = [str(row["name"]) for row in rows if row.get("name")]
     if not kind.has_uuid:
         known += [str(row["id"]) for row in rows]
     return nearest_hint(text, known) or f"see `{kind.command}`"
@@ -159,7 +166,7 @@ def newest_task(client: Client, text: str, *, as_of: str | None = None) -> Row:
     return found.rows[0]
 
 
-_OF_STREAMS = {kind.word: kind for kind in (JOB, SCHEDULE, TASK, AGENT, SERVER)}
+_OF_STREAMS = {kind.word: kind for kind in (JOB, SCHEDULE, TASK, AGENT, SERVER, CALENDAR)}
 
 
 def meant_stream(client: Client, text: str) -> str:

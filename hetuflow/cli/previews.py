@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from hetuflow.cli import render
 from hetuflow.cli.options import Moment, Seconds, json_option, utc_option
 
 if TYPE_CHECKING:
+    from hetuflow.domain.exclusion import Exclusion
     from hetuflow.domain.preview import Preview, Upcoming
     from hetuflow.domain.rejection import Rejected
 
@@ -36,6 +38,14 @@ _MEMBER_OPTIONS = {
 @click.option("--end", type=Moment(), help="Last moment.")
 @click.option("--max-count", type=click.IntRange(1), help="Expire after so many runs.")
 @click.option("--after", type=Moment(), help="Only later ones [default: now].")
+@click.option(
+    "--calendar",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False),
+    metavar="FILE",
+    help="Leave out what it excludes: .ics, or YAML, TOML or JSON as `hetuflow calendars add -f` reads. May be repeated.",
+)
+@click.option("--excluded", is_flag=True, help="List also what calendars exclude, and say so.")
 @click.option("-n", "--count", type=click.IntRange(1, 1000), default=10, show_default=True)
 @json_option
 @utc_option
@@ -48,19 +58,20 @@ def preview(json_: bool, count: int, after: str | None, **given: Any) -> None:
     Examples:
       hetuflow schedule preview --cron '30 2 * * *' --timezone Europe/Berlin --after 2027-03-27T00:00:00Z -n 3
       hetuflow schedule preview --every 90s --start 2027-01-31T08:00:00Z
+      hetuflow schedule preview --cron '0 8 * * 1-5' --timezone Europe/Berlin --calendar holidays.ics
     """
     found = _computed(given, datetime.fromisoformat(after) if after else datetime.now(UTC), count)
     if json_:
-        render.as_json([_instant(fire) for fire in found.fires])
+        render.as_json([_instant(fire) for fire in found.fires if not fire.excluded_by])
         return
     zone = given["timezone"]
     columns = [
         render.Column("LOCAL" if zone == "UTC" else f"LOCAL ({zone})", lambda row: row["local"]),
         render.Column("UTC", lambda row: row["utc"]),
-        render.Column("DAYLIGHT SAVING", lambda row: row["note"], wrap=True),
+        render.Column("NOTE" if given["excluded"] else "DAYLIGHT SAVING", lambda row: row["note"], wrap=True),
     ]
     rows = [
-        {"local": fire.local.isoformat(), "utc": _instant(fire), "note": NOTES.get(fire.note or "", fire.note)}
+        {"local": fire.local.isoformat(), "utc": _instant(fire), "note": note_of(fire.note, fire.excluded_by)}
         for fire in found.fires
     ]
     render.table(rows, columns, empty="it never fires after that")
@@ -68,6 +79,32 @@ def preview(json_: bool, count: int, after: str | None, **given: Any) -> None:
         click.echo("(the last one)", err=True)
     elif given["delay"]:
         click.echo("(what follows counts from the end of its task)", err=True)
+
+
+def note_of(note: str | None, excluded_by: Sequence[str]) -> str | None:
+    """What is special about a nominal time."""
+    if excluded_by:
+        return f"does not run: excluded by {', '.join(excluded_by)}"
+    return NOTES.get(note or "", note)
+
+
+def _exclusion(files: Sequence[str], timezone: str) -> Exclusion | None:
+    """What the calendars in the files exclude together."""
+    from hetuflow.cli.calendar_words import local_calendar
+    from hetuflow.domain.calendar_rules import rules_of
+    from hetuflow.domain.cron import UnknownTimeZone
+    from hetuflow.domain.cron_zone import check_zone
+    from hetuflow.domain.exclusion import Calendar, Edition, Exclusion
+
+    found = []
+    for file in files:
+        name, zone, members = local_calendar(file, timezone)
+        try:
+            check_zone(zone)
+        except UnknownTimeZone as unknown:
+            raise click.UsageError(f"{file}: timezone: {unknown}") from None
+        found.append(Calendar(name, 1, (Edition(None, rules_of(zone, members)),)))
+    return Exclusion(tuple(found)) if found else None
 
 
 def _computed(given: dict[str, Any], after: datetime, count: int) -> Preview:
@@ -100,7 +137,16 @@ def _computed(given: dict[str, Any], after: datetime, count: int) -> Preview:
         end_time=datetime.fromisoformat(end) if end else None,
     )
     try:
-        return compute(timing, after, now=after, after=after, count=count, fires_left=timing.max_count)
+        return compute(
+            timing,
+            after,
+            now=after,
+            after=after,
+            count=count,
+            fires_left=timing.max_count,
+            exclusion=_exclusion(given["calendar"], given["timezone"]),
+            with_excluded=given["excluded"],
+        )
     except Rejected as no:
         raise click.UsageError(_explained(no, given)) from None
 

@@ -29,7 +29,7 @@ from hetuflow.cli.options import (
     yes_option,
 )
 from hetuflow.cli.parameters import by_type
-from hetuflow.cli.previews import NOTES, preview
+from hetuflow.cli.previews import note_of, preview
 from hetuflow.cli.runs import after_run, run_body, run_options
 from hetuflow.cli.schedule_explaining import explain_schedule
 from hetuflow.domain.enums import IntervalMode, MisfirePolicy, OverlapPolicy, ScheduleKind, ScheduleStatus
@@ -99,6 +99,12 @@ def rule_options(command: F) -> F:
                 help="Disable it after N failed tasks in a row.",
             ),
             click.option(
+                "--exclude-calendar",
+                multiple=True,
+                metavar="CALENDAR",
+                help="No run at what this calendar excludes; may be repeated, replaces all.",
+            ),
+            click.option(
                 "-p",
                 "--param",
                 multiple=True,
@@ -138,6 +144,7 @@ def rule_changes(given: dict[str, Any]) -> dict[str, Any]:
         "overlap_policy": given["overlap"],
         "jitter_seconds": given["jitter"],
         "pause_on_failures": given["pause_on_failures"],
+        "exclude_calendars": list(given["exclude_calendar"]) or None,
         "parameters": pairs(given["param"], "--param") or None,
         **{name: given[name] for name in ("timezone", "name", "description", "priority")},
     }
@@ -317,6 +324,7 @@ def show(client: Client, schedule_: str, as_of_: str | None, json_: bool) -> Non
             ("debounce", lambda r: f"{r['debounce_seconds']} s" if r["debounce_seconds"] else None),
             ("parameters", lambda r: r["parameters"]),
             ("priority", lambda r: r["priority"] or None),
+            ("not while", lambda r: " ".join(r.get("exclude_calendars") or ()) or None),
             ("next run", _next_run),
             ("last run", lambda r: render.At(r["last_run_at"])),
             ("fired", lambda r: r["fire_count"]),
@@ -413,11 +421,13 @@ def preview_options(command: F) -> F:
 @schedule.command(name="next")
 @schedule_argument
 @preview_options
+@click.option("--excluded", is_flag=True, help="List also what calendars exclude, and say so.")
 @talks_to_server
-def next_(client: Client, schedule_: str, count: int, after: str | None, json_: bool) -> None:
+def next_(client: Client, schedule_: str, count: int, after: str | None, excluded: bool, json_: bool) -> None:
     """List the next moments at which a schedule fires, as if it were enabled."""
     row = resolve(client, SCHEDULE, schedule_)
-    _show_preview(client.get(f"/schedules/item/{row['id']}/next", count=count, after=after), json_)
+    query = {"count": count, "after": after, "excluded": "true" if excluded else None}
+    _show_preview(client.get(f"/schedules/item/{row['id']}/next", **query), json_)
 
 
 schedule.add_command(preview)
@@ -435,7 +445,7 @@ def _show_preview(answer: Any, json_: bool) -> None:
             render.Column("AT", lambda row: render.At(row["at"])),
             render.Column("UTC" if not is_utc() else "AT (UTC)", lambda row: _utc(row["at"]), drop=1),
             render.Column(zone, lambda row: row["local"]),
-            render.Column("NOTE", lambda row: NOTES.get(row["note"], row["note"]), wrap=True),
+            render.Column("NOTE", lambda row: note_of(row["note"], row.get("excluded_by") or ()), wrap=True),
         ],
         empty=_nothing_listed(answer),
     )

@@ -63,7 +63,7 @@ async def test_a_calendar_is_made_shown_changed_found_and_deleted(client: Client
     )
     then = (await client.get(f"/calendars/item/holidays-de?as_of={before.headers['x-hetuflow-position']}")).json
     assert then["dates"] == []
-    page = (await client.post("/calendars/page", {"filter": {"timezone": "Europe/Berlin"}})).json
+    page = (await client.post("/calendars/page", {"filter": {"timezone": {"$eq": "Europe/Berlin"}}})).json
     assert [row["id"] for row in page["result"]] == ["holidays-de"]
     assert (await client.delete("/calendars/item/holidays-de")).status == 200
     assert (await client.get("/calendars/item/holidays-de")).status == 404
