@@ -125,7 +125,9 @@ async def open_core(
         async with trio.open_nursery() as duties:
             position = await _until_it_works(store.head)
             elsewhere = WorkElsewhere(system)
-            duties.start_soon(_follow, store, core, elsewhere, begin)
+            followed = Followed(begin)
+            scheduler.read_log = partial(_read_log, store, core, followed, elsewhere)
+            duties.start_soon(_follow, store, core, elsewhere, followed)
             duties.start_soon(elsewhere.run)
             await _recover(core, agenda, await _until_it_works(partial(find_open, position)))
             await duties.start(reactions.run)
@@ -249,10 +251,34 @@ async def _until_it_works(ask: Callable[[], Awaitable[T]]) -> T:
 # --- the log -------------------------------------------------------------------------------------------------------
 
 
-async def _follow(store: EventStore, core: Core, elsewhere: WorkElsewhere, position: int) -> None:
+class Followed:
+    """How far this process has followed the log."""
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+        self._moved = trio.Event()
+
+    def reach(self, position: int) -> None:
+        self.position = position
+        self._moved.set()
+        self._moved = trio.Event()
+
+    async def until(self, position: int) -> None:
+        while self.position < position:
+            await self._moved.wait()
+
+
+async def _read_log(store: EventStore, core: Core, followed: Followed, elsewhere: WorkElsewhere) -> None:
+    """Return when all that is in the log now has its effects here."""
+    await followed.until(await store.head())
+    await elsewhere.until_known()
+    await core.system.until_settled()
+
+
+async def _follow(store: EventStore, core: Core, elsewhere: WorkElsewhere, followed: Followed) -> None:
     """What others append concerns us too: their events, leases taken, reactions, and work that they open."""
     try:
-        async with store.subscribe(after=position) as batches:
+        async with store.subscribe(after=followed.position) as batches:
             async for batch in batches:
                 for event in batch:
                     core.system.apply_foreign(event)
@@ -264,6 +290,7 @@ async def _follow(store: EventStore, core: Core, elsewhere: WorkElsewhere, posit
                     core.scheduler.daemons.heard(event)
                     await core.reactions.heard(event)
                 elsewhere.notice(batch)
+                followed.reach(batch[-1].position)
     except STOPPING:
         pass  # the store was closed under us: the server is stopping
 
@@ -280,6 +307,15 @@ class WorkElsewhere:
         self._noticed: dict[Address, int] = {}
         self._patience = Patience(most_seconds=2.0)
         self._alarm = Alarm()
+        self._activated = trio.Event()
+        self._under_way: Sequence[Address] = ()
+
+    async def until_known(self) -> None:
+        """Until all that was noticed so far is activated here."""
+        noticed = {*self._noticed, *self._under_way}
+        while noticed:
+            await self._activated.wait()
+            noticed = {each for each in noticed if each in self._noticed or each in self._under_way}
 
     def notice(self, batch: Sequence[RecordedEvent]) -> None:
         """Remember the streams with new work that this process does not know yet."""
@@ -295,6 +331,8 @@ class WorkElsewhere:
         while True:
             await self._alarm.wait(math.inf if not self._noticed else HELD_SECONDS)
             await self._activate()
+            self._activated.set()
+            self._activated = trio.Event()
 
     async def _activate(self) -> None:
         due: list[Address] = []
@@ -308,6 +346,7 @@ class WorkElsewhere:
         if not due:
             return
         log.debug("%d streams with work that another server opened", len(due))
+        self._under_way = due
         try:
             failed = await self._system.activate(due)
         except STOPPING:
@@ -321,6 +360,7 @@ class WorkElsewhere:
             self._patience.worked(None)
             for address in failed:
                 log.error("%s cannot be loaded: what it wants does not happen until it can", address.stream_id)
+        self._under_way = ()
 
 
 # --- stop ----------------------------------------------------------------------------------------------------------

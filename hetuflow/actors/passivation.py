@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -45,6 +45,10 @@ class WarmCells:
     @property
     def queued_commands(self) -> int:
         return sum(len(cell.mailbox) for cell in self._cells.values() if cell.mailbox is not None)
+
+    def being_found_out(self) -> Sequence[Address]:
+        """Those at work in this moment whose state is not, or may not be, the newest that was heard of. O(cells)."""
+        return [each.address for each in self._cells.values() if each.is_busy and (not each.is_warm or each.is_stale)]
 
     def find(self, address: Address) -> Cell | None:
         """The cell, if there is one; this is not a use."""

@@ -25,6 +25,7 @@ class Recovery:
     def __init__(self, intentions: Intentions, limits: Limits) -> None:
         self._intentions, self._limits = intentions, limits
         self._unsettled: dict[Address, None] = {}
+        self._under_way: Sequence[Address] = ()
         self._doubted: set[Address] = set()
         self._doubts_over = trio.Event()
         self._wake = trio.Event()
@@ -53,6 +54,11 @@ class Recovery:
         while self._doubted:
             await self._doubts_over.wait()
 
+    async def until_settled(self) -> None:
+        """Until all that is now known to be behind the log was looked up there."""
+        self._doubted.update(self._unsettled, self._under_way)
+        await self.until_known()
+
     def wake(self) -> None:
         """An effect is in doubt."""
         self._wake.set()
@@ -78,6 +84,7 @@ class Recovery:
         addresses, self._unsettled = list(self._unsettled), {}
         if not addresses:
             return
+        self._under_way = addresses
         try:
             failed = await refold(addresses)
         except Exception as exc:
@@ -85,6 +92,7 @@ class Recovery:
             failed = addresses
         else:
             self._looked_up(addresses)
+        self._under_way = ()
         for address in failed:
             self._unsettled.setdefault(address)
 

@@ -249,6 +249,14 @@ class ActorSystem:
         """Until every append with an unknown outcome was looked up in the log and has its effects."""
         await self._recovery.until_known()
 
+    async def until_settled(self) -> None:
+        """Until every actor that has heard of newer events than it knows was folded again, and has its effects.
+
+        For whoever is to act on all effects of what was applied so far (`apply_foreign`)."""
+        for address in self._cells.being_found_out():
+            self._recovery.doubt(address)
+        await self._recovery.until_settled()
+
     def statistics(self) -> Statistics:
         """A snapshot; O(cells)."""
         counters: Counters = self._execution.counters

@@ -92,11 +92,15 @@ class Leases:
         self._holder_id: str | None = None
         self._is_stopping = False
         self._is_in_doubt = False
+        self._is_up_to_date = False
+        """Whether everything that was decided before this server got the seat has its effects here."""
         self._given_up: int | None = None
         """Version of our own seat that is not ours to decide under any more, whether the log knows that yet or not."""
         self._patience = Patience(most_seconds=2.0)
         self._alarm = Alarm()
         self.regained: Callable[[], None] = lambda: None
+        self.catch_up: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+        """Returns when all that is in the log now has its effects here; may raise errors of the store."""
 
     def __repr__(self) -> str:
         return f"<Leases: {len(self._guards)} of {SLOTS} held, the seat by {self._holder_id}>"
@@ -105,12 +109,12 @@ class Leases:
 
     @property
     def is_deciding(self) -> bool:
-        """Whether this server has the seat, and may believe so."""
-        return SEAT in self._guards and self._is_fit()
+        """Whether this server has the seat, may believe so, and knows all that was decided before it."""
+        return SEAT in self._guards and self._is_up_to_date and self._is_fit()
 
     def guard(self, job_id: str) -> Guard | None:
-        """The right to decide for that job, to be named in the append; None when this server does not have it."""
-        return self._guards.get(slot_of(job_id)) if self._is_fit() else None
+        """The right to decide for that job, to be named in the append; None when this server does not have it (yet)."""
+        return self._guards.get(slot_of(job_id)) if self._is_up_to_date and self._is_fit() else None
 
     def lost(self, stream_id: str, actual_version: int) -> bool:
         """A guard on this stream failed, which is at that version. True when it is a lease: decide anew, or not at all."""
@@ -124,6 +128,7 @@ class Leases:
         del self._guards[slot]
         if slot == SEAT:
             self._guards.clear()
+            self._is_up_to_date = False
             log.error("another server decides from now on: this one (%s) stands by", self._server_id)
         self._alarm.ring()
         return True
@@ -190,6 +195,7 @@ class Leases:
         if SEAT in self._guards:
             self._given_up = self._guards[SEAT].version
         self._guards.clear()  # first: nothing is decided under what is being given up
+        self._is_up_to_date = False
         async with trio.open_nursery() as nursery:
             for slot in held:
                 nursery.start_soon(self._release, slot)
@@ -220,6 +226,9 @@ class Leases:
             has_come = SEAT not in self._guards and await self._take_seat(at_start)
             if SEAT in self._guards:
                 has_come = await self._take_rest() or has_come
+                if not at_start and not self._is_up_to_date:
+                    await self.catch_up()  # after the last lease: from here on nobody else decides
+                self._is_up_to_date = SEAT in self._guards
         except STOPPING:
             return True
         except FAILING as problem:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -128,6 +128,9 @@ class Scheduler:
         self._resume_deadlines: dict[str, float] = {}
         self._refused = Alarm()
         self.leases.regained = self._regained
+        self.leases.catch_up = self._catch_up
+        self.read_log: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+        """Returns when all that is in the log now has its effects here; may raise errors of the store."""
         outside.bind(
             Duties(
                 self._ticker,
@@ -283,6 +286,11 @@ class Scheduler:
         """The agent started work."""
         if self._refusals.failures(agent_id):
             self._refusals.worked(agent_id)
+
+    async def _catch_up(self) -> None:
+        """Know all that another server has decided, before anything is decided here: limits count it."""
+        self._agenda.rates.forget()
+        await self.read_log()
 
     def _regained(self) -> None:
         """Look at everything again that another server was deciding for."""

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from eventstore.event import RecordedEvent
-from eventstore.memory import MemoryLog
+from eventstore.memory import MemoryLog, NoFaults
 from hetuflow.domain.enums import OverlapPolicy
 from hetuflow.domain.need import Need
 from hetuflow.protocol.messages import Dispatch
@@ -207,4 +207,46 @@ async def test_an_outage_of_the_store_uses_up_no_start(autojump_clock) -> None:
         server.store.hooks = Outage(trio.current_time() + 8)
         await trio.sleep(20)
         assert server.history()[-1] == "TaskSucceeded"
+        nursery.cancel_scope.cancel()
+
+
+class SlowReads(NoFaults):
+    """Reading many streams takes so long."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    async def before_read(self, what: str) -> None:
+        if what == "read_streams":
+            await trio.sleep(self.seconds)
+
+
+@pytest.mark.parametrize("limits", [{"concurrency": 1}, {"keys": ["k"]}, {"rate": {"count": 1, "per_seconds": 30}}, {}])
+async def test_who_takes_over_knows_what_runs_before_it_decides(autojump_clock, limits) -> None:
+    """The task was made and given away in the last moment of the server before: the other one has not looked it up yet."""
+    log, clock = MemoryLog(), TrioClock()
+    most = 0 if limits else 1  # the last: the limit of the cluster
+    async with (
+        a_server(log=log, clock=clock, tasks_max=most) as first,
+        a_server(log=log, clock=clock, tasks_max=most, server_id="server-2", hooks=SlowReads(0)) as second,
+        trio.open_nursery() as nursery,
+    ):
+        agent = await an_agent(second, nursery)
+        nursery.start_soon(works, agent, 10)
+        await trio.sleep(1)
+        job = await first.job(limits=limits)
+        second.store.hooks.seconds = 3
+        await first.task(job, "t1")
+        await trio.testing.wait_all_tasks_blocked()
+        assert first.history("t1")[-1] == "TaskDispatched"
+        with trio.CancelScope(shield=True):
+            await first.core.scheduler.leases.release_all()
+        await second.task(job, "t2")
+        await trio.sleep(60)
+        assert second.core.scheduler.leases.is_deciding
+        assert second.history("t2")[-1] == "TaskSucceeded" == second.history("t1")[-1]
+        if "rate" in limits:
+            assert_rate(starts(log, job.job_id), 1, 30)
+        else:
+            assert most_at_once(log, lambda d: d["job_id"]) == {"job-1": 1}
         nursery.cancel_scope.cancel()
