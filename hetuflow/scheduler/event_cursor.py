@@ -23,7 +23,10 @@ SCHEMA: Final = 1
 
 PAGE: Final = 1000
 INDEX_BEHIND_MAX: Final = 100_000
-"""Positions after which the index is kept again though it did not change: they are looked through at a start."""
+"""Positions after which the index is kept again: so many are looked through at a start."""
+CHANGES_MIN: Final = 100
+CHANGED_SHARE: Final = 0.1
+"""Changes after which it is kept again: it is written whole, so that each change costs a bounded share of that."""
 
 
 class Cursor:
@@ -46,12 +49,14 @@ class Cursor:
         await self._catch_up(index, head if position is None else position)
         if position is None:
             position = min((each.since for each in index if each.is_enabled), default=head)
-        self._saved, self._saved_changes = position, index.changes
+        self._saved, self._saved_changes = position, 0
         return index, position
 
     async def save(self, position: int, index: EventIndex) -> None:
         """Keep both, as far as they have changed. Raises what the store's writes raise."""
-        if index.changes != self._saved_changes or index.position > self._saved_index_at + INDEX_BEHIND_MAX:
+        changed = index.changes - self._saved_changes
+        is_behind = index.position > self._saved_index_at + INDEX_BEHIND_MAX
+        if is_behind or changed >= max(CHANGES_MIN, CHANGED_SHARE * len(index)):
             changes, at = index.changes, index.position
             await self._keep(INDEX, at, {"index": index.as_json()})
             self._saved_changes, self._saved_index_at = changes, at

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from attrs import evolve, field, frozen
+from attrs import define, evolve, field
 
 from eventstore.event import RecordedEvent
 from hetuflow.domain.decider import Address
@@ -38,9 +38,12 @@ JOBS_REMEMBERED_MAX: Final = 10_000
 JSON = Mapping[str, Any]
 
 
-@frozen(slots=True)
+@define(slots=True)
 class Waiting:
-    """A schedule for events, as defined at `defined_at`; `since` is the position of that event of its stream."""
+    """A schedule for events, as defined at `defined_at`; `since` is the position of that event of its stream.
+
+    Its filter is prepared when it is asked for the first time: of very many schedules few see an event soon.
+    """
 
     schedule_id: str
     job_id: str
@@ -49,11 +52,12 @@ class Waiting:
     defined_at: datetime
     since: int
     is_enabled: bool
-    fits: Condition = field(init=False, eq=False, repr=False)
+    _condition: Condition | None = field(init=False, default=None, eq=False, repr=False)
 
-    @fits.default
-    def _prepare(self) -> Condition:
-        return condition(self.event_filter)
+    def fits(self, data: JSON) -> bool:
+        if self._condition is None:
+            self._condition = condition(self.event_filter)
+        return self._condition(data)
 
     def as_json(self) -> dict[str, Any]:
         names = ("schedule_id", "job_id", "event_type", "event_filter", "since", "is_enabled")
