@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import trio
 
+from eventstore.errors import StoreTimeout, StoreUnavailable
 from eventstore.event import Claim, RecordedEvent
 from eventstore.memory import MemoryLog, NoFaults
 from hetuflow.actors.catalogue import event_codec
@@ -29,7 +30,7 @@ from hetuflow.protocol.messages import Dispatch
 from hetuflow.scheduler.event_cursor import CURSOR, INDEX, SCHEMA
 from tests.gateway.scripted import ScriptedAgent
 from tests.scheduler.harness import Server, a_server, data
-from tests.support.ports import TrioClock
+from tests.support.ports import SeededRandom, TrioClock
 
 SETTLED = 1.5
 """Longer than the cursor waits before it is kept."""
@@ -315,3 +316,61 @@ async def test_two_that_start_each_other_are_cut(autojump_clock) -> None:
         assert set(reasons) == {"fired", "loop_guard"}
         assert max(task["event"]["depth"] for task in made(server) if task["event"]) == 8
         assert reasons.count("loop_guard") == 2
+
+
+# --- anything may fail -------------------------------------------------------------------------------------------------
+
+
+class Moody(NoFaults):
+    """Appends are lost, answers are lost, reads fail: by a seeded coin."""
+
+    def __init__(self, random: SeededRandom) -> None:
+        self._random = random
+        self.is_on = True
+
+    async def before_commit(self, claims: Sequence[Claim]) -> None:
+        await self._perhaps(StoreUnavailable)
+
+    async def after_commit(self, claims: Sequence[Claim], appended: object) -> None:
+        await self._perhaps(StoreTimeout)
+
+    async def before_read(self, what: str) -> None:
+        if what != "beat":
+            await self._perhaps(StoreUnavailable)
+
+    async def _perhaps(self, error: type[Exception]) -> None:
+        await trio.sleep(self._random.uniform(0, 0.02))
+        if self.is_on and self._random.uniform(0, 1) < 0.15:
+            raise error("a bad moment")
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_whatever_fails_each_event_is_decided_once(autojump_clock, seed: int) -> None:
+    log, clock, random = MemoryLog(), TrioClock(), SeededRandom(seed)
+    async with a_server(log=log, clock=clock) as server:
+        await waits(server, "s1", "job-1")
+        await waits(server, "s2", "job-2", event_type="*", event_filter={"n": {"$lt": 20}}, debounce_seconds=seed % 3)
+        await waits(server, "s3", "job-3", overlap_policy="queue")
+    sent = 0
+    for life in range(4):
+        hooks = Moody(random)
+        others = f"server-{life % 2 + 1}"
+        async with a_server(log=log, clock=clock, seed=life + 2, hooks=hooks, server_id=others):
+            for _ in range(6):
+                received = ExternalEventReceived(
+                    id=str(sent), source="test", type="file.created", data={"n": sent}, time=clock.now(), digest=""
+                )
+                new = event_codec().encode(received, received.recorded_id, {})
+                log.commit([Claim("external-test", log.version("external-test"), [new])], clock.now())
+                sent += 1
+                await trio.sleep(random.uniform(0, 0.6))
+    async with a_server(log=log, clock=clock, seed=99, server_lost_seconds=10) as server:
+        await trio.sleep(60)
+        for schedule_id, expected in (("s1", sent), ("s2", 20), ("s3", sent)):
+            found = server.events("ScheduleFired", "ScheduleSkipped", stream=f"schedule-{schedule_id}")
+            ids = [data(event)["event_id"] for event in found]
+            assert len(ids) == len(set(ids)) == expected, schedule_id
+            fired = [data(event)["task_id"] for event in found if event.type == "ScheduleFired"]
+            assert sorted(fired) == sorted(task["task_id"] for task in made(server, schedule_id))
+            positions = [data(event)["event_position"] for event in found]
+            assert positions == sorted(positions)
