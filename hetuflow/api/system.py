@@ -214,6 +214,7 @@ async def prometheus(call: Call) -> Reply:
             "tasks_waiting": agenda.tasks_waiting,
             "tasks_later": agenda.tasks_later,
             "tasks_in_hand": agenda.tasks_in_hand,
+            "events_undecided": scheduler.events_undecided,
         },
         commands=actors.commands,
         conflicts=actors.conflicts,

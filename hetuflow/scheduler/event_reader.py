@@ -100,6 +100,11 @@ class EventReader:
         """Everything up to it is decided."""
         return next(iter(self._undecided), self._read + 1) - 1
 
+    @property
+    def undecided(self) -> int:
+        """Matched events that are not decided about yet."""
+        return len(self._undecided)
+
     def look_again(self) -> None:
         """This server decides from now on."""
         self._alarm.ring()

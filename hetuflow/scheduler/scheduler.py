@@ -51,6 +51,8 @@ class SchedulerStatus:
     dispatched: int
     agents_lost: int
     settling: int
+    events_undecided: int
+    """Events that schedules match and that are not decided about yet."""
     lateness_seconds_p50: float
     lateness_seconds_p95: float
     lateness_seconds_p99: float
@@ -204,6 +206,7 @@ class Scheduler:
             dispatched=self._dispatcher.dispatched,
             agents_lost=self._reaper.agents_lost,
             settling=len(self._settling),
+            events_undecided=self.events.undecided,
             lateness_seconds_p50=_percentile(lateness, 0.50),
             lateness_seconds_p95=_percentile(lateness, 0.95),
             lateness_seconds_p99=_percentile(lateness, 0.99),
