@@ -146,6 +146,9 @@ def _collect(event: Any, own: tzinfo, now: datetime, moved: set[Any], found: _Co
     start, wall_zone = _start(event)
     length = _length(event, start, wall_zone or own)
     is_override = "RECURRENCE-ID" in event
+    for name in ("EXDATE", "RDATE"):
+        if any(_is_timed(each.dt) is not isinstance(start, datetime) for each in _lists(event, name)):
+            raise _Refused(f"{name} must be a time where DTSTART is one, and a date where that is one")
     starts: dict[Any, timedelta] = (
         {} if not is_override and _comparable(event["DTSTART"].dt) in moved else {start: length}
     )
@@ -157,7 +160,10 @@ def _collect(event: Any, own: tzinfo, now: datetime, moved: set[Any], found: _Co
         for each in _lists(event, "RDATE"):
             value, own_length = _rdate(each.dt, length)
             starts.setdefault(_wall(value, wall_zone), own_length)
+    earliest = _earliest(now, start, wall_zone or own) if "RRULE" in event else None
     for each, lasting in starts.items():
+        if earliest is not None and each < earliest:
+            continue
         if _comparable(_zoned(each, wall_zone)) not in excluded:
             found.add(_zoned(each, wall_zone), lasting, own)
 
@@ -238,7 +244,7 @@ def _expanded(event: Any, start: Any, clocks: tzinfo, now: datetime, found: _Col
 
     is_timed = isinstance(start, datetime)
     first = start if is_timed else datetime.combine(start, time.min)
-    horizon, earliest = (at.astimezone(clocks).replace(tzinfo=None) for at in (now + AHEAD, now - BACK))
+    horizon = (now + AHEAD).astimezone(clocks).replace(tzinfo=None)
     for rule in _as_list(event.get("RRULE")):
         parts, until = _parts(rule, is_timed, clocks)
         if "COUNT" not in rule and (until is None or until > horizon):
@@ -254,8 +260,13 @@ def _expanded(event: Any, start: Any, clocks: tzinfo, now: datetime, found: _Col
                 break
             if number >= RECURRENCES_MAX:
                 raise _Refused(f"RRULE names more than {RECURRENCES_MAX} times before {horizon:%Y-%m-%d}")
-            if at >= earliest:
-                yield at if is_timed else at.date()
+            yield at if is_timed else at.date()
+
+
+def _earliest(now: datetime, start: Any, clocks: tzinfo) -> Any:
+    """The first recurrence that is taken, as `start` is."""
+    at = (now - BACK).astimezone(clocks).replace(tzinfo=None)
+    return at if isinstance(start, datetime) else at.date()
 
 
 def _parts(rule: Any, is_timed: bool, clocks: tzinfo) -> tuple[str, datetime | None]:
@@ -298,6 +309,10 @@ def _as_list(value: Any) -> list[Any]:
 
 def _lists(event: Any, name: str) -> list[Any]:
     return [each for prop in _as_list(event.get(name)) for each in prop.dts]
+
+
+def _is_timed(value: Any) -> bool:
+    return isinstance(value, datetime | tuple)
 
 
 def _wall(value: Any, wall_zone: tzinfo | None) -> Any:

@@ -17,6 +17,7 @@ from eventstore.store import EventFilter
 from hetuflow.actors.catalogue import event_codec
 from hetuflow.api.call import Call, Reply
 from hetuflow.api.errors import not_found
+from hetuflow.api.excluding import exclusion_of
 from hetuflow.api.records import record
 from hetuflow.api.summaries import skipped_because
 from hetuflow.domain.decider import Address
@@ -61,6 +62,7 @@ async def explain_at(call: Call) -> Reply:
         lives=await _lives(call),
         now=reading.state,
         job=await _job(call, reading.state.job_id),
+        exclusion=await exclusion_of(call, reading.state.exclude_calendars),
     )
     found, decided = await _decision(call, asked) if at <= now + CLOCKS_APART else (None, None)
     if found is None and at <= now:
@@ -136,7 +138,9 @@ async def _decision(call: Call, asked: Asked) -> tuple[RecordedEvent, Decided] |
         return None, None
     event = _CODEC.decode(found)
     if isinstance(event, ScheduleSkipped):
-        return found, Decided(event=event, recorded_at=found.recorded_at, why=skipped_because(event.reason))
+        return found, Decided(
+            event=event, recorded_at=found.recorded_at, why=skipped_because(event.reason, event.calendars)
+        )
     task = (await call.rooms.system.read(Address("task", event.task_id))).state
     status = None if task.status is None or task.is_deleted else TaskStatus(task.status)
     return found, Decided(event=event, recorded_at=found.recorded_at, task_status=status)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -302,10 +302,7 @@ def _in_a_row(data: Data) -> str:
 
 
 def _skipped_because(data: Data) -> str:
-    if data.get("reason") == "calendar" and data.get("calendars"):
-        names = sorted(data["calendars"])
-        return f"excluded by calendar{'s' if len(names) > 1 else ''} {' or '.join(names)}"
-    return _SKIPPED.get(str(data.get("reason")), _words(data.get("reason")))
+    return skipped_because(str(data.get("reason")), data.get("calendars") or {})
 
 
 _PHRASES: Final[Mapping[str, Callable[[Data], str]]] = {
@@ -353,8 +350,10 @@ class _Shown(dict[str, Any]):
         return "(unknown)" if value is None else _MEMBERS.get(name, _text)(value)
 
 
-def skipped_because(reason: str) -> str:
-    """Why a nominal time was skipped, in words."""
+def skipped_because(reason: str, calendars: Iterable[str] = ()) -> str:
+    """Why a nominal time was skipped, in words. `calendars`: those that were asked."""
+    if reason == "calendar" and (names := sorted(calendars)):
+        return f"excluded by calendar{'s' if len(names) > 1 else ''} {' or '.join(names)}"
     return _SKIPPED.get(reason, _words(reason))
 
 

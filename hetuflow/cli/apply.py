@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from hetuflow.cli import exits, plan, render
+from hetuflow.cli.calendar_plan import plan_calendars
 from hetuflow.cli.client import Client, Refused
 from hetuflow.cli.documents import FileError, read_documents
 from hetuflow.cli.manifest import MARKER, Reader, WantedJob
@@ -49,10 +50,10 @@ DONE = {CREATE: "created", UPDATE: "changed", DELETE: "deleted"}
 def apply(
     client: Client, json_: bool, files: tuple[str, ...], dry_run: bool, check: bool, yes: bool, **given: Any
 ) -> None:
-    """Make jobs and schedules as files say. Repeating it does nothing.
+    """Make jobs, schedules and calendars as files say. Repeating it does nothing.
 
     A file is complete: members that it does not have get their defaults. A job is known by namespace and name, a
-    schedule by its name within the job. See docs/guide/apply.md for the format.
+    schedule by its name within the job, a calendar by its id; calendars are never pruned. See docs/guide/apply.md for the format.
 
     \b
     Examples:
@@ -61,7 +62,9 @@ def apply(
       hetuflow export jobs --as-of 22:00 | hetuflow apply -f -      # as it was last night
     """
     wanted = _read(client, files)
-    found = _plan(client, wanted, **given)
+    found = _plan(client, wanted.jobs, **given)
+    names = [one.members["id"] for one in wanted.calendars]
+    found.calendars = plan_calendars(wanted.calendars, list(_in_parts(client, "calendars", "id", names)))
     if dry_run or check:
         _show(found, json_, will=True)
         raise click.exceptions.Exit(exits.FAILED if check and not found.is_same else exits.OK)
@@ -77,13 +80,13 @@ def apply(
         raise click.exceptions.Exit(failures[0].exit_code)
 
 
-def _read(client: Client, files: Sequence[str]) -> list[WantedJob]:
+def _read(client: Client, files: Sequence[str]) -> Reader:
     documents = read_documents(files)
     reader = Reader(str(client.get("/system/info")["timezone"]))
     reader.read(documents)
     if reader.problems:
         raise FileError("\n       ".join(reader.problems))
-    return reader.jobs
+    return reader
 
 
 def _plan(
@@ -146,7 +149,7 @@ def _in_parts(client: Client, collection: str, member: str, values: Sequence[str
 
 def _perform(client: Client, found: Plan, cascade: bool) -> list[click.ClickException]:
     """Do all that can be done; what the server refuses is returned, with its place in the files."""
-    failures: list[click.ClickException] = []
+    failures = _perform_calendars(client, found)
     made: dict[str, str] = {}
     for one in found.jobs:
         try:
@@ -164,6 +167,22 @@ def _perform(client: Client, found: Plan, cascade: bool) -> list[click.ClickExce
             except Refused as exc:
                 failures.append(_placed(exc, change))
         one.schedules = done
+    return failures
+
+
+def _perform_calendars(client: Client, found: Plan) -> list[click.ClickException]:
+    failures: list[click.ClickException] = []
+    done: list[Change] = []
+    for change in found.calendars:
+        try:
+            if change.action == CREATE:
+                client.post("/calendars/item", change.body)
+            elif change.action == UPDATE:
+                client.put(f"/calendars/item/{change.id}", change.body)
+            done.append(change)
+        except Refused as exc:
+            failures.append(_placed(exc, change))
+    found.calendars = done
     return failures
 
 
@@ -215,6 +234,10 @@ def _show(found: Plan, json_: bool, *, will: bool, err: bool = False) -> None:
         )
         return
     out = render.console(stderr=err)
+    for change in found.calendars:
+        if change.action != SAME:
+            for line, style in _change_lines(change, "", in_full=will):
+                out.print(line, style=style if out.is_terminal else "", markup=False, soft_wrap=True)
     for one in found.jobs:
         if not one.is_same:
             for line, style in _lines(one, in_full=will):
@@ -230,7 +253,7 @@ def _show(found: Plan, json_: bool, *, will: bool, err: bool = False) -> None:
 
 
 def _counted(found: Plan, action: str) -> str:
-    counts = [(found.count(kind, action), kind) for kind in ("job", "schedule")]
+    counts = [(found.count(kind, action), kind) for kind in found.kinds]
     return " and ".join(f"{n} {kind}{'' if n == 1 else 's'}" for n, kind in counts if n) or "0"
 
 
@@ -274,4 +297,4 @@ def _as_json(change: Change) -> dict[str, Any]:
 
 
 def _summary(found: Plan) -> dict[str, dict[str, int]]:
-    return {kind: {a: found.count(kind, a) for a in (CREATE, UPDATE, DELETE, SAME)} for kind in ("job", "schedule")}
+    return {kind: {a: found.count(kind, a) for a in (CREATE, UPDATE, DELETE, SAME)} for kind in found.kinds}

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from hetuflow.cli import render
+from hetuflow.cli.calendar_plan import calendar_as_written
 from hetuflow.cli.client import Client
 from hetuflow.cli.listing import as_of_option
 from hetuflow.cli.manifest import JOB_DEFAULTS, MARKER, SCHEDULE_DEFAULTS
@@ -46,7 +47,7 @@ def jobs(
     output: Path | None,
     as_of_: str | None,
 ) -> None:
-    """Write jobs with their schedules as YAML (--json: JSON), which `hetuflow apply` reads.
+    """Write jobs with their schedules and the calendars of these as YAML (--json: JSON), which `hetuflow apply` reads.
 
     All of them, or those named. Applied again it changes nothing. Members that have their default are left out.
     """
@@ -60,7 +61,9 @@ def jobs(
     rows = [row for row in rows if owner is None or owner_of(row) == owner]
     schedules = client.rows("schedules", where={}, limit=1_000_000, order=["created_at"], as_of=as_of_)
     known = labels_of(client.rows("jobs", where={}, limit=1_000_000, as_of=as_of_) if _follow(rows) else rows)
-    value = {"jobs": as_written(rows, schedules, known)}
+    value: dict[str, Any] = {"jobs": as_written(rows, schedules, known)}
+    if calendars := _calendars(client, rows, schedules, as_of_):
+        value = {"calendars": calendars, **value}
     if output is not None:
         import json
 
@@ -76,6 +79,18 @@ def jobs(
 
 def _follow(jobs: Sequence[Row]) -> bool:
     return any(row["upstream"] for row in jobs)
+
+
+def _calendars(
+    client: Client, jobs: Sequence[Row], schedules: Sequence[Row], as_of: str | None
+) -> Sequence[Mapping[str, Any]]:
+    """Those that the schedules of these jobs refer to."""
+    ids = {row["id"] for row in jobs}
+    names = {name for one in schedules if one["job_id"] in ids for name in one.get("exclude_calendars") or ()}
+    if not names:
+        return []
+    rows = client.rows("calendars", where={"id": {"$in": sorted(names)}}, limit=1_000_000, order=["id"], as_of=as_of)
+    return [calendar_as_written(row) for row in rows]
 
 
 def as_written(jobs: Sequence[Row], schedules: Sequence[Row], label_of: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from attrs import Factory, define, field, frozen
 
+from hetuflow.cli.calendar_words import CALENDAR_DEFAULTS, members_of
 from hetuflow.cli.daemon_written import daemon
 from hetuflow.cli.documents import Document
 from hetuflow.cli.limits import read_limits
@@ -200,7 +201,7 @@ READ_SCHEDULE: Mapping[str, tuple[str, Read]] = {
     "parameters": ("parameters", obj),
     "priority": ("priority", integer(-(2**31), 2**31 - 1)),
     "daemon": ("daemon", daemon),
-    "exclude_calendars": ("exclude_calendars", texts),
+    "exclude_calendars": ("exclude_calendars", lambda value: list(dict.fromkeys(texts(value)))),
 }
 
 JOB_DEFAULTS: Mapping[str, Any] = {
@@ -282,14 +283,16 @@ class Reader:
     timezone: str
     problems: list[str] = Factory(list)
     jobs: list[WantedJob] = field(factory=list)
+    calendars: list[Entry] = field(factory=list)
 
     def read(self, documents: Sequence[Document]) -> None:
         for document in documents:
             value = document.value
-            if isinstance(value, dict) and "jobs" in value:
-                for name in value.keys() - {"jobs"}:
-                    self._unknown(document, name, name, ["jobs"])
-                self._read_list(document, value["jobs"], "jobs", self._job)
+            if isinstance(value, dict) and value.keys() & {"jobs", "calendars"}:
+                for name in value.keys() - {"jobs", "calendars"}:
+                    self._unknown(document, name, name, ["jobs", "calendars"])
+                self._read_list(document, value.get("calendars", []), "calendars", self._calendar)
+                self._read_list(document, value.get("jobs", []), "jobs", self._job)
             elif isinstance(value, list):
                 self._read_list(document, value, "", self._job)
             else:
@@ -302,6 +305,13 @@ class Reader:
             return
         for index, one in enumerate(value):
             read(document, one, f"{path}[{index}]")
+
+    def _calendar(self, document: Document, value: Any, path: str) -> None:
+        members = members_of(document, value, path, self.problems)
+        if isinstance(value, dict) and "id" not in members:
+            self._add(document, _join(path, "id"), "is required: a calendar is known by it")
+        complete = {**CALENDAR_DEFAULTS, "timezone": self.timezone, **members}
+        self.calendars.append(Entry(document, path, complete, {}))
 
     def _job(self, document: Document, value: Any, path: str) -> None:
         found = self._members(document, value, path, READ_JOB, "job")
@@ -409,6 +419,9 @@ class Reader:
         self.problems.append(f"{document.place(path)}: {message}")
 
     def _refuse_repeated(self) -> None:
+        named: dict[Any, Entry] = {}
+        for one in self.calendars:
+            self._once(named, one.members.get("id"), one, f"calendar {one.members.get('id')}")
         seen: dict[Any, Entry] = {}
         for job in self.jobs:
             self._once(seen, job.members.get("id") or job.key, job, f"job {job.label}")

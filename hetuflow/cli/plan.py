@@ -67,8 +67,10 @@ class JobPlan:
 class Plan:
     jobs: list[JobPlan] = Factory(list)
     problems: list[str] = Factory(list)
+    calendars: list[Change] = Factory(list)
 
     def changes(self) -> Iterator[Change]:
+        yield from self.calendars
         for one in self.jobs:
             yield one.job
             yield from one.schedules
@@ -79,7 +81,12 @@ class Plan:
 
     @property
     def is_same(self) -> bool:
-        return all(one.is_same for one in self.jobs)
+        return all(one.is_same for one in self.jobs) and all(one.action == SAME for one in self.calendars)
+
+    @property
+    def kinds(self) -> Sequence[str]:
+        """The kinds of things that it is about."""
+        return ("calendar", "job", "schedule") if self.calendars else ("job", "schedule")
 
     def count(self, kind: str, action: str) -> int:
         return sum(change.kind == kind and change.action == action for change in self.changes())

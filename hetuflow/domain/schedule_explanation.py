@@ -27,6 +27,7 @@ from hetuflow.domain.events import (
     ScheduleSuspended,
     ScheduleUpdated,
 )
+from hetuflow.domain.exclusion import Exclusion
 from hetuflow.domain.preview import Upcoming
 from hetuflow.domain.schedule_state import JUST_BEFORE, ScheduleState, has_fixed_times, is_fixed_delay, trigger_of
 from hetuflow.domain.schedule_times import jittered
@@ -89,7 +90,7 @@ class MomentExplanation:
 
 @frozen(slots=True, kw_only=True)
 class Asked:
-    """The question, and all that is known. `now`: the schedule as it is."""
+    """The question, and all that is known. `now`: the schedule as it is; `exclusion`: what its calendars exclude."""
 
     at: datetime
     asked_at: datetime
@@ -99,6 +100,7 @@ class Asked:
     decided: Decided | None = None
     decided_before: datetime | None = None
     decided_after: datetime | None = None
+    exclusion: Exclusion | None = None
 
     @property
     def is_past(self) -> bool:
@@ -200,10 +202,20 @@ def _undecided(asked: Asked, state: ScheduleState, nominal_at: datetime) -> Mome
     if off is not None:
         verb = "It was a nominal time, but" if asked.is_past else "It would fire then, but"
         return _with_neighbours(asked, "will_not_fire", off[0], f"{verb} {off[1]}.", nominal_at)
+    if asked.exclusion is not None and (by := asked.exclusion.excluded_by(nominal_at)):
+        return _with_neighbours(asked, "will_not_fire", "calendar", _excluded(asked, by), nominal_at)
     if asked.is_past:
         summary = "It is due and not decided yet: no server has come to it, or its clock is behind."
         return _with_neighbours(asked, "due", "undecided", summary, nominal_at)
     return _ahead(asked, state, nominal_at)
+
+
+def _excluded(asked: Asked, by: Sequence[str]) -> str:
+    named = f"calendar{'s' if len(by) > 1 else ''} {' and '.join(by)}"
+    if not asked.is_past:
+        return f"It will not fire: it is excluded by {named}, unless that is changed before."
+    following = f" at {_at(asked.now.next_run_at)}" if asked.now.next_run_at is not None else ""
+    return f"It does not fire: it is excluded by {named}. Its skip is recorded together with the next fire{following}."
 
 
 def _ahead(asked: Asked, state: ScheduleState, nominal_at: datetime) -> MomentExplanation:

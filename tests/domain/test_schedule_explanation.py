@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given as property_of
 from hypothesis import strategies as st
 
+from hetuflow.domain.calendar_rules import rules_of
 from hetuflow.domain.commands import (
+    CalendarSnapshot,
     CreateSchedule,
     DeleteSchedule,
     DisableSchedule,
@@ -21,6 +23,7 @@ from hetuflow.domain.commands import (
 )
 from hetuflow.domain.enums import JobStatus, TaskStatus
 from hetuflow.domain.events import ScheduleFired, ScheduleSkipped
+from hetuflow.domain.exclusion import Calendar, Edition, Exclusion
 from hetuflow.domain.identity import task_id_of
 from hetuflow.domain.schedule import SCHEDULE
 from hetuflow.domain.schedule_explanation import (
@@ -46,6 +49,7 @@ class Life:
         self.at: Given = given(SCHEDULE)
         self.lives: list[Lived] = []
         self.decisions: list[tuple[Any, Any]] = []
+        self.exclusion: Exclusion | None = None
         self.do(command or a_minutely())
 
     def do(self, *commands: Any, after: float = 0) -> Life:
@@ -70,7 +74,15 @@ class Life:
             if isinstance(event, ScheduleSkipped) and event.first_nominal_at <= at <= event.last_nominal_at:
                 found = Decided(event=event, recorded_at=recorded_at, **decided)
         return explain_moment(
-            Asked(at=at, asked_at=self.at.now, lives=self.lives, now=self.at.state, job=job, decided=found)
+            Asked(
+                at=at,
+                asked_at=self.at.now,
+                lives=self.lives,
+                now=self.at.state,
+                job=job,
+                decided=found,
+                exclusion=self.exclusion,
+            )
         )
 
 
@@ -227,3 +239,21 @@ def test_every_nominal_time_of_an_enabled_schedule_is_fired_skipped_due_or_to_co
         assert neighbour is None or is_right(neighbour.at)
     if found.outcome in ("will_fire", "due"):
         assert off is None or off >= len(fires)
+
+
+def test_what_a_calendar_excludes_is_said_before_and_after_it_was_decided() -> None:
+    calendar = CalendarSnapshot(
+        calendar=Calendar("noon", 1, (Edition(None, rules_of("UTC", {"times": [{"from": "12:02", "to": "12:05"}]})),))
+    )
+    told_of = (calendar,)
+    life = Life(a_minutely(exclude_calendars=("noon",), calendars=told_of))
+    life.exclusion = Exclusion((calendar.calendar,))
+    found = life.explain(120)
+    assert told(found) == ("will_not_fire", "calendar")
+    assert found.summary == "It will not fire: it is excluded by calendar noon, unless that is changed before."
+    life.do(a_fire(calendars=told_of), after=60).do(after=130)
+    found = life.explain(120)
+    assert told(found) == ("will_not_fire", "calendar")
+    assert found.summary.endswith("recorded together with the next fire at 2026-03-01 12:05:00 UTC.")
+    life.do(a_fire(calendars=told_of), after=110)
+    assert told(life.explain(120)) == ("skipped", "calendar")
