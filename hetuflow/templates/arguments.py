@@ -9,7 +9,7 @@ from typing import Any
 from attrs import frozen
 
 from hetuflow.templates.expressions import compiled
-from hetuflow.templates.filters import FilterError, as_text
+from hetuflow.templates.filters import VALUE_LENGTH_MAX, FilterError, as_text
 from hetuflow.templates.programs import code, scripts
 from hetuflow.templates.shell import referring
 from hetuflow.templates.text import OPENING, Expression, Part, TemplateError, parts
@@ -161,6 +161,10 @@ def _value(index: int, expression: Expression, context: Mapping[str, Any]) -> st
         text = as_text(compiled(expression.source).value(context))
     except (TemplateError, FilterError) as wrong:
         raise TemplateError(f"args[{index}]: the expression at position {expression.at + 1}: {wrong}") from None
+    if len(text.encode(errors="replace")) > VALUE_LENGTH_MAX:
+        raise TemplateError(
+            f"args[{index}]: the expression at position {expression.at + 1}: has more than {VALUE_LENGTH_MAX} bytes"
+        )
     if "\0" in text:
         raise TemplateError(f"args[{index}]: the expression at position {expression.at + 1}: has a NUL character")
     return text

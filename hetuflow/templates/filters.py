@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from jinja2 import Undefined
 
 VALUE_LENGTH_MAX = 100_000
-"""Characters of any value on the way: below what Linux takes as one argument (131 071 bytes)."""
+"""Characters of any value on the way; in the end, bytes: below what Linux takes as one argument or variable (131 071)."""
 
 _DIRECTIVE = re.compile(r"%[YymdHIMSjaAbBpuVGz%]")
 _ONLY_DIRECTIVES = re.compile(r"(?:[^%]|%[YymdHIMSjaAbBpuVGz%])*")

@@ -158,6 +158,8 @@ def test_no_value_grows_beyond_its_bound() -> None:
     for arg in ("{{ params.day | replace('-', params.n) }}", "{{ params.day ~ params.day }}"):
         with pytest.raises(TemplateError, match=f"more than {VALUE_LENGTH_MAX} characters"):
             render("echo", [arg], large)
+    with pytest.raises(TemplateError, match=f"more than {VALUE_LENGTH_MAX} bytes"):
+        render("echo", ["{{ params.day }}"], {"params": {"day": "字" * 40_000}})
     with pytest.raises(TemplateError, match="all values together"):
         render("echo", ["{{ params.day }}"] * 3, large)
 
