@@ -28,8 +28,8 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}", re.ASCII)
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _INTEGER_MAX = 2**53 - 1
-_ORDERED = (ParameterType.INTEGER, ParameterType.NUMBER, ParameterType.DATE, ParameterType.DATETIME)
-_SCALAR = (*_ORDERED, ParameterType.STRING)
+ORDERED = (ParameterType.INTEGER, ParameterType.NUMBER, ParameterType.DATE, ParameterType.DATETIME)
+SCALAR = (*ORDERED, ParameterType.STRING)
 
 
 @frozen(slots=True)
@@ -199,7 +199,7 @@ def _faults(declaration: JSON) -> list[Unfit]:
             near = get_close_matches(name, MEMBERS, n=1)
             found.append(Unfit(name, "unknown member" + (f"; the nearest is {near[0]}" if near else ""), *near))
     kind = declaration.get("type")
-    if kind not in _READ:
+    if not isinstance(kind, str) or kind not in _READ:
         known = [str(each) for each in ParameterType]
         near = get_close_matches(str(kind), known, n=1)
         return [*found, Unfit("type", f"must be one of {', '.join(known)}, got {_shown(kind)}", *near)]
@@ -222,7 +222,7 @@ def _bounds_faults(given: JSON) -> list[Unfit]:
     kind, (parse, phrase) = given["type"], _READ[given["type"]]
     choices = given.get("choices")
     if choices is not None:
-        if kind not in _SCALAR:
+        if kind not in SCALAR:
             found.append(Unfit("choices", f"has no meaning for type {kind}"))
         elif not isinstance(choices, list | tuple) or not 0 < len(choices) <= CHOICES_MAX:
             found.append(Unfit("choices", f"must be an array of 1 to {CHOICES_MAX} values"))
@@ -230,8 +230,8 @@ def _bounds_faults(given: JSON) -> list[Unfit]:
             wrong = [(n, each) for n, each in enumerate(choices) if parse(each) is None]
             found += [Unfit(f"choices[{n}]", f"must be {phrase}, got {_shown(each)}") for n, each in wrong]
     for name in ("minimum", "maximum"):
-        if name in given and kind not in _ORDERED:
-            found.append(Unfit(name, f"has no meaning for type {kind}; it has for {', '.join(_ORDERED)}"))
+        if name in given and kind not in ORDERED:
+            found.append(Unfit(name, f"has no meaning for type {kind}; it has for {', '.join(ORDERED)}"))
         elif name in given and parse(given[name]) is None:
             found.append(Unfit(name, f"must be {phrase}, got {_shown(given[name])}"))
     if not found and "minimum" in given and "maximum" in given:

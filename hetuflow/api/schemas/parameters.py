@@ -2,35 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from attrs import frozen
 
+from hetuflow.api.filter_schemas import NULL
+from hetuflow.api.jsontext import INTEGER_MAX
 from hetuflow.api.kinds import INVALID, Schema, refuse
 from hetuflow.api.objects import check_free
 from hetuflow.api.problems import Problems
 from hetuflow.domain.enums import ParameterType
-from hetuflow.domain.parameters import CHOICES_MAX, DECLARED_MAX, DESCRIPTION_LENGTH_MAX, NAME, faults
+from hetuflow.domain.parameters import (
+    CHOICES_MAX,
+    DECLARED_MAX,
+    DESCRIPTION_LENGTH_MAX,
+    NAME,
+    ORDERED,
+    SCALAR,
+    faults,
+)
 
-_DECLARATION: Schema = {
-    "type": "object",
-    "properties": {
-        "type": {"type": "string", "enum": [str(kind) for kind in ParameterType]},
-        "required": {"type": ["boolean", "null"], "description": "a task without it is refused; not beside a default"},
-        "default": {"description": "the value of a task that is given none"},
-        "choices": {
-            "type": ["array", "null"],
-            "minItems": 1,
-            "maxItems": CHOICES_MAX,
-            "description": "the values allowed",
-        },
-        "minimum": {"description": "of integer, number, date and datetime; included"},
-        "maximum": {"description": "of integer, number, date and datetime; included"},
-        "description": {"type": ["string", "null"], "maxLength": DESCRIPTION_LENGTH_MAX},
-    },
-    "required": ["type"],
-    "additionalProperties": False,
+_VALUES: Mapping[ParameterType, Schema] = {
+    ParameterType.STRING: {"type": "string"},
+    ParameterType.INTEGER: {"type": "integer", "minimum": -INTEGER_MAX, "maximum": INTEGER_MAX},
+    ParameterType.NUMBER: {"type": "number"},
+    ParameterType.BOOLEAN: {"type": "boolean"},
+    ParameterType.DATE: {"type": "string", "format": "date"},
+    ParameterType.DATETIME: {"type": "string", "format": "date-time"},
+    ParameterType.ARRAY: {"type": "array", "items": {}},
+    ParameterType.OBJECT: {"type": "object", "additionalProperties": True},
 }
+
+
+def _declaration(kind: ParameterType) -> Schema:
+    """An object of that type, with the members that have a meaning for it."""
+    value = {"anyOf": [_VALUES[kind], NULL]}
+    members: dict[str, Schema] = {
+        "type": {"type": "string", "const": str(kind)},
+        "required": {"type": ["boolean", "null"], "description": "a task without it is refused; not beside a default"},
+        "default": {**value, "description": "the value of a task that is given none"},
+        "description": {"type": ["string", "null"], "maxLength": DESCRIPTION_LENGTH_MAX},
+    }
+    if kind in SCALAR:
+        choices = {"type": "array", "minItems": 1, "maxItems": CHOICES_MAX, "items": _VALUES[kind]}
+        members["choices"] = {"anyOf": [choices, NULL], "description": "the values allowed"}
+    if kind in ORDERED:
+        members["minimum"] = {**value, "description": "included"}
+        members["maximum"] = {**value, "description": "included"}
+    return {"type": "object", "properties": members, "required": ["type"], "additionalProperties": False}
+
+
+_DECLARATION: Schema = {"anyOf": [_declaration(kind) for kind in ParameterType]}
 
 
 @frozen(slots=True)
