@@ -190,7 +190,8 @@ def place(waiting: Waiting, slots: Slots, most: int) -> list[tuple[Offer, str]]:
         if best[0] != listed:  # a better one was just placed with the last place of a limit that both need
             heappush(heads, (best[0], requirement))
             continue
-        placed.append((waiting.pop(requirement), agent_id))
+        waiting.take(best[1])
+        placed.append((best[1], agent_id))
         slots.take(agent_id)
         _push_head(heads, waiting, requirement)
     return placed

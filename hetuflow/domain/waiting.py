@@ -132,21 +132,17 @@ class Waiting:
         del self._lines[requirement]
         return None
 
-    def pop(self, requirement: Requirement) -> Offer:
-        """Remove and return `first(requirement)`, which must exist. Its limits are held until `Gates.release`."""
-        best = self.first(requirement)
-        assert best is not None
-        offer = best[1]
+    def take(self, offer: Offer) -> None:
+        """Remove an offer that is the `first` of its requirement. Its limits are held until `Gates.release`."""
         group = self._offers.pop(offer.task_id)[1]
         self.gates.pass_waiting(group.bounds)
         if group.rate is not None:
             self.starts.of(group.rate[0]).held += 1
         self._leave(offer.task_id, group)
         if len(group):
-            self._line(requirement).put(group, group.first()[0])
+            self._line(group.requirement).put(group, group.first()[0])
             self._succeed(group)
         self._wake_opened()
-        return offer
 
     def holds_back(self, bounds: Bounds) -> bool:
         """Whether a limit is in the way of a task that has not waited."""
