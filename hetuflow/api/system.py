@@ -212,6 +212,7 @@ async def prometheus(call: Call) -> Reply:
             "commands": actors.queued_commands,
             "schedules_due": agenda.schedules_due,
             "tasks_waiting": agenda.tasks_waiting,
+            "tasks_held_back": agenda.tasks_held_back,
             "tasks_later": agenda.tasks_later,
             "tasks_in_hand": agenda.tasks_in_hand,
             "events_undecided": scheduler.events_undecided,

@@ -58,6 +58,12 @@ class Waiting:
     def __len__(self) -> int:
         return len(self._offers)
 
+    def held_back(self) -> int:
+        """Tasks of groups that were found to have a limit in their way. O(groups)."""
+        return sum(
+            len(group) for group in self._groups.values() if group.line is not self._lines.get(group.requirement)
+        )
+
     def __contains__(self, task_id: str) -> bool:
         return task_id in self._offers
 

@@ -428,6 +428,7 @@ class Agenda:
             agents_usable=len(self._slots),
             agents_watched=len(self._watched),
             tasks_max=self.tasks_max,
+            tasks_held_back=self._waiting.held_back(),
         )
 
 

@@ -33,3 +33,5 @@ class AgendaStatus:
     agents_usable: int
     agents_watched: int
     tasks_max: int = 0
+    tasks_held_back: int = 0
+    """Of those that wait, the ones that a limit holds back."""

@@ -90,6 +90,8 @@ async def test_a_job_runs_as_often_as_it_may_and_no_oftener(autojump_clock) -> N
         await server.task(free, "f")
         await trio.sleep(0.1)
         assert server.history("f")[-1] == "InstanceStarted", "nothing else waits for it"
+        status = server.core.scheduler.status().agenda
+        assert (status.tasks_waiting, status.tasks_held_back) == (5, 5)
         await trio.sleep(2 * 4)
         assert all(server.history(f"t{n}")[-1] == "TaskSucceeded" for n in range(7)), "no place is left idle"
         assert most_at_once(server.store.log, lambda d: d["job_id"]) == {"job-1": 2, "free": 1}
