@@ -7,7 +7,7 @@ tables of members; every problem of every file is collected, each with its file 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,6 +26,8 @@ from hetuflow.domain import daemon_rules
 from hetuflow.domain.config import DEFAULTS, RESERVED, effective
 from hetuflow.domain.cron import CronError, UnknownTimeZone, parse_cron
 from hetuflow.domain.enums import IntervalMode, JobStatus, MisfirePolicy, OverlapPolicy, ScheduleKind, ScheduleStatus
+from hetuflow.domain.event_filter import faults as filter_faults
+from hetuflow.domain.event_types import fault_of as type_fault
 from hetuflow.domain.schedule_conflicts import DELAYED_OVERLAP, conflicts
 
 MARKER = "managed_by"
@@ -380,6 +382,9 @@ class Reader:
                 self._add(document, where, f"at position {exc.position}: {exc.message}")
             except UnknownTimeZone as exc:
                 self._add(document, _join(path, "timezone"), str(exc))
+        if kind == "event":
+            for where, why in _event_faults(members):
+                self._add(document, _join(path, where), why)
         for name, why in conflicts(complete | _instants(complete)):
             self._add(document, _join(path, written_as.get(name, name)), why)
         schedules.append(Entry(document, path, complete, written_as))
@@ -434,6 +439,22 @@ class Reader:
         first = seen.setdefault(key, entry)
         if first is not entry:
             self.problems.append(f"{entry.place}: {what} is given twice, first at {first.place.partition(': ')[0]}")
+
+
+def _event_faults(members: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is wrong with what an event schedule waits for: member, why."""
+    event_type = members.get("event_type")
+    if event_type is None:
+        yield "event_type", "is required for kind event"
+    elif (fault := type_fault(event_type)) is not None:
+        yield "event_type", f"{fault[0]}{_nearest(event_type, fault[1])}"
+    for found in filter_faults(members.get("event_filter") or {}):
+        yield found.path, f"{found.message}{_nearest(found.name or '', found.known)}"
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    hint = nearest_hint(name, known)
+    return f"; {hint}" if hint else ""
 
 
 def _kind(value: Mapping[str, Any]) -> str | None:

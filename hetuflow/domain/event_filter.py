@@ -150,6 +150,24 @@ def _operator(name: str, operand: Any) -> _Test:
     return lambda value: value is not None and test(value)
 
 
+@frozen(slots=True)
+class Mismatch:
+    """A condition that an event does not fulfil. `found` is what stands at the path; of `$any` and `$all`, nothing."""
+
+    path: str
+    wanted: Any
+    found: Any
+
+
+def mismatches(filter_: Mapping[str, Any] | None, data: Mapping[str, Any]) -> list[Mismatch]:
+    """The members of the filter that the event's data do not fit; empty when it fits."""
+    return [
+        Mismatch(name, wanted, None if name in COMBINATORS else value_at(data, name.split(".")))
+        for name, wanted in (filter_ or {}).items()
+        if not _part(name, wanted)(data)
+    ]
+
+
 def globs_at(filter_: Mapping[str, Any] | None, name: str) -> tuple[str, ...]:
     """The globs that what stands at `name` has to fit at least one of, as far as the filter tells; none: it does not."""
     for member, wanted in (filter_ or {}).items():

@@ -106,3 +106,45 @@ async def test_mistakes_are_refused_by_name(
     )
     assert answer.status == 422
     assert answer.problems == {path: suggestion}
+
+
+async def test_what_an_event_was_to_a_schedule_is_explained(client: Client) -> None:
+    before = (await client.post("/events", {"type": "why.not", "data": {"size": 50}})).json["position"]
+    schedule_id = await made(client, event_type="why.*", event_filter={"size": {"$gt": 10}, "path": "/in/*"})
+
+    async def sent(type_: str, **data: Any) -> int:
+        return int((await client.post("/events", {"type": type_, "data": data})).json["position"])
+
+    async def explained(position: int) -> Any:
+        return (await client.get(f"/schedules/item/{schedule_id}/match?position={position}")).json
+
+    other = await sent("another", size=50, path="/in/a")
+    unfit = await sent("why.not", size=5, path="/in/a")
+    fitting = await sent("why.not", size=50, path="/in/a")
+    [task] = await until(client, schedule_id, 1)
+    found = await explained(fitting)
+    assert (found["outcome"], found["decision"]["data"]["task_id"]) == ("fired", task["id"])
+    found = await explained(unfit)
+    assert (found["outcome"], found["code"]) == ("not_matched", "filter")
+    assert found["mismatches"] == [{"path": "size", "wanted": {"$gt": 10}, "found": 5}]
+    assert (await explained(other))["code"] == "type"
+    assert (await explained(before))["code"] == "other_kind"
+    assert (await explained(found["position"] + 2))["code"] in ("own", "type")
+    await client.post(f"/schedules/item/{schedule_id}/disable")
+    assert (await explained(await sent("why.not", size=50, path="/in/b")))["code"] == "not_enabled"
+    for query, status in (("", 422), ("?position=0", 400), ("?position=999999999", 404)):
+        assert (await client.get(f"/schedules/item/{schedule_id}/match{query}")).status == status, query
+
+
+async def test_a_skip_is_explained(client: Client) -> None:
+    schedule_id = await made(client, event_type="skip.me")
+    job_id = (await client.get(f"/schedules/item/{schedule_id}")).json["job_id"]
+    await client.post(f"/jobs/item/{job_id}/disable")
+    position = (await client.post("/events", {"type": "skip.me"})).json["position"]
+    with trio.fail_after(10):
+        while True:
+            found = (await client.get(f"/schedules/item/{schedule_id}/match?position={position}")).json
+            if found["outcome"] != "undecided":
+                break
+            await trio.sleep(0.02)
+    assert (found["outcome"], found["code"]) == ("skipped", "job_disabled")

@@ -27,6 +27,9 @@ def test_a_job_that_runs_on_an_event(hetuflow: Shell) -> None:
     assert f"caused by  event {recorded['position']}" in explained
     assert "Event cli.file.created (/nowhere/a.csv)" in explained
     assert "on cli.file.*" in hetuflow("schedule", "list")
+    assert "outcome   fired" in hetuflow("schedule", "explain", "inbox", "--event", position)
+    before = str(int(position) - 1)
+    assert 'size: wanted {"$gt": 10}, the event has 5' in hetuflow("schedule", "explain", "inbox", "--event", before)
 
 
 def test_mistakes_are_named(hetuflow: Shell) -> None:

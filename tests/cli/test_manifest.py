@@ -201,6 +201,15 @@ def test_the_short_names_of_schedules() -> None:
             "s[0].end: must not be before",
         ),
         (
+            {"event_type": "task.faild"},
+            "s[0].event_type: is none of hetuflow's own events; did you mean 'task.failed'?",
+        ),
+        ({"kind": "event"}, "s[0].event_type: is required for kind event"),
+        (
+            {"event_type": "x", "event_filter": {"size": {"$gtt": 1}}},
+            "s[0].event_filter.size.$gtt: is no operator (a member inside an object is named by a dotted path); did you mean",
+        ),
+        (
             {"every": "5m", "max_count": 2, "pause_on_failures": 3},
             "s[0].pause_on_failures: must be below max_count (2)",
         ),
