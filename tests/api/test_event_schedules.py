@@ -148,3 +148,21 @@ async def test_a_skip_is_explained(client: Client) -> None:
                 break
             await trio.sleep(0.02)
     assert (found["outcome"], found["code"]) == ("skipped", "job_disabled")
+
+
+async def test_an_event_whose_data_do_not_fit_is_a_task_that_failed_and_says_why(client: Client) -> None:
+    params = {"n": {"type": "integer", "required": True}}
+    job_id = await client.made("/jobs/item", {"name": "x", "config": {"params": params}})
+    event = {"job_id": job_id, "kind": "event", "event_type": "x.y"}
+    schedule_id = await client.made("/schedules/item", event)
+    await client.post("/events", {"type": "x.y", "data": {"n": "many"}})
+    [task] = await until(client, schedule_id, 1)
+    found = (await client.get(f"/tasks/{task['id']}/explain")).json
+    assert (found["status"], found["ended"]["code"]) == (90, "start_error")
+    assert 'not started: parameters.n: must be an integer, got "many"' in found["summary"]
+    instances = (await client.post("/task-instances/query", {"filter": {"task_id": {"$eq": task["id"]}}})).json[
+        "result"
+    ]
+    assert [(each["status"], each["reason"], each["agent_id"], each["external"]) for each in instances] == [
+        (90, "start_error", None, False)
+    ]

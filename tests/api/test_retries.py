@@ -55,3 +55,30 @@ async def test_a_result_that_is_not_retried_is_explained(world: World) -> None:
         assert found["status"] == 90
         assert found["summary"].endswith("Not retried: exit code 3 is excluded by retry.exit_codes.")
         nursery.cancel_scope.cancel()
+
+
+async def test_why_a_retry_went_elsewhere_and_why_it_came_back_is_explained(world: World) -> None:
+    async with trio.open_nursery() as nursery:
+        one = ScriptedAgent(world.rooms.agents.serve_connection, nursery, "one")
+        await one.connect(slots=4)
+        config = {"retry_interval": 0, "retry": {"prefer_other_agent": True}}
+        job_id = await world.client.made("/jobs/item", {"name": "x", "config": config})
+        task_id = await world.client.made(f"/jobs/item/{job_id}/run", {})
+        order = await one.expect(Dispatch)
+        two = ScriptedAgent(world.rooms.agents.serve_connection, nursery, "two")
+        await two.connect(slots=4)
+        messages = []
+        for agent, following in ((one, two), (two, one)):
+            end = agent.ended(order, "exit_code", exit_code=3, started_at="2026-01-05T08:00:01Z")
+            await agent.say(end)
+            order = await following.expect(Dispatch)
+            placed = (await world.client.get(f"/tasks/{task_id}/explain")).json["placed"]
+            messages.append(placed["message"])
+        assert messages == [
+            "Agent two had the smallest share of its slots in use of the agents that fit, but for one, where an earlier"
+            " attempt ended: 0 of its 4 slots in use.",
+            "Agent one, where an earlier attempt ended, was taken all the same: no other agent that fits had a free slot;"
+            " 0 of its 4 slots in use.",
+        ]
+        assert placed["details"]["avoided"] == ["one", "two"]
+        nursery.cancel_scope.cancel()

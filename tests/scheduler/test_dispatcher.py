@@ -268,6 +268,24 @@ async def test_a_retry_waits_for_its_interval(autojump_clock) -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_a_retry_rather_elsewhere_goes_to_another_agent_and_back_only_for_want_of_one(autojump_clock) -> None:
+    async with a_server() as server, trio.open_nursery() as nursery:
+        first = await an_agent(server, nursery, "agent-1", slots=9)
+        retry = {"prefer_other_agent": True}
+        await server.task(await server.job(max_retries=2, retry_interval=1, retry=retry))
+        order = await first.expect(Dispatch)
+        second = await an_agent(server, nursery, "agent-2", slots=1)
+        await first.say(first.started(order), first.ended(order, "exit_code", exit_code=3))
+        again = await second.expect(Dispatch)
+        assert (again.task_id, again.attempt) == ("t1", 2)
+        await second.say(second.started(again), second.ended(again, "exit_code", exit_code=3))
+        last = await first.expect(Dispatch)  # both have been tried: the less loaded one, at once
+        assert last.attempt == 3
+        placements = [data(event)["placement"] for event in server.events("TaskDispatched")]
+        assert [each.get("avoided") for each in placements] == [None, ["agent-1"], ["agent-1", "agent-2"]]
+        nursery.cancel_scope.cancel()
+
+
 class LostAnswersAndSlowReads(LostAnswers):
     async def before_read(self, what: str) -> None:
         await trio.sleep(1)
