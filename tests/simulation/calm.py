@@ -176,3 +176,15 @@ async def edited_to_wait(operators: Operators) -> None:
     change = UpdateTask(changes={"dependencies": {"task_ids": [slow], "on_failure": "run"}})
     await operators.insist("edit task", Address("task", second), change)
     await trio.sleep(90)
+
+
+def crowded(**config: object) -> Script:
+    """Five tasks at once, in as many slots, of a job with such limits."""
+
+    async def script(operators: Operators) -> None:
+        job_id = await operators.create_job("crowded", "seconds=4", **config)
+        for _ in range(5):
+            await operators.run_now(job_id)
+        await trio.sleep(60)
+
+    return script

@@ -31,6 +31,7 @@ class Cluster:
     shape: Shape
     warm_cells: int = 50
     tasks_max: int = 0
+    namespaces_max: dict[str, int] = field(factory=lambda: {"narrow": 2})
     nursery: trio.Nursery | None = None
     rng: random.Random = field(init=False)
     clock: TrioClock = field(init=False)

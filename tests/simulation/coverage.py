@@ -40,6 +40,8 @@ COMMON = (
     *("skipped (max_age)", "fires with a bound of their age", "schedule expired", "schedule deleted"),
     *("waits for earlier ones under queue", "waits for earlier ones under cancel_previous"),
     *("skipped for an overlap under skip", "skipped for an overlap under cancel_previous"),
+    *("limits of a job that were reached", "limits of a key that were reached"),
+    *("limits of a namespace that were reached", "starts within a rate"),
     *("retries by a policy", "not retried by a policy", "retries timed"),
     *("edit task", "edit task (time)", "edit task (others)", "edit agent", "remove agent"),
     *("pause", "resume", "cancel", "retry", "run", "batch", "drive instance", "record instance", "event"),

@@ -66,8 +66,10 @@ class Operators:
 
     async def create_job(self, name: str, *args: str, labels: dict[str, str] | None = None, **config: object) -> str:
         job_id = str(self.ids.uuid7())
+        namespace = str(config.pop("namespace_id", "default"))
         members = {"cmd": "program", "args": list(args), "labels": labels, **config}
-        command = CreateJob(job_id=job_id, name=name, config=members, environment={"PASSWORD": SECRET})
+        secret = {"PASSWORD": SECRET}
+        command = CreateJob(job_id=job_id, name=name, config=members, environment=secret, namespace_id=namespace)
         await self.insist("create job", Address("job", job_id), command)
         self.jobs.append(job_id)
         return job_id

@@ -133,6 +133,7 @@ class ServerLife:
                 server_id=server.name, heartbeat_seconds=scale.heartbeat, check_seconds=scale.check
             ),
             tasks_max=server.cluster.tasks_max,
+            namespaces_max=server.cluster.namespaces_max,
             limits=Limits(warm_cells=server.cluster.warm_cells),
         )
 

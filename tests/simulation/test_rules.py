@@ -1,4 +1,4 @@
-"""The judges of retries and of the overlap policies, on histories made by hand."""
+"""The judges of retries, of the overlap policies and of limits, on histories made by hand."""
 
 from __future__ import annotations
 
@@ -7,9 +7,24 @@ from typing import Any
 
 import pytest
 
-from tests.simulation.by_hand import CONFIG, LAWFUL, RUN_1, SCHEDULE, TASK, Events, a_log, at, found, write
+from tests.simulation.by_hand import (
+    CONFIG,
+    LAWFUL,
+    RUN_1,
+    SCHEDULE,
+    TASK,
+    Events,
+    a_log,
+    a_machine,
+    a_process,
+    at,
+    found,
+    write,
+)
 from tests.simulation.checkers import Evidence
+from tests.simulation.checkers.limits import check_config_limits
 from tests.simulation.checkers.overlap_rules import check_overlap_rules
+from tests.simulation.checkers.pending import check_pending
 from tests.simulation.checkers.retries import check_retries
 from tests.simulation.observed import Observed
 from tests.support.ports import EPOCH
@@ -148,3 +163,58 @@ def test_overlap_policies_are_held_in_the_log(is_lawful: bool, policy: str, stor
     if any("at" in members for _, _, members in told):
         told[4][2]["at"] = 350
     assert overlapped(policy, *told) == (set() if is_lawful else {"F4"})
+
+
+# --- limits ------------------------------------------------------------------------------------------------------------
+
+
+def limited(limits: Mapping[str, Any], *runs: tuple[float, float], namespaces_max: Any = None) -> set[str]:
+    """Of as many tasks of one job as there are runs, each started and ended then."""
+    config = {**CONFIG, "limits": limits}
+    log = a_log("job-j", [])
+    processes = []
+    for number, (since, until) in enumerate(runs):
+        key = {"instance_id": f"i{number}", "epoch": 1, "agent_id": "m"}
+        made = {**TASK, "task_id": f"t{number}", "job_id": "j", "namespace_id": "narrow", "config": config}
+        write(log, f"task-t{number}", [("TaskCreated", made), ("TaskLocked", {})], since)
+        write(log, f"task-t{number}", [("TaskDispatched", {**key, "dispatched_at": at(since)})], since)
+        processes.append(a_process(key, since, until, task_id=f"t{number}"))
+    evidence = Evidence(
+        log, machines=[a_machine(*processes, slots=9)], started_at=EPOCH, namespaces_max=namespaces_max or {}
+    )
+    return found(check_config_limits, evidence)
+
+
+def test_limits_of_jobs_keys_and_namespaces_hold_for_what_ran() -> None:
+    together, one_by_one = [(0, 10), (5, 15)], [(0, 10), (10, 15)]
+    for limits in ({"concurrency": 1}, {"keys": ["database"]}, {"keys": [{"name": "database", "concurrency": 1}]}):
+        assert limited(limits, *together) == {"T7"}
+        assert limited(limits, *one_by_one) == set()
+    assert limited({"concurrency": 2}, *together) == set()
+    assert limited({}, *together, namespaces_max={"narrow": 1}) == {"T7"}
+    assert limited({}, *together, namespaces_max={"narrow": 2, "wide": 1}) == set()
+
+
+def test_a_rate_holds_in_every_window() -> None:
+    rate = {"rate": {"count": 2, "per_seconds": 10}}
+    assert limited(rate, (0, 1), (9, 9.5), (10, 10.5), (19, 20)) == set()
+    assert limited(rate, (0, 1), (5, 6), (9, 10)) == {"T7"}
+
+
+def test_a_task_that_waits_for_its_limit_does_not_wait_for_nothing() -> None:
+    """T8: the slot is free, but two of the job may not run at once."""
+
+    def waits(limits: Mapping[str, Any], **more: Any) -> set[str]:
+        config = {**CONFIG, "limits": limits}
+        first = {**RUN_1, "dispatched_at": at(90)}
+        log = a_log("task-u", [("TaskCreated", {**TASK, "job_id": "j", "config": config}), LAWFUL[1]], 90)
+        write(log, "task-u", [("TaskDispatched", first)], 90)
+        write(log, "task-t", [("TaskCreated", {**TASK, "job_id": "j", "config": config})], 100)
+        observed = Observed(calm=[(0, 900)])
+        machines = [a_machine(slots=2)]
+        return found(check_pending, Evidence(log, observed, machines, lease=20, ended=300, started_at=EPOCH, **more))
+
+    assert waits({}) == {"T8"}
+    assert waits({"concurrency": 1}) == waits({"keys": ["database"]}) == set()
+    assert waits({"concurrency": 2}) == {"T8"}
+    assert waits({"rate": {"count": 1, "per_seconds": 1000}}) == set()

@@ -52,12 +52,27 @@ PROGRAMS: Final[Mapping[str, tuple[tuple[str, ...], Mapping[str, Any]]]] = {
         ("seconds=0.3", "exit=7"),
         {"max_retries": 2, "retry_interval": 1, "retry": {"strategy": "linear", "exit_codes": {"not": [7]}}},
     ),
+    "one by one": (
+        ("seconds=2",),
+        {"limits": {"concurrency": 1, "keys": [{"name": "database", "concurrency": 2}]}, "retry_interval": 1},
+    ),
+    "throttled": (
+        ("seconds=1.5",),
+        {
+            "limits": {"keys": [{"name": "database", "concurrency": 2}], "rate": {"count": 2, "per_seconds": 6}},
+            "retry_interval": 1,
+        },
+    ),
+    "narrow": (("seconds=3",), {"namespace_id": "narrow", "retry_interval": 1}),
     "hungry": (("seconds=1", "signal=9"), {"max_retries": 1, "retry_interval": 1}),
 }
 """Job -> arguments of its program, and members of its config."""
 
 LASTING: Final = ("quick", "steady")
 """Jobs that are never paused or deleted: their schedules fire to the end."""
+
+LIMITED: Final = ("one by one", "throttled", "narrow")
+"""Jobs of which only so many tasks run at once, or start in a while."""
 
 ZONES: Final = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "Pacific/Apia")
 OVERLAPS: Final = ("allow", "allow", "allow", "skip", "queue", "cancel_previous")
@@ -213,7 +228,7 @@ class Workload:
         await self.operators.run_now(self._job())
 
     async def _burst(self) -> None:
-        light = [job_id for job_id, name in self.jobs.items() if name in ("quick", "flaky", "picky")]
+        light = [job_id for job_id, name in self.jobs.items() if name in ("quick", "flaky", "picky", *LIMITED)]
         async with trio.open_nursery() as nursery:
             for _ in range(self._draw.randint(2, 8)):
                 nursery.start_soon(self.operators.run_now, self._draw.choice(light))
@@ -303,6 +318,7 @@ class Workload:
     async def _edit_job(self) -> None:
         job_id, draw = self._job(), self._draw
         args, config = PROGRAMS[self.jobs[job_id]]
+        config = {name: value for name, value in config.items() if name != "namespace_id"}
         changed = {"cmd": "program", "args": list(args), **config, "retry_interval": draw.choice([0, 1, 3])}
         address = Address("job", job_id)
         await self.operators.insist("edit job", address, UpdateJob(changes={"config": changed}))

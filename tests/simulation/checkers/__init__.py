@@ -19,6 +19,7 @@ from tests.simulation.checkers.dependencies import check_dependencies
 from tests.simulation.checkers.evidence import Evidence, Held, MachineSeen
 from tests.simulation.checkers.expiry import check_expiry
 from tests.simulation.checkers.folds import check_prefixes
+from tests.simulation.checkers.limits import check_config_limits
 from tests.simulation.checkers.logs import check_acknowledged, check_idempotency, check_log, check_secrets
 from tests.simulation.checkers.outside import check_clocks, check_feeds, check_liveness, check_output
 from tests.simulation.checkers.overlap import check_overlap
@@ -60,6 +61,7 @@ CHECKERS: Mapping[Checker, tuple[str, ...]] = {
     check_cancels: ("T5",),
     check_slots: ("T6",),
     check_limits: ("T7",),
+    check_config_limits: ("T7",),
     check_pending: ("T8",),
     check_acknowledged: ("L2",),
     check_prefixes: ("L4",),
@@ -108,6 +110,7 @@ def evidence_of(cluster: Cluster, *, has_settled: bool) -> Evidence:
         handler_errors=cluster.network.handler_errors,
         lease=cluster.scale.lease,
         tasks_max=cluster.tasks_max,
+        namespaces_max=cluster.namespaces_max,
         ended=trio.current_time(),
         started_at=cluster.shape.starts_at,
         has_settled=has_settled,

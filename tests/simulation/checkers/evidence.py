@@ -83,6 +83,7 @@ class Evidence:
     handler_errors: Sequence[BaseException] = ()
     lease: float = 20.0
     tasks_max: int = 0
+    namespaces_max: Mapping[str, int] = Factory(dict)
     ended: float = 0.0
     started_at: datetime | None = None
     has_settled: bool = False

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from attrs import define, field, frozen
 
 from tests.simulation.checkers.dependencies import awaited_after
 from tests.simulation.checkers.evidence import Evidence, Fact, MachineSeen
+from tests.simulation.checkers.limits import tasks_by_limit
 from tests.simulation.checkers.verdict import Verdict
 
 START_SECONDS_MAX = 10.0
@@ -33,6 +35,7 @@ class Wait:
     agent_id: str | None
     since: float
     until: float
+    has_rate: bool = False
 
 
 @frozen(slots=True)
@@ -46,16 +49,30 @@ class Capacity:
 
 @define
 class Load:
-    """Of one agent: what holds its slots, as (at, change)."""
+    """Of one agent: what holds its slots, as (at, change); and the same by task."""
 
     changes: list[tuple[float, int]] = field(factory=list)
+    by_task: dict[str, list[tuple[float, int]]] = field(factory=lambda: defaultdict(list))
+
+    def add(self, task: str, since: float, until: float) -> None:
+        held = [(since, 1), (until, -1)]
+        self.changes += held
+        self.by_task[task] += held
+
+
+@frozen(slots=True)
+class Room:
+    """Something of which `most` may hold a part at once; `changes` as (at, change)."""
+
+    changes: Sequence[tuple[float, int]]
+    most: int
 
 
 def check_pending(evidence: Evidence, verdict: Verdict) -> None:
-    """T8, in every stretch without faults."""
+    """T8, in every stretch without faults. Of jobs with a rate it says nothing: their tasks wait for their turn."""
     loads, capacities = _loads(evidence), _capacities(evidence)
-    waits = list(_waits(evidence))
-    cluster = sorted(change for load in loads.values() for change in load.changes)
+    waits = [wait for wait in _waits(evidence) if not wait.has_rate]
+    shared = _shared(evidence, loads)
     for begin, end in evidence.observed.calm:
         begin += evidence.lease + RECOVERY_SECONDS
         for wait in waits:
@@ -63,21 +80,31 @@ def check_pending(evidence: Evidence, verdict: Verdict) -> None:
             if until - since <= START_SECONDS_MAX:
                 continue
             verdict.note("long waits in calm")
+            common = [room for tasks, room in shared if tasks is None or wait.task.partition("-")[2] in tasks]
             for machine in evidence.machines:
                 capacity = capacities[machine.agent_id]
                 if not _fits(wait, machine, capacity):
                     continue
                 verdict.note("long waits beside an agent that fits")
-                usable = max(since, capacity.since)
-                free = _longest_free(loads.get(machine.agent_id, Load()).changes, capacity.slots, usable, until)
-                if evidence.tasks_max:
-                    free = min(free, _longest_free(cluster, evidence.tasks_max, usable, until))
+                own = Room(loads.get(machine.agent_id, Load()).changes, capacity.slots)
+                free = _longest_free([own, *common], max(since, capacity.since), until)
                 if free > START_SECONDS_MAX:
                     verdict.fail(
                         "T8",
                         f"{wait.task} waited {since:.1f}-{until:.1f} while {machine.name} had a free slot for {free:.1f} s",
                         streams=[wait.task, f"agent-{machine.agent_id}"],
                     )
+
+
+def _shared(evidence: Evidence, loads: Mapping[str, Load]) -> list[tuple[set[str] | None, Room]]:
+    """What tasks share beside the slots of an agent: the cluster's limit (all of them), and those of their configs."""
+    found: list[tuple[set[str] | None, Room]] = []
+    if evidence.tasks_max:
+        found.append((None, Room([each for load in loads.values() for each in load.changes], evidence.tasks_max)))
+    for most, tasks in tasks_by_limit(evidence).values():
+        held = [change for load in loads.values() for task in tasks for change in load.by_task.get(task, ())]
+        found.append((tasks, Room(held, most)))
+    return found
 
 
 def _fits(wait: Wait, machine: MachineSeen, capacity: Capacity) -> bool:
@@ -113,7 +140,8 @@ def _wait(name: str, spec: Mapping[str, object], since: float, until: float) -> 
     config = spec["config"]
     assert isinstance(config, dict)
     agent_id = spec.get("agent_id")
-    return Wait(name, config.get("labels") or {}, None if agent_id is None else str(agent_id), since, until)
+    has_rate = (config.get("limits") or {}).get("rate") is not None
+    return Wait(name, config.get("labels") or {}, None if agent_id is None else str(agent_id), since, until, has_rate)
 
 
 def _note_times(fact: Fact, times: dict[str, datetime]) -> None:
@@ -144,7 +172,7 @@ def _loads(evidence: Evidence) -> dict[str, Load]:
     for process in evidence.history:
         ended[process.instance_id, process.epoch] = evidence.ended if process.ended is None else process.ended
     loads: dict[str, Load] = {}
-    for _, stream in evidence.streams("task"):
+    for name, stream in evidence.streams("task"):
         live: Fact | None = None
         for fact in [*stream, None]:
             is_end = fact is None or fact.type in (
@@ -153,7 +181,7 @@ def _loads(evidence: Evidence) -> dict[str, Load]:
             if is_end and live is not None:
                 at = evidence.ended if fact is None else fact.at
                 until = max(at, ended.get((live.data["instance_id"], live.data["epoch"]), at))
-                loads.setdefault(live.data["agent_id"], Load()).changes.extend([(live.at, 1), (until, -1)])
+                loads.setdefault(live.data["agent_id"], Load()).add(name.partition("-")[2], live.at, until)
                 live = None
             elif fact is not None and fact.type == "TaskDispatched":
                 live = fact
@@ -184,15 +212,19 @@ def _capacities(evidence: Evidence) -> dict[str, Capacity]:
     }
 
 
-def _longest_free(changes: list[tuple[float, int]], slots: int, since: float, until: float) -> float:
-    """The longest stretch in [since, until] with fewer than `slots` held."""
-    held, longest, free_from = 0, 0.0, since
-    for at, change in sorted(changes):
+def _longest_free(rooms: Sequence[Room], since: float, until: float) -> float:
+    """The longest stretch in [since, until] in which all of them have room."""
+    changes = sorted((at, change, number) for number, room in enumerate(rooms) for at, change in room.changes)
+    held = [0] * len(rooms)
+    longest, free_from = 0.0, since
+    is_free = all(room.most > 0 for room in rooms)
+    for at, change, number in changes:
         if at >= until:
             break
-        if held < slots <= held + change:
+        held[number] += change
+        was_free, is_free = is_free, all(count < room.most for count, room in zip(held, rooms, strict=True))
+        if was_free and not is_free:
             longest = max(longest, at - free_from)
-        elif held >= slots > held + change:
+        elif is_free and not was_free:
             free_from = max(since, at)
-        held += change
-    return max(longest, until - free_from if held < slots else 0.0)
+    return max(longest, until - free_from if is_free else 0.0)

@@ -13,6 +13,7 @@ import trio
 from agent.limits import Lease
 from agent.link import Link
 from hetuflow.domain import (
+    need,
     retry,
     task,
     task_dependencies,
@@ -22,9 +23,11 @@ from hetuflow.domain import (
 )
 from hetuflow.domain.enums import TaskStatus
 from hetuflow.domain.events import TaskReopened, TaskUpdated
+from hetuflow.domain.gates import Gates
 from hetuflow.scheduler.agenda import Agenda
 from tests.simulation.calm import (
     an_agent_that_is_cut_off,
+    crowded,
     edited_to_wait,
     failing,
     fires_in_calm,
@@ -170,6 +173,18 @@ def give_up_at_once() -> AbstractContextManager[object]:
     return mock.patch.object(retry, "why_not", lambda *_: "why should it")
 
 
+def forget_the_limits_of_a_config() -> AbstractContextManager[object]:
+    return together(*(mock.patch.object(place, "bounds_of", lambda *_: ()) for place in (task, need)))
+
+
+def forget_the_limit_of_a_namespace() -> AbstractContextManager[object]:
+    return mock.patch.object(Gates, "bounds", lambda self, own, namespace_id: own)
+
+
+def forget_the_rate() -> AbstractContextManager[object]:
+    return together(*(mock.patch.object(place, "rate_of", lambda *_: None) for place in (task, need)))
+
+
 MUTATIONS: Sequence[Mutation] = (
     Mutation("first one suffices", "a task waits for the first of several only", "T1", dispatch_before_the_others_end),
     Mutation(
@@ -247,6 +262,22 @@ MUTATIONS: Sequence[Mutation] = (
     Mutation("cancel ignored", "an agent does not stop what is cancelled", "T5", agent_ignores_cancel),
     Mutation("slot kept", "an ended instance keeps its slot now and then", "T6", keep_the_slot),
     Mutation("limit ignored", "the cluster's limit is not looked at", "T7", ignore_the_limit, range(1, 17)),
+    *(
+        Mutation(
+            f"limit of a {kind}",
+            f"the limit of a {kind} is not looked at",
+            "T7",
+            patch,
+            quick=True,
+            script=crowded(**config),
+        )
+        for kind, patch, config in (
+            ("job", forget_the_limits_of_a_config, {"limits": {"concurrency": 2}}),
+            ("key", forget_the_limits_of_a_config, {"limits": {"keys": ["database"]}}),
+            ("namespace", forget_the_limit_of_a_namespace, {"namespace_id": "narrow"}),
+            ("rate", forget_the_rate, {"limits": {"rate": {"count": 2, "per_seconds": 6}}}),
+        )
+    ),
     Mutation(
         "lazy dispatcher",
         "slots are given every other minute",
