@@ -188,3 +188,12 @@ def crowded(**config: object) -> Script:
         await trio.sleep(60)
 
     return script
+
+
+async def failing_in_a_row(operators: Operators) -> None:
+    """A schedule whose tasks fail, all of them, and that is to pause after three."""
+    operators.cluster.observed.became_calm()
+    job_id = await operators.create_job("failing", "seconds=0.2", "exit=3", max_retries=0)
+    await operators.create_schedule(job_id, **EVERY_FIVE_SECONDS, pause_on_failures=3)
+    await trio.sleep(100)
+    operators.cluster.observed.ended_calm()

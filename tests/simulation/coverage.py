@@ -42,6 +42,7 @@ COMMON = (
     *("skipped for an overlap under skip", "skipped for an overlap under cancel_previous"),
     *("limits of a job that were reached", "limits of a key that were reached"),
     *("limits of a namespace that were reached", "starts within a rate"),
+    "paused after failures",
     *("retries by a policy", "not retried by a policy", "retries timed"),
     *("edit task", "edit task (time)", "edit task (others)", "edit agent", "remove agent"),
     *("pause", "resume", "cancel", "retry", "run", "batch", "drive instance", "record instance", "event"),

@@ -26,6 +26,7 @@ from tests.simulation.checkers.limits import check_config_limits
 from tests.simulation.checkers.overlap_rules import check_overlap_rules
 from tests.simulation.checkers.pending import check_pending
 from tests.simulation.checkers.retries import check_retries
+from tests.simulation.checkers.rows_of_failures import check_rows_of_failures
 from tests.simulation.observed import Observed
 from tests.support.ports import EPOCH
 
@@ -218,3 +219,31 @@ def test_a_task_that_waits_for_its_limit_does_not_wait_for_nothing() -> None:
     assert waits({"concurrency": 1}) == waits({"keys": ["database"]}) == set()
     assert waits({"concurrency": 2}) == {"T8"}
     assert waits({"rate": {"count": 1, "per_seconds": 1000}}) == set()
+
+
+# --- failures in a row -------------------------------------------------------------------------------------------------
+
+PAUSED = ("ScheduleDisabled", {"status": 99, "reason": "failures", "failures": 2, "task_id": "b"})
+A_FAILS, B_FAILS = say("a", "TaskFailed"), say("b", "TaskFailed")
+
+
+@pytest.mark.parametrize(
+    ("is_lawful", "story"),
+    [
+        (True, [fire("a"), A_FAILS, fire("b"), B_FAILS, ("schedule-s", *PAUSED)]),
+        (False, [fire("a"), A_FAILS, fire("b"), B_FAILS, say("c", "TaskCreated")]),
+        (False, [fire("a"), A_ENDS, fire("b"), B_FAILS, ("schedule-s", *PAUSED)]),
+        (True, [fire("a"), A_FAILS, fire("c"), say("c", "TaskCancelled"), fire("b"), B_FAILS, ("schedule-s", *PAUSED)]),
+        (
+            False,
+            [fire("a"), A_FAILS, ("schedule-s", "ScheduleEnabled", {}), fire("b"), B_FAILS, ("schedule-s", *PAUSED)],
+        ),
+        (True, [fire("a"), A_FAILS, A_AGAIN, A_ENDS, fire("b"), B_FAILS, ("schedule-s", *PAUSED)]),
+    ],
+)
+def test_failures_in_a_row_pause_a_schedule(is_lawful: bool, story: list[tuple[str, str, Any]]) -> None:
+    log = a_log("schedule-s", [("ScheduleCreated", {**SCHEDULE, "pause_on_failures": 2})], 0)
+    for number, (stream, kind, members) in enumerate(story, 1):
+        write(log, stream, [(kind, dict(members))], 100 * number)
+    evidence = Evidence(log, Observed(calm=[(0, 10_000)]), lease=20, started_at=EPOCH, ended=10_000)
+    assert found(check_rows_of_failures, evidence) == (set() if is_lawful else {"F1"})

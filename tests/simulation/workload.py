@@ -217,6 +217,7 @@ class Workload:
             "misfire_policy": draw.choice(POLICIES),
             "misfire_grace_seconds": draw.choice([0, 3, scale.interval, 60]),
             "priority": draw.randint(-5, 9),
+            "pause_on_failures": draw.choice([None, None, None, 1, 2]),
             "max_age_seconds": draw.choice([None, None, None, 2, scale.interval, 60]),
             "overlap_policy": draw.choice(OVERLAPS),
             "jitter_seconds": draw.choice([0, 0, 1, 2 * scale.interval]),

@@ -27,6 +27,7 @@ from tests.simulation.checkers.overlap_rules import check_overlap_rules
 from tests.simulation.checkers.pending import check_pending
 from tests.simulation.checkers.processes import check_cancels, check_limits, check_processes, check_slots
 from tests.simulation.checkers.retries import check_retries
+from tests.simulation.checkers.rows_of_failures import check_rows_of_failures
 from tests.simulation.checkers.schedules import check_fires
 from tests.simulation.checkers.tasks import check_tasks, unfinished_tasks
 from tests.simulation.checkers.verdict import Verdict, Violation
@@ -51,6 +52,7 @@ Checker = Callable[[Evidence, Verdict], None]
 CHECKERS: Mapping[Checker, tuple[str, ...]] = {
     check_log: ("L1",),
     check_fires: ("F1", "F2", "F3", "F5", "F6"),
+    check_rows_of_failures: ("F1",),
     check_overlap: ("F4",),
     check_overlap_rules: ("F4",),
     check_tasks: ("T1", "T2", "T3", "T4"),

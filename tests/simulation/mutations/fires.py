@@ -14,6 +14,7 @@ import attrs
 
 from hetuflow.domain import (
     schedule,
+    schedule_ends,
     schedule_fires,
     schedule_fold,
     schedule_overlap,
@@ -24,7 +25,7 @@ from hetuflow.domain.events import ScheduleEnabled, ScheduleFired
 from hetuflow.domain.misfire import FirePlan
 from hetuflow.domain.schedule_state import trigger_of
 from hetuflow.domain.trigger import next_after
-from tests.simulation.calm import away_for_a_while, fires_under_skip, overlapping, with_jitter
+from tests.simulation.calm import away_for_a_while, failing_in_a_row, fires_under_skip, overlapping, with_jitter
 from tests.simulation.mutations.kit import Mutation, in_table, replaced, together
 
 
@@ -135,8 +136,27 @@ def jitter_into_the_next_one() -> AbstractContextManager[object]:
     return mock.patch.object(schedule_fires, "jittered", jittered)
 
 
+def never_pause() -> AbstractContextManager[object]:
+    return mock.patch.object(schedule_ends, "_is_too_many", lambda state: False)
+
+
+def pause_too_early() -> AbstractContextManager[object]:
+    return mock.patch.object(schedule_ends, "_is_too_many", lambda state: state.consecutive_failures > 1)
+
+
 MUTATIONS: Sequence[Mutation] = (
     Mutation("drop fires", "every fourth fire is dropped without a trace", "F1", drop_fires, quick=True),
+    Mutation(
+        "no pause",
+        "failures in a row do not pause a schedule",
+        "F1",
+        never_pause,
+        quick=True,
+        script=failing_in_a_row,
+    ),
+    Mutation(
+        "early pause", "a schedule is paused too early", "F1", pause_too_early, quick=True, script=failing_in_a_row
+    ),
     Mutation("resume in the past", "a resumed schedule fires what it missed", "F2", resume_fires_what_was_missed),
     Mutation("fire twice", "the cursor stays behind, and task ids are random", "F3", fire_twice),
     Mutation(
