@@ -288,6 +288,7 @@ async def _follow(store: EventStore, core: Core, elsewhere: WorkElsewhere, follo
                     core.scheduler.file_watches.heard(event)
                     core.scheduler.following.heard(event)
                     core.scheduler.daemons.heard(event)
+                    core.scheduler.flows.heard(event)
                     await core.reactions.heard(event)
                 elsewhere.notice(batch)
                 followed.reach(batch[-1].position)

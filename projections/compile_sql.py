@@ -109,6 +109,8 @@ def fold_statement(table: Table, *, until: int, events: str = "events", removals
 
 def removals_statement(table: Table, *, until: int) -> str:
     """A SELECT of one boolean, for `fold_statement`: do the events up to a position hold one that ends rows?"""
+    if not table.removing_types:
+        return "SELECT false"
     return f"SELECT EXISTS (SELECT FROM events WHERE position <= {until:d} AND {types(sorted(table.removing_types))})"
 
 

@@ -14,6 +14,9 @@ from hetuflow.domain.events import (
     AgentRemoved,
     DaemonGaveUp,
     DaemonStopped,
+    FlowFinished,
+    FlowRetried,
+    FlowStarted,
     ScheduleCreated,
     ScheduleDeleted,
     ScheduleDisabled,
@@ -34,7 +37,17 @@ from hetuflow.domain.events import (
 )
 from projections.definition import Born, Category, Column, Equals, Kind, StreamId, Table
 
-OPENS = (TaskCreated, TaskReopened, ScheduleCreated, ScheduleEnabled, SeatsStopping, AgentConnected, ServerStarted)
+OPENS = (
+    TaskCreated,
+    TaskReopened,
+    ScheduleCreated,
+    ScheduleEnabled,
+    SeatsStopping,
+    AgentConnected,
+    ServerStarted,
+    FlowStarted,
+    FlowRetried,
+)
 
 OPEN_WORK = Table(
     name="open_work",
@@ -59,6 +72,7 @@ OPEN_WORK = Table(
             ServerStopped,
             ServerLost,
             ServerRemoved,
+            FlowFinished,
         )
     ),
     items=(

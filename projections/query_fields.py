@@ -119,7 +119,7 @@ COLLECTIONS: Final[Mapping[str, Collection]] = {
             _columns(FieldType.STRING, "name? namespace_id trigger"),
             _columns(FieldType.INTEGER, "status schedule_kind priority retry_count attempt"),
             _columns(FieldType.TIME, "scheduled_at completed_at? locked_at? next_retry_at? created_at updated_at"),
-            _columns(FieldType.UUID, "id job_id schedule_id?"),
+            _columns(FieldType.UUID, "id job_id schedule_id? flow_run_id?"),
             (Field(name="task_config", type=FieldType.JSON, sql='"config"', aliases=("config",)),),
             _columns(FieldType.JSON, "parameters?"),
         ),
@@ -150,6 +150,14 @@ COLLECTIONS: Final[Mapping[str, Collection]] = {
             "calendars",
             _columns(FieldType.STRING, "id description? timezone"),
             _columns(FieldType.TIME, "imported_until_at? created_at updated_at"),
+        ),
+        _collection(
+            "flows",
+            _columns(FieldType.STRING, "name namespace_id trigger"),
+            _columns(FieldType.INTEGER, "status task_count"),
+            _columns(FieldType.TIME, "nominal_at? completed_at? retried_at? created_at updated_at"),
+            _columns(FieldType.UUID, "id job_id schedule_id?"),
+            _columns(FieldType.JSON, "parameters?"),
         ),
     )
 }

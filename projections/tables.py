@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from projections.agents import AGENTS
 from projections.calendars import CALENDARS
 from projections.definition import Table
+from projections.flow_runs import FLOW_RUNS
 from projections.jobs import JOBS
 from projections.open_work import OPEN_WORK
 from projections.schedules import SCHEDULES
@@ -22,6 +23,7 @@ LIVE_TABLES: Mapping[str, Table] = {
     "agents": AGENTS,
     "servers": SERVERS,
     "calendars": CALENDARS,
+    "flows": FLOW_RUNS,
 }
 """The tables for people: one checkpoint, one transaction, so that they are consistent with each other."""
 

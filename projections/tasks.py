@@ -95,6 +95,7 @@ TASKS = Table(
             {TaskLocked: Field("locked_at"), **always(None, TaskRequeued, TaskRetryScheduled, TaskReopened)},
         ),
         Column("trigger", Kind.TEXT, same("trigger", TaskCreated)),
+        Column("flow_run_id", Kind.UUID, same("flow_run_id", TaskCreated)),
         Column("event", Kind.JSON, same("event", TaskCreated)),
         Column("instance_id", Kind.UUID, same("instance_id", TaskCreated, TaskRetryScheduled, TaskReopened)),
         Column("attempt", Kind.INT, same("attempt", TaskCreated, TaskRetryScheduled, TaskReopened)),
@@ -121,5 +122,11 @@ TASKS = Table(
         Touched("updated_at"),
         TouchedVersion("version"),
     ),
-    indexes=("created_at, id", "job_id, created_at, id", "schedule_id, created_at, id", "status, created_at, id"),
+    indexes=(
+        "created_at, id",
+        "job_id, created_at, id",
+        "schedule_id, created_at, id",
+        "status, created_at, id",
+        "flow_run_id, created_at, id",
+    ),
 )

@@ -9,6 +9,7 @@ from hetuflow.api.filters import Collection, Field
 from hetuflow.api.operators import FieldType
 from hetuflow.domain.enums import (
     AgentStatus,
+    FlowStatus,
     InstanceStatus,
     JobStatus,
     ScheduleKind,
@@ -83,7 +84,7 @@ TASKS: Final = Collection(
         Field(name="schedule_kind", type=FieldType.INTEGER, enum=ScheduleKind),
         *_integers("priority retry_count attempt"),
         *_times("scheduled_at completed_at locked_at next_retry_at created_at updated_at"),
-        *_uuids("id job_id schedule_id"),
+        *_uuids("id job_id schedule_id flow_run_id"),
         Field(name="task_config", type=FieldType.JSON, aliases=("config",)),
         Field(name="parameters", type=FieldType.JSON),
     ],
@@ -130,6 +131,19 @@ CALENDARS: Final = Collection(
     ],
 )
 
+FLOWS: Final = Collection(
+    "flows",
+    [
+        *_strings("name namespace_id trigger"),
+        Field(name="status", type=FieldType.INTEGER, enum=FlowStatus),
+        *_integers("task_count"),
+        *_times("nominal_at completed_at retried_at created_at updated_at"),
+        *_uuids("id job_id schedule_id"),
+        Field(name="parameters", type=FieldType.JSON),
+    ],
+)
+
 COLLECTIONS: Final[Mapping[str, Collection]] = {
-    collection.name: collection for collection in (JOBS, SCHEDULES, TASKS, TASK_INSTANCES, AGENTS, SERVERS, CALENDARS)
+    collection.name: collection
+    for collection in (JOBS, SCHEDULES, TASKS, TASK_INSTANCES, AGENTS, SERVERS, CALENDARS, FLOWS)
 }

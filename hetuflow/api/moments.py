@@ -26,6 +26,7 @@ STREAM_PREFIXES = {
     "tasks": "task",
     "servers": "server",
     "calendars": "calendar",
+    "flows": "flow",
 }
 """The collections whose rows are folded from their own stream alone."""
 

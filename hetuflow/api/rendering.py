@@ -10,6 +10,7 @@ from hetuflow.api.kinds import Integer
 from hetuflow.api.rooms import Agents, Row
 from hetuflow.api.schemas.agent import AGENT, AGENT_METRICS, STATISTICS
 from hetuflow.api.schemas.calendar import CALENDAR
+from hetuflow.api.schemas.flow import FLOW
 from hetuflow.api.schemas.instance import INSTANCE
 from hetuflow.api.schemas.job import JOB
 from hetuflow.api.schemas.schedule import SCHEDULE
@@ -35,6 +36,7 @@ _INSTANCE = _names(INSTANCE, "output", "output_truncated")
 _AGENT = _names(AGENT, "metrics", "last_heartbeat_at", "statistics")
 _SERVER = _names(SERVER)
 _CALENDAR = _names(CALENDAR)
+_FLOW = _names(FLOW)
 _STATISTICS = tuple(member.name for member in STATISTICS.members)
 _METRICS = tuple(member.name for member in AGENT_METRICS.members)
 _COUNTS = frozenset(member.name for member in AGENT_METRICS.members if isinstance(member.kind, Integer))
@@ -99,6 +101,10 @@ def server(row: Row) -> JSON:
 
 def calendar(row: Row) -> JSON:
     return {name: row[name] for name in _CALENDAR}
+
+
+def flow(row: Row) -> JSON:
+    return {name: row[name] for name in _FLOW}
 
 
 def _latest(recorded: datetime, heard: datetime | None) -> datetime:

@@ -12,6 +12,7 @@ from hetuflow.api.collections import TASKS
 from hetuflow.api.dependencies import require_known, require_no_circle, still_open
 from hetuflow.api.errors import conflict
 from hetuflow.api.explain import explain
+from hetuflow.api.flow_runs import retry_flow
 from hetuflow.api.idempotency import once
 from hetuflow.api.jobs import CASCADE
 from hetuflow.api.kinds import Integer
@@ -28,6 +29,8 @@ from hetuflow.api.task_creation import require_schedule
 from hetuflow.domain.commands import CancelTask, DeleteTask, RetryTask, UpdateTask
 from hetuflow.domain.decider import Address, Guard
 from hetuflow.domain.enums import TaskStatus
+
+REOPENED_WITH_ITS_FLOW = (TaskStatus.FAILED, TaskStatus.CANCELLED)
 
 
 async def page(call: Call) -> Reply:
@@ -96,8 +99,15 @@ async def _check_dependencies(
 
 
 async def _retried(call: Call) -> int:
-    """An operator's retry waits again for those of its dependencies that have not ended (again)."""
-    spec = (await call.rooms.system.read(Address("task", call.id))).state.spec
+    """An operator's retry waits again for those of its dependencies that have not ended (again).
+
+    That of a task of a flow run which has ended is the run's too: it is open again, and what was skipped because of the
+    task may run now.
+    """
+    state = (await call.rooms.system.read(Address("task", call.id))).state
+    spec = state.spec
+    if spec is not None and spec.flow_run_id is not None and state.status in REOPENED_WITH_ITS_FLOW and state.exists:
+        return await retry_flow(call, spec.flow_run_id, (call.id,))
     waits_for = await still_open(call, None if spec is None else spec.dependencies)
     return (await call.ask("task", call.id, RetryTask(waits_for=waits_for))).position
 

@@ -31,6 +31,7 @@ from hetuflow.domain.decider import (
     Offer,
     Send,
     Stop,
+    Tend,
     Watch,
     WatchFor,
 )
@@ -89,6 +90,7 @@ class Agenda:
             Send: self._add_send,
             Stop: self._add_stop,
             Await: self._pass,
+            Tend: self._pass,
             Expire: self._pass,
             WatchFor: self._pass,
             Follow: self._pass,
@@ -103,6 +105,7 @@ class Agenda:
             Send: self._remove_send,
             Stop: self._remove_stop,
             Await: self._pass,
+            Tend: self._pass,
             Expire: self._pass,
             WatchFor: self._pass,
             Follow: self._pass,
@@ -193,7 +196,7 @@ class Agenda:
     def _remove_send(self, _: Address, send: Send) -> None:
         self.orders.unwant(send)
 
-    def _pass(self, _: Address, __: Await | Expire | Follow | Keep | WatchFor) -> None:
+    def _pass(self, _: Address, __: Await | Expire | Follow | Keep | Tend | WatchFor) -> None:
         """What waits for other tasks is not due; what is to end is not work; others have duties of their own."""
 
     # --- connections -----------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from hetuflow.domain.decider import (
     Offer,
     Send,
     Stop,
+    Tend,
     Watch,
     WatchFor,
 )
@@ -37,6 +38,7 @@ from hetuflow.scheduler.dependencies import Dependencies
 from hetuflow.scheduler.dispatcher import Dispatcher
 from hetuflow.scheduler.expiry import Expiry
 from hetuflow.scheduler.file_watches import FileWatches
+from hetuflow.scheduler.flows import Flows
 from hetuflow.scheduler.following import Following
 from hetuflow.scheduler.reaper import Reaper
 from hetuflow.scheduler.settling import Settling, requeue
@@ -102,6 +104,7 @@ class Duties:
     following: Following
     daemons: Daemons
     file_watches: FileWatches
+    flows: Flows
 
 
 class Outside:
@@ -124,6 +127,7 @@ class Outside:
             Follow: lambda wish, duties: duties.following.add(wish),
             Keep: lambda wish, duties: duties.daemons.add(wish),
             WatchFor: lambda wish, duties: duties.file_watches.add(wish),
+            Tend: lambda wish, duties: duties.flows.add(wish),
         }
         self._withdrawn: Mapping[type[Intent], Callable[[Any, Duties], None]] = {
             Available: self._unavailable,
@@ -134,6 +138,7 @@ class Outside:
             Follow: lambda wish, duties: duties.following.remove(wish),
             Keep: lambda wish, duties: duties.daemons.remove(wish),
             WatchFor: lambda wish, duties: duties.file_watches.remove(wish),
+            Tend: lambda wish, duties: duties.flows.remove(wish),
         }
 
     def opened(self, agent_id: str, session: str) -> None:

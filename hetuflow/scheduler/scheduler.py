@@ -30,6 +30,7 @@ from hetuflow.scheduler.event_decisions import EventDecisions
 from hetuflow.scheduler.event_reader import EventReader
 from hetuflow.scheduler.expiry import Expiry
 from hetuflow.scheduler.file_watches import FileWatches
+from hetuflow.scheduler.flows import Flows
 from hetuflow.scheduler.following import Following
 from hetuflow.scheduler.leases import Leases, LeaseStatus
 from hetuflow.scheduler.outside import Deliveries, Duties, Outside
@@ -123,6 +124,7 @@ class Scheduler:
         self.expiry = Expiry(system, self.leases, clock, self.clocks, tick_seconds=tick_seconds)
         self.following = Following(system, store, self.leases)
         self.file_watches = FileWatches(system, agenda)
+        self.flows = Flows(system, self.leases)
         decisions = EventDecisions(system, self.leases, self._dispatcher, depth_max=event_depth_max)
         self.events = EventReader(system, store, self.leases, decisions, tick_seconds=tick_seconds)
         self.daemons = Daemons(system, self.leases, clock, self.clocks, tick_seconds=tick_seconds)
@@ -144,6 +146,7 @@ class Scheduler:
                 self.following,
                 self.daemons,
                 self.file_watches,
+                self.flows,
             )
         )
 
@@ -160,7 +163,15 @@ class Scheduler:
         """Decide until cancelled. Start it with the leases taken and everything open activated."""
         async with trio.open_nursery() as nursery:
             first = (self._settling, self.leases, self.peers)
-            told = (self.dependencies, self.expiry, self.following, self.daemons, self.events, self.file_watches)
+            told = (
+                self.dependencies,
+                self.expiry,
+                self.following,
+                self.flows,
+                self.daemons,
+                self.events,
+                self.file_watches,
+            )
             for duty in (*first, self._dispatcher, self._ticker, self._reaper, *told):
                 await nursery.start(duty.run)
             nursery.start_soon(self._resume)
@@ -299,6 +310,7 @@ class Scheduler:
         """Look at everything again that another server was deciding for."""
         self._agenda.unpark()
         self.dependencies.look_again()
+        self.flows.look_again()
         self.expiry.look_again()
         self.following.look_again()
         self.events.look_again()

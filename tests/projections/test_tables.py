@@ -41,7 +41,7 @@ CONTRACT = {
     " parameters priority debounce_seconds daemon next_run_at exclude_calendars calendar_versions last_run_at fire_count"
     " created_by updated_by created_at updated_at version",
     "tasks": "id job_id name description namespace_id priority status schedule_id schedule_kind scheduled_at"
-    " completed_at environment parameters config rendered retry_count dependencies locked_at trigger event instance_id attempt"
+    " completed_at environment parameters config rendered retry_count dependencies locked_at trigger flow_run_id event instance_id attempt"
     " next_retry_at cancel_requested_at created_by updated_by created_at updated_at version",
     "task_instances": "id task_id job_id agent_id status started_at completed_at error_message exit_code signal reason"
     " metrics attempt epoch external created_at updated_at version",
@@ -50,6 +50,8 @@ CONTRACT = {
     "servers": "id name address bind_namespaces status description last_heartbeat_at created_at updated_at version",
     "calendars": "id description timezone dates ranges yearly weekdays times periods imported_until_at created_by"
     " updated_by created_at updated_at version",
+    "flows": "id job_id name namespace_id status trigger schedule_id nominal_at parameters task_count outcome completed_at"
+    " cancel_requested_at retried_at graph created_by updated_by created_at updated_at version",
 }
 """REST contract §4.2-4.7: the members that are neither computed on output nor write-only."""
 

@@ -115,7 +115,12 @@ TASK = Entity(
             write="U",
             doc="equals `version`; sent on update it must equal it",
         ),
-        Member(name="trigger", kind=Text(), doc="`schedule`, `execute`, `run`, `api`, `event` or `daemon`"),
+        Member(
+            name="trigger",
+            kind=Text(),
+            doc="`schedule`, `execute`, `run`, `api`, `event`, `daemon` or `flow`",
+        ),
+        Member(name="flow_run_id", kind=Uuid(), nullable=True, doc="the flow run that it is part of"),
         Member(
             name="event",
             kind=TRIGGERING_EVENT,
