@@ -244,6 +244,6 @@ A_FAILS, B_FAILS = say("a", "TaskFailed"), say("b", "TaskFailed")
 def test_failures_in_a_row_pause_a_schedule(is_lawful: bool, story: list[tuple[str, str, Any]]) -> None:
     log = a_log("schedule-s", [("ScheduleCreated", {**SCHEDULE, "pause_on_failures": 2})], 0)
     for number, (stream, kind, members) in enumerate(story, 1):
-        write(log, stream, [(kind, dict(members))], 100 * number)
+        write(log, stream, [(kind, dict(members))], 10 * number)
     evidence = Evidence(log, Observed(calm=[(0, 10_000)]), lease=20, started_at=EPOCH, ended=10_000)
     assert found(check_rows_of_failures, evidence) == (set() if is_lawful else {"F1"})
