@@ -23,7 +23,7 @@ LOOK_AHEAD = timedelta(days=1)
 
 TIMES = {
     *("schedule_kind", "cron_expression", "interval_secs", "max_count", "timezone", "start_time", "end_time"),
-    *("misfire_policy", "misfire_grace_seconds", "max_age_seconds", "jitter_seconds"),
+    *("misfire_policy", "misfire_grace_seconds", "max_age_seconds", "jitter_seconds", "exclude_calendars"),
 }
 """Members that decide what fires when: an edit of one of them covers what was due, and no other edit does."""
 
@@ -32,7 +32,7 @@ ANCHORS = {"schedule_kind", "interval_secs", "start_time"}
 
 REASONS = {
     *("misfire", "job_disabled", "edited", "disabled", "deleted"),
-    *("overlap", "max_age"),
+    *("overlap", "max_age", "calendar"),
 }
 
 
@@ -282,6 +282,8 @@ class ScheduleJudge:
             age = timedelta(seconds=members.get("max_age_seconds") or 0)
             if not age or last + age > fact.recorded_at + self._evidence.clock_error(fact.at):
                 self._fail("F5", f"skips {last} as too old at {fact.recorded_at}, the maximum age is {age}", fact)
+        elif reason == "calendar" and not members.get("exclude_calendars"):
+            self._fail("F1", f"skips {last} for a calendar, and refers to none", fact)
         elif reason == "overlap" and members["overlap_policy"] == "allow":
             self._fail("F4", f"skips {last} for an overlap that is allowed", fact)
 
