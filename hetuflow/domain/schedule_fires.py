@@ -58,6 +58,10 @@ def fire(command: FireSchedule, state: ScheduleState, now: datetime) -> Decision
     exclusion = exclusion_of(state.exclude_calendars, command.calendars)
     guards = (*guards, *guards_of(state.exclude_calendars, command.calendars))
     asleep_until = _asleep_until(command.job, state, now)
+    if exclusion is not None and asleep_until > state.cursor_at:
+        state = changed(
+            state, next_run_at=next_run_after(state, state.cursor_at, exclusion)
+        )  # the calendars may be edited
     skipped = covered(state, asleep_until, "job_disabled")
     if skipped and exclusion is not None:
         skipped = _with_next_free(state, skipped, exclusion)
