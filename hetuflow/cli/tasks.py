@@ -119,6 +119,12 @@ def list_(
     )
 
 
+def _event(row: render.Row) -> str | None:
+    """What triggered it, where an event did."""
+    event = row.get("event")
+    return None if event is None else f"{event['type']}, at position {event['position']}"
+
+
 @task.command(name="show")
 @task_argument
 @as_of_option
@@ -140,6 +146,7 @@ def show(client: Client, task_: str, as_of_: str | None, json_: bool) -> None:
             ("job", lambda r: r["job_id"]),
             ("status", lambda r: render.status(TaskStatus, r["status"])),
             ("trigger", lambda r: r["trigger"]),
+            ("event", _event),
             ("schedule", lambda r: r["schedule_id"]),
             ("command", lambda _: render.command_line(config)),
             ("labels", lambda _: config["labels"]),

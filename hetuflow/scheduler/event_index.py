@@ -9,6 +9,7 @@ A look-up is one in a table by the event's type, and one try of each glob of typ
 from __future__ import annotations
 
 import json
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
@@ -19,7 +20,7 @@ from attrs import define, evolve, field
 from eventstore.event import RecordedEvent
 from hetuflow.domain.decider import Address
 from hetuflow.domain.enums import ScheduleKind, ScheduleStatus
-from hetuflow.domain.event_filter import Condition, condition
+from hetuflow.domain.event_filter import Condition, condition, faults
 from hetuflow.domain.event_types import EXTERNAL, OWN_TYPES, TypePattern
 from hetuflow.domain.events import (
     JobEnabled,
@@ -32,6 +33,8 @@ from hetuflow.domain.events import (
     ScheduleUpdated,
 )
 from hetuflow.domain.schedule_state import matches_anew
+
+log = logging.getLogger(__name__)
 
 JOBS_REMEMBERED_MAX: Final = 10_000
 
@@ -56,7 +59,7 @@ class Waiting:
 
     def fits(self, data: JSON) -> bool:
         if self._condition is None:
-            self._condition = condition(self.event_filter)
+            self._condition = _prepared(self)
         return self._condition(data)
 
     def as_json(self) -> dict[str, Any]:
@@ -66,6 +69,14 @@ class Waiting:
     @classmethod
     def of_json(cls, found: Mapping[str, Any]) -> Waiting:
         return cls(**{**found, "defined_at": datetime.fromisoformat(found["defined_at"])})
+
+
+def _prepared(waiting: Waiting) -> Condition:
+    """A filter that this program cannot read fits nothing: it must not keep the events from all other schedules."""
+    if faults(waiting.event_filter or {}):
+        log.error("the event filter of schedule %s cannot be read: it fits nothing", waiting.schedule_id)
+        return lambda data: False
+    return condition(waiting.event_filter)
 
 
 class EventIndex:

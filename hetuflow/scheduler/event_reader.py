@@ -44,6 +44,8 @@ TERM_PAUSE_SECONDS: Final = 0.1
 
 SAVE_SECONDS: Final = 1.0
 """The most that is read again after a crash."""
+IDLE_SAVE_SECONDS: Final = 30.0
+"""The same while no schedule waits for anything: then reading is all that it costs."""
 
 
 @define(slots=True)
@@ -152,7 +154,7 @@ class EventReader:
         """Keep the cursor, some time after it has moved."""
         while True:
             await self._unsaved.wait(math.inf)
-            await trio.sleep(SAVE_SECONDS)
+            await trio.sleep(IDLE_SAVE_SECONDS if self._index.is_idle else SAVE_SECONDS)
             try:
                 await self._cursor.save(self.position, self._index)
             except EventStoreError as problem:

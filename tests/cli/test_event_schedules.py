@@ -23,6 +23,7 @@ def test_a_job_that_runs_on_an_event(hetuflow: Shell) -> None:
     led_to = hetuflow("events", "effects", position)
     assert "ScheduleFired" in led_to and led_to.count("TaskCreated") == 1
     assert hetuflow("task", "logs", "importer") == "/nowhere/a.csv cli.file.created\n"
+    assert f"cli.file.created, at position {position}" in hetuflow("task", "show", "importer")
     explained = hetuflow("explain", "importer")
     assert f"caused by  event {recorded['position']}" in explained
     assert "Event cli.file.created (/nowhere/a.csv)" in explained

@@ -108,6 +108,14 @@ def test_it_is_the_state_of_all_schedules_also_over_a_snapshot(log: list[Recorde
     assert index.is_idle == (not any(each.is_enabled for each in index))
 
 
+def test_a_filter_of_another_program_fits_nothing_and_harms_nobody() -> None:
+    index = EventIndex()
+    filter_ = {"path": {"$future": 1}}
+    index.apply(a_record(1, "ScheduleCreated", "a", schedule_kind=4, event_type="x", event_filter=filter_, status=100))
+    index.apply(a_record(2, "ScheduleCreated", "b", schedule_kind=4, event_type="x", event_filter=None, status=100))
+    assert {each.schedule_id: each.fits({"path": 1}) for each in index.waiting_for("x")} == {"a": False, "b": True}
+
+
 def test_types_have_names() -> None:
     assert named(a_record(1, "TaskFailed", "a")) == ("task.failed", None)
     sent = a_record(2, "ExternalEventReceived", "a", type="file.created", data={"x": 1})
