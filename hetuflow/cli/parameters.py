@@ -108,6 +108,8 @@ def shown(params: Mapping[str, Any] | None) -> list[str]:
             rule = ", required" if declaration.get("required") else ", optional"
         if declaration.get("choices"):
             rule += f", one of {', '.join(map(str, declaration['choices']))}"
+        if declaration.get("pattern"):
+            rule += f", matching {declaration['pattern']}"
         low, high = declaration.get("minimum"), declaration.get("maximum")
         if low is not None or high is not None:
             rule += f", {'' if low is None else low} … {'' if high is None else high}".rstrip()

@@ -17,10 +17,11 @@ from typing import Any
 from attrs import frozen
 
 from hetuflow.domain.enums import ParameterType, ScheduleKind
+from hetuflow.domain.patterns import TEXT_LENGTH_MAX, PatternError, pattern
 
 JSON = Mapping[str, Any]
 
-MEMBERS = ("type", "required", "default", "choices", "minimum", "maximum", "description")
+MEMBERS = ("type", "required", "default", "choices", "pattern", "minimum", "maximum", "description")
 DECLARED_MAX = 100
 CHOICES_MAX = 1000
 DESCRIPTION_LENGTH_MAX = 1000
@@ -99,6 +100,8 @@ def read(declared: JSON, value: Any) -> tuple[Any, str | None]:
     choices = declared.get("choices")
     if choices is not None and kept not in [parse(choice) for choice in choices]:
         return None, f"must be one of {', '.join(map(_shown, choices))}, got {_shown(value)}"
+    if (rule := declared.get("pattern")) is not None and not pattern(rule).matches(kept):
+        return None, f"must match {rule} (and have at most {TEXT_LENGTH_MAX} characters), got {_shown(value)}"
     low, high = declared.get("minimum"), declared.get("maximum")
     if (low is not None and _order(kept) < _order(parse(low))) or (
         high is not None and _order(kept) > _order(parse(high))
@@ -217,7 +220,7 @@ def _faults(declaration: JSON) -> list[Unfit]:
 
 
 def _bounds_faults(given: JSON) -> list[Unfit]:
-    """Of choices, minimum and maximum."""
+    """Of choices, pattern, minimum and maximum."""
     found = []
     kind, (parse, phrase) = given["type"], _READ[given["type"]]
     choices = given.get("choices")
@@ -229,6 +232,7 @@ def _bounds_faults(given: JSON) -> list[Unfit]:
         else:
             wrong = [(n, each) for n, each in enumerate(choices) if parse(each) is None]
             found += [Unfit(f"choices[{n}]", f"must be {phrase}, got {_shown(each)}") for n, each in wrong]
+    found += _pattern_faults(given)
     for name in ("minimum", "maximum"):
         if name in given and kind not in ORDERED:
             found.append(Unfit(name, f"has no meaning for type {kind}; it has for {', '.join(ORDERED)}"))
@@ -239,3 +243,18 @@ def _bounds_faults(given: JSON) -> list[Unfit]:
         if _order(low) > _order(high):
             found.append(Unfit("maximum", f"must not be below minimum, {_shown(low)}"))
     return found
+
+
+def _pattern_faults(given: JSON) -> list[Unfit]:
+    text = given.get("pattern")
+    if text is None:
+        return []
+    if given["type"] != ParameterType.STRING:
+        return [Unfit("pattern", f"has no meaning for type {given['type']}; it has for string")]
+    if not isinstance(text, str):
+        return [Unfit("pattern", f"must be a string, got {_shown(text)}")]
+    try:
+        pattern(text)
+    except PatternError as wrong:
+        return [Unfit("pattern", f"at position {wrong.position + 1}: {wrong}")]
+    return []

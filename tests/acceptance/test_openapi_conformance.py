@@ -51,7 +51,7 @@ RULES = (
     r"^agent_id: is required$",  # of a command to one agent
     r"must not start with .*hetuflow's own",
     r"at position \d+: ",
-    r"params\.\w+(\.\w+(\[\d+\])?)?: (must be (one of|from|≥|≤|an RFC 3339)|must not be below|has no effect beside|differs from)",
+    r"params\.\w+(\.\w+(\[\d+\])?)?: (must be (one of|from|≥|≤|an RFC 3339)|must match|must not be below|has no effect beside|differs from)",
     r"parameters\.\w+: |gives its tasks no parameters",  # against what the job declares
     r"exit_codes: has no effect",
     r"must be a position of the log|must be a time that has passed",

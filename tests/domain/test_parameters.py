@@ -58,6 +58,14 @@ def test_what_fits_a_type(kind: str, fit: list[Any], unfit: list[Any]) -> None:
         assert wrong[0].message.startswith("must be ")
 
 
+def test_a_string_may_have_a_pattern() -> None:
+    declared = {"v": {"type": "string", "pattern": "[a-z][a-z0-9-]*"}}
+    assert parameters.effective(declared, {"v": "web-1"}) == ({"v": "web-1"}, [])
+    for wrong in ("-rf", "", "Web", "web\n", "a" * 1025):
+        _, unfit = parameters.effective(declared, {"v": wrong})
+        assert unfit[0].message.startswith("must match [a-z][a-z0-9-]* ")
+
+
 def test_equal_instants_are_one_value_and_whole_numbers_are_integers() -> None:
     declared = {"at": {"type": "datetime"}, "n": {"type": "integer"}}
     values, _ = parameters.effective(declared, {"at": "2026-01-01T05:30:00+05:30", "n": 5.0})
@@ -123,6 +131,10 @@ def test_whatever_is_declared_is_either_refused_or_can_be_used(declared: dict[st
         ({"type": "string", "choices": ["a", 1]}, "choices[1]"),
         ({"type": "object", "choices": [{}]}, "choices"),
         ({"type": "string", "description": 1}, "description"),
+        ({"type": "string", "pattern": "(a+)+"}, "pattern"),
+        ({"type": "string", "pattern": 1}, "pattern"),
+        ({"type": "integer", "pattern": "a"}, "pattern"),
+        ({"type": "string", "pattern": "a+", "default": "b"}, "default"),
     ],
 )
 def test_a_wrong_declaration_is_named(declaration: dict[str, Any], path: str) -> None:

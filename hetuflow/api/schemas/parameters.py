@@ -22,6 +22,7 @@ from hetuflow.domain.parameters import (
     SCALAR,
     faults,
 )
+from hetuflow.domain.patterns import PATTERN_LENGTH_MAX
 
 _VALUES: Mapping[ParameterType, Schema] = {
     ParameterType.STRING: {"type": "string"},
@@ -47,6 +48,13 @@ def _declaration(kind: ParameterType) -> Schema:
     if kind in SCALAR:
         choices = {"type": "array", "minItems": 1, "maxItems": CHOICES_MAX, "items": _VALUES[kind]}
         members["choices"] = {"anyOf": [choices, NULL], "description": "the values allowed"}
+    if kind is ParameterType.STRING:
+        members["pattern"] = {
+            "type": ["string", "null"],
+            "minLength": 1,
+            "maxLength": PATTERN_LENGTH_MAX,
+            "description": "of the whole value: characters, classes, `? * + {n,m}`, alternatives; no groups",
+        }
     if kind in ORDERED:
         members["minimum"] = {**value, "description": "included"}
         members["maximum"] = {**value, "description": "included"}
