@@ -152,9 +152,14 @@ class EventReader:
 
     async def _save(self) -> None:
         """Keep the cursor, some time after it has moved."""
+        saved = trio.current_time()
         while True:
             await self._unsaved.wait(math.inf)
-            await trio.sleep(IDLE_SAVE_SECONDS if self._index.is_idle else SAVE_SECONDS)
+            await trio.sleep(SAVE_SECONDS)
+            if self._index.is_idle and trio.current_time() < saved + IDLE_SAVE_SECONDS:
+                self._unsaved.ring()  # a schedule may come at any time, and is then not to wait for so long
+                continue
+            saved = trio.current_time()
             try:
                 await self._cursor.save(self.position, self._index)
             except EventStoreError as problem:
