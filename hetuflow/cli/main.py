@@ -18,6 +18,7 @@ COMMANDS = {
     "job": Lazy("hetuflow.cli.jobs:job", "Jobs: what to run, and how.", EVERYDAY),
     "schedule": Lazy("hetuflow.cli.schedules:schedule", "Schedules: when a job runs.", EVERYDAY),
     "calendars": Lazy("hetuflow.cli.calendars:calendars", "Calendars: when schedules do not run.", EVERYDAY),
+    "flows": Lazy("hetuflow.cli.flows:flows", "Flows: jobs that follow each other, run together.", EVERYDAY),
     "apply": Lazy("hetuflow.cli.apply:apply", "Make jobs and schedules as files say.", EVERYDAY),
     "export": Lazy("hetuflow.cli.export:export", "Write jobs and schedules as files.", EVERYDAY),
     "task": Lazy("hetuflow.cli.tasks:task", "Tasks: one due moment of a job each.", PAST),

@@ -50,6 +50,7 @@ class Kind:
 JOB = Kind("job", "jobs", "/jobs/item", label=lambda row: f"{row['namespace_id']}/{row['name']}")
 SCHEDULE = Kind("schedule", "schedules", "/schedules/item", label=lambda row: f"{row['name'] or ''} {row['kind']}")
 TASK = Kind("task", "tasks", "/tasks", label=lambda row: f"{row['name']}, scheduled {row['scheduled_at']}")
+FLOW = Kind("flow", "flows", "/flows", listing="hetuflow flows list")
 INSTANCE = Kind(
     "instance", "task-instances", "/task-instances/item", label=lambda row: f"try {row['attempt']} of {row['task_id']}"
 )
@@ -166,7 +167,7 @@ def newest_task(client: Client, text: str, *, as_of: str | None = None) -> Row:
     return found.rows[0]
 
 
-_OF_STREAMS = {kind.word: kind for kind in (JOB, SCHEDULE, TASK, AGENT, SERVER, CALENDAR)}
+_OF_STREAMS = {kind.word: kind for kind in (JOB, SCHEDULE, TASK, FLOW, AGENT, SERVER, CALENDAR)}
 
 
 def meant_stream(client: Client, text: str) -> str:

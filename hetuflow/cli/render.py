@@ -14,6 +14,7 @@ from attrs import evolve, frozen
 from hetuflow.cli.options import is_utc
 from hetuflow.domain.enums import (
     AgentStatus,
+    FlowStatus,
     InstanceStatus,
     JobStatus,
     ScheduleStatus,
@@ -242,7 +243,8 @@ def word(name: str) -> Text:
 
 
 def status(
-    kind: type[JobStatus | ScheduleStatus | TaskStatus | InstanceStatus | AgentStatus | ServerStatus], code: int
+    kind: type[JobStatus | ScheduleStatus | TaskStatus | InstanceStatus | AgentStatus | ServerStatus | FlowStatus],
+    code: int,
 ) -> Text:
     return word(kind(code).name.lower())
 
