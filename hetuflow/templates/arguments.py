@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any
 
 from attrs import frozen
@@ -100,28 +101,67 @@ def render(cmd: str, args: Sequence[str], context: Mapping[str, Mapping[str, Any
     Raises:
       TemplateError: a value is missing, cannot be computed, is too long, or would make another argument code.
     """
-    kinds = _Kinds.of(cmd, args)
-    rendered: list[str] = []
+    plan = _plan(cmd, tuple(args))
+    rendered = list(args)
     variables: dict[str, str] = {}
     length = 0
-    for index, arg in enumerate(args):
-        if OPENING not in arg:
-            rendered.append(arg)
-            continue
-        split = parts(arg)
-        values = [_value(index, part, context) for part in split if isinstance(part, Expression)]
+    for one in plan.templated:
+        values = [_value(one.index, expression, context) for expression in one.expressions]
         length += sum(map(len, values))
         if length > RENDERED_LENGTH_MAX:
-            raise TemplateError(f"args[{index}]: all values together have more than {RENDERED_LENGTH_MAX} characters")
-        if index in kinds.scripts:
-            names = [f"{VARIABLE}{len(variables) + number}" for number in range(1, len(values) + 1)]
-            variables.update(zip(names, values, strict=True))
-            rendered.append(_placed(kinds, index, split, names))
+            raise TemplateError(
+                f"args[{one.index}]: all values together have more than {RENDERED_LENGTH_MAX} characters"
+            )
+        if one.script is None:
+            rendered[one.index] = _joined(one.parts, values)
         else:
-            rendered.append(_placed(kinds, index, split, values))
-    if _Kinds.of(cmd, rendered) != kinds:
+            rendered[one.index] = one.script
+            variables.update(zip(one.variables, values, strict=True))
+    if plan.has_values_in_words and _Kinds.of(cmd, rendered) != plan.kinds:
         raise TemplateError("a value would make an argument the code of a shell or an interpreter")
     return Rendered(tuple(rendered), variables)
+
+
+@frozen(slots=True)
+class _Templated:
+    """One argument with expressions in it. `script`: as a shell is given it, with its `variables`; None: it is a word."""
+
+    index: int
+    parts: Sequence[Part]
+    expressions: Sequence[Expression]
+    script: str | None = None
+    variables: Sequence[str] = ()
+
+
+@frozen(slots=True)
+class _Plan:
+    kinds: _Kinds
+    templated: Sequence[_Templated]
+
+    @property
+    def has_values_in_words(self) -> bool:
+        return any(one.script is None for one in self.templated)
+
+
+@lru_cache(maxsize=512)
+def _plan(cmd: str, args: tuple[str, ...]) -> _Plan:
+    """All that does not depend on the values: a job's tasks share it."""
+    kinds = _Kinds.of(cmd, args)
+    templated: list[_Templated] = []
+    count = 0
+    for index, arg in enumerate(args):
+        if OPENING not in arg:
+            continue
+        split = parts(arg)
+        expressions = [part for part in split if isinstance(part, Expression)]
+        names = [f"{VARIABLE}{count + number}" for number in range(1, len(expressions) + 1)]
+        text = _placed(kinds, index, split, names)
+        if index in kinds.scripts:
+            count += len(names)
+            templated.append(_Templated(index, split, expressions, text, names))
+        else:
+            templated.append(_Templated(index, split, expressions))
+    return _Plan(kinds, templated)
 
 
 @frozen(slots=True)
@@ -150,8 +190,10 @@ def _placed(kinds: _Kinds, index: int, split: Sequence[Part], texts: Sequence[st
             " HETUFLOW_PARAM_…",
             first,
         )
-    if index in kinds.scripts:
-        return referring(split, texts)
+    return referring(split, texts) if index in kinds.scripts else _joined(split, texts)
+
+
+def _joined(split: Sequence[Part], texts: Sequence[str]) -> str:
     left = iter(texts)
     return "".join(part if isinstance(part, str) else next(left) for part in split)
 

@@ -39,12 +39,22 @@ _CODE: Mapping[str, tuple[str, ...]] = {
     "runuser": ("-c", "--command"),
     "flock": ("-c", "--command"),
     "script": ("-c", "--command"),
+    "xonsh": ("-c",),
+    "elvish": ("-c",),
+    "env": ("-S", "--split-string"),
 }
-_TAKE_WORDS_FIRST = frozenset({"psql", "mysql", "mariadb", "su", "runuser", "flock", "script"})
+_TAKE_WORDS_FIRST = frozenset({"psql", "mysql", "mariadb", "su", "runuser", "flock", "script", "env"})
 """Their options may follow other words; with the rest, a first word that is no option is a program's file, which ends them."""
 
-_ALL_CODE = frozenset({"ssh", "rsh", "mosh", "eval", "parallel", "watch"})
-"""Every word of theirs may end up in a shell, on this machine or another."""
+_ALL_CODE = frozenset(
+    {"ssh", "rsh", "mosh", "eval", "parallel", "watch", "tmux", "screen", "entr", "at", "batch", "sqlite3"}
+)
+"""Every word of theirs may end up in a shell, on this machine or another, or as a statement."""
+_WRAPPERS = frozenset(
+    {"env", "sudo", "doas", "nice", "ionice", "nohup", "timeout", "setsid", "stdbuf", "time", "chrt", "taskset"}
+    | {"unshare", "nsenter", "chroot", "xargs", "flock", "systemd-run", "docker", "podman", "kubectl", "busybox"}
+)
+"""Behind these another program is named. Elsewhere a word such as `batch` is only a word."""
 _FIRST_IS_CODE: Mapping[str, frozenset[str]] = {
     name: frozenset({"-F", "-v", "-f", "--assign", "--field-separator", "--file"})
     for name in ("awk", "gawk", "mawk", "nawk")
@@ -86,10 +96,11 @@ def _script(words: Sequence[str], start: int) -> Iterator[int]:
 def code(words: Sequence[str]) -> Mapping[int, str]:
     """Indexes of the words that an interpreter other than those shells reads as code, and the interpreter's name."""
     found: dict[int, str] = {}
+    is_wrapped = _name(words[0]) in _WRAPPERS
     for at, word in enumerate(words):
         name = _name(word)
         rest = range(at + 1, len(words))
-        if name in _ALL_CODE:
+        if name in _ALL_CODE and (at == 0 or is_wrapped):
             found |= dict.fromkeys(rest, name)
         elif name in _FIRST_IS_CODE:
             found |= dict.fromkeys(_first(words, at + 1, _FIRST_IS_CODE[name]), name)

@@ -126,6 +126,8 @@ def test_scripts_are_found_wherever_the_shell_stands(cmd: str, args: list[str], 
         ("tar", ["-c", "{{ params.v }}"]),
         ("awk", ["-v", "x={{ params.v }}", "{ print x }", "{{ params.v }}"]),
         ("node", ["job.js", "-e", "{{ params.v }}"]),
+        ("report", ["--kind", "batch", "{{ params.v }}"]),
+        ("env", ["A={{ params.v }}", "report", "{{ params.v }}"]),
     ],
 )
 def test_other_arguments_have_the_value_itself(cmd: str, args: list[str]) -> None:
@@ -151,6 +153,12 @@ def test_other_arguments_have_the_value_itself(cmd: str, args: list[str]) -> Non
         ("su", ["-c", "ls {{ params.v }}"]),
         ("env", ["python3", "-c", "{{ params.v }}"]),
         ("psql", ["-c", "select {{ params.v }}"]),
+        ("psql", ["app", "--command=select {{ params.v }}"]),
+        ("sqlite3", ["app.db", "select {{ params.v }}"]),
+        ("env", ["-S", "bash -c 'ls {{ params.v }}'"]),
+        ("env", ["-iS", "bash -c 'ls {{ params.v }}'"]),
+        ("sudo", ["-u", "app", "ssh", "host", "{{ params.v }}"]),
+        ("nice", ["tmux", "new", "ls {{ params.v }}"]),
     ],
 )
 def test_code_that_is_no_script_of_such_a_shell_has_no_values_in_it(cmd: str, args: list[str]) -> None:
