@@ -24,10 +24,10 @@ _CODEC = event_codec()
 
 async def show(call: Call) -> Reply:
     moment = await moment_of(call)
-    schedule: Reading[ScheduleState] = await _reading(call, Address("schedule", call.id), moment)
+    schedule: Reading[ScheduleState] = await reading_at(call, Address("schedule", call.id), moment)
     state = schedule.state
     require_exists(state.exists, "schedule", call.id)
-    job = await _reading(call, Address("job", state.job_id), moment)
+    job = await reading_at(call, Address("job", state.job_id), moment)
     found = report(state, snapshot(state.job_id, job), call.rooms.clock.now() if moment is None else moment.at)
     value = {
         "schedule_id": call.id,
@@ -38,7 +38,7 @@ async def show(call: Call) -> Reply:
     return Reply(value, schedule.position)
 
 
-async def _reading(call: Call, address: Address, moment: Moment | None) -> Reading[Any]:
+async def reading_at(call: Call, address: Address, moment: Moment | None) -> Reading[Any]:
     """The state now, or as the stream had it then."""
     if moment is None:
         return await call.rooms.system.read(address)

@@ -14,14 +14,19 @@ from eventstore.store import EventFilter
 from hetuflow.actors.catalogue import event_codec
 from hetuflow.api.call import Call, Reply
 from hetuflow.api.collections import AGENTS
+from hetuflow.api.daemons import reading_at
 from hetuflow.api.errors import gone, not_found
 from hetuflow.api.moments import Moment, moment_of, page_at
 from hetuflow.api.reads import where
 from hetuflow.api.records import record
 from hetuflow.api.rooms import Row
+from hetuflow.domain.daemon import SEAT_VARIABLE
+from hetuflow.domain.daemon_report import sequel
+from hetuflow.domain.decider import Address
 from hetuflow.domain.deciders import DECIDERS
 from hetuflow.domain.eligibility import Worker
-from hetuflow.domain.enums import AgentStatus
+from hetuflow.domain.enums import AgentStatus, TaskTrigger
+from hetuflow.domain.events import TaskCreated
 from hetuflow.domain.explained_limits import Limit
 from hetuflow.domain.explanation import Circumstances, Told
 from hetuflow.domain.explanation import explain as explain_task
@@ -63,7 +68,7 @@ async def explain(call: Call) -> Reply:
         "status": int(state.status),
         "position": moment.position,
         "at": moment.at,
-        "summary": found.summary,
+        "summary": " ".join(part for part in (found.summary, await _sequel(call, spec, past)) if part),
         "cause": await _cause(call, events[0]),
         "waiting_for": [attrs.asdict(each, recurse=False) for each in found.waiting_for],
         "agents": [attrs.asdict(each, recurse=False) for each in found.agents],
@@ -72,6 +77,14 @@ async def explain(call: Call) -> Reply:
         "skipped": await _skips(call, spec.schedule_id, moment),
     }
     return Reply(value, moment.position)
+
+
+async def _sequel(call: Call, spec: TaskCreated, past: Moment | None) -> str:
+    """Of a task of a daemon: what has become of its seat."""
+    if spec.trigger != TaskTrigger.DAEMON or spec.schedule_id is None:
+        return ""
+    schedule = (await reading_at(call, Address("schedule", spec.schedule_id), past)).state
+    return sequel(schedule, (spec.environment or {}).get(SEAT_VARIABLE), spec.task_id)
 
 
 def _told(event: RecordedEvent) -> Told:

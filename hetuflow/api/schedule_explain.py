@@ -14,12 +14,15 @@ from attrs import evolve
 
 from eventstore.event import RecordedEvent
 from eventstore.store import EventFilter
+from hetuflow.actors import Reading
 from hetuflow.actors.catalogue import event_codec
 from hetuflow.api.call import Call, Reply
 from hetuflow.api.errors import not_found
 from hetuflow.api.excluding import exclusion_of
 from hetuflow.api.records import record
+from hetuflow.api.runs import snapshot
 from hetuflow.api.summaries import skipped_because
+from hetuflow.domain.daemon_report import report
 from hetuflow.domain.decider import Address
 from hetuflow.domain.enums import JobStatus, TaskStatus
 from hetuflow.domain.events import ScheduleFired, ScheduleSkipped
@@ -35,6 +38,7 @@ from hetuflow.domain.schedule_explanation import (
     explain_moment,
     nominal_near,
 )
+from hetuflow.domain.schedule_state import ScheduleState
 
 CLOCKS_APART = timedelta(minutes=1)
 """A decision can be recorded so long before its nominal time, where the server's clock is ahead of the database's."""
@@ -76,7 +80,7 @@ async def explain_at(call: Call) -> Reply:
         "position": reading.position,
         "outcome": explained.outcome,
         "code": explained.code,
-        "summary": explained.summary,
+        "summary": explained.summary + await _standing(call, reading, now),
         "nominal": _shown(explained.nominal),
         "due_at": explained.due_at,
         "before": _shown(explained.before),
@@ -85,6 +89,15 @@ async def explain_at(call: Call) -> Reply:
         "decision": None if found is None or not is_decided else record(found),
     }
     return Reply(value, reading.position)
+
+
+async def _standing(call: Call, reading: Reading[ScheduleState], now: datetime) -> str:
+    """Of a daemon, which has no moments to be asked about: how it stands."""
+    state = reading.state
+    if not state.is_daemon or state.is_deleted:
+        return ""
+    job = await call.rooms.system.read(Address("job", state.job_id))
+    return f" Now: {report(state, snapshot(state.job_id, job), now).summary}"
 
 
 def _shown(fire: Upcoming | None) -> dict[str, Any] | None:

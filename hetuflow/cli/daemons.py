@@ -80,6 +80,14 @@ def rule(daemon: Mapping[str, Any] | None) -> str:
     return "keeps 1 instance" if instances == 1 else f"keeps {instances} instances"
 
 
+def what_follows(row: Mapping[str, Any]) -> str:
+    """What a daemon does now that it was made or changed."""
+    if not row["enabled"]:
+        return "it is not enabled"
+    at = render.when(row["start_time"]) if row["start_time"] else "now on"
+    return f"{rule(row['daemon'])} running, from {at}"
+
+
 def details(daemon: Mapping[str, Any] | None) -> str | None:
     """The rest of the rule: back-off, limit, replacement."""
     if daemon is None:

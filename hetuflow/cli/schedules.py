@@ -202,6 +202,8 @@ def add(
 def _what_follows(row: render.Row) -> str:
     if row["schedule_kind"] == ScheduleKind.EVENT:
         return f"runs on each event {row['event_type']}{' that fits' if row['event_filter'] else ''}"
+    if row["schedule_kind"] == ScheduleKind.DAEMON:
+        return daemons.what_follows(row)
     return f"next run: {render.when(row['next_run_at']) or 'none'}"
 
 
@@ -316,8 +318,8 @@ def show(client: Client, schedule_: str, as_of_: str | None, json_: bool) -> Non
             ("from", lambda r: render.At(r["start_time"])),
             ("until", lambda r: render.At(r["end_time"])),
             ("runs at most", lambda r: r["max_count"]),
-            ("when late", _when_late),
-            ("overlap", lambda r: r["overlap_policy"]),
+            ("when late", lambda r: None if r["schedule_kind"] == ScheduleKind.DAEMON else _when_late(r)),
+            ("overlap", lambda r: None if r["schedule_kind"] == ScheduleKind.DAEMON else r["overlap_policy"]),
             ("pauses", _pauses),
             ("jitter", lambda r: f"{r['jitter_seconds']} s" if r["jitter_seconds"] else None),
             ("event filter", lambda r: r["event_filter"]),

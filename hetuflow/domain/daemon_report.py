@@ -72,6 +72,22 @@ def report(state: ScheduleState, job: JobSnapshot, now: datetime) -> DaemonRepor
     )
 
 
+def sequel(state: ScheduleState, seat_number: str | None, task_id: str) -> str:
+    """What has become of the seat after this task of it, as a sentence; empty while the task is its newest and open."""
+    seat = next((each for each in state.seats if str(each.number) == seat_number), None)
+    if seat is None:
+        return ""
+    if state.is_deleted:
+        return "Its schedule was deleted: nothing starts it again."
+    if seat.task_id != task_id:
+        return f"Seat {seat.number} of its daemon went on with task {seat.task_id}."
+    if seat.is_open and seat.stopping is None:
+        return ""
+    if state.gave_up is not None:
+        return f"Its daemon gave up: {state.gave_up}."
+    return _standing(seat, DaemonRules.of(state.daemon), is_wanted=state.is_daemon and state.is_enabled)[2]
+
+
 def _why_none(state: ScheduleState, job: JobSnapshot, now: datetime) -> str | None:
     if not state.is_daemon:
         return "the schedule is not of kind daemon"

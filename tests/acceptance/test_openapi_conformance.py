@@ -37,6 +37,7 @@ RULES = (
     r"is required for a schedule",
     r"is required: host and port together",
     r"end_time must not be before start_time",
+    r"must not be below backoff_initial_seconds",
     r"must be 1 for kind once",
     r"cannot be changed, is",
     r"cannot be given together with",

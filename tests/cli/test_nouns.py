@@ -163,3 +163,24 @@ def test_times_are_utc_on_request(hetuflow: Shell) -> None:
     row = hetuflow.json("job", "create", "zoned", "--", "true")
     created = hetuflow.json("job", "show", row["id"])["created_at"]
     assert created[:19].replace("T", " ") + "Z" in hetuflow("job", "show", "zoned", "--utc")
+
+
+def test_a_daemon_is_kept_changed_looked_at_and_stopped(hetuflow: Shell) -> None:
+    hetuflow("job", "create", "web", "--", "sleep", "1000")
+    made = hetuflow("schedule", "add", "web", "--name", "keeper", "--daemon", "--instances", "2", "--backoff", "1s")
+    assert "keeps 2 instances running, from now on" in made
+    until(lambda: "2 of 2 running." in hetuflow("schedule", "show", "keeper"))
+    row = hetuflow.json("schedule", "show", "keeper")
+    assert (row["daemon"]["instances"], row["daemon"]["backoff_initial_seconds"]) == (2, 1)
+    hetuflow("schedule", "update", "keeper", "--instances", "1", "--restart-limit", "5")
+    row = hetuflow.json("schedule", "show", "keeper")
+    assert (row["daemon"]["instances"], row["daemon"]["backoff_initial_seconds"]) == (1, 1), "the others stay"
+    until(lambda: "1 of 1 running." in hetuflow("schedule", "explain", "keeper"))
+    hetuflow("schedule", "pause", "keeper", "--note", "maintenance")
+    until(lambda: "Not running: the schedule is disabled." in hetuflow("schedule", "show", "keeper"))
+    wrong = hetuflow.run("schedule", "add", "web", "--every", "5m", "--instances", "2")
+    assert wrong.returncode == 2 and "--instances is only for --daemon" in wrong.stderr
+    wrong = hetuflow.run("schedule", "add", "web", "--daemon", "--set", "daemon.instancs=2")
+    assert wrong.returncode == 2 and "instances" in wrong.stderr
+    exported = hetuflow("export", "jobs", "web")
+    assert "daemon:\n" in exported and "restart_limit: 5" in exported
