@@ -11,6 +11,7 @@ from hetuflow.api.collections import JOBS
 from hetuflow.api.dependencies import still_open
 from hetuflow.api.errors import conflict, invalid, not_found
 from hetuflow.api.filters import LIMIT_MAX, Comparison, PageRequest
+from hetuflow.api.parameters import refuse_unfit_for_flow
 from hetuflow.api.problems import Problem
 from hetuflow.domain.commands import CancelTask, FlowTaskEnd, RetryFlow, RetryTask
 from hetuflow.domain.decider import Address
@@ -79,6 +80,7 @@ async def start_flow(
 
     async def ask() -> int:
         graph = await flow_of(call, roots, paths)
+        refuse_unfit_for_flow(graph.jobs, members.get("parameters") or {})
         command = started(flow_run_id, graph, FlowWishes(**members), root)
         return (await call.ask("flow", flow_run_id, command, context)).position
 

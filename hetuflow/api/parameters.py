@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hetuflow.api.call import Call, Reply
@@ -13,10 +13,11 @@ from hetuflow.api.reads import require_exists
 from hetuflow.api.routing import Endpoint, PathId
 from hetuflow.api.schemas.task import RUN
 from hetuflow.api.shapes import Member, Shape
+from hetuflow.domain.commands import JobSnapshot
 from hetuflow.domain.config import effective
 from hetuflow.domain.decider import Address
 from hetuflow.domain.environment import merged, variables
-from hetuflow.domain.parameters import unfit_for_schedule
+from hetuflow.domain.parameters import Unfit, unfit_for_flow, unfit_for_schedule
 from hetuflow.domain.rendering import About, checked_templates, prepare, refusal
 
 RENDERED = Shape(
@@ -46,6 +47,13 @@ def check_schedule_parameters(
     declared = (job.config or {}).get("params")
     for unfit in unfit_for_schedule(declared, parameters or {}, schedule_kind):
         problems.add(f"{path}.{unfit.path}", unfit.message, unfit.suggestion)
+
+
+def refuse_unfit_for_flow(jobs: Sequence[JobSnapshot], parameters: Mapping[str, Any]) -> None:
+    """The parameters of a flow's run must fit what its jobs declare; before any task of it is made."""
+    found = unfit_for_flow([(job.name, job.config.get("params")) for job in jobs], parameters)
+    if found:
+        raise refusal([Unfit(f"parameters.{each.path}", each.message, each.suggestion) for each in found])
 
 
 async def render(call: Call) -> Reply:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from difflib import get_close_matches
 from typing import Any
@@ -149,7 +149,7 @@ def effective(
         else:
             near = get_close_matches(name, declared, n=1, cutoff=0.5)
             hint = f'; the nearest is "{near[0]}"' if near else f"; declared are: {', '.join(declared) or 'none'}"
-            unfit.append(Unfit(name, f"is not declared by the job{hint}", near[0] if near else None))
+            unfit.append(Unfit(name, f"is not declared{hint}", near[0] if near else None))
     for name, declaration in declared.items():
         value = given.get(name)
         if value is None:
@@ -171,6 +171,22 @@ def unfit_for_schedule(declared: JSON | None, parameters: JSON, schedule_kind: i
     if schedule_kind in (ScheduleKind.EVENT, ScheduleKind.FLOW):
         return [each for each in unfit if parameters.get(each.path) is not None]
     return unfit
+
+
+def unfit_for_flow(jobs: Sequence[tuple[str, JSON | None]], given: JSON) -> list[Unfit]:
+    """What does not fit one of the jobs of a flow, whose tasks all have the same parameters.
+
+    Args:
+      jobs: name and declarations of each; a name that none of them declares is refused where all declare some.
+    """
+    found: dict[str, Unfit] = {}
+    for name, declared in jobs:
+        for each in effective(declared, given)[1]:
+            found.setdefault(each.path, Unfit(each.path, f"{each.message} (job {name})", each.suggestion))
+    if all(declared is not None for _, declared in jobs):
+        known = {name: declaration for _, declared in jobs for name, declaration in (declared or {}).items()}
+        found |= {each.path: each for each in effective(known, given, passed=())[1] if each.path not in known}
+    return list(found.values())
 
 
 # --- declarations --------------------------------------------------------------------------------------------------

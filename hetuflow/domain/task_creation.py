@@ -100,7 +100,8 @@ def _created(command: CreateTask, now: datetime) -> tuple[TaskCreated, Sequence[
         return created, ()
     if overrides:
         checked_templates(config)
-    passed = () if command.trigger in _BY_HAND else None
+    is_strict = command.trigger in _BY_HAND and command.flow_run_id is None  # a flow's are those of all its jobs
+    passed = () if is_strict else None
     prepared = prepare(config, command.parameters, About.of(created), passed)
     return changed(created, parameters=prepared.parameters, rendered=prepared.rendered), prepared.unfit
 

@@ -103,3 +103,18 @@ async def test_a_job_without_declarations_takes_anything_and_passes_braces_on(cl
     task_id = await client.made(f"/jobs/item/{job_id}/run", {"parameters": {"any": {"thing": None}}})
     task = (await client.get(f"/tasks/{task_id}")).json
     assert (task["parameters"], task["rendered"]) == ({"any": {"thing": None}}, None)
+
+
+async def test_a_flow_is_held_to_what_all_its_jobs_declare(client: Client) -> None:
+    first = await made(client)
+    second_config = {"cmd": "echo", "args": ["{{ params.m }}"], "params": {"m": {"type": "integer", "required": True}}}
+    upstream = {"jobs": [{"job_id": first, "on": "succeeded"}]}
+    second = await client.made("/jobs/item", {"name": "second", "config": second_config, "upstream": upstream})
+    path = f"/jobs/item/{first}/run-flow"
+    assert paths(await client.post(path, {"parameters": DAY})) == [("parameters.m", None)]
+    assert paths(await client.post(path, {"parameters": {**DAY, "m": 1, "dya": 2}})) == [("parameters.dya", "day")]
+    assert (await client.post(path, {"parameters": {**DAY, "m": 1}})).status == 200
+    wanted = {"filter": {"job_id": {"$eq": second}}}
+    tasks = (await client.post("/tasks/query", wanted)).json["result"]
+    assert [task["rendered"]["args"] for task in tasks] == [["1"]]
+    assert {task["status"] for task in tasks} == {1}

@@ -82,7 +82,7 @@ def test_defaults_are_filled_in_null_is_not_given_and_what_is_optional_stays_awa
         ({}, "day", "is required by the job: a date such as 2026-01-31"),
         ({"day": "2026-01-01", "n": 10}, "n", "must be from 1 to 9, got 10"),
         ({"day": "2026-01-01", "mode": "ful"}, "mode", 'must be one of "full", "diff", got "ful"'),
-        ({"day": "2026-01-01", "dya": 1}, "dya", 'is not declared by the job; the nearest is "day"'),
+        ({"day": "2026-01-01", "dya": 1}, "dya", 'is not declared; the nearest is "day"'),
     ],
 )
 def test_what_does_not_fit_says_what_would(given: dict[str, Any], path: str, says: str) -> None:
