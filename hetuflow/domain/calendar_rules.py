@@ -48,10 +48,8 @@ class CalendarRules:
     yearly: frozenset[tuple[int, int]] = frozenset()
     weekly: tuple[tuple[Span, ...], ...] = ((),) * 7
     periods: tuple[Span, ...] = ()
-
-    @property
-    def recurs(self) -> bool:
-        return bool(self.yearly) or any(self.weekly)
+    recurs: bool = False
+    """Whether it excludes something of days without end."""
 
 
 NO_RULES = CalendarRules()
@@ -66,12 +64,14 @@ def rules_of(timezone: str, members: JSON) -> CalendarRules:
     single = [(day, day + 1) for day in map(_day_number, members.get("dates") or ())]
     several = [(_day_number(each["from"]), _day_number(each["to"]) + 1) for each in members.get("ranges") or ()]
     days = tuple(merged(sorted(single + several)))
+    weekly, yearly = _weekly(members), _yearly(members)
     return CalendarRules(
         zone=timezone,
         days=days,
         day_starts=tuple(first for first, _ in days),
-        yearly=frozenset((int(text[:2]), int(text[3:])) for text in members.get("yearly") or ()),
-        weekly=_weekly(members),
+        yearly=yearly,
+        weekly=weekly,
+        recurs=bool(yearly) or any(weekly),
         periods=tuple(
             merged(sorted((_instant(each["from"]), _instant(each["to"])) for each in members.get("periods") or ()))
         ),
@@ -85,6 +85,19 @@ def spans(rules: CalendarRules, low: int, high: int) -> Iterator[Span]:
     if rules.periods:
         sources.append(_clipped(rules.periods, low, high))
     return merged(heapq.merge(*sources))
+
+
+def contains(rules: CalendarRules, instant: int) -> bool:
+    """Whether the rules exclude the instant: what `spans` says, without looking further."""
+    offset, _ = offset_and_fold_end(rules.zone, instant)
+    day, second = divmod(instant + offset, DAY)
+    index = bisect_right(rules.day_starts, day)
+    if index and day < rules.days[index - 1][1]:
+        return True
+    if rules.recurs and any(first <= second < last for first, last in _of_day(rules, day)):
+        return True
+    place = bisect_right(rules.periods, instant, key=_begin)
+    return place > 0 and instant < rules.periods[place - 1][1]
 
 
 def merged(ordered: Iterable[Span]) -> Iterator[Span]:
@@ -108,6 +121,10 @@ def time_of_day(text: str) -> int:
     return hours * 3600 + minutes * 60 + (seconds[0] if seconds else 0)
 
 
+def _begin(span: Span) -> int:
+    return span[0]
+
+
 def _day_number(text: str) -> int:
     return date.fromisoformat(text).toordinal() - _EPOCH_DAY
 
@@ -115,6 +132,10 @@ def _day_number(text: str) -> int:
 def _instant(value: Any) -> int:
     at = value if isinstance(value, datetime) else datetime.fromisoformat(value)
     return (at - _EPOCH) // timedelta(seconds=1)
+
+
+def _yearly(members: JSON) -> frozenset[tuple[int, int]]:
+    return frozenset((int(text[:2]), int(text[3:])) for text in members.get("yearly") or ())
 
 
 def _weekly(members: JSON) -> tuple[tuple[Span, ...], ...]:

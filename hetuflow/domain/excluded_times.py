@@ -51,7 +51,7 @@ def next_free(trigger: Trigger, exclusion: Exclusion | None, after: datetime) ->
     for _ in range(STEPS_MAX):
         end = exclusion.end_of(at, limit)
         if end is None:
-            break
+            return Ahead(at)
         following = next_after(trigger, end - TICK)
         if following is None:
             return Ahead(last_at_or_before(trigger, end - TICK, after=at) or at, is_free=False)

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from attrs import frozen
 
-from hetuflow.domain.calendar_rules import NO_RULES, CalendarRules, Span, merged, spans
+from hetuflow.domain.calendar_rules import NO_RULES, CalendarRules, Span, contains, merged, spans
 
 HORIZON = timedelta(days=10 * 366)
 """How far ahead of a nominal time the end of its exclusion is looked for."""
@@ -23,6 +23,7 @@ TICK = timedelta(microseconds=1)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = 1_000_000
+_ONE_SECOND = timedelta(seconds=1)
 _LATEST = (datetime(9998, 12, 31, tzinfo=UTC) - _EPOCH) // TICK
 
 
@@ -55,8 +56,8 @@ class Exclusion:
         return {each.calendar_id: each.version for each in self.calendars}
 
     def excludes(self, at: datetime) -> bool:
-        low = _ticks(at)
-        return next(self._spans(low, low + 1), None) is not None
+        second = (at - _EPOCH) // _ONE_SECOND
+        return any(contains(_in_force(each.editions, at), second) for each in self.calendars)
 
     def excluded_by(self, at: datetime) -> list[str]:
         """The ids of the calendars that exclude the instant."""
@@ -89,6 +90,13 @@ class Exclusion:
 
     def _spans(self, low: int, high: int) -> Iterator[Span]:
         return merged(heapq.merge(*(_spans_of(each.editions, low, high) for each in self.calendars)))
+
+
+def _in_force(editions: Sequence[Edition], at: datetime) -> CalendarRules:
+    for edition in reversed(editions):
+        if edition.since_at is None or edition.since_at < at:
+            return edition.rules
+    return editions[0].rules
 
 
 def _spans_of(editions: Sequence[Edition], low: int, high: int) -> Iterator[Span]:

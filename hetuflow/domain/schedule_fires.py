@@ -197,7 +197,7 @@ def plan_of(state: ScheduleState, now: datetime, exclusion: Exclusion | None = N
         if (following is None or following > now) and (exclusion is None or not exclusion.excludes(nominal_at)):
             if state.fires_left == 1:
                 following = None
-            elif exclusion is not None:
+            elif exclusion is not None and following is not None and exclusion.excludes(following):
                 following = next_free(trigger, exclusion, nominal_at).at
             return FirePlan((), (nominal_at,), following)
     members: dict[str, Any] = {"max_age_seconds": state.max_age_seconds, "fires_left": state.fires_left}

@@ -66,6 +66,8 @@ def covered(state: ScheduleState, until: datetime, reason: str) -> list[Schedule
     trigger = trigger_of(state, state.anchor_at)
     after, found = state.cursor_at, []
     if state.exclude_calendars:
+        if until <= state.cursor_at:
+            return []
         excluded_until = min(until, state.next_run_at - TICK)
         found += skipped(state, trigger, after, excluded_until, REASON_CALENDAR)
         after = max(after, excluded_until)

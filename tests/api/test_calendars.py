@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hetuflow.scheduler.reactions import Reactions
 from tests.api.client import Client
 from tests.api.memory_rooms import World
+from tests.api.postgres_rooms import postgres_world
 from tests.api.test_idempotency import keyed
 
 HOLIDAYS = {
@@ -205,3 +208,33 @@ async def test_the_same_key_makes_one(client: Client) -> None:
     assert second.headers["idempotency-replayed"] == "true"
     other = await keyed(client, "/calendars/item", {**sent, "dates": []})
     assert (other.status, other.reason) == (409, "idempotency_key_reused")
+
+
+@pytest.mark.postgres
+async def test_an_edit_whose_server_dies_before_it_reacts_is_followed_at_the_next_start(
+    fresh_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def dead(*_: Any) -> None:
+        """It dies before it reacts."""
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Reactions, "heard", dead)
+        async with postgres_world(fresh_database, tmp_path) as world:
+            job = await world.client.made("/jobs/item", {"name": "x"})
+            for name, day in (("edited", "2099-01-01"), ("left", "2099-01-01")):
+                await world.client.made("/calendars/item", {"id": name, "timezone": "UTC", "dates": [day]})
+                sent = {"job_id": job, "name": name, "kind": "cron", "cron_expression": "0 0 1 1 *", "timezone": "UTC"}
+                start = {"start_time": "2099-01-01T00:00:00Z", "exclude_calendars": [name]}
+                await world.client.made("/schedules/item", {**sent, **start})
+            assert (await world.client.put("/calendars/item/edited", {"dates": []})).status == 200
+    async with postgres_world(fresh_database, tmp_path) as world:
+        async with world.store.subscribe(after=0) as batches:
+            async for batch in batches:
+                if any(event.type == "ScheduleReplanned" for event in batch):
+                    break
+        await world.rooms.rows.reached(await world.store.head(), 2.0)
+        rows = (await world.client.post("/schedules/page", {})).json["result"]
+        assert {row["name"]: row["next_run_at"] for row in rows} == {
+            "edited": "2099-01-01T00:00:00Z",
+            "left": "2100-01-01T00:00:00Z",
+        }
