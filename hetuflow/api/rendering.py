@@ -17,6 +17,7 @@ from hetuflow.api.schemas.schedule import SCHEDULE
 from hetuflow.api.schemas.server import SERVER
 from hetuflow.api.schemas.task import TASK, with_mirror
 from hetuflow.api.shapes import Entity
+from hetuflow.domain import daemon_rules
 from hetuflow.domain.config import completed
 from hetuflow.domain.enums import ScheduleKind, ScheduleStatus
 from projections.output import Tail
@@ -51,6 +52,7 @@ def schedule(row: Row) -> JSON:
     shown["kind"] = ScheduleKind(row["schedule_kind"]).name.lower()
     shown["interval_seconds"] = row["interval_secs"]
     shown["enabled"] = row["status"] == ScheduleStatus.ENABLED
+    shown["daemon"] = None if row["daemon"] is None else daemon_rules.effective(row["daemon"])
     return shown
 
 

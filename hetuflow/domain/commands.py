@@ -357,6 +357,7 @@ class CreateTask:
     event: JSON | None = None
     placement: Placement | None = None
     flow_run_id: str | None = None
+    avoid: tuple[str, ...] = ()
 
 
 @frozen(slots=True, kw_only=True)

@@ -33,6 +33,7 @@ DEFAULTS: JSON = MappingProxyType(
         "ready_after_seconds": 10,
         "max_unavailable": 1,
         "timeout_seconds": 0,
+        "spread": True,
     }
 )
 """The members and the value each has when it is not given."""
@@ -74,6 +75,8 @@ def problems(given: JSON, path: str = "daemon") -> list[tuple[str, str]]:
         if not is_number or (kind is int and not isinstance(value, int)) or not least <= value <= most:
             what = "an integer" if kind is int else "a number"
             found.append((f"{path}.{name}", f"must be {what} from {least:g} to {most:g}, got {value!r}"))
+    if not isinstance(given.get("spread", True), bool | None):
+        found.append((f"{path}.spread", f"must be true or false, got {given['spread']!r}"))
     if not found:
         found += _contradictions(given, path)
     return found
@@ -114,6 +117,7 @@ class DaemonRules:
     ready_after_seconds: int
     max_unavailable: int
     timeout_seconds: int
+    spread: bool
 
     @classmethod
     def of(cls, given: JSON | None) -> DaemonRules:

@@ -275,6 +275,7 @@ class _Tending:
                 environment={SEAT_VARIABLE: str(number)},
                 parameters=state.parameters or {},
                 config={**OVERRIDES, "timeout": self._rules.timeout_seconds},
+                avoid=self._occupied_by_others(number) if self._rules.spread else (),
             ),
             self._now,
         )
@@ -295,6 +296,11 @@ class _Tending:
         )
         after = fold.FOLDS[SeatStarted](state, started)
         self._say(changed(started, next_run_at=self._next_run_at(after)))
+
+    def _occupied_by_others(self, number: int) -> tuple[str, ...]:
+        """The agents on which another seat's process is known to run."""
+        seats = [seat for seat in open_seats(self._state) if seat.number != number]
+        return tuple(sorted({seat.agent_id for seat in seats if seat.agent_id is not None}))
 
     def _why(self, before: Seat | None) -> str:
         if before is None or before.due_at is None:

@@ -605,6 +605,8 @@ class TaskCreated(TaskEvent):
     flow_run_id: str | None = None
     """The flow run that it is part of."""
     rendered: JSON | None = None
+    avoid: tuple[str, ...] = ()
+    """Agents that are given it only when no other has a free slot: other instances of its daemon run there."""
 
 
 @frozen(slots=True, kw_only=True)

@@ -343,13 +343,21 @@ def _offer(state: TaskState, spec: TaskCreated, instance: Instance) -> Offer:
         labels=required_labels(spec.config),
         agent_id=spec.agent_id,
         instance_id=instance.instance_id,
-        avoid=() if spec.agent_id is not None else avoided_agents(spec.config, state.past, state.retry_count),
+        avoid=_avoided(state, spec),
         namespace_id=spec.namespace_id,
         bounds=bounds_of(spec.config, spec.job_id),
         rate=rate_of(spec.config),
         made_at=spec.created_at,
         epoch=state.epoch,
     )
+
+
+def _avoided(state: TaskState, spec: TaskCreated) -> tuple[str, ...]:
+    """Agents that are given it only when no other can take it; one that is pinned has no choice."""
+    if spec.agent_id is not None:
+        return ()
+    failed_on = avoided_agents(spec.config, state.past, state.retry_count)
+    return failed_on if not spec.avoid else tuple(dict.fromkeys((*failed_on, *spec.avoid)))
 
 
 def _wanted_of_agent(state: TaskState, spec: TaskCreated, instance: Instance) -> Sequence[Intent]:

@@ -95,6 +95,7 @@ def _created(command: CreateTask, now: datetime) -> tuple[TaskCreated, Sequence[
         attempt=1,
         created_at=now,
         flow_run_id=command.flow_run_id,
+        avoid=command.avoid,
     )
     if config.get("params") is None:
         return created, ()

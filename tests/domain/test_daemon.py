@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from attrs import evolve
 from hypothesis import given as property_of
 from hypothesis import strategies as st
 
@@ -24,7 +25,7 @@ from hetuflow.domain.daemon import made_of
 from hetuflow.domain.daemon_report import report
 from hetuflow.domain.daemon_rules import DEFAULTS, DaemonRules, problems
 from hetuflow.domain.daemon_state import digest_of
-from hetuflow.domain.decider import Keep
+from hetuflow.domain.decider import Keep, Offer
 from hetuflow.domain.enums import ScheduleKind, ScheduleStatus
 from hetuflow.domain.events import (
     DaemonGaveUp,
@@ -114,6 +115,7 @@ def test_the_back_off_grows_from_the_first_pause_to_the_longest_and_no_further(
         ({"restart_window_seconds": 0}, "restart_window_seconds"),
         ({"backoff_initial_seconds": 9, "backoff_max_seconds": 8}, "backoff_max_seconds"),
         ({"restarts": 1}, "restarts"),
+        ({"spread": 1}, "spread"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_its_path(members: dict[str, Any], path: str) -> None:
@@ -234,6 +236,28 @@ def test_a_limit_of_none_never_gives_up() -> None:
     for _ in range(50):
         at = at.next(2).when(tend(ended(at.next(2))), tend())
     assert at.state.is_enabled and not at.state.restarts
+
+
+def test_an_instance_that_starts_keeps_away_from_agents_where_others_run() -> None:
+    daemon = {"backoff_initial_seconds": 0}
+    at = running(3, daemon=daemon)
+    at = at.next(1).when(tend(ended(at.next(1), seat=1))).then(SeatEnded, SeatStarted)
+    created = at.event(TaskCreated)
+    assert created.avoid == ("agent-1",)
+    task = given(TASK, created)
+    assert TASK.intents(task.state) == {evolve(offer_of(task), avoid=("agent-1",))}
+    at = running(3, daemon={**daemon, "spread": False})
+    assert at.next(1).when(tend(ended(at.next(1), seat=1))).event(TaskCreated).avoid == ()
+    pinned = a_job(agent_id="agent-1")
+    at = running(2, daemon=daemon)
+    created = at.next(1).when(TendDaemon(job=pinned, tasks=[ended(at.next(1))])).event(TaskCreated)
+    assert offer_of(given(TASK, created)).avoid == ()
+
+
+def offer_of(task: Given) -> Offer:
+    found = [intent for intent in TASK.intents(task.state) if isinstance(intent, Offer)]
+    assert len(found) == 1
+    return found[0]
 
 
 # --- wanted or not -----------------------------------------------------------------------------------------------------

@@ -227,6 +227,23 @@ async def test_it_moves_to_another_agent_when_its_agent_is_lost(autojump_clock) 
         nursery.cancel_scope.cancel()
 
 
+async def test_what_starts_again_goes_where_no_other_instance_runs(autojump_clock) -> None:
+    async with a_server() as server, trio.open_nursery() as nursery:
+        first = await programs(server, nursery, "agent-1", slots=10)
+        await a_daemon(server, 2, retry_interval=1)
+        await trio.sleep(1)
+        assert len(first.running) == 2
+        second = await programs(server, nursery, "agent-2", slots=2)
+        other = await server.job("job-2")
+        await server.task(other, "t1")  # on the agent without load
+        await trio.sleep(1)
+        assert list(second.running) == ["t1"]
+        await first.end(next(iter(first.running)))
+        await trio.sleep(2)
+        assert len(first.running) == 1 and len(second.running) == 2, "although it is the fuller one"
+        nursery.cancel_scope.cancel()
+
+
 # --- switched off ------------------------------------------------------------------------------------------------------
 
 

@@ -17,10 +17,13 @@ _DOCS = {
     "ready_after_seconds": "a new instance counts as available when its process has run so long",
     "max_unavailable": "of a change of the job or of the parameters: so many may be missing while instances are replaced",
     "timeout_seconds": "of each run, in place of the job's `timeout`; 0 = no limit",
+    "spread": "an instance that starts is put where no other one runs, if an agent can take it",
 }
 
 
 def _kind(name: str) -> Kind:
+    if isinstance(DEFAULTS[name], bool):
+        return Boolean()
     least, most = bounds_of(name)
     return Number(low=least, high=most) if isinstance(DEFAULTS[name], float) else Integer(int(least), int(most))
 
