@@ -196,7 +196,7 @@ def _object(
         if value.get(name) is None:
             fault(f"{path}.{name}", "is required")
             good = False
-    return {name: value[name] for name in known if value.get(name) is not None} if good else None
+    return {name: value[name] for name in known if name in value} if good else None
 
 
 _LONG: Mapping[str, str] = dict(zip(WEEKDAYS, ("mon", "tues", "wednes", "thurs", "fri", "satur", "sun"), strict=True))

@@ -55,6 +55,9 @@ RULES = (
     r"params\.\w+(\.\w+(\[\d+\])?)?: (must be (one of|from|≥|≤|an RFC 3339)|must match|must not be below|has no effect beside|differs from)",
     r"parameters\.\w+: |gives its tasks no parameters",  # against what the job declares
     r"exit_codes: has no effect",
+    r"must not be before from|must be after from|must differ from from|must be before 24:00",
+    r"^ical: line \d+",
+    r"unknown calendar |they exclude every fire|is for (schedules|times)",
     r"must be a position of the log|must be a time that has passed",
 )
 """Problems of a request that fits its schema: rules between two members, against what is stored, or of the open config."""

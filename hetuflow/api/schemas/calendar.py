@@ -15,14 +15,22 @@ from hetuflow.api.shapes import Entity, Given, Member
 from hetuflow.domain.calendar_members import ENTRIES_MAX, FORMS, read_rule
 from hetuflow.domain.calendar_rules import RULES, WEEKDAYS
 
-ICAL_CHARACTERS_MAX = 1_000_000
+ICAL_CHARACTERS_MAX = 250_000
+"""Some 1800 events. Written with escapes it still fits the body of a request."""
 
 IMPORTED = ("dates", "ranges", "periods")
 """The members that an imported file gives."""
 
-_DATE: Schema = {"type": "string", "format": "date"}
-_TIME: Schema = {"type": "string", "format": "date-time"}
-_CLOCK: Schema = {"type": "string", "pattern": "^[0-9]{2}:[0-9]{2}(:[0-9]{2})?$"}
+_YEAR = "(19[7-9][0-9]|[2-8][0-9]{3}|9[0-8][0-9]{2}|99[0-8][0-9]|999[0-8])"
+_DAY = "(0[1-9]|[12][0-9]|3[01])"
+_DATE: Schema = {"type": "string", "format": "date", "pattern": f"^{_YEAR}-[0-9]{{2}}-[0-9]{{2}}$"}
+_TIME: Schema = {
+    "type": "string",
+    "format": "date-time",
+    "pattern": f"^{_YEAR}-[0-9]{{2}}-[0-9]{{2}}T[0-9]{{2}}:[0-9]{{2}}:[0-5][0-9](Z|[+-][0-9]{{2}}:[0-9]{{2}})$",
+}
+_CLOCK: Schema = {"type": "string", "pattern": "^(([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?|24:00(:00)?)$"}
+_WEEKDAY: Schema = {"type": "string", "enum": list(WEEKDAYS)}
 
 
 def _object(required: tuple[str, ...], **properties: Schema) -> Schema:
@@ -37,16 +45,20 @@ def _object(required: tuple[str, ...], **properties: Schema) -> Schema:
 _ENTRIES: Mapping[str, Schema] = {
     "dates": _DATE,
     "ranges": _object(("from", "to"), **{"from": _DATE, "to": _DATE}),
-    "yearly": {"type": "string", "pattern": "^[0-9]{2}-[0-9]{2}$"},
-    "weekdays": _object(
-        ("days",),
-        **{
-            "days": {"type": "array", "items": {"type": "string", "enum": list(WEEKDAYS)}, "minItems": 1},
-            "from": _CLOCK,
-            "to": _CLOCK,
-        },
-    ),
-    "times": _object((), **{"from": _CLOCK, "to": _CLOCK}),
+    "yearly": {
+        "type": "string",
+        "pattern": f"^((0[13578]|1[02])-{_DAY}|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|[12][0-9]))$",
+    },
+    "weekdays": {
+        "anyOf": [
+            _WEEKDAY,
+            _object(
+                ("days",),
+                **{"days": {"type": "array", "items": _WEEKDAY, "minItems": 1}, "from": _CLOCK, "to": _CLOCK},
+            ),
+        ]
+    },
+    "times": {**_object((), **{"from": _CLOCK, "to": _CLOCK}), "minProperties": 1},
     "periods": _object(("from", "to"), **{"from": _TIME, "to": _TIME}),
 }
 
