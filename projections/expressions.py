@@ -51,7 +51,7 @@ def text_literal(text: str) -> str:
 
 
 def types(names: Sequence[str]) -> str:
-    return f"type IN ({', '.join(text_literal(name) for name in names)})"
+    return f"type IN ({', '.join(text_literal(name) for name in names)})" if names else "false"
 
 
 # --- sources and conditions ----------------------------------------------------------------------------------------

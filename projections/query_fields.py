@@ -119,7 +119,7 @@ COLLECTIONS: Final[Mapping[str, Collection]] = {
             _columns(FieldType.STRING, "name? namespace_id trigger"),
             _columns(FieldType.INTEGER, "status schedule_kind priority retry_count attempt"),
             _columns(FieldType.TIME, "scheduled_at completed_at? locked_at? next_retry_at? created_at updated_at"),
-            _columns(FieldType.UUID, "id job_id schedule_id? flow_run_id?"),
+            _columns(FieldType.UUID, "id job_id schedule_id? flow_run_id? backfill_id?"),
             (Field(name="task_config", type=FieldType.JSON, sql='"config"', aliases=("config",)),),
             _columns(FieldType.JSON, "parameters?"),
         ),
@@ -158,6 +158,13 @@ COLLECTIONS: Final[Mapping[str, Collection]] = {
             _columns(FieldType.TIME, "nominal_at? completed_at? retried_at? created_at updated_at"),
             _columns(FieldType.UUID, "id job_id schedule_id?"),
             _columns(FieldType.JSON, "parameters?"),
+        ),
+        _collection(
+            "backfills",
+            _columns(FieldType.STRING, "status"),
+            _columns(FieldType.INTEGER, "total made left_out succeeded failed cancelled"),
+            _columns(FieldType.TIME, "from_at until_at created_at updated_at finished_at?"),
+            _columns(FieldType.UUID, "id schedule_id job_id"),
         ),
     )
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from projections.agents import AGENTS
+from projections.backfills import BACKFILLS
 from projections.calendars import CALENDARS
 from projections.definition import Table
 from projections.flow_runs import FLOW_RUNS
@@ -24,6 +25,7 @@ LIVE_TABLES: Mapping[str, Table] = {
     "servers": SERVERS,
     "calendars": CALENDARS,
     "flows": FLOW_RUNS,
+    "backfills": BACKFILLS,
 }
 """The tables for people: one checkpoint, one transaction, so that they are consistent with each other."""
 

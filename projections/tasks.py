@@ -96,6 +96,7 @@ TASKS = Table(
         ),
         Column("trigger", Kind.TEXT, same("trigger", TaskCreated)),
         Column("flow_run_id", Kind.UUID, same("flow_run_id", TaskCreated)),
+        Column("backfill_id", Kind.UUID, same("backfill_id", TaskCreated)),
         Column("event", Kind.JSON, same("event", TaskCreated)),
         Column("instance_id", Kind.UUID, same("instance_id", TaskCreated, TaskRetryScheduled, TaskReopened)),
         Column("attempt", Kind.INT, same("attempt", TaskCreated, TaskRetryScheduled, TaskReopened)),

@@ -84,7 +84,7 @@ TASKS: Final = Collection(
         Field(name="schedule_kind", type=FieldType.INTEGER, enum=ScheduleKind),
         *_integers("priority retry_count attempt"),
         *_times("scheduled_at completed_at locked_at next_retry_at created_at updated_at"),
-        *_uuids("id job_id schedule_id flow_run_id"),
+        *_uuids("id job_id schedule_id flow_run_id backfill_id"),
         Field(name="task_config", type=FieldType.JSON, aliases=("config",)),
         Field(name="parameters", type=FieldType.JSON),
     ],
@@ -143,7 +143,17 @@ FLOWS: Final = Collection(
     ],
 )
 
+BACKFILLS: Final = Collection(
+    "backfills",
+    [
+        *_strings("status"),
+        *_integers("total made left_out succeeded failed cancelled"),
+        *_times("from_at until_at created_at updated_at finished_at"),
+        *_uuids("id schedule_id job_id"),
+    ],
+)
+
 COLLECTIONS: Final[Mapping[str, Collection]] = {
     collection.name: collection
-    for collection in (JOBS, SCHEDULES, TASKS, TASK_INSTANCES, AGENTS, SERVERS, CALENDARS, FLOWS)
+    for collection in (JOBS, SCHEDULES, TASKS, TASK_INSTANCES, AGENTS, SERVERS, CALENDARS, FLOWS, BACKFILLS)
 }

@@ -6,6 +6,7 @@ from typing import Final
 
 from hetuflow.api import (
     agents,
+    backfills,
     batches,
     calendars,
     daemons,
@@ -33,6 +34,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *parameters.ENDPOINTS,
     *schedules.ENDPOINTS,
     *previews.ENDPOINTS,
+    *backfills.ENDPOINTS,
     *daemons.ENDPOINTS,
     *schedule_match.ENDPOINTS,
     *calendars.ENDPOINTS,

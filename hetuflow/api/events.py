@@ -26,7 +26,7 @@ from hetuflow.api.schemas.event import EVENT_PAGE, EVENT_RECORD
 from hetuflow.api.streaming import COMMENT, PULSE_SECONDS, Write, frame
 from hetuflow.domain.events import EVENT_TYPES
 
-CATEGORIES = ("job", "schedule", "task", "agent", "server", "external", "lease", "calendar", "flow")
+CATEGORIES = ("job", "schedule", "task", "agent", "server", "external", "lease", "calendar", "flow", "backfill")
 TYPES = tuple(event.__name__ for event in EVENT_TYPES)
 
 BUFFER_EVENTS = 1_000

@@ -27,6 +27,7 @@ STREAM_PREFIXES = {
     "servers": "server",
     "calendars": "calendar",
     "flows": "flow",
+    "backfills": "backfill",
 }
 """The collections whose rows are folded from their own stream alone."""
 

@@ -48,6 +48,7 @@ MADE: Mapping[str, str] = {
     "K2": "/api/v1/calendars/item/{id}",
     "J8": "/api/v1/tasks/{id}",
     "C9": "/api/v1/tasks/{id}",
+    "B2": "/api/v1/backfills/item/{id}",
     "T3": "/api/v1/tasks/{id}",
     "A2": "/api/v1/agents/{id}",
 }

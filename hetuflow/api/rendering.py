@@ -9,6 +9,7 @@ from typing import Any
 from hetuflow.api.kinds import Integer
 from hetuflow.api.rooms import Agents, Row
 from hetuflow.api.schemas.agent import AGENT, AGENT_METRICS, STATISTICS
+from hetuflow.api.schemas.backfill import BACKFILL
 from hetuflow.api.schemas.calendar import CALENDAR
 from hetuflow.api.schemas.flow import FLOW
 from hetuflow.api.schemas.instance import INSTANCE
@@ -38,6 +39,7 @@ _AGENT = _names(AGENT, "metrics", "last_heartbeat_at", "statistics")
 _SERVER = _names(SERVER)
 _CALENDAR = _names(CALENDAR)
 _FLOW = _names(FLOW)
+_BACKFILL = _names(BACKFILL)
 _STATISTICS = tuple(member.name for member in STATISTICS.members)
 _METRICS = tuple(member.name for member in AGENT_METRICS.members)
 _COUNTS = frozenset(member.name for member in AGENT_METRICS.members if isinstance(member.kind, Integer))
@@ -107,6 +109,10 @@ def calendar(row: Row) -> JSON:
 
 def flow(row: Row) -> JSON:
     return {name: row[name] for name in _FLOW}
+
+
+def backfill(row: Row) -> JSON:
+    return {name: row[name] for name in _BACKFILL}
 
 
 def _latest(recorded: datetime, heard: datetime | None) -> datetime:

@@ -32,6 +32,7 @@ from hetuflow.domain.schedule_explanation import (
     LIFECYCLE,
     PRECISION,
     Asked,
+    Backfilled,
     Decided,
     JobStanding,
     Lived,
@@ -74,18 +75,21 @@ async def explain_at(call: Call) -> Reply:
         asked = evolve(asked, decided_before=before, decided_after=after)
     explained = explain_moment(evolve(asked, decided=decided))
     is_decided = explained.outcome in ("fired", "skipped")
+    later = None if explained.outcome == "fired" or at > now else await _backfilled(call, asked)
     value = {
         "schedule_id": call.id,
         "at": at,
         "position": reading.position,
         "outcome": explained.outcome,
         "code": explained.code,
-        "summary": explained.summary + await _standing(call, reading, now),
+        "summary": explained.summary
+        + await _standing(call, reading, now)
+        + ("" if later is None else f" {later.sentence}"),
         "nominal": _shown(explained.nominal),
         "due_at": explained.due_at,
         "before": _shown(explained.before),
         "after": _shown(explained.after),
-        "task": _task(decided),
+        "task": _task(decided) if later is None else _task_shown(later.task_id, later.task_status),
         "decision": None if found is None or not is_decided else record(found),
     }
     return Reply(value, reading.position)
@@ -107,8 +111,24 @@ def _shown(fire: Upcoming | None) -> dict[str, Any] | None:
 def _task(decided: Decided | None) -> dict[str, Any] | None:
     if decided is None or not isinstance(decided.event, ScheduleFired):
         return None
-    status = decided.task_status
-    return {"id": decided.event.task_id, "status": None if status is None else int(status)}
+    return _task_shown(decided.event.task_id, decided.task_status)
+
+
+def _task_shown(task_id: str, status: TaskStatus | None) -> dict[str, Any]:
+    return {"id": task_id, "status": None if status is None else int(status)}
+
+
+async def _backfilled(call: Call, asked: Asked) -> Backfilled | None:
+    """The task that a backfill made for the moment: its id is the one that a fire would have given it. A window may lie
+    before the schedule's beginning, where the rule of the time says nothing."""
+    moments = [asked.at, *([] if (near := nominal_near(asked)) is None else [near])]
+    addresses = [Address("task", task_id_of(call.id, moment)) for moment in dict.fromkeys(moments)]
+    for address, reading in (await call.rooms.system.read_many(addresses)).items():
+        spec = reading.state.spec
+        if spec is not None and spec.backfill_id is not None:
+            status = None if reading.state.is_deleted else TaskStatus(reading.state.status)
+            return Backfilled(backfill_id=spec.backfill_id, task_id=address.id, task_status=status)
+    return None
 
 
 async def _lives(call: Call) -> Sequence[Lived]:

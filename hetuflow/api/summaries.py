@@ -83,6 +83,11 @@ SENTENCES: Final[Mapping[str, str]] = {
     "JobSealed": "No task is made of the job while it is looked for open ones.",
     "JobUnsealed": "The job has open tasks and stays.",
     "ExternalEventReceived": "Event {type}{of_path} came from {source} as {id}.",
+    "BackfillStarted": "A backfill of {total} nominal times from {from_at} to {until_at} was started{noted}.",
+    "BackfillAdvanced": "Made {made} tasks so far, left out {left_out} that were there; up to {cursor_at}.",
+    "BackfillTaskEnded": "Its task {task_id} ended {ended_as}.",
+    "BackfillCancelled": "The backfill was cancelled{noted}.",
+    "BackfillFinished": "The backfill is over: all its tasks have ended.",
     "LeaseTaken": "Server {server_id} decides for slot {slot}.",
     "LeaseReleased": "Server {server_id} gave slot {slot} back.",
     "FlowStarted": "A run of flow {name} was started {trigger}: {task_count} tasks.",
@@ -122,6 +127,7 @@ _TRIGGERS = {
     "api": "over the API",
     "event": "by an event",
     "daemon": "to keep the job running",
+    "backfill": "by a backfill of its schedule",
     "flow": "by a run of the flow",
 }
 _CANCELLED = {
@@ -180,7 +186,7 @@ def _status(value: Any) -> str:
 
 
 _MEMBERS: Final[Mapping[str, Callable[[Any], str]]] = {
-    **dict.fromkeys(("nominal_at", "retry_at", "quiet_at"), moment),
+    **dict.fromkeys(("nominal_at", "retry_at", "quiet_at", "from_at", "until_at", "cursor_at"), moment),
     "duration_seconds": duration,
     "status": _status,
     "reason": _words,

@@ -227,7 +227,7 @@ async def prometheus(call: Call) -> Reply:
     return Reply(content=memory.telemetry.exposition(figures), content_type=CONTENT_TYPE)
 
 
-PROJECTIONS = ("jobs", "schedules", "tasks", "task_instances", "agents", "servers", "calendars")
+PROJECTIONS = ("jobs", "schedules", "tasks", "task_instances", "agents", "servers", "calendars", "backfills")
 
 
 def _by_name(enum: type[IntEnum], counts: Mapping[Any, int]) -> dict[str, int]:

@@ -95,7 +95,7 @@ def import_(file: Path, config_file: Path | None, database_url: str | None, json
 
 
 @contextmanager
-def progress(what: str, total: int | None) -> Iterator[Any]:
+def progress(what: str, total: int | None, of: str = "events") -> Iterator[Any]:
     """A bar with rate and time left, on a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -114,5 +114,5 @@ def progress(what: str, total: int | None) -> Iterator[Any]:
     with bar:
         task = bar.add_task("", total=total, rate="")
         yield lambda count: bar.update(
-            task, completed=count, rate=f"{count / max(1e-6, time.perf_counter() - began):.0f} events/s"
+            task, completed=count, rate=f"{count / max(1e-6, time.perf_counter() - began):.0f} {of}/s"
         )

@@ -179,7 +179,7 @@ def meant_stream(client: Client, text: str) -> str:
       NotThere, Ambiguous.
     """
     category, _, key = text.partition("-")
-    if category in ("external", "lease"):
+    if category in ("external", "lease", "backfill"):
         return text
     kind = _OF_STREAMS.get(category)
     if kind is None or not key:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from hetuflow.cli import daemons, render
+from hetuflow.cli.backfills import backfill, cancel_backfill, list_backfills
 from hetuflow.cli.client import Client
 from hetuflow.cli.daemons import daemon_changes, daemon_options, option_names
 from hetuflow.cli.editing import assign, assignments, edit_options, update_body
@@ -434,6 +435,8 @@ def next_(client: Client, schedule_: str, count: int, after: str | None, exclude
 
 schedule.add_command(preview)
 schedule.add_command(explain_schedule)
+for _command in (backfill, list_backfills, cancel_backfill):
+    schedule.add_command(_command)
 
 
 def _show_preview(answer: Any, json_: bool) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from attrs import Factory, frozen
 
 from hetuflow.domain.decider import Guard, Placement
+from hetuflow.domain.events import BackfillStarted
 from hetuflow.domain.exclusion import Calendar
 
 JSON = Mapping[str, Any]
@@ -279,6 +280,39 @@ class TendDaemon:
     guards: Sequence[Guard] = ()
 
 
+# --- backfill ------------------------------------------------------------------------------------------------------
+
+
+@frozen(slots=True, kw_only=True)
+class StartBackfill:
+    """`start`: the event as it will be recorded, from `backfill_window.start_of`, which has checked it."""
+
+    start: BackfillStarted
+
+
+@frozen(slots=True, kw_only=True)
+class AdvanceBackfill:
+    """Make the tasks that may be made now. `has_task` tells of each nominal time's task id whether there is one; one that
+    is missing is asked for with the rejection `tasks_unknown`. `guards`: the lease of the server that decides."""
+
+    job: JobSnapshot
+    has_task: Mapping[str, bool] = Factory(dict)
+    calendars: Sequence[CalendarSnapshot] = ()
+    guards: Sequence[Guard] = ()
+
+
+@frozen(slots=True, kw_only=True)
+class NoteBackfillEnds:
+    """Tell the backfill of these ends, in the order of the log. Told twice is told once."""
+
+    ends: Sequence[TaskEnd]
+
+
+@frozen(slots=True, kw_only=True)
+class CancelBackfill:
+    note: str | None = None
+
+
 @frozen(slots=True, kw_only=True)
 class SuspendSchedule:
     error: str
@@ -358,6 +392,7 @@ class CreateTask:
     placement: Placement | None = None
     flow_run_id: str | None = None
     avoid: tuple[str, ...] = ()
+    backfill_id: str | None = None
 
 
 @frozen(slots=True, kw_only=True)

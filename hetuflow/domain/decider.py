@@ -126,11 +126,25 @@ class Await(Intent):
 
 @frozen(slots=True)
 class Follow(Intent):
-    """The schedule wants to be told how these tasks, which it made, end."""
+    """The schedule or backfill wants to be told how these tasks, which it made, end."""
 
-    schedule_id: str
+    follower: Address
     job_id: str
     task_ids: frozenset[str]
+
+
+@frozen(slots=True)
+class Backfill(Intent):
+    """The backfill may make more tasks; or, cancelled, those of `waiting` that no agent has are to be cancelled.
+
+    `cursor_at`, `open_count`: how far it is; after each step the wish is another one.
+    """
+
+    backfill_id: str
+    job_id: str
+    cursor_at: datetime
+    open_count: int
+    waiting: frozenset[str] = frozenset()
 
 
 @frozen(slots=True)

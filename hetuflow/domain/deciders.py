@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hetuflow.domain.agent import AGENT
+from hetuflow.domain.backfill import BACKFILL
 from hetuflow.domain.calendar import CALENDAR
 from hetuflow.domain.decider import Decider
 from hetuflow.domain.external import EXTERNAL
@@ -26,4 +27,5 @@ DECIDERS: Mapping[str, Decider[Any]] = {
     "lease": LEASE,
     "flow": FLOW,
     "calendar": CALENDAR,
+    "backfill": BACKFILL,
 }

@@ -186,4 +186,11 @@ class TaskTrigger(StrEnum):
     API = "api"
     EVENT = "event"
     DAEMON = "daemon"
+    BACKFILL = "backfill"
     FLOW = "flow"
+
+
+class BackfillStatus(StrEnum):
+    RUNNING = "running"
+    CANCELLED = "cancelled"
+    FINISHED = "finished"

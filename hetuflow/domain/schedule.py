@@ -32,7 +32,7 @@ from hetuflow.domain.commands import (
 from hetuflow.domain.daemon_fold import rested
 from hetuflow.domain.daemon_state import next_start_at
 from hetuflow.domain.daemon_tending import tend
-from hetuflow.domain.decider import NOTHING, Decision, Due, Follow, Intent
+from hetuflow.domain.decider import NOTHING, Address, Decision, Due, Follow, Intent
 from hetuflow.domain.enums import IntervalMode, MisfirePolicy, OverlapPolicy, ScheduleKind, ScheduleStatus
 from hetuflow.domain.event_watch import file_watch_of
 from hetuflow.domain.events import (
@@ -348,7 +348,7 @@ def _of_times(state: ScheduleState) -> frozenset[Intent]:
     if state.is_event and (watch := file_watch_of(state)) is not None:
         wishes.append(watch)
     if state.counted_tasks or state.awaited_task is not None:
-        wishes.append(Follow(state.schedule_id, state.job_id, state.followed))
+        wishes.append(Follow(Address("schedule", state.schedule_id), state.job_id, state.followed))
     return frozenset(wishes)
 
 

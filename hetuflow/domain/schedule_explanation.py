@@ -67,6 +67,19 @@ class Decided:
 
 
 @frozen(slots=True, kw_only=True)
+class Backfilled:
+    """A backfill made the task of the moment. `task_status`: None = the task is deleted."""
+
+    backfill_id: str
+    task_id: str
+    task_status: TaskStatus | None
+
+    @property
+    def sentence(self) -> str:
+        return f"Backfill {self.backfill_id} made task {self.task_id} for it, {_became(self.task_status)}."
+
+
+@frozen(slots=True, kw_only=True)
 class JobStanding:
     """The schedule's job now."""
 

@@ -96,6 +96,7 @@ def _created(command: CreateTask, now: datetime) -> tuple[TaskCreated, Sequence[
         created_at=now,
         flow_run_id=command.flow_run_id,
         avoid=command.avoid,
+        backfill_id=command.backfill_id,
     )
     if config.get("params") is None:
         return created, ()

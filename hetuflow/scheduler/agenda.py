@@ -21,6 +21,7 @@ from hetuflow.domain.decider import (
     Address,
     Available,
     Await,
+    Backfill,
     Choice,
     Due,
     Expire,
@@ -94,6 +95,7 @@ class Agenda:
             Expire: self._pass,
             WatchFor: self._pass,
             Follow: self._pass,
+            Backfill: self._pass,
             Keep: self._pass,
         }
         self._removing: Mapping[type[Intent], Callable[[Address, Any], None]] = {
@@ -109,6 +111,7 @@ class Agenda:
             Expire: self._pass,
             WatchFor: self._pass,
             Follow: self._pass,
+            Backfill: self._pass,
             Keep: self._pass,
         }
 
@@ -196,7 +199,7 @@ class Agenda:
     def _remove_send(self, _: Address, send: Send) -> None:
         self.orders.unwant(send)
 
-    def _pass(self, _: Address, __: Await | Expire | Follow | Keep | Tend | WatchFor) -> None:
+    def _pass(self, _: Address, __: Await | Backfill | Expire | Follow | Keep | Tend | WatchFor) -> None:
         """What waits for other tasks is not due; what is to end is not work; others have duties of their own."""
 
     # --- connections -----------------------------------------------------------------------------------------------

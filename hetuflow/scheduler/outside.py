@@ -17,6 +17,7 @@ from hetuflow.domain.decider import (
     Address,
     Available,
     Await,
+    Backfill,
     DispatchOrder,
     Due,
     Expire,
@@ -33,6 +34,7 @@ from hetuflow.domain.decider import (
 )
 from hetuflow.domain.event_watch import Watches
 from hetuflow.scheduler.agenda import Agenda
+from hetuflow.scheduler.backfills import Backfills
 from hetuflow.scheduler.daemons import Daemons
 from hetuflow.scheduler.dependencies import Dependencies
 from hetuflow.scheduler.dispatcher import Dispatcher
@@ -102,6 +104,7 @@ class Duties:
     dependencies: Dependencies
     expiry: Expiry
     following: Following
+    backfills: Backfills
     daemons: Daemons
     file_watches: FileWatches
     flows: Flows
@@ -125,6 +128,7 @@ class Outside:
             Await: lambda wish, duties: duties.dependencies.add(wish),
             Expire: lambda wish, duties: duties.expiry.add(wish),
             Follow: lambda wish, duties: duties.following.add(wish),
+            Backfill: lambda wish, duties: duties.backfills.add(wish),
             Keep: lambda wish, duties: duties.daemons.add(wish),
             WatchFor: lambda wish, duties: duties.file_watches.add(wish),
             Tend: lambda wish, duties: duties.flows.add(wish),
@@ -136,6 +140,7 @@ class Outside:
             Await: lambda wish, duties: duties.dependencies.remove(wish),
             Expire: lambda wish, duties: duties.expiry.remove(wish),
             Follow: lambda wish, duties: duties.following.remove(wish),
+            Backfill: lambda wish, duties: duties.backfills.remove(wish),
             Keep: lambda wish, duties: duties.daemons.remove(wish),
             WatchFor: lambda wish, duties: duties.file_watches.remove(wish),
             Tend: lambda wish, duties: duties.flows.remove(wish),

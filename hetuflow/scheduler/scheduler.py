@@ -22,6 +22,7 @@ from hetuflow.ports.clock import Clock
 from hetuflow.scheduler.agenda import Agenda
 from hetuflow.scheduler.agenda_views import AgendaStatus
 from hetuflow.scheduler.alarm import Alarm
+from hetuflow.scheduler.backfills import Backfills
 from hetuflow.scheduler.clocks import ClockStatus, ClockWatch
 from hetuflow.scheduler.daemons import Daemons
 from hetuflow.scheduler.dependencies import Dependencies
@@ -123,6 +124,7 @@ class Scheduler:
         self.dependencies = Dependencies(system, self.leases)
         self.expiry = Expiry(system, self.leases, clock, self.clocks, tick_seconds=tick_seconds)
         self.following = Following(system, store, self.leases)
+        self.backfills = Backfills(system, self.leases)
         self.file_watches = FileWatches(system, agenda)
         self.flows = Flows(system, self.leases)
         decisions = EventDecisions(system, self.leases, self._dispatcher, depth_max=event_depth_max)
@@ -144,6 +146,7 @@ class Scheduler:
                 self.dependencies,
                 self.expiry,
                 self.following,
+                self.backfills,
                 self.daemons,
                 self.file_watches,
                 self.flows,
@@ -168,6 +171,7 @@ class Scheduler:
                 self.expiry,
                 self.following,
                 self.flows,
+                self.backfills,
                 self.daemons,
                 self.events,
                 self.file_watches,
@@ -313,6 +317,7 @@ class Scheduler:
         self.flows.look_again()
         self.expiry.look_again()
         self.following.look_again()
+        self.backfills.look_again()
         self.events.look_again()
         self.daemons.look_again()
         self._ticker.alarm.ring()

@@ -31,7 +31,7 @@ DOCUMENT = document(ENDPOINTS, "1")
 IN_SCOPE = [
     *(f"J{n}" for n in range(1, 10)),
     *(f"C{n}" for n in range(1, 10)),
-    *("C12", "C10", "C11", "C13", "C14"),
+    *("C12", "C10", "C11", "B1", "B2", "B3", "B4", "C13", "C14"),
     *(f"K{n}" for n in range(1, 6)),
     *("T1", "T3", "T4", "T5", "T6", "T7", "T8", "T10", "T11", "T9"),
     *(f"F{n}" for n in range(1, 7)),

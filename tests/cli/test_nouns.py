@@ -63,6 +63,15 @@ def test_a_schedule_is_changed_run_and_looked_ahead(hetuflow: Shell) -> None:
     hetuflow("schedule", "add", "planned", "--name", "plan", "--cron", "0 30 2 * * ?", "--timezone", "Europe/Berlin")
     hetuflow("schedule", "update", "plan", "--cron", "0 0 3 * * ?", "-p", "day=monday", "--max-age", "2h")
     assert hetuflow.json("schedule", "show", "plan")["cron_expression"] == "0 0 3 * * ?"
+    window = ("--from", "2026-01-05T00:00:00Z", "--to", "2026-01-07T23:00:00Z")
+    made = hetuflow("schedule", "backfill", "plan", *window, "--max-concurrent", "3", "--wait")
+    assert "3 moments from" in made and "3 made, 3 succeeded, 0 failed, 0 cancelled, 0 left out" in made
+    again = hetuflow.json("schedule", "backfill", "plan", *window, "--wait")
+    assert (again["made"], again["left_out"], again["status"]) == (0, 3, "finished")
+    assert "3/3" in hetuflow("schedule", "backfills", "plan")
+    hetuflow("schedule", "cancel-backfill", again["id"])
+    wrong = hetuflow.run("schedule", "backfill", "plan", "--from", "2026-01-05", "--to", "2026-01-04")
+    assert wrong.returncode == 2 and "to: must not be before from" in wrong.stderr
     assert "It will fire then." in hetuflow("schedule", "explain", "plan", "--at", "2057-03-24T02:00:00Z")
     hetuflow("schedule", "pause", "plan", "--note", "holidays")
     told = hetuflow.json("schedule", "explain", "plan", "--at", "2057-03-24T02:00:00Z")

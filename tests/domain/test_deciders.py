@@ -11,6 +11,7 @@ from hetuflow.domain.deciders import DECIDERS
 from hetuflow.domain.events import (
     EVENT_TYPES,
     AgentEvent,
+    BackfillEvent,
     CalendarEvent,
     ExternalEvent,
     FlowEvent,
@@ -33,6 +34,7 @@ KINDS = {
     "external": ExternalEvent,
     "flow": FlowEvent,
     "calendar": CalendarEvent,
+    "backfill": BackfillEvent,
 }
 NOT_COMMANDS = {
     commands.JobSnapshot,

@@ -19,7 +19,7 @@ from hetuflow.domain.commands import (
     TaskEnd,
     UpdateSchedule,
 )
-from hetuflow.domain.decider import Due, Follow, Guard
+from hetuflow.domain.decider import Address, Due, Follow, Guard
 from hetuflow.domain.enums import ScheduleStatus, TaskStatus
 from hetuflow.domain.events import (
     ScheduleCreated,
@@ -64,7 +64,7 @@ def test_while_its_task_has_not_ended_nothing_follows_and_the_end_is_wanted() ->
     fired = once_fired().then(ScheduleFired)
     assert fired.event(ScheduleFired).next_run_at is None
     assert fired.state.status is ScheduleStatus.ENABLED
-    assert fired.intents == {Follow(SCHEDULE_ID, JOB_ID, frozenset({FIRST}))}
+    assert fired.intents == {Follow(Address("schedule", SCHEDULE_ID), JOB_ID, frozenset({FIRST}))}
     fired.next(1000).when(a_fire()).then_nothing()
 
 
@@ -124,7 +124,7 @@ def test_disabled_while_its_task_runs_it_goes_on_counting_when_it_is_enabled() -
     disabled.when(end(FIRST, 65)).then_nothing()
     enabled = disabled.next(100).when(EnableSchedule()).then(ScheduleEnabled)
     assert (enabled.state.next_run_at, enabled.state.status) == (None, ScheduleStatus.ENABLED)
-    assert enabled.intents == {Follow(SCHEDULE_ID, JOB_ID, frozenset({FIRST}))}
+    assert enabled.intents == {Follow(Address("schedule", SCHEDULE_ID), JOB_ID, frozenset({FIRST}))}
     told = enabled.when(end(FIRST, 65)).then(ScheduleTaskEnded)  # ended long ago: F2, an interval after the enable
     assert told.state.next_run_at == later(220)
 

@@ -17,7 +17,7 @@ from hetuflow.domain.commands import (
     TaskEnd,
     UpdateSchedule,
 )
-from hetuflow.domain.decider import Due, Follow
+from hetuflow.domain.decider import Address, Due, Follow
 from hetuflow.domain.enums import ScheduleKind, ScheduleStatus, TaskStatus
 from hetuflow.domain.events import (
     ScheduleDisabled,
@@ -57,7 +57,7 @@ def ends(*results: tuple[int, TaskStatus]) -> NoteTaskEnds:
 def test_after_so_many_failures_in_a_row_it_is_disabled_and_says_why() -> None:
     two = fired(3).when(ends((1, F), (2, F))).then(ScheduleTaskEnded, ScheduleTaskEnded)
     assert (two.state.consecutive_failures, two.state.status) == (2, ScheduleStatus.ENABLED)
-    assert two.intents == {Due(later(240)), Follow(SCHEDULE_ID, JOB_ID, frozenset({task_id(3)}))}
+    assert two.intents == {Due(later(240)), Follow(Address("schedule", SCHEDULE_ID), JOB_ID, frozenset({task_id(3)}))}
     three = two.when(ends((3, F))).then(ScheduleTaskEnded, ScheduleDisabled)
     event = three.event(ScheduleDisabled)
     assert (event.reason, event.failures, event.task_id, event.status) == ("failures", 3, task_id(3), 99)

@@ -82,6 +82,7 @@ CATEGORIES = (
     (catalogue.LeaseEvent, "lease", "slot"),
     (catalogue.ExternalEvent, "external", "source"),
     (catalogue.CalendarEvent, "calendar", "calendar_id"),
+    (catalogue.BackfillEvent, "backfill", "backfill_id"),
 )
 
 
@@ -114,6 +115,15 @@ _PLAUSIBLE: dict[str, Any] = {
     "agent_id": "agent-01",
     "server_id": "server-01",
     "calendar_id": "holidays",
+    "backfill_id": an_id(51),
+    "task_ids": (),
+    "exclude_calendars": (),
+    **dict.fromkeys(("made", "left_out", "succeeded", "failed", "cancelled"), 0),
+    **dict.fromkeys(("from_at", "until_at", "cursor_at", "finished_at"), START),
+    "total": 3,
+    "max_concurrent": 1,
+    "is_last": False,
+    "outcome": "finished",
     **dict.fromkeys(("dates", "ranges", "yearly", "weekdays", "times", "periods"), ()),
     "calendars": {},
     "deleted_at": START,

@@ -41,7 +41,7 @@ CONTRACT = {
     " parameters priority debounce_seconds daemon next_run_at exclude_calendars calendar_versions last_run_at fire_count"
     " created_by updated_by created_at updated_at version",
     "tasks": "id job_id name description namespace_id priority status schedule_id schedule_kind scheduled_at"
-    " completed_at environment parameters config rendered retry_count dependencies locked_at trigger flow_run_id event instance_id attempt"
+    " completed_at environment parameters config rendered retry_count dependencies locked_at trigger flow_run_id backfill_id event instance_id attempt"
     " next_retry_at cancel_requested_at created_by updated_by created_at updated_at version",
     "task_instances": "id task_id job_id agent_id status started_at completed_at error_message exit_code signal reason"
     " metrics attempt epoch external created_at updated_at version",
@@ -52,6 +52,8 @@ CONTRACT = {
     " updated_by created_at updated_at version",
     "flows": "id job_id name namespace_id status trigger schedule_id nominal_at parameters task_count outcome completed_at"
     " cancel_requested_at retried_at graph created_by updated_by created_at updated_at version",
+    "backfills": "id schedule_id job_id status from_at until_at total max_concurrent cursor_at made left_out succeeded"
+    " failed cancelled note finished_at created_by updated_by created_at updated_at version",
 }
 """REST contract §4.2-4.7: the members that are neither computed on output nor write-only."""
 

@@ -49,7 +49,7 @@ SCHEDULE_EXPLANATION = Shape(
         ),
         Member(name="before", kind=UPCOMING, nullable=True, doc="the nominal time before it"),
         Member(name="after", kind=UPCOMING, nullable=True, doc="the nominal time after it"),
-        Member(name="task", kind=TASK_MADE, nullable=True, doc="of one that fired"),
+        Member(name="task", kind=TASK_MADE, nullable=True, doc="of one that fired, or was backfilled"),
         Member(name="decision", kind=EVENT_RECORD, nullable=True, doc="the event that decided it"),
     ],
 )

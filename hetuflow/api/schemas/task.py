@@ -118,9 +118,10 @@ TASK = Entity(
         Member(
             name="trigger",
             kind=Text(),
-            doc="`schedule`, `execute`, `run`, `api`, `event`, `daemon` or `flow`",
+            doc="`schedule`, `execute`, `run`, `api`, `event`, `daemon`, `backfill` or `flow`",
         ),
         Member(name="flow_run_id", kind=Uuid(), nullable=True, doc="the flow run that it is part of"),
+        Member(name="backfill_id", kind=Uuid(), nullable=True, doc="the backfill that made it"),
         Member(
             name="event",
             kind=TRIGGERING_EVENT,
