@@ -650,7 +650,7 @@ class TaskDispatched(TaskEvent):
     """Committed for an agent; sent to it after the commit, valid only on that `session`.
 
     `placement` says why there: `fitting` agents could have taken it, this one had `used` of its `slots` in use;
-    `avoided` agents, where earlier attempts ended, came last. `rate`: the task's own (`count`,
+    `avoided` agents (of earlier attempts, of other instances of a daemon) came last. `rate`: the task's own (`count`,
     `per_seconds`), within which it was started; None when it has none.
     """
 

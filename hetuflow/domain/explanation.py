@@ -333,7 +333,8 @@ def _why_there(told: Sequence[Told], event: TaskDispatched) -> str:
     fitting, used, slots = (event.placement.get(name) for name in ("fitting", "used", "slots"))
     load = f"{used} of its {slots} slots in use"
     if avoided := event.placement.get("avoided"):
-        return _rather_elsewhere(event.agent_id, avoided, load)
+        spread = created.avoid if isinstance(created, TaskCreated) else ()
+        return _rather_elsewhere(event.agent_id, avoided, spread, load)
     if fitting == 1:
         return f"Agent {event.agent_id} was the only connected agent that fits, with {load}."
     return (
@@ -341,16 +342,25 @@ def _why_there(told: Sequence[Told], event: TaskDispatched) -> str:
     )
 
 
-def _rather_elsewhere(agent_id: str, avoided: Sequence[str], load: str) -> str:
+def _rather_elsewhere(agent_id: str, avoided: Sequence[str], spread: Sequence[str], load: str) -> str:
+    """`spread`: those of the avoided agents on which other instances of its daemon ran when it was made."""
     if agent_id in avoided:
         return (
-            f"Agent {agent_id}, where an earlier attempt ended, was taken all the same: no other agent that fits had a"
+            f"Agent {agent_id}, {_why_avoided([agent_id], spread)}, was taken all the same: no other agent that fits had a"
             f" free slot; {load}."
         )
     return (
         f"Agent {agent_id} had the smallest share of its slots in use of the agents that fit, but for"
-        f" {named(avoided)}, where an earlier attempt ended: {load}."
+        f" {named(avoided)}, {_why_avoided(avoided, spread)}: {load}."
     )
+
+
+def _why_avoided(avoided: Sequence[str], spread: Sequence[str]) -> str:
+    if set(avoided) <= set(spread):
+        return "where another instance of its daemon runs"
+    if set(avoided).isdisjoint(spread):
+        return "where an earlier attempt ended"
+    return "where an earlier attempt ended or another instance of its daemon runs"
 
 
 def _ended(told: Sequence[Told], state: TaskState) -> Ended:

@@ -5,18 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hetuflow.domain import retry
 from hetuflow.domain.commands import DispatchTask
 from hetuflow.domain.config import checked, effective
-from hetuflow.domain.decider import Offer
+from hetuflow.domain.decider import Choice, Offer, Placement
 from hetuflow.domain.enums import InstanceReason, RetryReason, TaskStatus
 from hetuflow.domain.events import InstanceFailed, TaskDispatched, TaskFailed, TaskRetryScheduled
+from hetuflow.domain.explanation import Circumstances, Told, explain
 from hetuflow.domain.rejection import Rejected
+from hetuflow.domain.task import TASK
+from tests.support.given import given as given_a
 from tests.support.given import later
-from tests.support.tasks import OTHER_PLACEMENT, TASK_ID, a_job, a_task, ended, started
+from tests.support.tasks import OTHER_PLACEMENT, TASK_ID, a_create, a_job, a_task, ended, started
 
 POLICIES = st.fixed_dictionaries(
     {},
@@ -177,3 +181,22 @@ def test_what_is_out_of_bounds_is_named(policy: dict[str, Any], path: str) -> No
 def test_what_may_be_retried_is_what_an_attempt_can_fail_of() -> None:
     never = {InstanceReason.REJECTED, InstanceReason.CANCELLED}
     assert {str(reason) for reason in RetryReason} == {str(reason) for reason in InstanceReason if reason not in never}
+
+
+@pytest.mark.parametrize(
+    ("agent_id", "spread", "words"),
+    [
+        ("agent-9", (), "but for agent-1, agent-2, where an earlier attempt ended: "),
+        ("agent-9", ("agent-1", "agent-2"), "but for agent-1, agent-2, where another instance of its daemon runs: "),
+        ("agent-9", ("agent-2",), "where an earlier attempt ended or another instance of its daemon runs: "),
+        ("agent-2", ("agent-2",), "Agent agent-2, where another instance of its daemon runs, was taken all the same: "),
+        ("agent-1", ("agent-2",), "Agent agent-1, where an earlier attempt ended, was taken all the same: "),
+    ],
+)
+def test_why_an_agent_was_passed_over_is_said(agent_id: str, spread: tuple[str, ...], words: str) -> None:
+    choice = Choice(3, 0, 4, ("agent-1", "agent-2"))
+    placement = Placement(agent_id=agent_id, session="s", server_id="server-1", choice=choice)
+    outcome = given_a(TASK).when(evolve(a_create(), avoid=spread, placement=placement))
+    told = [Told(event, later(0), number, None) for number, event in enumerate(outcome.decision.events, 1)]
+    placed = explain(told, outcome.state, Circumstances(now=later(1))).placed
+    assert placed is not None and words in placed.message
