@@ -15,7 +15,6 @@ from hetuflow.api.call import Call, Reply
 from hetuflow.api.errors import not_found
 from hetuflow.api.kinds import Array, Integer, Text, Uuid
 from hetuflow.api.objects import AnyJson
-from hetuflow.api.problems import Problems
 from hetuflow.api.records import record
 from hetuflow.api.routing import Endpoint, Parameter, PathId, integer_text
 from hetuflow.api.schemas.event import EVENT_RECORD
@@ -67,12 +66,7 @@ MATCH = Shape(
 
 
 async def match(call: Call) -> Reply:
-    position = call.query.get("position")
-    if position is None:
-        problems = Problems()
-        problems.add("position", "is required: that of an event in the log")
-        call.refuse(problems)
-    assert position is not None
+    position = call.query.get("position") or await call.log_head()
     reading = await call.rooms.system.read(Address("schedule", call.id))
     if not reading.version:
         raise not_found("schedule", call.id)
@@ -178,7 +172,14 @@ ENDPOINTS = (
         path="/api/v1/schedules/item/{id}/match",
         path_id=PathId.UUID,
         handler=match,
-        parameters=(Parameter(name="position", kind=Integer(1), from_text=integer_text, doc="of the event; required"),),
+        parameters=(
+            Parameter(
+                name="position",
+                kind=Integer(1),
+                from_text=integer_text,
+                doc="of the event; default: the newest of the log",
+            ),
+        ),
         reply=MATCH,
         summary="What an event was to a schedule of kind Event, and why",
         tag="schedules",

@@ -56,6 +56,9 @@ class Components:
         if isinstance(kind, Code) and not kind.among:
             self.schemas.setdefault(code_name(kind), kind.schema())
             return {"$ref": f"#/components/schemas/{code_name(kind)}"}
+        if (component := getattr(kind, "component", None)) is not None:  # one that refers to itself
+            self._add(component, kind.schema)
+            return {"$ref": f"#/components/schemas/{component}"}
         if isinstance(kind, Shape):
             name = f"{kind.title}Input"
             self._add(name, lambda: self._request(kind))

@@ -36,7 +36,8 @@ OBSERVED_TYPES: Final = frozenset((*FILE_TYPES, "watch.started", "watch.failed")
 """All that an agent may say it has observed."""
 
 RULE: Final = "1 to 128 of A-Z a-z 0-9 _ . -, with * and ? as wildcards"
-_PATTERN = re.compile(r"[A-Za-z0-9_.*?-]{1,128}")
+PATTERN: Final = r"[A-Za-z0-9_.*?-]{1,128}"
+_PATTERN = re.compile(PATTERN)
 
 
 def fault_of(event_type: str) -> tuple[str, tuple[str, ...]] | None:

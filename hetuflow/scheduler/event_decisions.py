@@ -15,9 +15,11 @@ from hetuflow.actors.patience import PASSING, STOPPING, UNSTORABLE
 from hetuflow.domain.commands import DeleteSchedule, JobSnapshot, MatchedEvent, SuspendSchedule, TriggerSchedule
 from hetuflow.domain.decider import Address, Guard
 from hetuflow.domain.enums import JobStatus
+from hetuflow.domain.events import ScheduleSkipped
 from hetuflow.domain.job import snapshot
 from hetuflow.domain.need import Need
 from hetuflow.domain.rejection import Rejected
+from hetuflow.domain.schedule_events import LOOP_GUARD
 from hetuflow.domain.schedule_overlap import TASKS_UNKNOWN
 from hetuflow.scheduler.dispatcher import Dispatcher
 from hetuflow.scheduler.earlier import Earlier, look_at
@@ -156,7 +158,16 @@ class EventDecisions:
             has_ended=earlier.has_ended,
         )
         try:
-            await self._system.ask(Address("schedule", waiting.schedule_id), command, cause)
+            answer = await self._system.ask(Address("schedule", waiting.schedule_id), command, cause)
         finally:
             if placement is not None:
                 self._dispatcher.release(placement)
+        if any(isinstance(made, ScheduleSkipped) and made.reason == LOOP_GUARD for made in answer.decision.events):
+            log.warning(
+                "event schedules start each other: schedule %s makes no task of %s at position %d, there are %d of them behind"
+                " it (scheduler.event_depth_max)",
+                waiting.schedule_id,
+                event.type,
+                event.position,
+                event.depth,
+            )

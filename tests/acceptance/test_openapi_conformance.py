@@ -51,6 +51,8 @@ RULES = (
     r"is required with a command frame|goes with single only|is the server's own: it cannot be sent|cancel_task takes|belongs to a command that is",
     r"^agent_id: is required$",  # of a command to one agent
     r"must not start with .*hetuflow's own",
+    r"none of hetuflow's own events",
+    r"event_filter\S*: must (not be nested deeper|have at most)",
     r"at position \d+: ",
     r"params\.\w+(\.\w+(\[\d+\])?)?: (must be (one of|from|≥|≤|an RFC 3339)|must match|must not be below|has no effect beside|differs from)",
     r"parameters\.\w+: |gives its tasks no parameters",  # against what the job declares

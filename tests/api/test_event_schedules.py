@@ -132,7 +132,7 @@ async def test_what_an_event_was_to_a_schedule_is_explained(client: Client) -> N
     assert (await explained(found["position"] + 2))["code"] in ("own", "type")
     await client.post(f"/schedules/item/{schedule_id}/disable")
     assert (await explained(await sent("why.not", size=50, path="/in/b")))["code"] == "not_enabled"
-    for query, status in (("", 422), ("?position=0", 400), ("?position=999999999", 404)):
+    for query, status in (("", 200), ("?position=0", 400), ("?position=999999999", 404)):
         assert (await client.get(f"/schedules/item/{schedule_id}/match{query}")).status == status, query
 
 

@@ -306,7 +306,7 @@ async def test_a_schedule_does_not_match_what_itself_or_its_tasks_do(autojump_cl
         assert len(made(server)) < 10
 
 
-async def test_two_that_start_each_other_are_cut(autojump_clock) -> None:
+async def test_two_that_start_each_other_are_cut(autojump_clock, caplog) -> None:
     async with a_server() as server:
         await waits(server, "s1", "job-1", event_type="task.created")
         await waits(server, "s2", "job-2", event_type="task.created")
@@ -316,6 +316,7 @@ async def test_two_that_start_each_other_are_cut(autojump_clock) -> None:
         assert set(reasons) == {"fired", "loop_guard"}
         assert max(task["event"]["depth"] for task in made(server) if task["event"]) == 8
         assert reasons.count("loop_guard") == 2
+        assert sum("start each other" in record.message for record in caplog.records) == 2
 
 
 # --- anything may fail -------------------------------------------------------------------------------------------------

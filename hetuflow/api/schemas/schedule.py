@@ -25,18 +25,16 @@ from hetuflow.api.kinds import (
     Uuid,
 )
 from hetuflow.api.objects import FreeObject
-from hetuflow.api.problems import Problems, nearest
+from hetuflow.api.problems import Problems
 from hetuflow.api.schemas.daemon import DAEMON
 from hetuflow.api.schemas.job import BY_WHOM, CREATED_UPDATED, CRON_EXPRESSION, DESCRIPTION
 from hetuflow.api.schemas.switch import STATUS_NOTE
 from hetuflow.api.shapes import Alias, Entity, Given, Member
+from hetuflow.api.waited_events import EventFilter, EventType
 from hetuflow.domain import daemon_rules
 from hetuflow.domain.cron import CronError, UnknownTimeZone, parse_cron
 from hetuflow.domain.cron_zone import check_zone
 from hetuflow.domain.enums import IntervalMode, MisfirePolicy, OverlapPolicy, ScheduleKind, ScheduleStatus
-from hetuflow.domain.event_filter import faults as filter_faults
-from hetuflow.domain.event_types import RULE
-from hetuflow.domain.event_types import fault_of as type_fault
 from hetuflow.domain.schedule_conflicts import DELAYED_OVERLAP, PAUSE_ON_FAILURES_MAX, conflicts
 from hetuflow.domain.schedule_events import DEBOUNCE_SECONDS_MAX
 from hetuflow.domain.schedule_times import JITTER_SECONDS_MAX
@@ -48,45 +46,6 @@ class _Once(int):
 
 
 ONCE: Final = _Once(ScheduleKind.INTERVAL)
-
-
-@frozen(slots=True)
-class EventType:
-    phrase: str = f"{RULE}, such as file.created or task.*"
-
-    def parse(self, value: Any, path: str, problems: Problems) -> Any:
-        text = Text(128, 1).parse(value, path, problems)
-        if text is INVALID:
-            return INVALID
-        fault = type_fault(text)
-        if fault is None:
-            return text
-        message, known = fault
-        near = nearest(text, known)
-        problems.add(path, message if near is None else f'{message}; the nearest is "{near}"', near)
-        return INVALID
-
-    def schema(self) -> Schema:
-        return {"type": "string", "minLength": 1, "maxLength": 128, "description": self.phrase}
-
-
-@frozen(slots=True)
-class EventFilter:
-    phrase: str = "an object"
-
-    def parse(self, value: Any, path: str, problems: Problems) -> Any:
-        if FreeObject().parse(value, path, problems) is INVALID:
-            return INVALID
-        found = filter_faults(value, path)
-        for fault in found:
-            near = None if fault.name is None else nearest(fault.name, fault.known)
-            problems.add(
-                fault.path, fault.message if near is None else f'{fault.message}; the nearest is "{near}"', near
-            )
-        return INVALID if found else value
-
-    def schema(self) -> Schema:
-        return {"type": "object", "additionalProperties": True}
 
 
 @frozen(slots=True)
@@ -186,6 +145,7 @@ SCHEDULE = Entity(
         Member(
             name="event_filter",
             kind=EventFilter(),
+            out=FreeObject(),
             write="CU",
             nullable=True,
             default=None,
