@@ -7,16 +7,25 @@ from heapq import heapify, heappop, heappush
 
 
 class Instants:
-    """Keys by the instant they want attention at; one instant per key. Lazy deletion, bounded."""
+    """Keys by the instant they want attention at; one instant per key. Lazy deletion, bounded.
+
+    One that could not be looked at is put off for a while, and still wants its own instant: where the clock has stepped
+    back meanwhile, the pause would last as long as the step, unless `put_forward` ends it.
+    """
 
     def __init__(self) -> None:
         self._at: dict[str, datetime] = {}
         self._heap: list[tuple[datetime, str]] = []
+        self._put_off: dict[str, datetime] = {}
 
     def __len__(self) -> int:
         return len(self._at)
 
-    def set(self, key: str, at: datetime) -> None:
+    def set(self, key: str, at: datetime, not_before_at: datetime | None = None) -> None:
+        """It wants attention at `at`, and gets it at the earliest `not_before_at`."""
+        self._put_off.pop(key, None)
+        if not_before_at is not None and not_before_at > at:
+            self._put_off[key], at = at, not_before_at
         if self._at.get(key) != at:
             self._at[key] = at
             heappush(self._heap, (at, key))
@@ -29,6 +38,12 @@ class Instants:
 
     def discard(self, key: str) -> None:
         self._at.pop(key, None)
+        self._put_off.pop(key, None)
+
+    def put_forward(self) -> None:
+        """What was put off is due at its own instant again."""
+        for key, at in list(self._put_off.items()):
+            self.set(key, at)
 
     def first_at(self) -> datetime | None:
         while self._heap and self._at.get(self._heap[0][1]) != self._heap[0][0]:
@@ -44,5 +59,6 @@ class Instants:
                 break
             _, key = heappop(self._heap)
             del self._at[key]
+            self._put_off.pop(key, None)
             taken.append(key)
         return taken

@@ -328,14 +328,18 @@ class Agenda:
         self._offers_in_hand.discard(task_id)
         offer = self._offers.get(task_id)
         if offer is not None:
-            at = offer.not_before_at
-            self._later.set(task_id, at if not_before_at is None else max(at, not_before_at))
+            self._later.set(task_id, offer.not_before_at, not_before_at)
 
     def park_offer(self, task_id: str) -> None:
         """Another server decides for the task: it is put back by `unpark`, or when its offer changes."""
         self._offers_in_hand.discard(task_id)
         if task_id in self._offers:
             self._offers_parked[task_id] = None
+
+    def put_forward(self) -> None:
+        """The clock was set: no pause counts any more that began by the wrong one."""
+        self._due.put_forward()
+        self._later.put_forward()
 
     def unpark(self) -> None:
         """Put back all that was parked."""

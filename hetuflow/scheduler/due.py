@@ -46,7 +46,10 @@ class DueSchedules:
         self._in_hand.discard(schedule_id)
         at = self._at.get(schedule_id)
         if at is not None:
-            self._instants.set(schedule_id, at if not_before_at is None else max(at, not_before_at))
+            self._instants.set(schedule_id, at, not_before_at)
+
+    def put_forward(self) -> None:
+        self._instants.put_forward()
 
     def park(self, schedule_id: str) -> None:
         self._in_hand.discard(schedule_id)

@@ -76,6 +76,11 @@ class Expiry:
             self._instants.set(task_id, self._wishes[task_id].at)
         self._alarm.ring()
 
+    def put_forward(self) -> None:
+        """The clock was set: no pause counts any more that began by the wrong one."""
+        self._instants.put_forward()
+        self._alarm.ring()
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as nursery:
             task_status.started()
@@ -109,9 +114,8 @@ class Expiry:
         elif self._leases.guard(wanted.job_id) is None:
             self._parked[wanted.task_id] = None
         elif wanted == wish:
-            self._instants.set(
-                wanted.task_id, max(wanted.at, later(self._clock.now(), self._patience.failed(wish.task_id)))
-            )
+            pause_until_at = later(self._clock.now(), self._patience.failed(wish.task_id))
+            self._instants.set(wanted.task_id, wanted.at, pause_until_at)
         else:
             self._instants.set(wanted.task_id, wanted.at)
 

@@ -335,6 +335,9 @@ class Scheduler:
 
     def _clock_right_again(self) -> None:
         self.leases.look()
+        self._agenda.put_forward()
+        self.expiry.put_forward()
+        self._dispatcher.alarm.ring()
         self._ticker.alarm.ring()
         self.daemons.look_again()
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from eventstore.memory import MemoryLog
 from hetuflow.scheduler.clocks import ClockWatch
+from tests.gateway.scripted import ScriptedAgent
 from tests.scheduler.harness import Server, a_server, data
 from tests.scheduler.hooks import Refusing
 from tests.support.ports import EPOCH, TrioClock
@@ -100,6 +101,25 @@ async def test_what_waits_for_a_later_moment_does_not_start_early_by_a_wrong_clo
         await trio.sleep(60)
         agenda = server.core.scheduler.status().agenda
         assert (agenda.tasks_later, agenda.tasks_waiting) == (1, 0)
+
+
+async def test_a_pause_that_began_by_a_wrong_clock_ends_with_it(autojump_clock) -> None:
+    """Seed 30083: a task that could not be dispatched while the store was away waited for its next try as long as the clock
+    had been ahead."""
+    clock = TrioClock()
+    right = clock.another()
+    async with a_server(clock=clock, store_now=right.now) as server, trio.open_nursery() as nursery:
+        agent = ScriptedAgent(server.core.gateway.serve_connection, nursery)
+        await agent.connect()
+        server.store.hooks = Refusing("TaskLocked", trio.current_time() + 10)
+        clock.step(HOUR)
+        await server.task(await server.job(), scheduled_at=EPOCH)
+        await trio.sleep(11)
+        assert server.history() == ["TaskCreated"]
+        clock.step(-HOUR)
+        await trio.sleep(20)
+        assert server.history() == ["TaskCreated", "TaskLocked", "TaskDispatched"]
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_server_with_a_wrong_clock_lets_another_decide(autojump_clock) -> None:
