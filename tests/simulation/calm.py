@@ -13,6 +13,7 @@ from tests.simulation.checkers import Verdict, check_safety, evidence_of
 from tests.simulation.cluster import Cluster
 from tests.simulation.lines import watched
 from tests.simulation.operators import Operators
+from tests.simulation.outsiders import Outsiders
 from tests.simulation.shape import QUICK, Shape
 from tests.support.simulate import run
 
@@ -196,4 +197,36 @@ async def failing_in_a_row(operators: Operators) -> None:
     job_id = await operators.create_job("failing", "seconds=0.2", "exit=3", max_retries=0)
     await operators.create_schedule(job_id, **EVERY_FIVE_SECONDS, pause_on_failures=3)
     await trio.sleep(100)
+    operators.cluster.observed.ended_calm()
+
+
+async def after_a_delay(operators: Operators) -> None:
+    """A schedule with a fixed delay, and tasks that take a while."""
+    operators.cluster.observed.became_calm()
+    job_id = await operators.create_job("steady", "seconds=3")
+    await operators.create_schedule(job_id, **EVERY_FIVE_SECONDS, interval_mode="fixed_delay", overlap_policy="skip")
+    await trio.sleep(120)
+    operators.cluster.observed.ended_calm()
+
+
+async def a_daemon(operators: Operators) -> None:
+    """Two seats whose program ends again and again."""
+    operators.cluster.observed.became_calm()
+    job_id = await operators.create_job("steady", "seconds=4")
+    daemon = {"instances": 2, "backoff_initial_seconds": 1, "backoff_max_seconds": 2}
+    await operators.create_schedule(job_id, schedule_kind=int(ScheduleKind.DAEMON), daemon=daemon)
+    await trio.sleep(120)
+    operators.cluster.observed.ended_calm()
+
+
+async def events_in_calm(operators: Operators) -> None:
+    """A schedule that waits for events, of which some come."""
+    operators.cluster.observed.became_calm()
+    job_id = await operators.create_job("quick", "seconds=0.2")
+    await operators.create_schedule(job_id, schedule_kind=int(ScheduleKind.EVENT), event_type="thing.*")
+    outsiders = Outsiders(operators)
+    for _ in range(8):
+        await outsiders.send_event()
+        await trio.sleep(2)
+    await trio.sleep(80)
     operators.cluster.observed.ended_calm()

@@ -42,7 +42,7 @@ COMMON = (
     *("skipped for an overlap under skip", "skipped for an overlap under cancel_previous"),
     *("limits of a job that were reached", "limits of a key that were reached"),
     *("limits of a namespace that were reached", "starts within a rate"),
-    "paused after failures",
+    *("paused after failures", "fires after a delay", "seats started", "events that fired", "edit other schedule"),
     *("retries by a policy", "not retried by a policy", "retries timed"),
     *("edit task", "edit task (time)", "edit task (others)", "edit agent", "remove agent"),
     *("pause", "resume", "cancel", "retry", "run", "batch", "drive instance", "record instance", "event"),
@@ -57,7 +57,13 @@ COMMON = (
 )
 """Situations that a few hundred seeds reach."""
 
-RARE: tuple[str, ...] = ("skipped (deleted)", "outputs that were cut", "long waits in calm")
+RARE: tuple[str, ...] = (
+    "skipped (deleted)",
+    "outputs that were cut",
+    "long waits in calm",
+    "seats in calm",
+    "events that were skipped",
+)
 """Situations that only a long run reaches."""
 
 

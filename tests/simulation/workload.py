@@ -92,6 +92,8 @@ class Workload:
     jobs: dict[str, str] = field(factory=dict)
     """Job id -> name of its program."""
     drained: set[str] = field(factory=set)
+    others: dict[str, str] = field(factory=dict)
+    """Schedules whose times are not known beforehand -> what they are."""
 
     def __attrs_post_init__(self) -> None:
         draw = self.operators.cluster.rng
@@ -112,6 +114,8 @@ class Workload:
             "pause and resume": (1, cls._pause_and_resume),
             "create schedule": (0.7, cls._create_schedule),
             "edit schedule": (1, cls._edit_schedule),
+            "create other schedule": (0.4, cls._create_other_schedule),
+            "edit other schedule": (0.3, cls._edit_other_schedule),
             "delete schedule": (0.3, cls._delete_schedule),
             "create job": (0.3, cls._create_job),
             "edit job": (1, cls._edit_job),
@@ -290,12 +294,58 @@ class Workload:
     async def _create_schedule(self) -> None:
         await self.operators.create_schedule(self._job(), **self._timing(), **self._policy())
 
+    async def _create_other_schedule(self) -> None:
+        """One whose times are not known beforehand: a fixed delay, a daemon, or one that waits for events."""
+        draw, interval = self._draw, self._scale.interval
+        kind = draw.choice(["delay", "daemon", "event"])
+        job_id = draw.choice(self._light_jobs())
+        members: dict[str, Any]
+        if kind == "delay":
+            members = {"schedule_kind": int(ScheduleKind.INTERVAL), "interval_mode": "fixed_delay"}
+            members |= {"interval_secs": interval * draw.choice([1, 2]), "overlap_policy": "skip"}
+        elif kind == "daemon":
+            steady = [job_id for job_id, name in self.jobs.items() if name in ("steady", "failing", "forking")]
+            job_id = draw.choice(steady)
+            daemon = {
+                "instances": draw.choice([1, 1, 2]),
+                "backoff_initial_seconds": max(1, interval // 6),
+                "backoff_max_seconds": interval,
+            }
+            members = {"schedule_kind": int(ScheduleKind.DAEMON), "daemon": daemon}
+        else:
+            members = {
+                "schedule_kind": int(ScheduleKind.EVENT),
+                "event_type": draw.choice(["thing.happened", "thing.*"]),
+            }
+            members |= {"debounce_seconds": draw.choice([0, 0, 2]), "overlap_policy": draw.choice(["allow", "queue"])}
+        schedule_id = await self.operators.create_schedule(job_id, **members, priority=draw.randint(-5, 9))
+        self.others[schedule_id] = kind
+        if kind == "event":
+            for _ in range(draw.randint(1, 4)):
+                await self.outsiders.send_event()
+
+    async def _edit_other_schedule(self) -> None:
+        draw = self._draw
+        known = [each for each in self.others if each in self.operators.schedules]
+        if not known:
+            return
+        schedule_id = draw.choice(known)
+        changes: dict[str, Any] = {
+            "delay": {"interval_secs": self._scale.interval * draw.choice([1, 2, 3])},
+            "daemon": {"daemon": {"instances": draw.choice([0, 1, 2, 3]), "backoff_initial_seconds": 1}},
+            "event": {"debounce_seconds": draw.choice([0, 1, 3])},
+        }[self.others[schedule_id]]
+        await self.operators.insist(
+            "edit other schedule", Address("schedule", schedule_id), UpdateSchedule(changes=changes)
+        )
+
     async def _edit_schedule(self) -> None:
         changes = self._policy()
         if self._draw.random() < 0.6:
             nothing = {"interval_secs": None, "cron_expression": None, "max_count": None}
             changes |= {**nothing, "start_time": None, "end_time": None, "timezone": "UTC", **self._timing()}
-        address = Address("schedule", self._draw.choice(self.operators.schedules))
+        timed = [each for each in self.operators.schedules if each not in self.others]
+        address = Address("schedule", self._draw.choice(timed))
         await self.operators.insist("edit schedule", address, UpdateSchedule(changes=changes))
 
     async def _delete_schedule(self) -> None:

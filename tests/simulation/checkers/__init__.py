@@ -19,6 +19,7 @@ from tests.simulation.checkers.dependencies import check_dependencies
 from tests.simulation.checkers.evidence import Evidence, Held, MachineSeen
 from tests.simulation.checkers.expiry import check_expiry
 from tests.simulation.checkers.folds import check_prefixes
+from tests.simulation.checkers.kinds import check_kinds
 from tests.simulation.checkers.limits import check_config_limits
 from tests.simulation.checkers.logs import check_acknowledged, check_idempotency, check_log, check_secrets
 from tests.simulation.checkers.outside import check_clocks, check_feeds, check_liveness, check_output
@@ -53,6 +54,7 @@ CHECKERS: Mapping[Checker, tuple[str, ...]] = {
     check_log: ("L1",),
     check_fires: ("F1", "F2", "F3", "F5", "F6"),
     check_rows_of_failures: ("F1",),
+    check_kinds: ("F1", "F2", "F3", "F4", "T7"),
     check_overlap: ("F4",),
     check_overlap_rules: ("F4",),
     check_tasks: ("T1", "T2", "T3", "T4"),

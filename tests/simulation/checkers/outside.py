@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 
 from tests.simulation.checkers.evidence import Evidence, Fact
+from tests.simulation.checkers.kinds import is_timed
 from tests.simulation.checkers.nominal import Timing
 from tests.simulation.checkers.schedules import ANCHORS, ENABLED, TIMES
 from tests.simulation.checkers.tasks import unfinished_tasks
@@ -111,7 +112,7 @@ def check_clocks(evidence: Evidence, verdict: Verdict) -> None:
         for nominal, count in fired.items():
             if count > 1:
                 verdict.fail("C1", f"{name} fired {nominal} {count} times", streams=[name])
-        if evidence.started_at is not None:
+        if evidence.started_at is not None and is_timed(stream):
             _check_stalls(name, stream, evidence, verdict)
 
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.simulation.checkers.evidence import Evidence, Fact
+from tests.simulation.checkers.kinds import is_timed, kinds_of
 from tests.simulation.checkers.nominal import INTERVAL, TICK, Timing
 from tests.simulation.checkers.verdict import Verdict
 
@@ -40,7 +41,8 @@ def check_fires(evidence: Evidence, verdict: Verdict) -> None:
     """F1, F2, F3, F5, and F6 of the decisions."""
     jobs = {name: Switch(stream) for name, stream in evidence.streams("job")}
     for name, stream in evidence.streams("schedule"):
-        ScheduleJudge(name, stream, evidence, verdict, jobs).judge()
+        if is_timed(stream):
+            ScheduleJudge(name, stream, evidence, verdict, jobs).judge()
     check_tasks_of_fires(evidence, verdict)
     check_resumes(evidence, verdict)
 
@@ -300,14 +302,16 @@ def check_tasks_of_fires(evidence: Evidence, verdict: Verdict) -> None:
                 timings.setdefault(name, []).append((fact.position, fact.data))
     for name, stream in evidence.streams("task"):
         task = stream[0]
-        if task.data.get("schedule_id") is None:
+        schedule = evidence.by_stream.get(f"schedule-{task.data.get('schedule_id')}", [])
+        if task.data.get("schedule_id") is None or "daemon" in kinds_of(schedule):
             continue
         fire = fired.pop(name, None)
         streams = [name, f"schedule-{task.data['schedule_id']}"]
         if fire is None or task.time("nominal_at") != fire.time("nominal_at"):
             verdict.fail("F1", f"{name} is the task of no fire", streams=streams)
             continue
-        _due_in_time(task, fire, timings[fire.stream], evidence, verdict)
+        if is_timed(schedule):
+            _due_in_time(task, fire, timings[fire.stream], evidence, verdict)
     for name, fire in fired.items():
         verdict.fail(
             "F1", f"{fire.stream} fired {fire.data['nominal_at']}, and there is no {name}", streams=[fire.stream]

@@ -8,9 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tests.simulation.mutations import fires, log, outside, tasks
+from tests.simulation.mutations import fires, kinds, log, outside, tasks
 from tests.simulation.mutations.kit import Mutation
 
 __all__ = ["MUTATIONS", "Mutation"]
 
-MUTATIONS: Sequence[Mutation] = (*fires.MUTATIONS, *tasks.MUTATIONS, *log.MUTATIONS, *outside.MUTATIONS)
+MUTATIONS: Sequence[Mutation] = (
+    *fires.MUTATIONS,
+    *kinds.MUTATIONS,
+    *tasks.MUTATIONS,
+    *log.MUTATIONS,
+    *outside.MUTATIONS,
+)
