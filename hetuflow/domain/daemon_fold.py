@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -116,8 +117,10 @@ def _own(state: ScheduleState, event: SeatRunning | SeatReady | SeatEnded) -> Se
 
 def _seated(state: ScheduleState, seat: Seat) -> ScheduleState:
     """With this seat in the place of the one of its number; they are kept in the order of their numbers."""
-    others = [each for each in state.seats if each.number != seat.number]
-    return _changed(state, seats=tuple(sorted((*others, seat), key=lambda each: each.number)))
+    seats = state.seats
+    at = bisect_left(seats, seat.number, key=lambda each: each.number)
+    after = at + 1 if at < len(seats) and seats[at].number == seat.number else at
+    return _changed(state, seats=(*seats[:at], seat, *seats[after:]))
 
 
 def _refusal(state: ScheduleState, event: ScheduleEvent, why: str) -> IllegalTransition:

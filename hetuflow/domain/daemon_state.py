@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -64,7 +65,8 @@ class Seated(Protocol):
 
 
 def seat_of(state: Seated, number: int) -> Seat | None:
-    return next((seat for seat in state.seats if seat.number == number), None)
+    at = bisect_left(state.seats, number, key=lambda seat: seat.number)
+    return state.seats[at] if at < len(state.seats) and state.seats[at].number == number else None
 
 
 def open_seats(state: Seated) -> Sequence[Seat]:

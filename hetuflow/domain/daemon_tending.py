@@ -13,9 +13,9 @@ from attrs import evolve as changed
 
 from hetuflow.domain import schedule_fold as fold
 from hetuflow.domain.commands import CreateTask, JobSnapshot, SeatTask, TendDaemon
-from hetuflow.domain.daemon import OVERRIDES, SEAT_VARIABLE, STARTS_MAX, expiry, made_of, stopping_of
+from hetuflow.domain.daemon import BECAUSE, OVERRIDES, SEAT_VARIABLE, STARTS_MAX, expiry, made_of, stopping_of
 from hetuflow.domain.daemon_rules import START_SPACING_SECONDS, DaemonRules
-from hetuflow.domain.daemon_state import Seat, next_start_at, open_seats, seat_of
+from hetuflow.domain.daemon_state import Seat, next_start_at, open_seats
 from hetuflow.domain.decider import NOTHING, Address, Decision, Guard
 from hetuflow.domain.enums import InstanceReason, JobStatus, ScheduleStatus, TaskTrigger
 from hetuflow.domain.events import (
@@ -160,7 +160,7 @@ class _Tending:
             incarnation=seat.incarnation,
             task_id=seat.task_id,
             outcome=told.outcome or "",
-            reason=told.reason,
+            reason=seat.stopping or told.reason,
             ended_at=ended_at,
             lived_seconds=told.lived_seconds,
             failures=failures,
@@ -242,14 +242,15 @@ class _Tending:
     def fill(self) -> None:
         if self._unwanted_because is not None:
             return
-        made = 0
-        for number in range(self._rules.instances):
-            if made == STARTS_MAX:
-                return
-            seat = seat_of(self._state, number)
-            if seat is None or (not seat.is_open and self._is_due(seat)):
-                self._start(number, seat)
-                made += 1
+        seats = {seat.number: seat for seat in self._state.seats}
+        empty = [
+            number
+            for number in range(self._rules.instances)
+            if (seat := seats.get(number)) is None or (not seat.is_open and self._is_due(seat))
+        ]
+        now = empty[:STARTS_MAX]
+        for number in now:
+            self._start(number, seats.get(number), is_last=number == now[-1])
 
     def _is_due(self, seat: Seat) -> bool:
         spaced = seat.started_at + timedelta(seconds=START_SPACING_SECONDS) <= self._now
@@ -257,7 +258,8 @@ class _Tending:
             return True
         return seat.due_at <= self._now
 
-    def _start(self, number: int, before: Seat | None) -> None:
+    def _start(self, number: int, before: Seat | None, *, is_last: bool) -> None:
+        """Fill the seat. Unless it is the last one now, the next is due at once."""
         state, job = self._state, self._job
         incarnation = 1 if before is None else before.incarnation + 1
         due_at = state.cursor_at if before is None else before.due_at or before.ended_at
@@ -292,10 +294,12 @@ class _Tending:
             job_version=job.version,
             started_at=self._now,
             fire_count=state.fire_count + 1,
-            next_run_at=None,
+            next_run_at=self._now,
         )
-        after = fold.FOLDS[SeatStarted](state, started)
-        self._say(changed(started, next_run_at=self._next_run_at(after)))
+        if is_last:
+            after = fold.FOLDS[SeatStarted](state, started)
+            started = changed(started, next_run_at=self._next_run_at(after))
+        self._say(started)
 
     def _occupied_by_others(self, number: int) -> tuple[str, ...]:
         """The agents on which another seat's process is known to run."""
@@ -307,6 +311,8 @@ class _Tending:
             return "started"
         if before.made_of != self._made_of:
             return "edited"
+        if before.reason in BECAUSE:  # it was stopped, and is wanted again
+            return "started"
         return "moved" if before.reason == InstanceReason.LOST else "restarted"
 
     def stopped(self) -> None:

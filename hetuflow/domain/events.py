@@ -433,7 +433,7 @@ class SeatReady(ScheduleEvent):
 class SeatEnded(ScheduleEvent):
     """The seat's task has ended, at `ended_at`; the next one starts at `due_at`, None when none is wanted now.
 
-    `outcome`: `succeeded`, `failed` or `cancelled`; `reason` of a failure. `lived_seconds`: of its process, None when
+    `outcome`: `succeeded`, `failed` or `cancelled`; `reason` of a failure, or why it was stopped. `lived_seconds`: of its process, None when
     none ran. `failures`: ends in a row by a failure of a run that was not healthy, which the back-off grows with.
     `is_counted`: it counts towards the restart limit.
     """

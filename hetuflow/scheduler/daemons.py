@@ -161,6 +161,7 @@ class Daemons:
         self._to_ask.pop(wish.schedule_id, None)
         self._has_reason.discard(wish.schedule_id)
         self._defects.pop(wish.schedule_id, None)
+        self._patience.worked(wish.schedule_id)
         self._instants.discard(wish.schedule_id)
         of_job = self._of_job.get(wish.job_id, {})
         of_job.pop(wish.schedule_id, None)

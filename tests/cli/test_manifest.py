@@ -18,6 +18,7 @@ from hetuflow.cli.manifest import READ_CONFIG, READ_JOB, READ_SCHEDULE, Reader
 from hetuflow.cli.plan import make_plan
 from hetuflow.cli.upstream import labelled, labels_of, read_upstream
 from hetuflow.domain.config import effective
+from hetuflow.domain.daemon_rules import DEFAULTS as DAEMON_DEFAULTS
 from hetuflow.domain.flow_graph import On
 
 SHORTHANDS = {"cron_expr", "command"}
@@ -188,6 +189,23 @@ def test_the_short_names_of_schedules() -> None:
     assert once["max_age_seconds"] == 7200
 
 
+def test_daemons_are_written_short_complete_and_exported_without_their_defaults() -> None:
+    reader = schedules(
+        {"daemon": 3}, {"daemon": {"restart_limit": 5, "restart_window_seconds": "10m"}}, {"kind": "daemon"}
+    )
+    assert not reader.problems
+    three, limited, plain = (each.members for each in reader.jobs[0].schedules)
+    assert three["daemon"] == {**DAEMON_DEFAULTS, "instances": 3} and three["schedule_kind"] == 3
+    assert limited["daemon"] == {**DAEMON_DEFAULTS, "restart_limit": 5, "restart_window_seconds": 600}
+    assert plain["daemon"] == DAEMON_DEFAULTS
+    job = {"id": "1", "namespace_id": "default", "name": "a", "description": None, "environment": None}
+    job |= {"config": effective({}), "status": 100, "agent_id": None, "upstream": None}
+    [written] = as_written(
+        [job], [{**each.members, "id": "2", "job_id": "1"} for each in reader.jobs[0].schedules[:1]], str
+    )
+    assert written["schedules"][0]["daemon"] == {"instances": 3}
+
+
 @pytest.mark.parametrize(
     ("written", "problem"),
     [
@@ -196,6 +214,9 @@ def test_the_short_names_of_schedules() -> None:
             "s[0].overlap_policy: must be skip",
         ),
         ({"cron": "@daily", "interval_mode": "fixed_delay"}, "s[0].interval_mode: fixed_delay is for"),
+        ({"daemon": {"instnaces": 2}}, "s[0].daemon: instnaces is unknown; did you mean 'instances'?"),
+        ({"daemon": {"instances": 5000}}, "s[0].daemon: instances must be an integer from 0 to 1000, got 5000"),
+        ({"daemon": "three"}, "s[0].daemon: must be an object or a number of instances"),
         (
             {"every": "5m", "start": "2027-01-31T08:00:00Z", "end": "2027-01-31T07:00:00Z"},
             "s[0].end: must not be before",
