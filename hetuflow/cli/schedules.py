@@ -11,6 +11,7 @@ import click
 from hetuflow.cli import daemons, render
 from hetuflow.cli.backfills import backfill, cancel_backfill, list_backfills
 from hetuflow.cli.client import Client
+from hetuflow.cli.completion import complete_calendars
 from hetuflow.cli.daemons import daemon_changes, daemon_options, option_names
 from hetuflow.cli.editing import assign, assignments, edit_options, update_body
 from hetuflow.cli.jobs import job_argument
@@ -102,6 +103,7 @@ def rule_options(command: F) -> F:
             click.option(
                 "--exclude-calendar",
                 multiple=True,
+                shell_complete=complete_calendars,
                 metavar="CALENDAR",
                 help="No run at what this calendar excludes; may be repeated, replaces all.",
             ),

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from random import Random
 from typing import Any
 
+import pytest
 import trio
 
+from eventstore.event import RecordedEvent
 from eventstore.memory import MemoryLog
 from hetuflow.domain.commands import CreateCalendar, CreateSchedule, DisableSchedule, UpdateCalendar
 from hetuflow.domain.decider import Address
 from hetuflow.domain.enums import ScheduleKind
 from hetuflow.scheduler.calendars import ask_schedule
+from tests.domain.test_calendar_rules import instant
 from tests.scheduler.harness import Server, a_server
 from tests.scheduler.test_ticker import data, ignored, nominal
 from tests.support.ports import TrioClock
 
 
 def seconds(server: Server, low: int, high: int) -> dict[str, Any]:
-    begin = server.clock.now()
+    begin = server.clock.now().replace(microsecond=0)
     return {
         "periods": [{name: (begin + timedelta(seconds=at)).isoformat() for name, at in (("from", low), ("to", high))}]
     }
@@ -156,3 +161,61 @@ async def test_a_fire_after_a_crash_between_edit_and_reaction_obeys_the_edit(aut
         await trio.sleep(21)
         assert [data(event)["reason"] for event in server.events("ScheduleSkipped")] == ["calendar"]
         assert [nominal(event) for event in server.events("ScheduleFired")] == [20]
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_edits_from_another_server_and_a_takeover_leave_each_time_judged_as_it_was(
+    autojump_clock, seed: int
+) -> None:
+    """Edits at random moments from the server that stands by; the deciding one dies half way."""
+    log, clock, draw = MemoryLog(), TrioClock(), Random(seed)
+
+    async def edit_at_random(server: Server, edits: int) -> None:
+        for _ in range(edits):
+            await trio.sleep(draw.uniform(0.5, 11))
+            low = draw.randint(-15, 20)
+            changes = seconds(server, low, low + draw.randint(1, 40))
+            await server.ask(Address("calendar", "c"), UpdateCalendar(changes=changes))
+
+    async with a_server(log=log, clock=clock, server_id="server-2") as second:
+        async with a_server(log=log, clock=clock) as first:
+            await calendar(first)
+            for number in range(3):
+                await under(first, f"s{number}", interval_secs=5, misfire_policy="fire_all")
+            await edit_at_random(second, 8)
+        await edit_at_random(second, 8)
+        await trio.sleep(60)
+        now = clock.now()
+    editions = [
+        (datetime.fromisoformat(data(event).get("updated_at", data(event).get("created_at"))), data(event)["periods"])
+        for event in log.events
+        if event.type in ("CalendarCreated", "CalendarUpdated")
+    ]
+    for number in range(3):
+        judge([event for event in log.events if event.stream_id == f"schedule-s{number}"], editions, now)
+
+
+def judge(stream: Sequence[RecordedEvent], editions: Sequence[tuple[datetime, Any]], now: datetime) -> None:
+    """Every nominal time up to now is decided once, in order, and as the calendar said at that time."""
+
+    def is_excluded(at: datetime) -> bool:
+        periods = [each for since, each in editions if since < at][-1]
+        return any(instant(each["from"]) <= at < instant(each["to"]) for each in periods)
+
+    created = data(stream[0])
+    at, step, fired = instant(created["anchor_at"]), timedelta(seconds=created["interval_secs"]), 0
+    for event in stream:
+        told = data(event)
+        if event.type == "ScheduleFired":
+            at += step
+            fired += 1
+            assert instant(told["nominal_at"]) == at and not is_excluded(at)
+        elif event.type == "ScheduleSkipped":
+            assert told["reason"] == "calendar" and instant(told["first_nominal_at"]) == at + step
+            for _ in range(told["count"]):
+                at += step
+                assert is_excluded(at)
+            assert instant(told["last_nominal_at"]) == at
+    while (at := at + step) <= now - step:
+        assert is_excluded(at), f"{at} is not decided"
+    assert fired > 3
