@@ -2,7 +2,7 @@
 
 So that a decision can be taken again later: by `hetuflow replay --debug`, under a debugger, and by `replay --all --check`,
 after the program has changed. Compact: members that have their default are left out, and so is what the log has already
-(a job that is copied into a task is named by its version) or what does not change the events (guards).
+(a job that is copied into a task and a calendar are named by their version) or what does not change the events (guards).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from attrs import frozen
 
 from hetuflow.domain import commands as catalogue
 from hetuflow.domain import events
-from hetuflow.domain.commands import JobSnapshot, Report, ReportEnded, ReportStarted
+from hetuflow.domain.commands import CalendarSnapshot, JobSnapshot, Report, ReportEnded, ReportStarted
 from hetuflow.domain.decider import Guard
 
 COMMAND_BYTES_MAX = 16 * 1024
@@ -29,7 +29,10 @@ COMMAND_BYTES_MAX = 16 * 1024
 COMMANDS: Mapping[str, type] = {
     name: cls
     for name, cls in vars(catalogue).items()
-    if isinstance(cls, type) and attrs.has(cls) and cls.__module__ == catalogue.__name__ and cls is not JobSnapshot
+    if isinstance(cls, type)
+    and attrs.has(cls)
+    and cls.__module__ == catalogue.__name__
+    and cls not in (JobSnapshot, CalendarSnapshot)
 }
 
 _CHANGED: Mapping[str, type] = {
@@ -38,6 +41,7 @@ _CHANGED: Mapping[str, type] = {
     "UpdateTask": events.TaskUpdated,
     "UpdateAgent": events.AgentUpdated,
     "UpdateServer": events.ServerUpdated,
+    "UpdateCalendar": events.CalendarUpdated,
 }
 """The event whose members have the types of an update's `changes`."""
 
@@ -45,6 +49,13 @@ _LEFT_OUT = frozenset({"guards"})
 
 JobAt = Callable[[str, int], JobSnapshot]
 """(job id, version of its stream) -> the job as it was."""
+
+
+CalendarAt = Callable[[str, int], CalendarSnapshot]
+"""The same of a calendar."""
+
+CALENDARS = "calendars"
+"""The member of a command that has them."""
 
 
 class CommandUnknown(Exception):
@@ -75,7 +86,7 @@ def record(command: object, decided_at: datetime) -> dict[str, Any]:
     return kept
 
 
-def read(recorded: Any, job_at: JobAt) -> RecordedCommand:
+def read(recorded: Any, job_at: JobAt, calendar_at: CalendarAt | None = None) -> RecordedCommand:
     """The command again.
 
     Raises:
@@ -92,13 +103,16 @@ def read(recorded: Any, job_at: JobAt) -> RecordedCommand:
             f"only the name of the command was recorded, {name}: it was larger than {COMMAND_BYTES_MAX} bytes"
         )
     try:
-        data = _filled(recorded["data"], job_at)
+        named = calendars_of(recorded["data"])
+        data = _filled({key: value for key, value in recorded["data"].items() if key != CALENDARS}, job_at)
         decided_at = msgspec.convert(recorded["now"], datetime)
         if cls is Report:
             return RecordedCommand(Report(reports=tuple(_report(each) for each in data["reports"])), decided_at)
         command: Any = msgspec.convert(data, cls)
     except (msgspec.ValidationError, KeyError, TypeError) as exc:
         raise CommandUnknown(f"the command {name} does not fit this program: {exc}") from exc
+    if named and calendar_at is not None:
+        command = attrs.evolve(command, calendars=tuple(calendar_at(*each) for each in named))
     if name in _CHANGED:
         command = attrs.evolve(command, changes=_typed(command.changes, _CHANGED[str(name)]))
     return RecordedCommand(command, decided_at)
@@ -115,6 +129,12 @@ def jobs_of(data: Any) -> Iterator[tuple[str, int]]:
     elif isinstance(data, list):
         for each in data:
             yield from jobs_of(each)
+
+
+def calendars_of(data: Any) -> Sequence[tuple[str, int]]:
+    """The calendars, by id and version, that a recorded command tells of."""
+    told = data.get(CALENDARS) if isinstance(data, Mapping) else None
+    return [(each["calendar_id"], each["version"]) for each in told or ()]
 
 
 def _is_job(name: str, value: Any) -> bool:
@@ -185,6 +205,8 @@ def _plain(value: Any) -> Any:
         return value
     if kind is JobSnapshot:
         return {"job_id": value.job_id, "version": value.version}
+    if kind is CalendarSnapshot:
+        return {"calendar_id": value.calendar.calendar_id, "version": value.calendar.version}
     plan = _plans.get(kind)
     if plan is None and attrs.has(kind):
         plan = _plans[kind] = _Plan.of(kind)

@@ -19,12 +19,13 @@ from eventstore.codec import EventCodec
 from eventstore.event import RecordedEvent
 from hetuflow.actors.catalogue import event_codec
 from hetuflow.actors.context import COMMAND
-from hetuflow.domain.commands import JobSnapshot
+from hetuflow.domain.calendar import snapshot as calendar_snapshot
+from hetuflow.domain.commands import CalendarSnapshot, JobSnapshot
 from hetuflow.domain.decider import Address, Decider, Decision
 from hetuflow.domain.deciders import DECIDERS
 from hetuflow.domain.job import snapshot
 from hetuflow.domain.rejection import Rejected
-from hetuflow.history.recorded_commands import CommandUnknown, RecordedCommand, jobs_of, read
+from hetuflow.history.recorded_commands import CommandUnknown, RecordedCommand, calendars_of, jobs_of, read
 
 _NO_ID = UUID(int=0)
 
@@ -125,7 +126,8 @@ class Replay:
         known = await self._known(own, first.position - 1)
         data = kept.get("data") if isinstance(kept, dict) else None
         jobs = {named: await self._job(*named, first.position - 1) for named in jobs_of(data)}
-        command = read(kept, lambda job_id, version: jobs[job_id, version])
+        calendars = {named: await self._calendar(*named, first.position - 1) for named in calendars_of(data)}
+        command = read(kept, lambda *named: jobs[named], lambda *named: calendars[named])
         written = [self._written(event) for event in append]
         return Question(
             stream_id=own,
@@ -201,12 +203,21 @@ class Replay:
 
     async def _job(self, job_id: str, version: int, position: int) -> JobSnapshot:
         """The job that a command copies, as it was at the version that the command names."""
-        stream_id = f"job-{job_id}"
-        known = await self._known(stream_id, position)
-        if known.version != version:
-            events = [event for event in await self._load(stream_id, position) if event.version <= version]
-            known = self._fold(stream_id, events)
+        known = await self._at(f"job-{job_id}", version, position)
         return snapshot(known.state, known.version)
+
+    async def _calendar(self, calendar_id: str, version: int, position: int) -> CalendarSnapshot:
+        """The calendar that a command tells of, in the same way."""
+        known = await self._at(f"calendar-{calendar_id}", version, position)
+        return calendar_snapshot(calendar_id, known.state, known.version)
+
+    async def _at(self, stream_id: str, version: int, position: int) -> Known:
+        known = await self._known(stream_id, position)
+        if known.version == version:
+            return known
+        return self._fold(
+            stream_id, [each for each in await self._load(stream_id, position) if each.version <= version]
+        )
 
     async def _evolve(self, event: RecordedEvent) -> None:
         decider = DECIDERS.get(event.category)

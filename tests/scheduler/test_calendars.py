@@ -13,9 +13,10 @@ import trio
 
 from eventstore.event import RecordedEvent
 from eventstore.memory import MemoryLog
-from hetuflow.domain.commands import CreateCalendar, CreateSchedule, DisableSchedule, UpdateCalendar
+from hetuflow.domain.commands import CreateCalendar, CreateSchedule, DisableSchedule, UpdateCalendar, UpdateSchedule
 from hetuflow.domain.decider import Address
 from hetuflow.domain.enums import ScheduleKind
+from hetuflow.history.replay import Replay
 from hetuflow.scheduler.calendars import ask_schedule
 from tests.domain.test_calendar_rules import instant
 from tests.scheduler.harness import Server, a_server
@@ -219,3 +220,28 @@ def judge(stream: Sequence[RecordedEvent], editions: Sequence[tuple[datetime, An
     while (at := at + step) <= now - step:
         assert is_excluded(at), f"{at} is not decided"
     assert fired > 3
+
+
+async def test_decisions_under_calendars_are_taken_again_the_same_from_the_log(autojump_clock) -> None:
+    """What a calendar excluded is not written with each command: its version is, and replay looks it up."""
+    async with a_server() as server:
+        await calendar(server, **seconds(server, 15, 41), description="x" * 3000)
+        await under(server)
+        await trio.sleep(30)
+        await server.ask(Address("calendar", "c"), UpdateCalendar(changes={"periods": (), "dates": ("2026-01-07",)}))
+        await trio.sleep(30.5)
+        await ask_schedule(server.core.system, "s1", UpdateSchedule(changes={"interval_secs": 7}))
+        events = list(server.store.log.events)
+    fires = [event for event in events if event.type == "ScheduleFired"]
+    commands = [json.loads(event.metadata).get("command", {}) for event in events if event.stream_id == "schedule-s1"]
+    told = [each["data"]["calendars"] for each in commands if "calendars" in each.get("data", {})]
+    assert (
+        len(fires) > 3 and [{"calendar_id": "c", "version": 1}] in told and [{"calendar_id": "c", "version": 2}] in told
+    )
+
+    async def load(stream_id: str, position: int) -> list[RecordedEvent]:
+        return [event for event in events if event.stream_id == stream_id and event.position <= position]
+
+    replay = Replay(load, states_max=2)
+    await replay.check(events)
+    assert replay.tally.differences == [] and replay.tally.same > 5
