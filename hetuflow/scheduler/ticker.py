@@ -138,6 +138,9 @@ class Ticker:
 
     async def _spin_until(self, at: datetime) -> None:
         """Let everybody else have their turns until the instant itself."""
+        if self.alarm.has_rung:  # it is heard here: going round again without a pause would give nobody a turn
+            await self.alarm.wait(0)
+            return
         began = trio.current_time()
         last: datetime | None = None
         while not self.alarm.has_rung and (now := self._clock.now()) < at:

@@ -16,6 +16,7 @@ from hetuflow.domain import schedule_fires
 from hetuflow.domain.commands import DeleteJob, DisableJob
 from hetuflow.domain.decider import Address
 from hetuflow.domain.schedule import SCHEDULE
+from hetuflow.scheduler.ticker import SPIN_SECONDS
 from tests.gateway.scripted import ScriptedAgent
 from tests.scheduler.harness import a_server, data, nominal, seconds
 from tests.scheduler.hooks import LostAnswers, Outage, Recording, types_of
@@ -245,3 +246,15 @@ async def test_once_created_an_hour_late_is_decided_at_once_and_over(
         assert trio.current_time() - began < 0.1
         kinds = [event.type for event in server.events(stream="schedule-s1")]
         assert kinds == ["ScheduleCreated", decided, "ScheduleExpired"]
+
+
+async def test_an_alarm_in_the_last_stretch_before_a_moment_is_heard_and_not_circled_about(autojump_clock) -> None:
+    """Nobody else had a turn while it went round, and in virtual time the moment never came."""
+    async with a_server() as server:
+        await server.schedule(await server.job())
+        await trio.sleep(10 - SPIN_SECONDS)
+        for _ in range(50):
+            server.core.scheduler._ticker.alarm.ring()
+            await trio.lowlevel.checkpoint()
+        await trio.sleep(1)
+        assert len(server.events("ScheduleFired")) == 1
