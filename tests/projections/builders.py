@@ -82,6 +82,7 @@ CATEGORIES = (
     (catalogue.LeaseEvent, "lease", "slot"),
     (catalogue.ExternalEvent, "external", "source"),
     (catalogue.CalendarEvent, "calendar", "calendar_id"),
+    (catalogue.FlowEvent, "flow", "flow_run_id"),
     (catalogue.BackfillEvent, "backfill", "backfill_id"),
 )
 
