@@ -117,6 +117,7 @@ _PLAUSIBLE: dict[str, Any] = {
     "server_id": "server-01",
     "calendar_id": "holidays",
     "backfill_id": an_id(51),
+    "flow_run_id": an_id(61),
     "task_ids": (),
     "exclude_calendars": (),
     **dict.fromkeys(("made", "left_out", "succeeded", "failed", "cancelled"), 0),

@@ -126,6 +126,7 @@ MEMBERS: dict[str, st.SearchStrategy[Any]] = {
     "schedule_id": st.integers(11, 12).map(an_id),
     "agent_id": st.sampled_from(["a1", "a2"]),
     "backfill_id": st.integers(51, 52).map(an_id),
+    "flow_run_id": st.integers(61, 62).map(an_id),
     "server_id": st.sampled_from(["s1", "s2"]),
     "status": st.sampled_from([1, 90, 98, 99, 100]),
     "started_at": st.one_of(st.none(), times),
