@@ -67,6 +67,12 @@ class Rig:
                 continue
         return found
 
+    async def kill(self, pid: int) -> None:
+        """kill -9 of a program; returns when it is gone."""
+        os.kill(pid, signal.SIGKILL)
+        while pid in {process.pid for _, process, _ in self.programs()}:  # noqa: ASYNC110
+            await trio.sleep(0.01)
+
     async def seats(self) -> dict[str, Any]:
         async with self.client() as http:
             answer: dict[str, Any] = (await http.get(f"/schedules/item/{self.schedule_id}/seats")).json()
@@ -123,7 +129,7 @@ async def test_a_daemon_is_kept_running_moved_and_replaced(fresh_database: str, 
             await a_daemon(rig)
             first = await rig.until_running()
 
-            os.kill(first[1], signal.SIGKILL)
+            await rig.kill(first[1])
             second = await rig.until_running()
             assert second[1] != first[1] and second[0] == first[0] and second[2] == first[2]
 
@@ -176,7 +182,7 @@ async def the_server_is_killed_and_a_program_with_it(rig: Rig) -> None:
     server.process.kill()
     server.process.wait()
     _, victim, _ = rig.programs()[0]
-    victim.kill()
+    await rig.kill(victim.pid)
     await start_server(rig.cluster, rig.nursery, ENVIRON)
 
 
