@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 
 import trio
 
-from hetuflow.domain.commands import UpdateTask
+from hetuflow.domain.commands import CreateCalendar, UpdateCalendar, UpdateTask
 from hetuflow.domain.decider import Address
 from hetuflow.domain.enums import ScheduleKind
 from tests.simulation.checkers import Verdict, check_safety, evidence_of
@@ -230,3 +231,26 @@ async def events_in_calm(operators: Operators) -> None:
         await trio.sleep(2)
     await trio.sleep(80)
     operators.cluster.observed.ended_calm()
+
+
+async def with_a_calendar(operators: Operators) -> None:
+    """A schedule that is not to fire for half a minute, which is then moved."""
+    operators.cluster.observed.became_calm()
+    calendar = Address("calendar", "works")
+    command = CreateCalendar(calendar_id=calendar.id, periods=[_from_now(operators, 20, 50)])
+    await operators.insist("create calendar", calendar, command)
+    job_id = await operators.create_job("quick", "seconds=0.2")
+    await operators.create_schedule(job_id, **EVERY_FIVE_SECONDS, exclude_calendars=(calendar.id,))
+    await trio.sleep(60)
+    moved = UpdateCalendar(changes={"periods": [_from_now(operators, 10, 30)]})
+    await operators.insist("edit calendar", calendar, moved)
+    await trio.sleep(60)
+    operators.cluster.observed.ended_calm()
+
+
+def _from_now(operators: Operators, begin: float, end: float) -> dict[str, str]:
+    now = operators.cluster.clock.now().replace(microsecond=0)
+    return {
+        "from": (now + timedelta(seconds=begin)).isoformat(),
+        "to": (now + timedelta(seconds=end)).isoformat(),
+    }

@@ -42,6 +42,7 @@ COMMON = (
     *("skipped for an overlap under skip", "skipped for an overlap under cancel_previous"),
     *("limits of a job that were reached", "limits of a key that were reached"),
     *("limits of a namespace that were reached", "starts within a rate"),
+    *("skipped (calendar)", "edit calendar"),
     *("paused after failures", "fires after a delay", "seats started", "events that fired", "edit other schedule"),
     *("retries by a policy", "not retried by a policy", "retries timed"),
     *("edit task", "edit task (time)", "edit task (others)", "edit agent", "remove agent"),

@@ -25,6 +25,7 @@ from hetuflow.domain.decider import Address, Guard
 from hetuflow.domain.job import snapshot
 from hetuflow.domain.need import Need
 from hetuflow.domain.rejection import Rejected
+from hetuflow.scheduler.calendars import ask_schedule
 from tests.simulation.cluster import Cluster
 from tests.simulation.observed import SECRET
 from tests.simulation.server_node import NoAnswer
@@ -82,7 +83,7 @@ class Operators:
             job = await core.system.read(Address("job", job_id))
             guards = (Guard(f"job-{job_id}", job.version),)
             command = CreateSchedule(schedule_id=schedule_id, job_id=job_id, guards=guards, **members)  # type: ignore[arg-type]
-            return await core.system.ask(address, command)
+            return await ask_schedule(core.system, schedule_id, command)
 
         if await self.insist_on("create schedule", address, ask):
             self.schedules.append(schedule_id)
@@ -125,7 +126,9 @@ class Operators:
     # --- how they ask ------------------------------------------------------------------------------------------------
 
     async def insist(self, what: str, address: Address, command: object) -> bool:
-        """Ask for a command; see `insist_on`."""
+        """Ask for a command; see `insist_on`. A schedule is told of its calendars, as the API does it."""
+        if address.category == "schedule":
+            return await self.insist_on(what, address, lambda core: ask_schedule(core.system, address.id, command))
         return await self.insist_on(what, address, lambda core: core.system.ask(address, command))
 
     async def insist_on(self, what: str, address: Address, ask: Ask) -> bool:

@@ -27,6 +27,7 @@ from tests.simulation.checkers.overlap_rules import check_overlap_rules
 from tests.simulation.checkers.pending import check_pending
 from tests.simulation.checkers.retries import check_retries
 from tests.simulation.checkers.rows_of_failures import check_rows_of_failures
+from tests.simulation.checkers.schedules import check_fires
 from tests.simulation.observed import Observed
 from tests.support.ports import EPOCH
 
@@ -247,3 +248,49 @@ def test_failures_in_a_row_pause_a_schedule(is_lawful: bool, story: list[tuple[s
         write(log, stream, [(kind, dict(members))], 10 * number)
     evidence = Evidence(log, Observed(calm=[(0, 10_000)]), lease=20, started_at=EPOCH, ended=10_000)
     assert found(check_rows_of_failures, evidence) == (set() if is_lawful else {"F1"})
+
+
+# --- calendars ---------------------------------------------------------------------------------------------------------
+
+
+def under_a_calendar(*decisions: tuple[str, Any], edited: bool = False) -> set[str]:
+    """Of a schedule that fires at 10, 20, 30 ..., and a calendar that excludes from 15 to 25; edited at 12, nothing."""
+    made = {"calendar_id": "c", "periods": [{"from": at(15), "to": at(25)}], "created_at": at(0)}
+    log = a_log("calendar-c", [("CalendarCreated", made)], 0)
+    if edited:
+        write(log, "calendar-c", [("CalendarUpdated", {**made, "periods": [], "updated_at": at(12)})], 12)
+    schedule = {**SCHEDULE, "exclude_calendars": ["c"]}
+    write(log, "schedule-s", [("ScheduleCreated", schedule), *decisions], 31)
+    for kind, members in decisions:
+        if kind == "ScheduleFired":
+            made = {
+                **TASK,
+                "schedule_id": "s",
+                "nominal_at": members["nominal_at"],
+                "scheduled_at": members["nominal_at"],
+            }
+            write(log, f"task-{members['task_id']}", [("TaskCreated", made)], 31)
+    return found(check_fires, Evidence(log))
+
+
+def fires_at(second: int, count: int) -> tuple[str, Any]:
+    members = {"task_id": f"t{second}", "job_id": "j", "fire_count": count}
+    return "ScheduleFired", {**members, "nominal_at": at(second), "fired_at": at(second)}
+
+
+def skips_at(second: int, reason: str) -> tuple[str, Any]:
+    nominal = at(second)
+    members = {"first_nominal_at": nominal, "last_nominal_at": nominal, "count": 1}
+    return "ScheduleSkipped", {**members, "reason": reason, "job_id": "j"}
+
+
+def test_what_a_calendar_excludes_is_skipped_and_nothing_else() -> None:
+    def check(*decisions: tuple[str, Any], edited: bool = False) -> set[str]:
+        return under_a_calendar(*decisions, edited=edited)
+
+    assert check(fires_at(10, 1), skips_at(20, "calendar"), fires_at(30, 2)) == set()
+    assert "F1" in check(fires_at(10, 1), fires_at(20, 2), fires_at(30, 3))
+    assert "F1" in check(skips_at(10, "calendar"), skips_at(20, "calendar"), fires_at(30, 1))
+    assert "F5" in check(fires_at(10, 1), skips_at(20, "misfire"), fires_at(30, 2))
+    assert check(fires_at(10, 1), fires_at(20, 2), fires_at(30, 3), edited=True) == set()
+    assert "F1" in check(fires_at(10, 1), skips_at(20, "calendar"), fires_at(30, 2), edited=True)

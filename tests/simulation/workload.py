@@ -10,6 +10,7 @@ import trio
 from attrs import define, field
 
 from hetuflow.domain.commands import (
+    CreateCalendar,
     DeleteJob,
     DeleteSchedule,
     DeleteTask,
@@ -19,6 +20,7 @@ from hetuflow.domain.commands import (
     RemoveAgent,
     UndrainAgent,
     UpdateAgent,
+    UpdateCalendar,
     UpdateJob,
     UpdateSchedule,
     UpdateTask,
@@ -78,6 +80,8 @@ ZONES: Final = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Aus
 OVERLAPS: Final = ("allow", "allow", "allow", "skip", "queue", "cancel_previous")
 POLICIES: Final = ("skip", "fire_once", "fire_all")
 
+CALENDARS: Final = ("nights", "works")
+
 OPERATORS: Final = (1, 2, 3)
 """How many act at the same time."""
 
@@ -114,6 +118,7 @@ class Workload:
             "pause and resume": (1, cls._pause_and_resume),
             "create schedule": (0.7, cls._create_schedule),
             "edit schedule": (1, cls._edit_schedule),
+            "edit calendar": (0.4, cls._edit_calendar),
             "create other schedule": (0.4, cls._create_other_schedule),
             "edit other schedule": (0.3, cls._edit_other_schedule),
             "delete schedule": (0.3, cls._delete_schedule),
@@ -134,6 +139,9 @@ class Workload:
         scale, draw = self._scale, self._draw
         for name in PROGRAMS:
             await self._add_job(name)
+        for calendar_id in CALENDARS:
+            members = {"calendar_id": calendar_id, "periods": self._periods()}
+            await self.operators.insist("create calendar", Address("calendar", calendar_id), CreateCalendar(**members))
         by_name = {name: job_id for job_id, name in self.jobs.items()}
         await self.operators.create_schedule(
             by_name["quick"],
@@ -221,11 +229,27 @@ class Workload:
             "misfire_policy": draw.choice(POLICIES),
             "misfire_grace_seconds": draw.choice([0, 3, scale.interval, 60]),
             "priority": draw.randint(-5, 9),
+            "exclude_calendars": draw.choice([(), (), (), CALENDARS[:1], CALENDARS]),
             "pause_on_failures": draw.choice([None, None, None, 1, 2]),
             "max_age_seconds": draw.choice([None, None, None, 2, scale.interval, 60]),
             "overlap_policy": draw.choice(OVERLAPS),
             "jitter_seconds": draw.choice([0, 0, 1, 2 * scale.interval]),
         }
+
+    def _periods(self) -> list[dict[str, str]]:
+        """Some that are over, some to come, each a few intervals long."""
+        draw, interval = self._draw, self._scale.interval
+        now = self.operators.cluster.clock.now().replace(microsecond=0)
+        found = []
+        for _ in range(draw.randint(1, 3)):
+            begin = now + timedelta(seconds=draw.randint(-2 * interval, 12 * interval))
+            end = begin + timedelta(seconds=draw.randint(interval // 2, 4 * interval))
+            found.append({"from": begin.isoformat(), "to": end.isoformat()})
+        return found
+
+    async def _edit_calendar(self) -> None:
+        address = Address("calendar", self._draw.choice(CALENDARS))
+        await self.operators.insist("edit calendar", address, UpdateCalendar(changes={"periods": self._periods()}))
 
     # --- tasks -------------------------------------------------------------------------------------------------------
 
@@ -306,11 +330,7 @@ class Workload:
         elif kind == "daemon":
             steady = [job_id for job_id, name in self.jobs.items() if name in ("steady", "failing", "forking")]
             job_id = draw.choice(steady)
-            daemon = {
-                "instances": draw.choice([1, 1, 2]),
-                "backoff_initial_seconds": max(1, interval // 6),
-                "backoff_max_seconds": interval,
-            }
+            daemon = {**self._backoff(), "instances": draw.choice([1, 1, 2])}
             members = {"schedule_kind": int(ScheduleKind.DAEMON), "daemon": daemon}
         else:
             members = {
@@ -324,6 +344,11 @@ class Workload:
             for _ in range(draw.randint(1, 4)):
                 await self.outsiders.send_event()
 
+    def _backoff(self) -> dict[str, int]:
+        """Of a daemon: as fast as the run's other schedules."""
+        interval = self._scale.interval
+        return {"backoff_initial_seconds": max(1, interval // 6), "backoff_max_seconds": interval}
+
     async def _edit_other_schedule(self) -> None:
         draw = self._draw
         known = [each for each in self.others if each in self.operators.schedules]
@@ -332,7 +357,7 @@ class Workload:
         schedule_id = draw.choice(known)
         changes: dict[str, Any] = {
             "delay": {"interval_secs": self._scale.interval * draw.choice([1, 2, 3])},
-            "daemon": {"daemon": {"instances": draw.choice([0, 1, 2, 3]), "backoff_initial_seconds": 1}},
+            "daemon": {"daemon": {**self._backoff(), "instances": draw.choice([0, 1, 2, 3])}},
             "event": {"debounce_seconds": draw.choice([0, 1, 3])},
         }[self.others[schedule_id]]
         await self.operators.insist(

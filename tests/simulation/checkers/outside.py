@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 
 from tests.simulation.checkers.evidence import Evidence, Fact
+from tests.simulation.checkers.exclusion import Calendars
 from tests.simulation.checkers.kinds import is_timed
 from tests.simulation.checkers.nominal import Timing
 from tests.simulation.checkers.schedules import ANCHORS, ENABLED, TIMES
@@ -121,7 +122,9 @@ def _check_stalls(name: str, stream: Sequence[Fact], evidence: Evidence, verdict
     periods = list(_periods(stream, evidence))
     decisions = [(fact.at, fact.time("nominal_at") or fact.time("last_nominal_at")) for fact in stream]
     bound = DECISION_SECONDS_MAX + evidence.lease
+    calendars = Calendars(evidence)
     for timing, since, after, until in periods:
+        excluding = timing.members.get("exclude_calendars") or ()
         for begin, end in evidence.observed.calm:
             first, last = max(begin, since), min(end, until)
             if last - first <= bound:
@@ -130,6 +133,8 @@ def _check_stalls(name: str, stream: Sequence[Fact], evidence: Evidence, verdict
             lead = evidence.clock_error(last, last - first)
             wall_from = max(after, evidence.started_at + _seconds(first) - lead)
             for nominal in timing.between(wall_from, evidence.started_at + _seconds(last)):
+                if calendars.excluded(excluding, nominal) is not False:
+                    continue  # it is told with the next decision
                 due = max(first, evidence.reached_by_all(nominal))
                 decided = next((at for at, covered in decisions if covered is not None and covered >= nominal), last)
                 verdict.note("nominal times in calm")

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.simulation.checkers.evidence import Evidence, Fact
+from tests.simulation.checkers.exclusion import Calendars
 from tests.simulation.checkers.kinds import is_timed, kinds_of
 from tests.simulation.checkers.nominal import INTERVAL, TICK, Timing
 from tests.simulation.checkers.verdict import Verdict
@@ -40,9 +41,10 @@ REASONS = {
 def check_fires(evidence: Evidence, verdict: Verdict) -> None:
     """F1, F2, F3, F5, and F6 of the decisions."""
     jobs = {name: Switch(stream) for name, stream in evidence.streams("job")}
+    calendars = Calendars(evidence)
     for name, stream in evidence.streams("schedule"):
         if is_timed(stream):
-            ScheduleJudge(name, stream, evidence, verdict, jobs).judge()
+            ScheduleJudge(name, stream, evidence, verdict, jobs, calendars).judge()
     check_tasks_of_fires(evidence, verdict)
     check_resumes(evidence, verdict)
 
@@ -80,8 +82,15 @@ class ScheduleJudge:
     """One schedule. `_after`: nominal times at or before it need no decision; `_since`: begin of the enabled period."""
 
     def __init__(
-        self, name: str, stream: Sequence[Fact], evidence: Evidence, verdict: Verdict, jobs: Mapping[str, Switch]
+        self,
+        name: str,
+        stream: Sequence[Fact],
+        evidence: Evidence,
+        verdict: Verdict,
+        jobs: Mapping[str, Switch],
+        calendars: Calendars,
     ) -> None:
+        self._calendars = calendars
         self._name, self._stream, self._evidence, self._verdict, self._jobs = name, stream, evidence, verdict, jobs
         self._fires = 0
         self._last: datetime | None = None
@@ -152,7 +161,7 @@ class ScheduleJudge:
         if fact.data["reason"] == "max_count":
             if self._fires < self._timing.members["max_count"]:  # an edit may set it lower
                 self._fail("F1", f"is over after {self._fires} fires of {self._timing.members['max_count']}", fact)
-        elif left := self._timing.between(self._after, self._after + LOOK_AHEAD):
+        elif left := self._free(self._timing.between(self._after, self._after + LOOK_AHEAD)):
             self._fail("F1", f"is over, but {left[0]} is left", fact)
         self._since = None
         self._verdict.note("schedule expired")
@@ -182,7 +191,7 @@ class ScheduleJudge:
         """The period ends: nothing up to `until` is left undecided."""
         if self._since is None or self._is_used_up:
             return
-        if left := self._timing.between(self._after, until):
+        if left := self._free(self._timing.between(self._after, until)):
             self._fail("F1", f"never decided {left[0]} (and {len(left) - 1} more), enabled until {until}", fact)
 
     @property
@@ -201,6 +210,8 @@ class ScheduleJudge:
             self._next_are([nominal], nominal, fact)
         if fact.data["fire_count"] != self._fires or self._fires > (self._timing.members["max_count"] or self._fires):
             self._fail("F1", f"counts {fact.data['fire_count']}, it is fire {self._fires}", fact)
+        if self._is_excluded(nominal):
+            self._fail("F1", f"fired {nominal}, which a calendar excludes", fact)
         if fired < nominal:
             self._fail("F6", f"fired {nominal} early, at {fired}", fact)
         self._job_was_on(nominal, fact)
@@ -220,6 +231,7 @@ class ScheduleJudge:
         if self._in_order(times, fact):
             self._next_are(times, last, fact)
         self._may_skip(reason, last, fact)
+        self._is_rightly_excluded(reason, times, fact)
         self._covered(last)
 
     def _in_order(self, times: Sequence[datetime], fact: Fact) -> bool:
@@ -249,6 +261,23 @@ class ScheduleJudge:
         if not on or (nominal <= since and since > self._stream[0].recorded_at):
             self._fail("F2", f"fired {nominal}, its job is {'on' if on else 'off'} since {since}", fact)
 
+    # --- calendars ---------------------------------------------------------------------------------------------------
+
+    def _is_excluded(self, nominal: datetime) -> bool | None:
+        return self._calendars.excluded(self._timing.members.get("exclude_calendars") or (), nominal)
+
+    def _free(self, times: Sequence[datetime]) -> list[datetime]:
+        """Those that are certainly not excluded."""
+        return [each for each in times if self._is_excluded(each) is False]
+
+    def _is_rightly_excluded(self, reason: str, times: Sequence[datetime], fact: Fact) -> None:
+        for each in times:
+            is_excluded = self._is_excluded(each)
+            if reason == "calendar" and is_excluded is False:
+                self._fail("F1", f"skips {each} for a calendar, and none excludes it", fact)
+            elif reason in ("misfire", "max_age") and is_excluded:
+                self._fail("F5", f"skips {each} for {reason}, which a calendar excludes", fact)
+
     # --- misfires (F5) -----------------------------------------------------------------------------------------------
 
     def _is_young_enough(self, nominal: datetime, fired: datetime, fact: Fact) -> None:
@@ -265,7 +294,7 @@ class ScheduleJudge:
         self._verdict.note("misfire that fired")
         if policy == "skip":
             self._fail("F5", f"fired {nominal} at {fired}, beyond its grace, and skips misfires", fact)
-        elif later := self._timing.between(nominal, on_time_from - TICK):
+        elif later := self._free(self._timing.between(nominal, on_time_from - TICK)):
             self._fail("F5", f"fired the misfire {nominal} at {fired}, not the newest one {later[-1]}", fact)
 
     def _may_skip(self, reason: str, last: datetime, fact: Fact) -> None:

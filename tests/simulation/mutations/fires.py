@@ -13,6 +13,7 @@ from uuid import UUID, uuid5
 import attrs
 
 from hetuflow.domain import (
+    calendar,
     schedule,
     schedule_ends,
     schedule_fires,
@@ -25,7 +26,14 @@ from hetuflow.domain.events import ScheduleEnabled, ScheduleFired
 from hetuflow.domain.misfire import FirePlan
 from hetuflow.domain.schedule_state import trigger_of
 from hetuflow.domain.trigger import next_after
-from tests.simulation.calm import away_for_a_while, failing_in_a_row, fires_under_skip, overlapping, with_jitter
+from tests.simulation.calm import (
+    away_for_a_while,
+    failing_in_a_row,
+    fires_under_skip,
+    overlapping,
+    with_a_calendar,
+    with_jitter,
+)
 from tests.simulation.mutations.kit import Mutation, in_table, replaced, together
 
 
@@ -144,6 +152,22 @@ def pause_too_early() -> AbstractContextManager[object]:
     return mock.patch.object(schedule_ends, "_is_too_many", lambda state: state.consecutive_failures > 1)
 
 
+def forget_the_calendars() -> AbstractContextManager[object]:
+    return mock.patch.object(schedule_fires, "exclusion_of", lambda *_: None)
+
+
+def forget_the_edits_of_calendars() -> AbstractContextManager[object]:
+    """A calendar excludes what it did when it was made."""
+
+    def make(original: Any) -> Any:
+        def with_edition(state: Any, since_at: Any, rules: Any) -> Any:
+            return original(state, since_at, rules) if not state.editions else state.editions
+
+        return with_edition
+
+    return replaced(calendar, "_with_edition", make)
+
+
 MUTATIONS: Sequence[Mutation] = (
     Mutation("drop fires", "every fourth fire is dropped without a trace", "F1", drop_fires, quick=True),
     Mutation(
@@ -156,6 +180,22 @@ MUTATIONS: Sequence[Mutation] = (
     ),
     Mutation(
         "early pause", "a schedule is paused too early", "F1", pause_too_early, quick=True, script=failing_in_a_row
+    ),
+    Mutation(
+        "calendar ignored",
+        "what a calendar excludes fires",
+        "F1",
+        forget_the_calendars,
+        quick=True,
+        script=with_a_calendar,
+    ),
+    Mutation(
+        "calendar unchanged",
+        "an edit of a calendar has no effect",
+        "F1",
+        forget_the_edits_of_calendars,
+        quick=True,
+        script=with_a_calendar,
     ),
     Mutation("resume in the past", "a resumed schedule fires what it missed", "F2", resume_fires_what_was_missed),
     Mutation("fire twice", "the cursor stays behind, and task ids are random", "F3", fire_twice),
