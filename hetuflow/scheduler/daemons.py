@@ -14,7 +14,7 @@ from datetime import datetime
 
 import trio
 
-from eventstore.errors import EventStoreError, SqlError, WrongExpectedVersion
+from eventstore.errors import EventStoreError, SqlError, StoreUnavailable, WrongExpectedVersion
 from eventstore.event import RecordedEvent
 from hetuflow.actors import FOLLOWING, ActorSystem, Crashed, GuardLost
 from hetuflow.actors.patience import FAILING, STOPPING, UNSTORABLE, Patience
@@ -237,6 +237,8 @@ class Daemons:
         await self._cancel(wish, [task.task_id for task in tasks if task.ended_at is None])
         if has_reason or any(task.is_running or task.ended_at is not None for task in tasks):
             await self._ask(wish, tasks)
+        if unread := [address.id for address in addresses if address not in readings]:
+            raise StoreUnavailable(f"task {unread[0]} cannot be read")  # the kernel has said why; its news is not lost
 
     async def _ask(self, wish: Keep, tasks: Sequence[SeatTask]) -> None:
         address = Address("schedule", wish.schedule_id)

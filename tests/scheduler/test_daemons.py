@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -505,6 +506,29 @@ async def test_it_goes_on_after_an_outage_of_the_store(autojump_clock) -> None:
         await agent.end(next(iter(agent.running)), None)
         await trio.sleep(20)
         assert len(agent.running) == 1 and len(started(server)) == 2
+        nursery.cancel_scope.cancel()
+
+
+async def test_news_of_a_task_that_cannot_be_read_is_told_when_it_can(autojump_clock, monkeypatch) -> None:
+    async with a_server() as server, trio.open_nursery() as nursery:
+        agent = await programs(server, nursery)
+        await a_daemon(server, retry_interval=1)
+        await trio.sleep(1)
+        system = server.core.system
+        read_many = system.read_many
+        deaf_until = trio.current_time() + 5
+
+        async def read_little(addresses: Sequence[Address]) -> Any:
+            found = await read_many(addresses)
+            is_deaf = trio.current_time() < deaf_until
+            return {each: found[each] for each in found if each.category != "task" or not is_deaf}
+
+        monkeypatch.setattr(system, "read_many", read_little)
+        await agent.end(next(iter(agent.running)), None)
+        await trio.sleep(4)
+        assert not server.events("SeatEnded")
+        await trio.sleep(10)
+        assert len(server.events("SeatEnded")) == 1 and len(agent.running) == 1
         nursery.cancel_scope.cancel()
 
 
