@@ -9,7 +9,8 @@ import trio
 
 from eventstore.memory import MemoryLog
 from hetuflow.domain.backfill_window import start_of
-from hetuflow.domain.commands import CancelBackfill, DisableSchedule, StartBackfill
+from hetuflow.domain.calendar import snapshot as snapshot_of_calendar
+from hetuflow.domain.commands import CalendarSnapshot, CancelBackfill, CreateCalendar, DisableSchedule, StartBackfill
 from hetuflow.domain.decider import Address
 from hetuflow.protocol.messages import Dispatch
 from tests.gateway.scripted import ScriptedAgent
@@ -128,3 +129,24 @@ async def test_a_cancel_ends_what_waits_and_lets_go_on_what_runs(autojump_clock)
         assert (state.status, state.succeeded, state.cancelled, state.made) == ("cancelled", 1, 2, 3)
         assert len(server.events("BackfillFinished")) == 1
         nursery.cancel_scope.cancel()
+
+
+async def test_what_a_calendar_excludes_is_left_out(autojump_clock) -> None:
+    async with a_server() as server:
+        started = server.clock.now()
+        excluded = (started - timedelta(seconds=35)).strftime("%H:%M:%S"), started.strftime("%H:%M:%S")
+        times = [{"from": excluded[0], "to": excluded[1]}]
+        await server.ask(Address("calendar", "c"), CreateCalendar(calendar_id="c", times=times))
+        snapshot = await calendar(server)
+        await server.schedule(await server.job(), exclude_calendars=("c",), calendars=(snapshot,))
+        await server.ask(Address("schedule", "s1"), DisableSchedule())
+        await start(server, 7, concurrent=10)  # a minute before its creation; the last half of it is excluded
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        state = (await server.core.system.read(BACKFILL)).state
+        assert (state.made + state.left_out, state.is_exhausted) == (7, True)
+        assert 3 <= state.left_out <= 4
+
+
+async def calendar(server: Server) -> CalendarSnapshot:
+    reading = await server.core.system.read(Address("calendar", "c"))
+    return snapshot_of_calendar("c", reading.state, reading.version)
