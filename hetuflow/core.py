@@ -1,6 +1,6 @@
 """Actors, scheduler and gateway over any event store: what the server runs and the simulation runs too.
 
-No SQL and no HTTP. What only the tables know comes in as two functions: which streams have open work, and which
+No SQL and no HTTP. What only the tables know comes in as functions: which streams have open work, which
 schedules a job has.
 """
 
@@ -36,6 +36,7 @@ from hetuflow.ports.clock import Clock
 from hetuflow.ports.ids import Ids
 from hetuflow.scheduler.agenda import Agenda
 from hetuflow.scheduler.alarm import Alarm
+from hetuflow.scheduler.flow_graphs import FollowersOf
 from hetuflow.scheduler.outside import Outside
 from hetuflow.scheduler.reactions import Reactions, SchedulesOf
 from hetuflow.scheduler.scheduler import Scheduler
@@ -103,6 +104,7 @@ async def open_core(
     *,
     find_open: FindOpen,
     schedules_of: SchedulesOf,
+    followers_of: FollowersOf,
     codec: EventCodec | None = None,
 ) -> AsyncIterator[Core]:
     """Start in this order; stop in the reverse order when the block ends.
@@ -113,7 +115,7 @@ async def open_core(
     3. it follows the log, from where it was at 1, loads everything open, and ends the sessions of its previous life
     4. the scheduler's duties; then the caller may let agents and clients in
     """
-    core, agenda = _built(store, sink, clock, ids, settings, schedules_of, codec)
+    core, agenda = _built(store, sink, clock, ids, settings, schedules_of, followers_of, codec)
     system, scheduler, reactions = core.system, core.scheduler, core.reactions
     async with trio.open_nursery() as actors:
         await actors.start(system.run)
@@ -150,11 +152,12 @@ async def open_idle_core(
     *,
     find_open: FindOpen,
     schedules_of: SchedulesOf,
+    followers_of: FollowersOf,
     codec: EventCodec | None = None,
 ) -> AsyncIterator[Core]:
     """The same without any duty, for a log that is only looked at: states can be read, nothing is decided, sent or
     written, and no agent is let in."""
-    core, _ = _built(store, sink, clock, ids, settings, schedules_of, codec)
+    core, _ = _built(store, sink, clock, ids, settings, schedules_of, followers_of, codec)
     core.gateway.stop_accepting()
     async with trio.open_nursery() as actors:
         await actors.start(core.system.run)
@@ -169,6 +172,7 @@ def _built(
     ids: Ids,
     settings: CoreSettings,
     schedules_of: SchedulesOf,
+    followers_of: FollowersOf,
     codec: EventCodec | None,
 ) -> tuple[Core, Agenda]:
     """The rooms, put together; nothing runs yet."""
@@ -194,6 +198,7 @@ def _built(
         announcement,
         life=ids.token(),
         timing=Timing(settings.server_lost_seconds),
+        followers_of=followers_of,
         clock_offset_seconds_max=settings.clock_offset_seconds_max,
         tick_seconds=settings.tick_seconds,
         event_depth_max=settings.event_depth_max,

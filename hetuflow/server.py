@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import signal
@@ -196,6 +197,7 @@ async def _serve(
             _core_settings(settings, server_id, sockets),
             find_open=OpenStreams(store.database, runner),
             schedules_of=SchedulesOf(store.database, runner),
+            followers_of=FollowersOfJobs(store, runner),
         ) as core,
         trio.open_nursery() as nursery,
     ):
@@ -422,6 +424,27 @@ class SchedulesOf:
         condition = _REFERS if source.category == "calendar" else "job_id = $1::text::uuid"
         rows = await fetch(
             self.database, f"select id::text from sched_schedule where {condition} order by id", source.id
+        )
+        return [row[0] for row in rows]
+
+
+@frozen(slots=True)
+class FollowersOfJobs:
+    """The jobs that name one of these as upstream, as of the head of the log."""
+
+    store: PostgresStore
+    runner: Runner
+
+    async def __call__(self, job_ids: Sequence[str]) -> Sequence[str]:
+        head = await self.store.head()
+        if await self.runner.reached(head, 10.0) < head:
+            raise StoreUnavailable("the tables are behind the log; try again")
+        wanted = [json.dumps({"jobs": [{"job_id": job_id}]}) for job_id in job_ids]
+        rows = await fetch(
+            self.store.database,
+            "select distinct j.id::text from unnest($1::text[]) as w(upstream) cross join lateral"
+            " (select id from sched_job where upstream @> w.upstream::jsonb) as j order by 1",
+            wanted,
         )
         return [row[0] for row in rows]
 

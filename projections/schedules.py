@@ -121,6 +121,7 @@ SCHEDULES = Table(
                 **always(None, ScheduleDisabled, ScheduleSuspended, ScheduleExpired, DaemonGaveUp),
             },
         ),
+        Column("run_flow", Kind.BOOL, same("run_flow", ScheduleCreated, ScheduleUpdated, default=False)),
         Column("exclude_calendars", Kind.JSON, same("exclude_calendars", ScheduleCreated, ScheduleUpdated, default=[])),
         Column("calendar_versions", Kind.JSON, same("calendars", *_PLANS, default={})),
         Column("last_run_at", Kind.TIME, {ScheduleFired: Field("nominal_at"), SeatStarted: Field("started_at")}),

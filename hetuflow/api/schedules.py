@@ -9,12 +9,27 @@ from hetuflow.api import rendering
 from hetuflow.api.call import RACES_MAX, Call, Reply, lost_for_good
 from hetuflow.api.collections import SCHEDULES
 from hetuflow.api.excluding import check_calendars
+from hetuflow.api.flow_runs import start_flow
 from hetuflow.api.idempotency import once
 from hetuflow.api.jobs import CASCADE
 from hetuflow.api.kinds import Time
 from hetuflow.api.parameters import check_schedule_parameters
 from hetuflow.api.problems import Problems
-from hetuflow.api.reads import AllOf, NewId, Nothing, OneOf, PageOf, by, page_of, require_exists, row_of, rows_of, where
+from hetuflow.api.reads import (
+    AllOf,
+    NewId,
+    Nothing,
+    OneOf,
+    PageOf,
+    by,
+    for_each,
+    page_of,
+    require_exists,
+    row_of,
+    rows_of,
+    where,
+)
+from hetuflow.api.rooms import Row
 from hetuflow.api.routing import AS_OF, Endpoint, Parameter, PathId, time_text
 from hetuflow.api.runs import afterwards, cancel_open_tasks, make_task
 from hetuflow.api.schedule_explain import explain_at
@@ -23,6 +38,7 @@ from hetuflow.api.schemas.schedule_explanation import SCHEDULE_EXPLANATION
 from hetuflow.api.schemas.switch import SWITCH
 from hetuflow.api.schemas.task import RUN
 from hetuflow.domain.commands import (
+    CancelFlow,
     CreateSchedule,
     DeleteSchedule,
     DisableSchedule,
@@ -30,7 +46,9 @@ from hetuflow.domain.commands import (
     UpdateSchedule,
 )
 from hetuflow.domain.decider import Address, Guard
-from hetuflow.domain.enums import ScheduleKind, ScheduleStatus
+from hetuflow.domain.enums import FlowStatus, ScheduleKind, ScheduleStatus
+from hetuflow.domain.flow_plan import RootTask
+from hetuflow.domain.identity import flow_run_id_of
 
 SCHEDULABLE_MAX = 5000
 
@@ -101,12 +119,22 @@ async def delete(call: Call) -> Reply:
     if is_cascade:
         state = (await call.rooms.system.read(Address("schedule", call.id))).state
         if state.status is not None:
-            position = await cancel_open_tasks(call, schedule_id=call.id)
+            position = await _cancel_open(call)
     position = max(position, (await call.ask("schedule", call.id, DeleteSchedule())).position)
     if is_cascade:
-        rest = afterwards(cancel_open_tasks(call, schedule_id=call.id), f"open tasks of the deleted schedule {call.id}")
+        rest = afterwards(_cancel_open(call), f"open tasks of the deleted schedule {call.id}")
         position = max(position, await rest)
     return call.written(position)
+
+
+async def _cancel_open(call: Call) -> int:
+    """What the schedule has made and is open: runs of flows as a whole."""
+
+    async def cancel(row: Row) -> int:
+        return await call.ask_unless(("already_terminal",), "flow", str(row["id"]), CancelFlow())
+
+    position = await for_each(call, "flows", cancel, schedule_id=call.id, status=int(FlowStatus.RUNNING))
+    return max(position, await cancel_open_tasks(call, schedule_id=call.id))
 
 
 async def enable(call: Call) -> Reply:
@@ -127,16 +155,26 @@ async def execute(call: Call) -> Reply:
         state = (await call.rooms.system.read(Address("schedule", call.id))).state
         require_exists(state.exists, "schedule", call.id)
         members: dict[str, Any] = {
-            "trigger": "execute",
-            "schedule_id": call.id,
-            "schedule_kind": state.schedule_kind,
             "priority": state.priority,
             **given,
             "parameters": {**(state.parameters or {}), **given.get("parameters", {})},
         }
-        return await make_task(call, context, task_id, state.job_id, None, members)
+        by_whom = {"trigger": "execute", "schedule_id": call.id, "schedule_kind": state.schedule_kind}
+        if state.runs_flow:
+            _refuse_config(call, members)
+            root = RootTask(task_id=task_id, **by_whom)
+            return await start_flow(call, context, flow_run_id_of(task_id), [state.job_id], [None], members, root)
+        return await make_task(call, context, task_id, state.job_id, None, {**by_whom, **members})
 
     return await once(call, "task", chosen, perform)
+
+
+def _refuse_config(call: Call, members: dict[str, Any]) -> None:
+    """Jobs of a flow have configs of their own."""
+    if members.pop("config", None) is not None:
+        problems = Problems()
+        problems.add("config", "cannot be given for a schedule that runs a flow: its jobs have their own")
+        call.refuse(problems)
 
 
 _ITEM = "/api/v1/schedules/item/{id}"

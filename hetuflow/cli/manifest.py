@@ -203,6 +203,7 @@ READ_SCHEDULE: Mapping[str, tuple[str, Read]] = {
     "parameters": ("parameters", obj),
     "priority": ("priority", integer(-(2**31), 2**31 - 1)),
     "daemon": ("daemon", daemon),
+    "run_flow": ("run_flow", boolean),
     "exclude_calendars": ("exclude_calendars", lambda value: list(dict.fromkeys(texts(value)))),
 }
 
@@ -237,6 +238,7 @@ SCHEDULE_DEFAULTS: Mapping[str, Any] = {
     "parameters": {},
     "priority": 0,
     "daemon": None,
+    "run_flow": False,
     "exclude_calendars": [],
 }
 

@@ -101,6 +101,11 @@ def rule_options(command: F) -> F:
                 help="Disable it after N failed tasks in a row.",
             ),
             click.option(
+                "--flow/--no-flow",
+                default=None,
+                help="Run the job and every job that follows it. Alone: only when asked (`schedule run`).",
+            ),
+            click.option(
                 "--exclude-calendar",
                 multiple=True,
                 shell_complete=complete_calendars,
@@ -147,6 +152,7 @@ def rule_changes(given: dict[str, Any]) -> dict[str, Any]:
         "overlap_policy": given["overlap"],
         "jitter_seconds": given["jitter"],
         "pause_on_failures": given["pause_on_failures"],
+        "run_flow": given["flow"],
         "exclude_calendars": list(given["exclude_calendar"]) or None,
         "parameters": pairs(given["param"], "--param") or None,
         **{name: given[name] for name in ("timezone", "name", "description", "priority")},
@@ -185,6 +191,8 @@ def add(
       hetuflow schedule add web --daemon --instances 3 --restart-limit 10
     """
     changes = rule_changes(given)
+    if "kind" not in changes and changes.pop("run_flow", False):
+        changes["kind"] = "flow"
     if "kind" not in changes and not set_:
         raise click.UsageError("give one of --every, --delay, --cron, --at, --daemon and --on-event")
     row = resolve(client, JOB, job_)
@@ -207,6 +215,8 @@ def _what_follows(row: render.Row) -> str:
         return f"runs on each event {row['event_type']}{' that fits' if row['event_filter'] else ''}"
     if row["schedule_kind"] == ScheduleKind.DAEMON:
         return daemons.what_follows(row)
+    if row["schedule_kind"] == ScheduleKind.FLOW:
+        return f"runs the flow when asked: hetuflow schedule run {row['name'] or row['id']}"
     return f"next run: {render.when(row['next_run_at']) or 'none'}"
 
 
@@ -222,7 +232,7 @@ def rule(row: render.Row) -> str:
         if row.get("interval_mode") == IntervalMode.FIXED_DELAY:
             return f"{row['interval_secs']} s after the end"
         return f"every {row['interval_secs']} s" if row["interval_secs"] else "once"
-    return str(row["kind"])
+    return "when asked" if row["schedule_kind"] == ScheduleKind.FLOW else str(row["kind"])
 
 
 def _when_late(row: render.Row) -> str:
@@ -329,6 +339,7 @@ def show(client: Client, schedule_: str, as_of_: str | None, json_: bool) -> Non
             ("debounce", lambda r: f"{r['debounce_seconds']} s" if r["debounce_seconds"] else None),
             ("parameters", lambda r: r["parameters"]),
             ("priority", lambda r: r["priority"] or None),
+            ("runs", lambda r: "the job's flow" if r["run_flow"] or r["schedule_kind"] == ScheduleKind.FLOW else None),
             ("not while", lambda r: " ".join(r.get("exclude_calendars") or ()) or None),
             ("next run", _next_run),
             ("last run", lambda r: render.At(r["last_run_at"])),

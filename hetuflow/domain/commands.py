@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import Factory, frozen
 
 from hetuflow.domain.decider import Guard, Placement
 from hetuflow.domain.events import BackfillStarted
 from hetuflow.domain.exclusion import Calendar
+
+if TYPE_CHECKING:
+    from hetuflow.domain.flow_graph import FlowGraph
 
 JSON = Mapping[str, Any]
 
@@ -147,6 +150,7 @@ class CreateSchedule:
     debounce_seconds: int = 0
     daemon: JSON | None = None
     exclude_calendars: tuple[str, ...] = ()
+    run_flow: bool = False
     guards: Sequence[Guard] = ()
     calendars: Sequence[CalendarSnapshot] = ()
 
@@ -189,6 +193,8 @@ class FireSchedule:
     placements: Sequence[Placement] = ()
     guards: Sequence[Guard] = ()
     has_ended: Mapping[str, bool] = Factory(dict)
+    flow: FlowGraph | None = None
+    """The flow of the job, for a schedule that runs it; asked for with the rejection `flow_unknown`."""
     calendars: Sequence[CalendarSnapshot] = ()
 
 

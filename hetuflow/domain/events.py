@@ -199,6 +199,7 @@ class ScheduleCreated(ScheduleEvent):
     next_run_at: datetime | None
     created_at: datetime
     created_by: int = 1
+    run_flow: bool = False
     exclude_calendars: tuple[str, ...] = ()
     calendars: JSON = Factory(dict)
     max_age_seconds: int | None = None
@@ -240,6 +241,7 @@ class ScheduleUpdated(ScheduleEvent):
     updated_at: datetime
     changed: tuple[str, ...]
     updated_by: int = 1
+    run_flow: bool = False
     exclude_calendars: tuple[str, ...] = ()
     calendars: JSON = Factory(dict)
     max_age_seconds: int | None = None
@@ -320,6 +322,10 @@ class ScheduleFired(ScheduleEvent):
     fire_count: int
     next_run_at: datetime | None
     waits_for: tuple[str, ...] = ()
+    flow_run_id: str | None = None
+    """The flow run that it began, with `task_id` as its first task."""
+    also_made: tuple[str, ...] = ()
+    """The other tasks of that run."""
     event_id: str | None = None
     event_position: int | None = None
     event_depth: int = 0

@@ -25,11 +25,23 @@ def conflicts(members: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from _of_fixed_delay(members)
     if members["exclude_calendars"]:
         yield from _of_calendars(members)
+    if members["run_flow"]:
+        yield from _of_flows(members)
     most, pauses = members["max_count"], members["pause_on_failures"]
     if pauses is not None and members["schedule_kind"] == ScheduleKind.DAEMON:
         yield "pause_on_failures", "is not for kind Daemon, which gives up by its restart_limit"
     if most is not None and pauses is not None and pauses >= most:
         yield "pause_on_failures", f"must be below max_count ({most}), after which the schedule is over anyway"
+
+
+def _of_flows(members: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is said of the ends of a schedule's tasks is said of one task, not of a run of many."""
+    if members["schedule_kind"] not in (ScheduleKind.CRON, ScheduleKind.INTERVAL, ScheduleKind.FLOW):
+        yield "run_flow", "is for schedules of kind Cron, Interval, once and Flow"
+    elif members["interval_mode"] == IntervalMode.FIXED_DELAY:
+        yield "run_flow", "is not for interval_mode fixed_delay; overlap_policy skip keeps runs from overlapping"
+    if members["pause_on_failures"] is not None:
+        yield "pause_on_failures", "is not for schedules that run a flow"
 
 
 def _of_calendars(members: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from attrs import evolve as changed
+from attrs import frozen
 
 from hetuflow.domain import schedule_fold as fold
 from hetuflow.domain import schedule_overlap
@@ -29,8 +30,11 @@ from hetuflow.domain.events import (
 from hetuflow.domain.excluded_fires import decide_free_fires
 from hetuflow.domain.excluded_times import next_free
 from hetuflow.domain.exclusion import Exclusion
-from hetuflow.domain.identity import task_id_of
-from hetuflow.domain.misfire import FirePlan, SkippedRange, decide_fires
+from hetuflow.domain.flow import opening as flow_opening
+from hetuflow.domain.flow_graph import FlowGraph
+from hetuflow.domain.flow_plan import FlowWishes, RootTask, started
+from hetuflow.domain.identity import flow_run_id_of, task_id_of
+from hetuflow.domain.misfire import FIRE_COUNT_MAX, FirePlan, SkippedRange, decide_fires
 from hetuflow.domain.rejection import Rejected
 from hetuflow.domain.schedule_calendars import exclusion_of, guards_of, versions_of
 from hetuflow.domain.schedule_state import EDITABLE, ScheduleState, delayed_after, is_fixed_delay, trigger_of
@@ -103,20 +107,21 @@ def _fired_by_plan(
     given: Sequence[Guard],
     exclusion: Exclusion | None,
 ) -> Decision:
-    plan = plan_of(state, now, exclusion)
+    plan = plan_of(state, now, exclusion, fire_count_max=max(1, FIRE_COUNT_MAX // _size(command, state)))
     versions = versions_of(exclusion)
     events: list[ScheduleEvent] = [*skipped]
     opened: dict[Address, Sequence[Event]] = {}
     guards: dict[Guard, None] = dict.fromkeys(given)
     placements = iter(command.placements)
     open_ids = schedule_overlap.open_tasks(state, command.has_ended) if plan.fires else ()
+    size = _size(command, state)
     count, next_run_at = state.fire_count, plan.next_run_at
     for step, following in plan.steps_with_next():
         if isinstance(step, SkippedRange):
             events.append(_skipped(state, step, following, versions))
             continue
         is_newest = step == plan.fires[-1]
-        ruling = schedule_overlap.ruling(state.overlap_policy, open_ids, is_newest=is_newest)
+        ruling = schedule_overlap.ruling(state.overlap_policy, open_ids, is_newest=is_newest, size=size)
         count += not ruling.is_skipped
         if following is None:
             following = next_run_at = _next_after_newest(state, plan, count, exclusion)
@@ -127,10 +132,10 @@ def _fired_by_plan(
             events.append(_skipped(state, overlapped, following, versions))
             continue
         task = _task(command.job, state, step, ruling.waits_for, placements)
-        task_events, task_guards = task_opening(task, now)
-        opened[Address("task", task.task_id)] = task_events
-        guards.update(dict.fromkeys(task_guards))
-        open_ids = (*ruling.waits_for, task.task_id)
+        made = _run_of(command.flow, state, task, now) if state.run_flow else _alone(task, now)
+        opened.update(made.opened)
+        guards.update(dict.fromkeys(made.guards))
+        open_ids = (*ruling.waits_for, task.task_id, *made.also_made)
         events.append(
             ScheduleFired(
                 schedule_id=state.schedule_id,
@@ -141,6 +146,8 @@ def _fired_by_plan(
                 fire_count=count,
                 next_run_at=following,
                 waits_for=ruling.waits_for,
+                flow_run_id=made.flow_run_id,
+                also_made=made.also_made,
                 calendars=versions,
             )
         )
@@ -150,6 +157,57 @@ def _fired_by_plan(
             after = fold.FOLDS[type(event)](after, event)
         events += expiry(after)
     return Decision(events or [_restated(state, now, exclusion)], opened, tuple(guards))
+
+
+@frozen(slots=True)
+class _Made:
+    """What one fire opens."""
+
+    opened: Mapping[Address, Sequence[Event]]
+    guards: Sequence[Guard]
+    flow_run_id: str | None = None
+    also_made: tuple[str, ...] = ()
+
+
+def _alone(task: CreateTask, now: datetime) -> _Made:
+    events, guards = task_opening(task, now)
+    return _Made({Address("task", task.task_id): events}, guards)
+
+
+def _run_of(graph: FlowGraph | None, state: ScheduleState, task: CreateTask, now: datetime) -> _Made:
+    """A run of the flow of which this is the first task."""
+    assert graph is not None
+    wishes = FlowWishes(
+        priority=task.priority,
+        parameters=task.parameters,
+        scheduled_at=task.scheduled_at,
+        nominal_at=task.nominal_at,
+    )
+    root = RootTask(
+        task_id=task.task_id,
+        trigger=task.trigger,
+        schedule_id=state.schedule_id,
+        schedule_kind=state.schedule_kind,
+        dependencies=task.dependencies,
+        placement=task.placement,
+    )
+    command = started(flow_run_id_of(task.task_id), graph, wishes, root)
+    event, tasks, guards = flow_opening(command, now)
+    others = tuple(each.task_id for each in command.tasks[1:])
+    return _Made({Address("flow", command.flow_run_id): [event], **tasks}, guards, command.flow_run_id, others)
+
+
+def _size(command: FireSchedule, state: ScheduleState) -> int:
+    """How many tasks a fire makes.
+
+    Raises:
+      Rejected: `flow_unknown`, it runs the job's flow, which is not told.
+    """
+    if not state.run_flow:
+        return 1
+    if command.flow is None:
+        raise Rejected(schedule_overlap.FLOW_UNKNOWN, "the flow of its job is not told", {"job_id": state.job_id})
+    return len(command.flow.jobs)
 
 
 def _task(
@@ -184,7 +242,9 @@ def _next_after_newest(
     return next_free(trigger_of(state, state.anchor_at), exclusion, plan.fires[-1]).at
 
 
-def plan_of(state: ScheduleState, now: datetime, exclusion: Exclusion | None = None) -> FirePlan:
+def plan_of(
+    state: ScheduleState, now: datetime, exclusion: Exclusion | None = None, fire_count_max: int = FIRE_COUNT_MAX
+) -> FirePlan:
     """What `decide_fires` says, without asking it in the common case: one nominal time is due, and on time.
 
     Ten thousand schedules that are due in one second are ten thousand plans: two questions to the trigger, not six.
@@ -200,7 +260,11 @@ def plan_of(state: ScheduleState, now: datetime, exclusion: Exclusion | None = N
             elif exclusion is not None and following is not None and exclusion.excludes(following):
                 following = next_free(trigger, exclusion, nominal_at).at
             return FirePlan((), (nominal_at,), following)
-    members: dict[str, Any] = {"max_age_seconds": state.max_age_seconds, "fires_left": state.fires_left}
+    members: dict[str, Any] = {
+        "max_age_seconds": state.max_age_seconds,
+        "fires_left": state.fires_left,
+        "fire_count_max": fire_count_max,
+    }
     misfires = (state.misfire_policy, state.misfire_grace_seconds)
     if exclusion is not None:
         return decide_free_fires(trigger, exclusion, state.cursor_at, now, *misfires, **members)

@@ -151,7 +151,7 @@ def fired(state: ScheduleState, event: ScheduleFired) -> ScheduleState:
         fire_count=event.fire_count,
         next_run_at=event.next_run_at,
         calendars=event.calendars,
-        open_tasks=(*event.waits_for, event.task_id),
+        open_tasks=(*event.waits_for, event.task_id, *event.also_made),
         awaited_task=event.task_id if is_fixed_delay(state) else None,
         counted_tasks=() if state.pause_on_failures is None else (*state.counted_tasks, event.task_id),
     )

@@ -24,6 +24,7 @@ QUEUE_MAX = 10
 
 REASON_OVERLAP = "overlap"
 TASKS_UNKNOWN = "tasks_unknown"
+FLOW_UNKNOWN = "flow_unknown"
 
 
 @frozen(slots=True)
@@ -48,17 +49,18 @@ def open_tasks(state: ScheduleState, has_ended: Mapping[str, bool]) -> tuple[str
     return tuple(task_id for task_id in state.open_tasks if not has_ended[task_id])
 
 
-def ruling(policy: str, open_ids: Sequence[str], *, is_newest: bool) -> Ruling:
+def ruling(policy: str, open_ids: Sequence[str], *, is_newest: bool, size: int = 1) -> Ruling:
     """What becomes of one nominal time that the misfire policy lets fire.
 
     Args:
+      size: tasks that it makes: those of a flow run count as one.
       is_newest: of those decided together; under `cancel_previous` an earlier one would be cancelled by it at once.
     """
     match policy:
         case OverlapPolicy.SKIP:
             return Ruling(is_skipped=bool(open_ids))
         case OverlapPolicy.QUEUE:
-            return Ruling(is_skipped=len(open_ids) > QUEUE_MAX, waits_for=tuple(open_ids))
+            return Ruling(is_skipped=len(open_ids) > QUEUE_MAX * size, waits_for=tuple(open_ids))
         case OverlapPolicy.CANCEL_PREVIOUS:
             return Ruling(is_skipped=not is_newest, waits_for=tuple(open_ids))
         case _:

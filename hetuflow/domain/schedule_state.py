@@ -53,6 +53,7 @@ EDITABLE = (
     "debounce_seconds",
     "daemon",
     "exclude_calendars",
+    "run_flow",
 )
 
 TIMING = frozenset(
@@ -139,6 +140,7 @@ class ScheduleState:
     debounce_seconds: int = 0
     daemon: JSON | None = None
     exclude_calendars: tuple[str, ...] = ()
+    run_flow: bool = False
     anchor_at: datetime = BEGINNING
     status: ScheduleStatus | None = None
     next_run_at: datetime | None = None
@@ -193,6 +195,11 @@ class ScheduleState:
     def followed(self) -> frozenset[str]:
         """Tasks whose end it wants to be told."""
         return frozenset(self.counted_tasks if self.awaited_task is None else (*self.counted_tasks, self.awaited_task))
+
+    @property
+    def runs_flow(self) -> bool:
+        """Whether it makes a run of its job's flow, not one task."""
+        return self.run_flow or self.schedule_kind == ScheduleKind.FLOW
 
     @property
     def is_event(self) -> bool:
@@ -331,6 +338,7 @@ _TRIGGERS: Mapping[int, Callable[[Timing, datetime], Trigger]] = {
     ScheduleKind.CRON: _cron,
     ScheduleKind.INTERVAL: _interval,
     ScheduleKind.EVENT: lambda timing, anchor_at: PendingTrigger(None),
+    ScheduleKind.FLOW: lambda timing, anchor_at: PendingTrigger(None),
 }
 
 
@@ -348,4 +356,5 @@ _REQUIRED: Mapping[int, Callable[[Timing], tuple[str, ...]]] = {
     ScheduleKind.CRON: _cron_needs,
     ScheduleKind.INTERVAL: _interval_needs,
     ScheduleKind.EVENT: lambda timing: () if timing.event_type else ("event_type",),
+    ScheduleKind.FLOW: lambda timing: (),
 }

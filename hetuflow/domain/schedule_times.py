@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from hetuflow.domain.enums import ScheduleKind
 from hetuflow.domain.events import ScheduleExpired, ScheduleSkipped
 from hetuflow.domain.excluded_times import next_free
 from hetuflow.domain.exclusion import TICK, Exclusion
@@ -127,6 +128,8 @@ def expiry(state: ScheduleState) -> list[ScheduleExpired]:
         return []
     if state.awaited_task is not None and state.fires_left != 0:
         return []  # what follows is known when that has ended
+    if state.schedule_kind == ScheduleKind.FLOW:
+        return []  # it never fires by itself
     if state.is_event and state.fires_left != 0:
         return []  # its end time comes by itself, see schedule_events.py
     if state.fires_left == 0:

@@ -31,6 +31,7 @@ from hetuflow.scheduler.event_decisions import EventDecisions
 from hetuflow.scheduler.event_reader import EventReader
 from hetuflow.scheduler.expiry import Expiry
 from hetuflow.scheduler.file_watches import FileWatches
+from hetuflow.scheduler.flow_graphs import FollowersOf
 from hetuflow.scheduler.flows import Flows
 from hetuflow.scheduler.following import Following
 from hetuflow.scheduler.leases import Leases, LeaseStatus
@@ -79,6 +80,7 @@ class Scheduler:
         *,
         life: str,
         timing: Timing,
+        followers_of: FollowersOf,
         clock_offset_seconds_max: float,
         tick_seconds: float = 1.0,
         event_depth_max: int = 8,
@@ -110,7 +112,14 @@ class Scheduler:
             tick_seconds=tick_seconds,
         )
         self._ticker = Ticker(
-            system, agenda, self.leases, self._dispatcher, clock, self.clocks, tick_seconds=tick_seconds
+            system,
+            agenda,
+            self.leases,
+            self._dispatcher,
+            clock,
+            self.clocks,
+            followers_of,
+            tick_seconds=tick_seconds,
         )
         self._reaper = Reaper(
             system, agenda, self._settling, self.peers, server_id, is_deciding=lambda: self.leases.is_deciding

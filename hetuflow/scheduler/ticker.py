@@ -23,10 +23,11 @@ from hetuflow.actors.patience import PASSING, STOPPING, UNSTORABLE, Patience
 from hetuflow.domain.commands import DeleteSchedule, FireSchedule, SuspendSchedule
 from hetuflow.domain.decider import Address
 from hetuflow.domain.enums import JobStatus
+from hetuflow.domain.flow_graph import FlowGraph
 from hetuflow.domain.need import Need
 from hetuflow.domain.rejection import Rejected
 from hetuflow.domain.schedule_calendars import CALENDARS_UNKNOWN
-from hetuflow.domain.schedule_overlap import TASKS_UNKNOWN
+from hetuflow.domain.schedule_overlap import FLOW_UNKNOWN, TASKS_UNKNOWN
 from hetuflow.measure import Histogram
 from hetuflow.ports.clock import Clock
 from hetuflow.scheduler.agenda import Agenda, later
@@ -34,6 +35,7 @@ from hetuflow.scheduler.alarm import Alarm
 from hetuflow.scheduler.clocks import ClockWatch
 from hetuflow.scheduler.dispatcher import Dispatcher
 from hetuflow.scheduler.earlier import Earlier, look_at
+from hetuflow.scheduler.flow_graphs import FlowTooLarge, FollowersOf, find_flow
 from hetuflow.scheduler.leases import Leases
 from hetuflow.scheduler.surroundings import Around, Surroundings
 
@@ -89,10 +91,12 @@ class Ticker:
         dispatcher: Dispatcher,
         clock: Clock,
         clocks: ClockWatch,
+        followers_of: FollowersOf,
         *,
         tick_seconds: float,
     ) -> None:
         self._clocks = clocks
+        self._followers_of = followers_of
         self._system = system
         self._agenda = agenda
         self._leases = leases
@@ -188,7 +192,7 @@ class Ticker:
             return
         except Rejected as no:
             log.info("schedule %s does not fire: %s", schedule_id, no)
-        except (WrongExpectedVersion, GuardLost, Crashed, *UNSTORABLE) as problem:
+        except (WrongExpectedVersion, GuardLost, Crashed, FlowTooLarge, *UNSTORABLE) as problem:
             self._failed(schedule_id, problem)
         except PASSING as problem:
             log.warning("schedule %s cannot be asked yet: %s", schedule_id, problem)
@@ -208,6 +212,7 @@ class Ticker:
         """Put the question, again when what it needs has changed since it was read. Raises what `ActorSystem.ask` raises."""
         wants_slot = True
         earlier = Earlier()
+        flow: FlowGraph | None = None
         for attempt in range(1, GUARD_ATTEMPTS + 1):
             if schedule_id not in around.jobs:
                 return  # it or its job cannot be folded: the kernel has said so, and looks again later
@@ -220,21 +225,27 @@ class Ticker:
                 return
             try:
                 question = FireSchedule(
-                    job=job, guards=(guard, *earlier.guards), has_ended=earlier.has_ended, calendars=calendars
+                    job=job,
+                    guards=(guard, *earlier.guards),
+                    has_ended=earlier.has_ended,
+                    calendars=calendars,
+                    flow=flow,
                 )
                 await self._ask_once(Address("schedule", schedule_id), question, wants_slot)
                 return
             except Rejected as no:
-                if no.code not in (TASKS_UNKNOWN, CALENDARS_UNKNOWN) or attempt == GUARD_ATTEMPTS:
+                if no.code not in (TASKS_UNKNOWN, CALENDARS_UNKNOWN, FLOW_UNKNOWN) or attempt == GUARD_ATTEMPTS:
                     raise
                 if no.code == TASKS_UNKNOWN:
                     earlier = await look_at(self._system, no.detail["task_ids"])
+                elif no.code == FLOW_UNKNOWN:
+                    flow = await find_flow(self._system, self._followers_of, [job.job_id])
                 else:
                     self._surroundings.learn_calendars(schedule_id, no.detail["calendar_ids"])
             except GuardLost as lost:
                 if self._leases.lost(lost.stream_id, lost.actual):
                     return
-                earlier = Earlier()
+                earlier, flow = Earlier(), None
                 # another server may have told the agent's news first: fire without its slot rather than not at all
                 wants_slot = wants_slot and Address.of_stream(lost.stream_id).category != "agent"
                 if attempt == GUARD_ATTEMPTS:

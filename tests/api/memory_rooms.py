@@ -20,6 +20,7 @@ from hetuflow.api.filters import Comparison, PageRequest
 from hetuflow.api.rooms import BadCursor, Row, RowPage
 from hetuflow.core import CoreSettings, open_core
 from hetuflow.domain.decider import Address
+from hetuflow.domain.flow_graph import upstream_ids
 from hetuflow.gateway.settings import GatewaySettings
 from hetuflow.ports.real import SystemClock, SystemIds
 from projections.errors import RebuildRunning
@@ -165,10 +166,16 @@ async def memory_world(**identity: Any) -> AsyncIterator[World]:
     async def schedules_of(source: Address, position: int) -> Sequence[str]:
         return [str(row["id"]) for row in await rows._rows("schedules") if belongs(row, source)]
 
+    async def followers_of(job_ids: Sequence[str]) -> Sequence[str]:
+        found = await rows._rows("jobs")
+        return [str(row["id"]) for row in found if set(upstream_ids(row["upstream"])) & set(job_ids)]
+
     settings = CoreSettings(
         server_name="test", version="0", address="127.0.0.1:0", gateway=GatewaySettings(server_id="server-1")
     )
-    async with open_core(store, output, clock, ids, settings, find_open=find_open, schedules_of=schedules_of) as core:
+    async with open_core(
+        store, output, clock, ids, settings, find_open=find_open, schedules_of=schedules_of, followers_of=followers_of
+    ) as core:
         rooms = Rooms(
             identity=Identity(
                 server_id="server-1",

@@ -49,6 +49,11 @@ class Run:
     async def statuses(self) -> dict[str, int]:
         return {node["name"]: node["status"] for node in (await self.show())["graph"]["nodes"]}
 
+    async def awaited(self, name: str) -> list[str]:
+        explained = (await self.client.get(f"/tasks/{(await self.tasks())[name]}/explain")).json
+        waiting: list[str] = explained["waiting_for"][0]["details"]["task_ids"]
+        return waiting
+
     async def end(self, name: str, status: str) -> None:
         task = (await self.client.get(f"/tasks/{(await self.tasks())[name]}")).json
         answer = await self.client.put(f"/task-instances/item/{task['instance_id']}", {"status": status})
@@ -144,8 +149,10 @@ async def test_a_retry_runs_again_what_failed_and_what_was_skipped_because_of_it
         "report": 1,
         "tidy": SUCCEEDED,
     }
-    explained = (await client.get(f"/tasks/{(await run.tasks())['report']}/explain")).json
-    assert explained["waiting_for"][0]["details"]["task_ids"] == [(await run.tasks())["load"]]
+    tasks = await run.tasks()
+    with trio.fail_after(20):  # clean, which is kept, is told of at once
+        while await run.awaited("report") != [tasks["load"]]:  # noqa: ASYNC110
+            await trio.sleep(0.02)
     await run.end("load", "Succeeded")
     await run.end("report", "Succeeded")
     ended = await run.until_it_is(SUCCEEDED)
@@ -213,3 +220,46 @@ async def test_a_run_is_what_it_was_when_it_started(client: Client, jobs: dict[s
     await run.until(load=SUCCEEDED)
     past = (await client.get(f"/flows/{run.id}?as_of={before['created_at']}")).json
     assert past == before
+
+
+# --- by schedules -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_schedule_of_kind_flow_runs_the_flow_when_asked(client: Client, jobs: dict[str, str]) -> None:
+    body = {"job_id": jobs["load"], "kind": "flow", "parameters": {"a": 1, "b": 1}, "priority": 4}
+    schedule = await client.made("/schedules/item", body)
+    shown = (await client.get(f"/schedules/item/{schedule}")).json
+    assert (shown["kind"], shown["status"], shown["next_run_at"]) == ("flow", 100, None)
+    key = [("Idempotency-Key", "k")]
+    path = f"/schedules/item/{schedule}/execute"
+    task_id = (await client.post(path, {"parameters": {"b": 2}}, headers=key)).json["id"]
+    assert (await client.post(path, {"parameters": {"b": 2}}, headers=key)).json["id"] == task_id
+    task = (await client.get(f"/tasks/{task_id}")).json
+    assert (task["trigger"], task["schedule_id"], task["schedule_kind"], task["priority"]) == (
+        "execute",
+        schedule,
+        5,
+        4,
+    )
+    run = Run(client, task["flow_run_id"])
+    assert (await run.tasks())["load"] == task_id
+    found = await run.show()
+    assert (found["schedule_id"], found["trigger"], found["parameters"]) == (schedule, "execute", {"a": 1, "b": 2})
+    assert set(await run.tasks()) == {"load", "report", "tidy"}
+    wrong = await client.post(path, {"config": {"timeout": 1}})
+    assert (wrong.status, set(wrong.problems)) == (422, {"config"})
+    assert (await client.delete(f"/schedules/item/{schedule}?cascade=cancel")).status == 200
+    await run.until_it_is(CANCELLED)
+
+
+async def test_a_schedule_may_run_the_flow_at_its_times(client: Client, jobs: dict[str, str]) -> None:
+    body = {"job_id": jobs["load"], "kind": "interval", "interval_secs": 1, "run_flow": True, "max_count": 1}
+    once = {"start_time": "2020-01-01T00:00:00Z"}
+    schedule = await client.made("/schedules/item", {**body, **once})
+    with trio.fail_after(20):
+        while not (found := (await client.post("/flows/page", {})).json["result"]):  # noqa: ASYNC110
+            await trio.sleep(0.05)
+    assert (found[0]["schedule_id"], found[0]["trigger"], found[0]["task_count"]) == (schedule, "schedule", 3)
+    assert found[0]["nominal_at"] == "2020-01-01T00:00:00Z"
+    refused = await client.put(f"/schedules/item/{schedule}", {"pause_on_failures": 2})
+    assert refused.status == 422

@@ -194,7 +194,7 @@ def test_once_is_interval_with_one_fire() -> None:
             {"kind": "daemon", "daemon": {"backoff_initial_seconds": 10, "backoff_max_seconds": 5}},
             "daemon.backoff_max_seconds",
         ),
-        ({"kind": "flow"}, "kind"),
+        ({"kind": "flow", "run_flow": True, "pause_on_failures": 2}, "pause_on_failures"),
         ({"kind": "interval", "interval_secs": 60, "overlap_policy": "perhaps"}, "overlap_policy"),
         ({"kind": "interval", "interval_secs": 60, "jitter_seconds": -5}, "jitter_seconds"),
         ({"kind": "cron", "cron_expression": "0 0 * * *", "interval_mode": "fixed_delay"}, "interval_mode"),

@@ -70,6 +70,23 @@ def test_a_flow_is_cancelled(hetuflow: Shell) -> None:
     assert "enough" in history
 
 
+def test_a_schedule_runs_the_flow(hetuflow: Shell, tmp_path: Path) -> None:
+    a_job(hetuflow, "timed-a", "true")
+    a_job(hetuflow, "timed-b", f"echo $HETUFLOW_SCHEDULED_AT >> {tmp_path / 'b'}", "timed-a")
+    hetuflow("schedule", "add", "timed-a", "--name", "timed", "--every", "1s", "--flow", "--overlap", "skip")
+    until(lambda: (tmp_path / "b").exists())
+    hetuflow("schedule", "disable", "timed")
+    run = hetuflow.json("flows", "list", "--job", "timed-a", "--sort", "created_at")[0]
+    assert (tmp_path / "b").read_text().splitlines()[0].removesuffix("Z") == run["nominal_at"].removesuffix("Z")
+    exported = hetuflow("export", "jobs", "timed-a")
+    assert "run_flow: true" in exported
+    hetuflow("schedule", "add", "timed-a", "--name", "asked", "--flow")
+    assert "when asked" in hetuflow("schedule", "list", "--job", "timed-a")
+    hetuflow("schedule", "run", "asked", "--wait")
+    wrong = hetuflow.run("schedule", "update", "timed", "--pause-on-failures", "3")
+    assert wrong.returncode != 0 and "flow" in wrong.stderr
+
+
 def test_a_graph_for_other_programs(hetuflow: Shell) -> None:
     a_job(hetuflow, "dot-a", "true")
     a_job(hetuflow, "dot-b", "true", "dot-a:finished")

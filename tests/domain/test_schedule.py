@@ -93,7 +93,7 @@ def test_a_window_that_is_over_expires_at_once() -> None:
         ({"debounce_seconds": -1}, "debounce_seconds"),
         ({"schedule_kind": ScheduleKind.DAEMON, "daemon": {"instances": -1}}, "daemon.instances"),
         ({"schedule_kind": ScheduleKind.DAEMON, "daemon": {"instants": 1}}, "daemon.instants"),
-        ({"schedule_kind": ScheduleKind.FLOW}, "schedule_kind"),
+        ({"schedule_kind": ScheduleKind.DAEMON, "run_flow": True}, "run_flow"),
         ({"schedule_kind": 42}, "schedule_kind"),
         ({"interval_secs": None}, "interval_secs"),
         ({"interval_secs": None, "max_count": 1}, "start_time"),
@@ -402,8 +402,8 @@ def test_every_editable_member_can_be_changed_and_is_then_what_counts() -> None:
     }
     outcome = a_schedule().when(UpdateSchedule(changes=changes)).then(ScheduleUpdated)
     updated = outcome.event(ScheduleUpdated)
-    # interval_mode is what a cron expression has not, exclude_calendars is told with calendars
-    assert {*changes, "interval_mode", "exclude_calendars"} == set(EDITABLE)
+    # interval_mode is what a cron expression has not, exclude_calendars is told with calendars, run_flow knows no pause_on_failures
+    assert {*changes, "interval_mode", "exclude_calendars", "run_flow"} == set(EDITABLE)
     assert set(changes) == set(updated.changed)
     assert {name: getattr(updated, name) for name in changes} == changes
     assert {name: getattr(outcome.state, name) for name in changes} == changes

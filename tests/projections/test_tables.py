@@ -38,7 +38,7 @@ CONTRACT = {
     "schedules": "id job_id name description schedule_kind cron_expression interval_secs interval_mode max_count timezone start_time"
     " end_time event_type event_filter status misfire_policy misfire_grace_seconds"
     " max_age_seconds overlap_policy jitter_seconds pause_on_failures consecutive_failures status_note"
-    " parameters priority debounce_seconds daemon next_run_at exclude_calendars calendar_versions last_run_at fire_count"
+    " parameters priority debounce_seconds daemon next_run_at run_flow exclude_calendars calendar_versions last_run_at fire_count"
     " created_by updated_by created_at updated_at version",
     "tasks": "id job_id name description namespace_id priority status schedule_id schedule_kind scheduled_at"
     " completed_at environment parameters config rendered retry_count dependencies locked_at trigger flow_run_id backfill_id event instance_id attempt"

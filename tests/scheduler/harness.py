@@ -17,6 +17,7 @@ from hetuflow.core import Core, CoreSettings, open_core
 from hetuflow.domain.commands import CreateJob, CreateSchedule, CreateTask, JobSnapshot
 from hetuflow.domain.decider import Address
 from hetuflow.domain.enums import ScheduleKind
+from hetuflow.domain.flow_graph import upstream_ids
 from hetuflow.domain.job import snapshot
 from hetuflow.gateway.settings import GatewaySettings
 from hetuflow.protocol.messages import Output
@@ -117,6 +118,14 @@ async def a_server(
                 rows[event.stream_id] = decode(event).data
         return [data["schedule_id"] for data in rows.values() if belongs(data, source)]
 
+    async def followers_of(job_ids: Sequence[str]) -> Sequence[str]:
+        upstream = {
+            data(event)["job_id"]: upstream_ids(data(event).get("upstream"))
+            for event in await store.read_all(limit=10**9)
+            if event.type in ("JobCreated", "JobUpdated")
+        }
+        return [job_id for job_id, followed in upstream.items() if set(followed) & set(job_ids)]
+
     settings = CoreSettings(
         server_name="test",
         version="1",
@@ -130,7 +139,9 @@ async def a_server(
         limits=limits or Limits(),
     )
     try:
-        async with open_core(store, sink, clock, ids, settings, find_open=find_open, schedules_of=schedules_of) as core:
+        async with open_core(
+            store, sink, clock, ids, settings, find_open=find_open, schedules_of=schedules_of, followers_of=followers_of
+        ) as core:
             yield Server(core, store, clock, ids, sink)
     finally:
         store.close()

@@ -8,7 +8,7 @@ import trio
 from attrs import evolve
 
 from eventstore.memory import MemoryLog
-from hetuflow.domain.commands import CancelFlow, CancelTask, RetryFlow, RetryTask
+from hetuflow.domain.commands import CancelFlow, CancelTask, CreateJob, RetryFlow, RetryTask
 from hetuflow.domain.decider import Address
 from hetuflow.domain.enums import FlowStatus, TaskStatus
 from hetuflow.domain.flow_graph import graph_of
@@ -173,3 +173,36 @@ async def test_of_two_servers_the_other_one_follows_when_the_first_is_gone(autoj
         await second.ask(Address("task", tasks["a"]), CancelTask())
         ended = await until_finished(second)
         assert ended["outcome"] == {"succeeded": 0, "failed": 0, "cancelled": 1, "skipped": 2}
+
+
+async def test_a_schedule_fires_the_flow_as_it_is_then(autojump_clock) -> None:
+    async with a_server() as server:
+        root = await server.job("a")
+        edges = {"jobs": [{"job_id": "a", "on": "finished"}], "match": "all"}
+        await server.ask(Address("job", "b"), CreateJob(job_id="b", name="b", config={"cmd": "true"}, upstream=edges))
+        await server.schedule(root, run_flow=True)
+        await trio.sleep(11)
+        [first] = server.events("FlowStarted")
+        assert [node["job_id"] for node in data(first)["graph"]["nodes"]] == ["a", "b"]
+        edges = {"jobs": [{"job_id": "b", "on": "finished"}], "match": "all"}
+        await server.ask(Address("job", "c"), CreateJob(job_id="c", name="c", config={"cmd": "true"}, upstream=edges))
+        await trio.sleep(10)
+        second = server.events("FlowStarted")[1]
+        assert [node["job_id"] for node in data(second)["graph"]["nodes"]] == ["a", "b", "c"]
+        fires = server.events("ScheduleFired")
+        assert [data(event)["flow_run_id"] for event in fires] == [
+            data(first)["flow_run_id"],
+            data(second)["flow_run_id"],
+        ]
+
+
+async def test_a_flow_that_is_too_large_suspends_its_schedule_and_says_why(autojump_clock, monkeypatch) -> None:
+    monkeypatch.setattr("hetuflow.scheduler.flow_graphs.FLOW_JOBS_MAX", 1)
+    async with a_server() as server:
+        root = await server.job("a")
+        edges = {"jobs": [{"job_id": "a", "on": "finished"}], "match": "all"}
+        await server.ask(Address("job", "b"), CreateJob(job_id="b", name="b", config={"cmd": "true"}, upstream=edges))
+        await server.schedule(root, run_flow=True)
+        await trio.sleep(120)
+        [suspended] = server.events("ScheduleSuspended")
+        assert "more than" in data(suspended)["error"]

@@ -13,9 +13,11 @@ from eventstore.errors import StoreFull, StoreTimeout, StoreUnavailable
 from eventstore.event import Appended, Claim
 from eventstore.memory import MemoryLog
 from hetuflow.domain.decider import Address
+from hetuflow.domain.flow_graph import upstream_ids
 from hetuflow.protocol.messages import Output
 from projections.definition import Table
 from projections.fold import Tables
+from projections.jobs import JOBS
 from projections.open_work import OPEN_WORK
 from projections.schedules import SCHEDULES
 from tests.support.schedules import belongs
@@ -102,7 +104,7 @@ class KnownByTables:
 
     def __init__(self, log: MemoryLog, faults: StoreFaults) -> None:
         self._log, self._faults = log, faults
-        self._tables = Tables({"open_work": OPEN_WORK, "schedules": SCHEDULES})
+        self._tables = Tables({"open_work": OPEN_WORK, "schedules": SCHEDULES, "jobs": JOBS})
         self._folded = 0
 
     async def find_open(self, position: int) -> Sequence[Address]:
@@ -112,6 +114,12 @@ class KnownByTables:
     async def schedules_of(self, source: Address, position: int) -> Sequence[str]:
         await self._faults.before_read(f"schedules of a {source.category}")
         return [str(key) for key, row in self._rows("schedules").items() if belongs(row, source)]
+
+    async def followers_of(self, job_ids: Sequence[str]) -> Sequence[str]:
+        await self._faults.before_read("jobs that follow others")
+        return [
+            str(key) for key, row in self._rows("jobs").items() if set(upstream_ids(row["upstream"])) & set(job_ids)
+        ]
 
     def _rows(self, table: str) -> Mapping[str, Mapping[str, Any]]:
         self._tables.apply(self._log.events[self._folded :])

@@ -74,6 +74,7 @@ class ServerLife:
                     self._settings(),
                     find_open=cluster.tables.find_open,
                     schedules_of=cluster.tables.schedules_of,
+                    followers_of=cluster.tables.followers_of,
                 ) as self.core:
                     listener = cluster.network.listener(server.address, self.node.name)
                     async with trio.open_nursery() as nursery:

@@ -75,7 +75,13 @@ class TimeZone:
 
 KIND = Supported(
     Code(ScheduleKind, {"once": ONCE}),
-    (int(ScheduleKind.CRON), int(ScheduleKind.INTERVAL), int(ScheduleKind.DAEMON), int(ScheduleKind.EVENT)),
+    (
+        int(ScheduleKind.CRON),
+        int(ScheduleKind.INTERVAL),
+        int(ScheduleKind.DAEMON),
+        int(ScheduleKind.EVENT),
+        int(ScheduleKind.FLOW),
+    ),
     lambda code: title(ScheduleKind(code)),
 )
 ENABLED = Mapped(Boolean(), lambda on: int(ScheduleStatus.ENABLED if on else ScheduleStatus.DISABLED))
@@ -228,6 +234,13 @@ SCHEDULE = Entity(
             nullable=True,
             default=None,
             doc="Daemon: how its instances are kept running. Sent, it replaces what is stored as a whole",
+        ),
+        Member(
+            name="run_flow",
+            kind=Boolean(),
+            write="CU",
+            default=False,
+            doc="each fire is a run of the job's flow: of it and every job that follows it; kind Flow is always one",
         ),
         Member(
             name="exclude_calendars",
