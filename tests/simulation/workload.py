@@ -347,7 +347,7 @@ class Workload:
     def _backoff(self) -> dict[str, int]:
         """Of a daemon: as fast as the run's other schedules."""
         interval = self._scale.interval
-        return {"backoff_initial_seconds": max(1, interval // 6), "backoff_max_seconds": interval}
+        return {"backoff_initial_seconds": interval, "backoff_max_seconds": 2 * interval}
 
     async def _edit_other_schedule(self) -> None:
         draw = self._draw
