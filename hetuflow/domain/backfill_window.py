@@ -77,6 +77,8 @@ def _rule(schedule: ScheduleState, from_at: datetime) -> dict[str, Any]:
     if kind not in (ScheduleKind.CRON, ScheduleKind.INTERVAL) or is_fixed_delay(schedule):
         what = "a fixed delay" if is_fixed_delay(schedule) else f"kind {ScheduleKind(kind).name.title()}"
         raise _invalid("id", f"{what} has no nominal times of its own in the past")
+    if schedule.run_flow:
+        raise _invalid("id", "the schedule runs a flow, and a backfill makes single tasks: start the runs one by one")
     if kind == ScheduleKind.INTERVAL and start is None:
         start = _on_the_grid(schedule, from_at)
     return {

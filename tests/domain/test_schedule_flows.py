@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 from attrs import evolve
 
+from hetuflow.domain.backfill_window import start_of
 from hetuflow.domain.commands import CreateSchedule, FireSchedule
 from hetuflow.domain.decider import Address, Await, Due
 from hetuflow.domain.enums import OverlapPolicy, ScheduleKind, ScheduleStatus
 from hetuflow.domain.events import FlowStarted, ScheduleCreated, ScheduleFired, ScheduleSkipped, TaskCreated
 from hetuflow.domain.flow_graph import graph_of
 from hetuflow.domain.identity import flow_run_id_of, task_id_of
+from hetuflow.domain.rejection import Rejected
 from hetuflow.domain.schedule import SCHEDULE
 from hetuflow.domain.task import TASK
 from tests.support.given import NOW, Outcome, given, later
@@ -116,3 +118,9 @@ def test_kind_flow_never_fires_by_itself_and_never_expires() -> None:
     schedule = a_schedule(schedule_kind=ScheduleKind.FLOW, interval_secs=None, run_flow=False).then(ScheduleCreated)
     assert (schedule.state.status, schedule.state.next_run_at) == (ScheduleStatus.ENABLED, None)
     assert schedule.state.runs_flow and not schedule.intents
+
+
+def test_a_backfill_which_makes_single_tasks_is_refused() -> None:
+    state = a_schedule().next(600).when(fire()).state
+    with pytest.raises(Rejected, match="runs a flow"):
+        start_of("b", state, NOW, later(600), later(600), max_concurrent=1)
