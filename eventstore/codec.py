@@ -140,6 +140,13 @@ def decode_metadata(recorded: RecordedEvent) -> dict[str, Any]:
 
 
 _SCALARS = frozenset({str, int, bool, type(None), UUID, datetime, date, timedelta})
+_FINITE_TYPES = frozenset(
+    f"{name}{rest}"
+    for name in ("str", "int", "bool", "UUID", "datetime", "date", "timedelta")
+    for rest in ("", " | None")
+)
+"""Annotations of members that are never a float: what else a class declares is looked at."""
+
 _getters: dict[type, attrgetter[Any]] = {}
 
 
@@ -152,7 +159,7 @@ def _refuse_non_finite(name: str, value: Any) -> None:
         return
     getter = _getters.get(cls)
     if getter is None and attrs.has(cls):
-        members = [member.name for member in attrs.fields(cls)]
+        members = [member.name for member in attrs.fields(cls) if str(member.type) not in _FINITE_TYPES]
         getter = _getters[cls] = attrgetter(*members, "__class__", "__class__")  # at least two: always a tuple
     if getter is not None:
         items: Iterable[Any] = getter(value)[:-2]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import re
@@ -201,6 +202,7 @@ async def _serve(
         ) as core,
         trio.open_nursery() as nursery,
     ):
+        gc.freeze()  # what is open was loaded, and most of it stays: nobody looks for garbage in it
         if not settings.server.read_only:
             await _react_to_the_past(store.database, core)
         # The first reader sees this server and the sessions it has ended: nobody has written here yet, so no read would wait.

@@ -50,6 +50,11 @@ def database_url(config_file: Path | None, flags: Mapping[str, Any]) -> str:
     return url
 
 
+GC_THRESHOLDS = (20_000, 20, 20)
+"""A fire makes some hundred objects that live until it is committed, and hundreds of fires are under way at once: at
+Python's 700, a fifth of ten thousand fires was looking for garbage where there was none."""
+
+
 def run_server(config_file: Path | None, flags: Mapping[str, Any], *, migrate_first: bool) -> int:
     """Run until SIGTERM or SIGINT."""
     database_url(config_file, flags)
@@ -59,6 +64,7 @@ def run_server(config_file: Path | None, flags: Mapping[str, Any], *, migrate_fi
     from hetuflow.server import run
 
     gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
     gc.enable()
     if migrate_first:
         status = run_migrate(config_file, flags, json_=False, quiet=True)

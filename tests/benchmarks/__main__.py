@@ -15,6 +15,7 @@ from rich.table import Table
 from tests.benchmarks import kernel, log
 from tests.benchmarks.harness import Figure
 from tests.benchmarks.idle import idle
+from tests.benchmarks.schedules import schedules
 from tests.benchmarks.tasks import latency, throughput
 
 
@@ -24,6 +25,7 @@ def main() -> None:
     options.add_argument("--short", action="store_true", help="small counts: for seeing that it works")
     given = options.parse_args()
     count, samples, events = (200, 40, 50_000) if given.short else (2_000, 200, 500_000)
+    enabled, due = (10_000, 1_000) if given.short else (100_000, 10_000)
     parts: dict[str, Callable[[], Awaitable[list[Figure]]]] = {
         "tasks16": lambda: throughput(count, 16),
         "tasks4": lambda: throughput(count, 4),
@@ -32,6 +34,7 @@ def main() -> None:
         "rebuild": lambda: log.rebuild_rate(events),
         "actors": kernel.actor_costs,
         "idle": idle,
+        "schedules": lambda: schedules(enabled, due),
     }
     chosen = [name for name in given.only.split(",") if name] or list(parts)
     unknown = [name for name in chosen if name not in parts]

@@ -212,6 +212,18 @@ async def test_the_log_is_paged_in_both_directions(store: EventStore) -> None:
     assert await store.read_all(after=10) == []
 
 
+async def test_starts_within_a_rate_are_found_by_their_job(store: EventStore) -> None:
+    rate = {"count": 1, "per_seconds": 5}
+    jobs: list[tuple[str, object]] = [("j1", rate), ("j2", rate), ("j1", None), ("j1", rate)]
+    for n, (job, of) in enumerate(jobs):
+        await store.append([Claim(f"task-{n}", 0, [an_event("TaskDispatched", data={"job_id": job, "rate": of})])])
+    await store.append([Claim("task-9", 0, [an_event("TaskCreated", data={"job_id": "j1", "rate": rate})])])
+    page = await store.read_all(where=EventFilter(rated_job_id="j1"), descending=True, limit=5)
+    assert positions(page) == [4, 1]
+    assert positions(await store.read_all(where=EventFilter(rated_job_id="j1"), descending=True, before=4)) == [1]
+    assert await store.read_all(where=EventFilter(rated_job_id="nobody")) == []
+
+
 async def test_the_log_is_filtered(store: EventStore) -> None:
     await store.append([Claim("task-1", 0, [an_event("A", metadata={"correlation_id": "x"}), an_event("B")])])
     await store.append(
