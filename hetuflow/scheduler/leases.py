@@ -6,8 +6,8 @@ has is the epoch. Each decision names (stream, epoch) as a guard; a server that 
 another took the lease has its appends refused by the statement itself. It then stops deciding for that slot.
 
 Of several servers one decides, the others stand by (docs/decisions/0008). Who decides is settled by one lease, the
-*seat* (slot 0): it is taken only when nobody holds it, or its holder has ended according to the log, and of two takers
-the store lets one win. Whoever has the seat takes the other slots from anybody, each append guarded by the seat. So a
+*leadership* (slot 0): it is taken only when nobody holds it, or its holder has ended according to the log, and of two takers
+the store lets one win. Whoever has the leadership takes the other slots from anybody, each append guarded by the leadership. So a
 server that starts takes nothing from one that lives, two that start together settle with one append, and what a
 superseded server still tries is refused.
 
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 SLOTS = 64
 """Number of leases, for ever: a job's slot must not change. Enough to spread over more servers than one database feeds."""
 
-SEAT = 0
+LEADERSHIP = 0
 """The slot whose holder decides for all."""
 
 CATEGORY = "lease"
@@ -55,7 +55,7 @@ def address_of(slot: int) -> Address:
 
 @frozen(slots=True)
 class LeaseStatus:
-    """`held`: slots that this server decides for. `holder_id`: who has the seat, as far as known; None = nobody."""
+    """`held`: slots that this server decides for. `holder_id`: who has the leadership, as far as known; None = nobody."""
 
     held: int
     holder_id: str | None
@@ -64,7 +64,7 @@ class LeaseStatus:
 class Leases:
     """The leases of this server.
 
-    `is_reluctant`: whether others would decide better (its clock is wrong): then a free seat is left to them for
+    `is_reluctant`: whether others would decide better (its clock is wrong): then a leadership that nobody has is left to them for
     `reluctant_seconds`, and `step_down` gives up one's own.
     `is_fit`: whether it may decide at all now. `has_ended`: whether the log says that this server has ended.
     `regained` is called after this server has got the right to decide.
@@ -93,9 +93,9 @@ class Leases:
         self._is_stopping = False
         self._is_in_doubt = False
         self._is_up_to_date = False
-        """Whether everything that was decided before this server got the seat has its effects here."""
+        """Whether everything that was decided before this server got the leadership has its effects here."""
         self._given_up: int | None = None
-        """Version of our own seat that is not ours to decide under any more, whether the log knows that yet or not."""
+        """Version of our own leadership that is not ours to decide under any more, whether the log knows that yet or not."""
         self._patience = Patience(most_seconds=2.0)
         self._alarm = Alarm()
         self.regained: Callable[[], None] = lambda: None
@@ -103,14 +103,14 @@ class Leases:
         """Returns when all that is in the log now has its effects here; may raise errors of the store."""
 
     def __repr__(self) -> str:
-        return f"<Leases: {len(self._guards)} of {SLOTS} held, the seat by {self._holder_id}>"
+        return f"<Leases: {len(self._guards)} of {SLOTS} held, the leadership by {self._holder_id}>"
 
     # --- the right ---------------------------------------------------------------------------------------------------
 
     @property
     def is_deciding(self) -> bool:
-        """Whether this server has the seat, may believe so, and knows all that was decided before it."""
-        return SEAT in self._guards and self._is_up_to_date and self._is_fit()
+        """Whether this server has the leadership, may believe so, and knows all that was decided before it."""
+        return LEADERSHIP in self._guards and self._is_up_to_date and self._is_fit()
 
     def guard(self, job_id: str) -> Guard | None:
         """The right to decide for that job, to be named in the append; None when this server does not have it (yet)."""
@@ -126,7 +126,7 @@ class Leases:
         if guard is None or guard.version >= actual_version:
             return True  # known, or taken anew since
         del self._guards[slot]
-        if slot == SEAT:
+        if slot == LEADERSHIP:
             self._guards.clear()
             self._is_up_to_date = False
             log.error("another server decides from now on: this one (%s) stands by", self._server_id)
@@ -145,7 +145,7 @@ class Leases:
             guard = self._guards.get(slot)
             if guard is not None and event.version > guard.version:
                 self.lost(event.stream_id, event.version)
-            if slot == SEAT and (guard is None or event.version > guard.version):
+            if slot == LEADERSHIP and (guard is None or event.version > guard.version):
                 self._alarm.ring()
         elif event.type in SERVER_ENDS:
             self._alarm.ring()
@@ -156,7 +156,7 @@ class Leases:
 
     def step_down(self) -> None:
         """Let another server decide, if one wants to."""
-        if SEAT in self._guards:
+        if LEADERSHIP in self._guards:
             self._steps_down = True
             self._alarm.ring()
 
@@ -186,14 +186,14 @@ class Leases:
                 self._alarm.ring()
 
     async def release_all(self) -> None:
-        """Give every slot up, so that nobody has to find out that this server is gone. Others wait for the seat."""
+        """Give every slot up, so that nobody has to find out that this server is gone. Others wait for the leadership."""
         self._is_stopping = True
         await self._release_held()
 
     async def _release_held(self) -> None:
         held = sorted(self._guards)
-        if SEAT in self._guards:
-            self._given_up = self._guards[SEAT].version
+        if LEADERSHIP in self._guards:
+            self._given_up = self._guards[LEADERSHIP].version
         self._guards.clear()  # first: nothing is decided under what is being given up
         self._is_up_to_date = False
         async with trio.open_nursery() as nursery:
@@ -201,13 +201,13 @@ class Leases:
                 nursery.start_soon(self._release, slot)
 
     def _seconds_of_reluctance(self) -> float:
-        """Until a free seat is taken all the same; infinity when it is not free, or not left to others."""
+        """Until a free leadership is taken all the same; infinity when it is not free, or not left to others."""
         if self._vacant_since is None:
             return math.inf
         return max(0.0, self._vacant_since + self._reluctant_seconds - trio.current_time())
 
     def _leaves_it_to_others(self) -> bool:
-        """A free seat is left to those who would decide better, for a while."""
+        """a leadership that nobody has is left to those who would decide better, for a while."""
         if not self._is_reluctant():
             self._vacant_since = None
             return False
@@ -219,16 +219,16 @@ class Leases:
         return False
 
     async def _settled(self, *, at_start: bool = False) -> bool:
-        """Look who has the seat and take what may be taken; False: the store was in the way, try again."""
+        """Look who has the leadership and take what may be taken; False: the store was in the way, try again."""
         if self._is_stopping or not (at_start or self._is_fit()):
             return True  # `look` is called when it is fit
         try:
-            has_come = SEAT not in self._guards and await self._take_seat(at_start)
-            if SEAT in self._guards:
+            has_come = LEADERSHIP not in self._guards and await self._take_leadership(at_start)
+            if LEADERSHIP in self._guards:
                 has_come = await self._take_rest() or has_come
                 if not at_start and not self._is_up_to_date:
                     await self.catch_up()  # after the last lease: from here on nobody else decides
-                self._is_up_to_date = SEAT in self._guards
+                self._is_up_to_date = LEADERSHIP in self._guards
         except STOPPING:
             return True
         except FAILING as problem:
@@ -239,15 +239,15 @@ class Leases:
         self._patience.worked(None)
         return True
 
-    async def _take_seat(self, at_start: bool) -> bool:
-        seat = await self._system.read(address_of(SEAT))
-        holder = seat.state.holder_id
+    async def _take_leadership(self, at_start: bool) -> bool:
+        leadership = await self._system.read(address_of(LEADERSHIP))
+        holder = leadership.state.holder_id
         self._note_holder(holder)
-        is_left = holder == self._server_id and seat.version == self._given_up  # giving it away has failed
+        is_left = holder == self._server_id and leadership.version == self._given_up  # giving it away has failed
         if holder == self._server_id and not (at_start or self._is_in_doubt or is_left):
             return False  # a namesake's, see `Peers`
         if is_left and self._is_reluctant():
-            await self._system.ask(address_of(SEAT), ReleaseLease(slot=SEAT, server_id=self._server_id))
+            await self._system.ask(address_of(LEADERSHIP), ReleaseLease(slot=LEADERSHIP, server_id=self._server_id))
             holder = None
         if holder not in (None, self._server_id) and not await self._has_ended(holder):
             self._vacant_since = None
@@ -258,30 +258,30 @@ class Leases:
         self._is_in_doubt = True  # until an answer is there
         try:
             answer = await self._system.ask(
-                address_of(SEAT), TakeLease(slot=SEAT, server_id=self._server_id, over=over)
+                address_of(LEADERSHIP), TakeLease(slot=LEADERSHIP, server_id=self._server_id, over=over)
             )
         except Rejected as no:
             self._is_in_doubt = False
-            log.info("the seat was taken by another server in this moment: %s", no)
+            log.info("the leadership was taken by another server in this moment: %s", no)
             self._note_holder(str(no.detail["holder"]) if no.detail else None)
             return False
         self._is_in_doubt = False
-        self._guards[SEAT] = Guard(address_of(SEAT).stream_id, answer.version)
+        self._guards[LEADERSHIP] = Guard(address_of(LEADERSHIP).stream_id, answer.version)
         self._note_holder(self._server_id)
         log.info("this server decides%s", "" if holder in (None, self._server_id) else f" from now on, after {holder}")
         return True
 
     async def _take_rest(self) -> bool:
-        """The other slots, from anybody, by the right of the seat. True when there were any to take."""
+        """The other slots, from anybody, by the right of the leadership. True when there were any to take."""
         missing = [slot for slot in range(SLOTS) if slot not in self._guards]
         async with trio.open_nursery() as nursery:
             failures: list[Exception] = []
 
             async def take(slot: int) -> None:
-                seat = self._guards.get(SEAT)
-                if seat is None:
+                leadership = self._guards.get(LEADERSHIP)
+                if leadership is None:
                     return
-                command = TakeLease(slot=slot, server_id=self._server_id, guards=(seat,))
+                command = TakeLease(slot=slot, server_id=self._server_id, guards=(leadership,))
                 try:
                     answer = await self._system.ask(address_of(slot), command)
                 except GuardLost as superseded:
@@ -289,7 +289,7 @@ class Leases:
                 except (*FAILING, *STOPPING) as problem:
                     failures.append(problem)
                 else:
-                    if SEAT in self._guards:
+                    if LEADERSHIP in self._guards:
                         self._guards[slot] = Guard(address_of(slot).stream_id, answer.version)
 
             for slot in missing:

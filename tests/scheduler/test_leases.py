@@ -12,7 +12,7 @@ from hetuflow.domain.commands import LoseServer, StartServer, TakeLease
 from hetuflow.domain.decider import Address
 from hetuflow.domain.need import Need
 from hetuflow.protocol.messages import Dispatch
-from hetuflow.scheduler.leases import SEAT, SLOTS, address_of, slot_of
+from hetuflow.scheduler.leases import LEADERSHIP, SLOTS, address_of, slot_of
 from tests.gateway.scripted import ScriptedAgent
 from tests.scheduler.harness import Server, a_server, nominal
 from tests.scheduler.hooks import LostAnswers, Outage
@@ -56,7 +56,7 @@ async def test_a_dispatch_under_an_older_lease_is_refused_and_the_server_stops_d
         await server.schedule(job, interval_secs=10)
         monkeypatch.setattr(server.core.scheduler.leases, "heard", lambda event: None)  # the log reaches it too late
         await announced(server, "server-2")
-        for slot in (SEAT, slot_of(job.job_id)):
+        for slot in (LEADERSHIP, slot_of(job.job_id)):
             await server.ask(address_of(slot), TakeLease(slot=slot, server_id="server-2"))
         agent = ScriptedAgent(server.core.gateway.serve_connection, nursery)
         await agent.connect()
@@ -187,7 +187,7 @@ async def test_the_leases_of_a_server_that_could_not_release_them_are_taken_when
     log, clock = MemoryLog(), TrioClock()
     async with a_server(log=log, clock=clock) as first:
         await announced(first, "server-2")
-        await first.ask(address_of(SEAT), TakeLease(slot=SEAT, server_id="server-2"))
+        await first.ask(address_of(LEADERSHIP), TakeLease(slot=LEADERSHIP, server_id="server-2"))
         await trio.sleep(1)
         assert held(first) == 0
         await first.ask(Address("server", "server-2"), LoseServer())
