@@ -94,6 +94,8 @@ class Leases:
         self._is_in_doubt = False
         self._is_up_to_date = False
         """Whether everything that was decided before this server got the leadership has its effects here."""
+        self._is_to_tell = False
+        """Something was taken, and `regained` is still to be called: the store may be in the way for a while."""
         self._given_up: int | None = None
         """Version of our own leadership that is not ours to decide under any more, whether the log knows that yet or not."""
         self._patience = Patience(most_seconds=2.0)
@@ -223,9 +225,11 @@ class Leases:
         if self._is_stopping or not (at_start or self._is_fit()):
             return True  # `look` is called when it is fit
         try:
-            has_come = LEADERSHIP not in self._guards and await self._take_leadership(at_start)
+            if LEADERSHIP not in self._guards and await self._take_leadership(at_start):
+                self._is_to_tell = True
             if LEADERSHIP in self._guards:
-                has_come = await self._take_rest() or has_come
+                if await self._take_rest():
+                    self._is_to_tell = True
                 if not at_start and not self._is_up_to_date:
                     await self.catch_up()  # after the last lease: from here on nobody else decides
                 self._is_up_to_date = LEADERSHIP in self._guards
@@ -234,7 +238,8 @@ class Leases:
         except FAILING as problem:
             log.warning("leases cannot be taken yet: %s", problem)
             return False
-        if has_come:
+        if self._is_to_tell:
+            self._is_to_tell = False
             self.regained()
         self._patience.worked(None)
         return True

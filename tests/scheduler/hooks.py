@@ -51,6 +51,18 @@ class Refusing(NoFaults):
             raise StoreUnavailable
 
 
+class NoHead(NoFaults):
+    """So many times the end of the log cannot be read."""
+
+    def __init__(self, count: int) -> None:
+        self.left = count
+
+    async def before_read(self, what: str) -> None:
+        if what == "head" and self.left:
+            self.left -= 1
+            raise StoreUnavailable
+
+
 class LostAnswers(NoFaults):
     """So many appends (with an event of that type) are committed and say that they do not know it."""
 

@@ -8,14 +8,14 @@ import pytest
 import trio
 
 from eventstore.memory import MemoryLog
-from hetuflow.domain.commands import LoseServer, StartServer, TakeLease
+from hetuflow.domain.commands import CancelTask, LoseServer, StartServer, TakeLease
 from hetuflow.domain.decider import Address
 from hetuflow.domain.need import Need
 from hetuflow.protocol.messages import Dispatch
 from hetuflow.scheduler.leases import LEADERSHIP, SLOTS, address_of, slot_of
 from tests.gateway.scripted import ScriptedAgent
 from tests.scheduler.harness import Server, a_server, nominal
-from tests.scheduler.hooks import LostAnswers, Outage
+from tests.scheduler.hooks import LostAnswers, NoHead, Outage, Refusing
 from tests.support.ports import TrioClock
 
 
@@ -198,3 +198,22 @@ async def test_the_leases_of_a_server_that_could_not_release_them_are_taken_when
 def test_a_jobs_slot_never_changes() -> None:
     """Frozen: servers of different versions must agree."""
     assert [slot_of(job_id) for job_id in ("a", "job-1", "550e8400-e29b-41d4-a716-446655440000")] == [3, 63, 49]
+
+
+async def test_who_takes_over_looks_at_all_that_waits_also_when_the_log_could_not_be_read_at_once(
+    autojump_clock,
+) -> None:
+    """The task that it waits for has ended while the other server decided, and was about to tell it."""
+    log, clock = MemoryLog(), TrioClock()
+    async with a_server(log=log, clock=clock) as first, a_server(log=log, clock=clock, server_id="server-2") as second:
+        job = await first.job()
+        await first.task(job)
+        first.store.hooks = Refusing("TaskDependencySettled", trio.current_time() + 1000)
+        await first.task(job, "t2", dependencies={"task_ids": ["t1"], "on_failure": "run"})
+        await first.ask(Address("task", "t1"), CancelTask())
+        await trio.sleep(5)
+        second.store.hooks = head = NoHead(2)
+        await first.core.scheduler.leases.release_all()
+        await trio.sleep(10)
+        assert (held(second), head.left) == (SLOTS, 0)
+        assert "TaskDependencySettled" in second.history("t2")
