@@ -29,10 +29,7 @@ COMMAND_BYTES_MAX = 16 * 1024
 COMMANDS: Mapping[str, type] = {
     name: cls
     for name, cls in vars(catalogue).items()
-    if isinstance(cls, type)
-    and attrs.has(cls)
-    and cls.__module__ == catalogue.__name__
-    and cls not in (JobSnapshot, CalendarSnapshot)
+    if isinstance(cls, type) and attrs.has(cls) and cls not in (JobSnapshot, CalendarSnapshot)
 }
 
 _CHANGED: Mapping[str, type] = {

@@ -48,7 +48,7 @@ NOT_COMMANDS = {
 COMMANDS = {
     cls
     for _, cls in inspect.getmembers(commands, inspect.isclass)
-    if cls.__module__ == commands.__name__ and cls not in NOT_COMMANDS
+    if cls.__module__.startswith(commands.__name__) and cls not in NOT_COMMANDS
 }
 
 
