@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 else:
     _ParamType = click.ParamType  # generic for the type checker only, in the older releases
 
+SAME_VERBS = ({"add", "create"}, {"edit", "update"}, {"delete", "remove"})
+"""Verbs that mean the same in every group: the one that a group lists is also found by the other."""
+
 SERVER_PACKAGES = frozenset({"asyncpg", "quart", "quart_trio", "hypercorn", "msgspec", "msgpack", "trio_websocket"})
 UTC_KEY = "hetuflow.utc"
 
@@ -62,7 +65,8 @@ class Lazy:
 class Group(click.Group):
     """A group that lists its commands in the order they were added and suggests the nearest for an unknown one.
 
-    `lazy` commands are not imported to list them. `default` is the command that runs when none is named.
+    `lazy` commands are not imported to list them. `default` is the command that runs when none is named. A noun is found
+    in the singular and in the plural, a verb by those of SAME_VERBS; each is listed once.
     """
 
     def __init__(
@@ -77,9 +81,19 @@ class Group(click.Group):
         return [*self.lazy, *(name for name in self.commands if name not in self.lazy)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        cmd_name = self._listed(cmd_name)
         if cmd_name in self.lazy and cmd_name not in self.commands:
             self.commands[cmd_name] = self.lazy[cmd_name].load()
         return self.commands.get(cmd_name)
+
+    def _listed(self, name: str) -> str:
+        """The name in the list of what the user wrote; the same when there is none."""
+        known = self.lazy.keys() | self.commands.keys()
+        if name in known:
+            return name
+        nouns = {f"{name}s", name.removesuffix("s")} if self.lazy else set()
+        verbs = {verb for same in SAME_VERBS if name in same for verb in same}
+        return next(iter(sorted((nouns | verbs) & known)), name)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if self.default is not None and (not args or (args[0].startswith("-") and args[0] not in ("-h", "--help"))):
@@ -203,12 +217,15 @@ def talks_to_server(command: Callable[..., None]) -> Callable[..., None]:
 
 
 class Moment(_ParamType):
-    """A moment, as `times.moment` reads it; the value is RFC 3339 in UTC. `or_position`: also a position of the log."""
+    """A moment, as `times.moment` reads it; the value is RFC 3339 in UTC.
+
+    `or_position`: also a position of the log. `ahead`: of what is planned, so that `02:15` is the next one.
+    """
 
     name = "TIME"
 
-    def __init__(self, *, or_position: bool = False) -> None:
-        self.or_position = or_position
+    def __init__(self, *, or_position: bool = False, ahead: bool = False) -> None:
+        self.or_position, self.ahead = or_position, ahead
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         from datetime import UTC, datetime
@@ -219,7 +236,7 @@ class Moment(_ParamType):
         if self.or_position and text.isascii() and text.isdigit():
             return text
         try:
-            instant = times.moment(text, datetime.now(UTC), UTC if ctx and ctx.meta.get(UTC_KEY) else None)
+            instant = times.moment(text, datetime.now(UTC), UTC if ctx and ctx.meta.get(UTC_KEY) else None, self.ahead)
         except ValueError as exc:
             self.fail(str(exc) + (", or a position of the log" if self.or_position else ""), param, ctx)
         return times.rfc3339(instant)

@@ -32,10 +32,12 @@ _MEMBER_OPTIONS = {
 @click.option("--cron", metavar="EXPRESSION", help="Five fields (crontab) or six to seven (seconds first).")
 @click.option("--every", type=Seconds(1), metavar="INTERVAL", help="A fixed rate: 30, 30s, 5m, 1h, 1d.")
 @click.option("--delay", type=Seconds(1), metavar="INTERVAL", help="So long after the end of the task before.")
-@click.option("--once", "--at", "once", type=Moment(), help="One run, at that moment.")
+@click.option("--once", "--at", "once", type=Moment(ahead=True), help="One run, at that moment.")
 @click.option("--timezone", default="UTC", show_default=True, metavar="ZONE", help="IANA name, e.g. Europe/Berlin.")
-@click.option("--start", type=Moment(), help="First moment; an interval counts from it [default: from --after].")
-@click.option("--end", type=Moment(), help="Last moment.")
+@click.option(
+    "--start", type=Moment(ahead=True), help="First moment; an interval counts from it [default: from --after]."
+)
+@click.option("--end", type=Moment(ahead=True), help="Last moment.")
 @click.option("--max-count", type=click.IntRange(1), help="Expire after so many runs.")
 @click.option("--after", type=Moment(), help="Only later ones [default: now].")
 @click.option(
@@ -66,7 +68,7 @@ def preview(json_: bool, count: int, after: str | None, **given: Any) -> None:
         return
     zone = given["timezone"]
     columns = [
-        render.Column("LOCAL" if zone == "UTC" else f"LOCAL ({zone})", lambda row: row["local"]),
+        render.Column(f"LOCAL ({zone})", lambda row: row["local"]),
         render.Column("UTC", lambda row: row["utc"]),
         render.Column("NOTE" if given["excluded"] else "DAYLIGHT SAVING", lambda row: row["note"], wrap=True),
     ]

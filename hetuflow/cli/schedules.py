@@ -62,7 +62,7 @@ def rule_options(command: F) -> F:
                 "--delay", type=Seconds(1), metavar="INTERVAL", help="So long after the end of the task before."
             ),
             click.option("--cron", metavar="EXPRESSION", help="Five fields (crontab) or six to seven (seconds first)."),
-            click.option("--once", "--at", "once", type=Moment(), help="One run, at that moment."),
+            click.option("--once", "--at", "once", type=Moment(ahead=True), help="One run, at that moment."),
             click.option("--daemon", is_flag=True, help="Keep it running always: one instance, or --instances."),
             click.option(
                 "--on-event",
@@ -81,8 +81,8 @@ def rule_options(command: F) -> F:
             click.option("--timezone", metavar="ZONE", help="IANA name, e.g. Europe/Berlin."),
             click.option("--name", help="A name for people, and for these commands."),
             click.option("--description", help="A sentence for people."),
-            click.option("--start", type=Moment(), help="First moment: 2027-01-31 08:00, or RFC 3339."),
-            click.option("--end", type=Moment(), help="Last moment."),
+            click.option("--start", type=Moment(ahead=True), help="First moment: +2h, tomorrow 08:00, RFC 3339."),
+            click.option("--end", type=Moment(ahead=True), help="Last moment."),
             click.option("--max-count", type=click.IntRange(1), help="Expire after so many runs."),
             click.option("--priority", type=int, help="Of its tasks; larger runs first."),
             click.option("--misfire", type=click.Choice([str(p) for p in MisfirePolicy]), help="Runs found too late."),
@@ -217,6 +217,9 @@ def _what_follows(row: render.Row) -> str:
         return daemons.what_follows(row)
     if row["schedule_kind"] == ScheduleKind.FLOW:
         return f"runs the flow when asked: hetuflow schedule run {row['name'] or row['id']}"
+    if row["status"] == ScheduleStatus.EXPIRED:
+        is_over = row["end_time"] is not None and row["fire_count"] == 0
+        return "next run: none, it has expired" + (f": its end was {render.when(row['end_time'])}" if is_over else "")
     return f"next run: {render.when(row['next_run_at']) or 'none'}"
 
 

@@ -169,7 +169,7 @@ def show(client: Client, task_: str, as_of_: str | None, json_: bool) -> None:
 @job_argument
 @run_options
 @click.option("--schedule", "schedule_", metavar="SCHEDULE", help="Make it a task of this schedule.")
-@click.option("--at", type=Moment(), help="Not before: 2027-01-31 08:00, or RFC 3339.")
+@click.option("--at", type=Moment(ahead=True), help="Not before: 2027-01-31 08:00, or RFC 3339.")
 @click.option("--after", "after_", multiple=True, metavar="TASK", help="Not before this task has ended; repeatable.")
 @click.option("--after-failure", type=click.Choice(["cancel", "run"]), help="When such a task did not succeed.")
 @talks_to_server
@@ -241,7 +241,7 @@ def batch(client: Client, file: str, key: str | None, json_: bool) -> None:
 @click.option("--name")
 @click.option("--description")
 @click.option("--priority", type=int, help="Larger runs first.")
-@click.option("--at", type=Moment(), help="Not before this.")
+@click.option("--at", type=Moment(ahead=True), help="Not before this.")
 @click.option("-p", "--param", multiple=True, metavar="NAME=VALUE", help="Replaces all parameters.")
 @edit_options
 @talks_to_server

@@ -128,7 +128,7 @@ def _expand_alias(words: list[_Word]) -> list[_Word]:
         near = get_close_matches(alias, _ALIASES, n=1)
         hint = f", did you mean {near[0].lower()}?" if near else ""
         allowed = " ".join(name.lower() for name in _ALIASES)
-        raise CronError(f"{alias.lower()!r} is not known{hint} Allowed: {allowed}", column)
+        raise CronError(f"{alias.lower()!r} is not known{hint or f', use {allowed}'}", column)
     if len(words) > 1:
         raise CronError(f"nothing may follow {alias.lower()}", words[1].column)
     return [_Word(part, column) for part in _ALIASES[alias].split()]

@@ -248,6 +248,8 @@ NOW = datetime(2027, 3, 1, 8, 0, tzinfo=timezone(timedelta(hours=1)))
     ("text", "expected"),
     [
         ("2h", "2027-03-01T05:00:00Z"),
+        ("+2h", "2027-03-01T09:00:00Z"),
+        ("tomorrow 08:00", "2027-03-02T08:00:00Z"),
         ("1d12h", "2027-02-27T19:00:00Z"),
         ("now", "2027-03-01T07:00:00Z"),
         ("02:15", "2027-03-01T02:15:00Z"),
@@ -259,6 +261,28 @@ NOW = datetime(2027, 3, 1, 8, 0, tzinfo=timezone(timedelta(hours=1)))
 )
 def test_moments_as_people_write_them(text: str, expected: str) -> None:
     assert times.rfc3339(times.moment(text, NOW, UTC)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("+90s", "2027-03-01T07:01:30Z"),
+        ("02:15", "2027-03-02T02:15:00Z"),
+        ("22:00", "2027-03-01T22:00:00Z"),
+        ("tomorrow 02:15", "2027-03-02T02:15:00Z"),
+        ("yesterday 22:00", "2027-02-28T22:00:00Z"),
+        ("2027-01-31 08:00", "2027-01-31T08:00:00Z"),
+    ],
+)
+def test_what_is_planned_lies_ahead(text: str, expected: str) -> None:
+    assert times.rfc3339(times.moment(text, NOW, UTC, ahead=True)) == expected
+
+
+def test_a_plan_for_some_time_ago_is_asked_back() -> None:
+    with pytest.raises(ValueError, match=r"in the past; write \+20s"):
+        times.moment("20s", NOW, UTC, ahead=True)
+    with pytest.raises(ValueError, match="further away"):
+        times.moment("+9999999w", NOW, UTC, ahead=True)
 
 
 @pytest.mark.parametrize("text", ["soon", "25:00", "2027-13-01", "-1h", "5 parsecs"])

@@ -71,3 +71,33 @@ def test_what_is_wrong_is_named_with_its_place(words: list[str], said: str) -> N
 def test_the_end_of_the_calendar_is_the_end() -> None:
     for zone in ("UTC", "Pacific/Kiritimati", "Europe/Berlin"):
         assert instants("--cron", "@daily", "--timezone", zone, "--after", "9999-12-31T00:00:00Z") == []
+
+
+def test_the_zone_is_named_above_local_times_and_a_plan_lies_ahead() -> None:
+    assert preview("--cron", "@hourly").stdout.startswith("LOCAL (UTC)")
+    done = preview("--every", "1m", "--end", "20s")
+    assert done.exit_code == 2 and "write +20s" in done.output
+    assert len(instants("--every", "1m", "--end", "+150s")) == 2
+
+
+def test_nouns_in_either_number_and_verbs_by_their_other_name_are_found_and_listed_once() -> None:
+    for words in (
+        ("schedules", "preview"),
+        ("jobs", "edit"),
+        ("job", "add"),
+        ("schedule", "create"),
+        ("tasks", "list"),
+    ):
+        assert CliRunner().invoke(main, [*words, "--help"]).exit_code == 0, words
+    for words in (
+        ("calendar", "remove"),
+        ("flow", "show"),
+        ("event", "post"),
+        ("instances", "show"),
+        ("projection", "list"),
+    ):
+        assert CliRunner().invoke(main, [*words, "--help"]).exit_code == 0, words
+    listed = CliRunner().invoke(main, ["--help"]).output
+    assert "  job  " in listed and "  jobs  " not in listed
+    daemon = CliRunner().invoke(main, ["server", "--help"]).output
+    assert "Run a server" in daemon  # not the list of servers

@@ -122,7 +122,7 @@ MISTAKES = [
     ("* * * *", 7, "4 fields given, use five fields"),
     ("0 0 0 1 1 ? 2026 x", 17, "8 fields given, use five fields"),
     ("@hurly", 0, "'@hurly' is not known, did you mean @hourly?"),
-    ("@reboot", 0, "'@reboot' is not known"),
+    ("@reboot", 0, "'@reboot' is not known, use @yearly"),
     ("@hourly 5", 8, "nothing may follow @hourly"),
     ("? 0 12 * * ?", 0, "second: '?' is only for the day of month or the day of week"),
     ("0 0 12 ? * ?", 11, "'?' may stand for the day of month or the day of week, not for both"),
