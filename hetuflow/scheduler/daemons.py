@@ -100,7 +100,7 @@ class Daemons:
         known_cancels = frozenset() if before is None else before.cancels
         self._wishes[wish.schedule_id] = wish
         self._of_job.setdefault(wish.job_id, {})[wish.schedule_id] = None
-        for task_id in wish.task_ids - known:
+        for task_id in sorted(wish.task_ids - known):
             self._of_task[task_id] = wish.schedule_id
         if looked_at := (wish.task_ids - known) | (wish.cancels - known_cancels):
             self._ask_soon(wish.schedule_id, sorted(looked_at))

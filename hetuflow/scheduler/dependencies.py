@@ -56,7 +56,7 @@ class Dependencies:
         before = self._awaiting.get(wish.task_id)
         known = frozenset() if before is None else before.task_ids
         self._awaiting[wish.task_id] = wish
-        for task_id in wish.task_ids - known:
+        for task_id in sorted(wish.task_ids - known):
             self._waiting_for.setdefault(task_id, {})[wish.task_id] = None
             self._look(wish.task_id, task_id, None)
 
@@ -83,7 +83,7 @@ class Dependencies:
     def look_again(self) -> None:
         """This server decides for tasks that another one was deciding for."""
         for wish in self._awaiting.values():
-            for task_id in wish.task_ids:
+            for task_id in sorted(wish.task_ids):
                 self._look(wish.task_id, task_id, None)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

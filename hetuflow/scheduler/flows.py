@@ -59,7 +59,7 @@ class Flows:
     def add(self, wish: Tend) -> None:
         """The run is open, or wants something else now."""
         self._wishes[wish.flow_run_id] = wish
-        for task_id in wish.task_ids:
+        for task_id in sorted(wish.task_ids):
             self._flow_of[task_id] = wish.flow_run_id
         self._tend(wish.flow_run_id, None)
 
@@ -69,7 +69,7 @@ class Flows:
             del self._wishes[wish.flow_run_id]
             self._to_tend.pop(wish.flow_run_id, None)
             self._open.pop(wish.flow_run_id, None)
-            for task_id in wish.task_ids:
+            for task_id in sorted(wish.task_ids):
                 self._flow_of.pop(task_id, None)
 
     def heard(self, event: RecordedEvent) -> None:
@@ -143,7 +143,7 @@ class Flows:
             await self._cancel_open(wish, context)
         # what is heard to end while it is looked at was perhaps looked at before that
         known = self._open[wish.flow_run_id] = set(wish.task_ids)
-        readings = await self._system.read_many([Address("task", each) for each in wish.task_ids])
+        readings = await self._system.read_many([Address("task", each) for each in sorted(wish.task_ids)])
         known &= open_tasks(wish, readings)
         if known or len(readings) < len(wish.task_ids):
             return
@@ -168,7 +168,7 @@ class Flows:
         return RetryTask(attempt=reopening.attempt, waits_for=waits_for)
 
     async def _cancel_open(self, wish: Tend, context: Context) -> None:
-        readings = await self._system.read_many([Address("task", each) for each in wish.task_ids])
+        readings = await self._system.read_many([Address("task", each) for each in sorted(wish.task_ids)])
         for task_id in reversed(wish.task_ids):
             reading = readings.get(Address("task", task_id))
             if reading is not None and not reading.state.is_terminal and reading.state.cancel is None:

@@ -68,7 +68,7 @@ class Following:
         before = self._wishes.get(wish.follower)
         known = frozenset() if before is None else before.task_ids
         self._wishes[wish.follower] = wish
-        for task_id in wish.task_ids - known:
+        for task_id in sorted(wish.task_ids - known):
             self._follower_of[task_id] = wish.follower
             self._look(wish.follower, task_id, None)
 
@@ -93,7 +93,7 @@ class Following:
     def look_again(self) -> None:
         """This server decides for schedules that another one was deciding for."""
         for wish in self._wishes.values():
-            for task_id in wish.task_ids:
+            for task_id in sorted(wish.task_ids):
                 self._look(wish.follower, task_id, None)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
