@@ -16,6 +16,8 @@ import trio
 from rich.console import Console
 
 from tests.faults import remains, report
+from tests.faults.features.feature import Feature
+from tests.faults.features.register import FEATURES
 from tests.faults.kinds.fault import Fault
 from tests.faults.kinds.register import KINDS, SHORT
 from tests.faults.rounds import Result, run_all
@@ -30,6 +32,18 @@ def chosen(only: str | None, short: bool) -> list[type[Fault]]:
     if unknown:
         raise click.BadParameter(f"there is no kind {', '.join(unknown)}; --list shows them", param_hint="--only")
     return [KINDS[name] for name in names]
+
+
+def worked(names: str) -> list[type[Feature]]:
+    """The features of that list; "all" and "none" are lists, too."""
+    if names in ("all", "none"):
+        return list(FEATURES.values()) if names == "all" else []
+    wanted = [name.strip() for name in names.split(",")]
+    unknown = [name for name in wanted if name not in FEATURES]
+    if unknown:
+        known = ", ".join(FEATURES)
+        raise click.BadParameter(f"there is no {', '.join(unknown)}; there are {known}", param_hint="--features")
+    return [FEATURES[name] for name in wanted]
 
 
 def tried(kinds: list[type[Fault]], console: Console) -> list[type[Fault]]:
@@ -62,6 +76,7 @@ async def until_told(work: Callable[[], Awaitable[None]]) -> bool:
 
 @click.command("tests.faults", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--only", metavar="KIND,KIND", help="These kinds only.")
+@click.option("--features", default="all", show_default=True, metavar="NAME,NAME", help="What else runs; or none.")
 @click.option("--rounds", type=click.IntRange(1), default=1, show_default=True, help="Of each kind.")
 @click.option("--short", is_flag=True, help="A few kinds, about a minute.")
 @click.option("--seed", type=int, help="Of what is drawn; processes keep their own will.  [default: the time]")
@@ -70,7 +85,9 @@ async def until_told(work: Callable[[], Awaitable[None]]) -> bool:
 )
 @click.option("--list", "list_", is_flag=True, help="The kinds, and which cannot be had here.")
 @click.option("--keep", is_flag=True, help="Keep the directory with logs and lines also when all is well.")
-def main(only: str | None, rounds: int, short: bool, seed: int | None, as_json: bool, list_: bool, keep: bool) -> None:
+def main(
+    only: str | None, features: str, rounds: int, short: bool, seed: int | None, as_json: bool, list_: bool, keep: bool
+) -> None:
     """Break PostgreSQL, servers, agents and what lies between them, while jobs run.
 
     Every nominal time must have exactly one complete run, solved from files that the runs write themselves. Exit status
@@ -97,11 +114,13 @@ def main(only: str | None, rounds: int, short: bool, seed: int | None, as_json: 
     console.print(f"seed {seed}, {len(kinds)} kinds, logs in {directory}", markup=False, highlight=False)
     is_clean = False
     try:
-        is_whole = trio.run(until_told, partial(run_all, kinds, rounds, seed, directory, told, say))
+        is_whole = trio.run(until_told, partial(run_all, kinds, rounds, seed, directory, told, say, worked(features)))
         is_clean = is_whole and bool(results) and all(result.is_clean for result in results)
     finally:
         if results:
             (console.print(report.table(results, console.width)) if not as_json else print(report.as_json(results)))
+            if not as_json:
+                console.print(report.features_table(results))
         if is_clean and not keep:
             shutil.rmtree(directory, ignore_errors=True)
         else:

@@ -18,9 +18,10 @@ TICK_SECONDS = 0.25
 PROGRAM = r"""
 agent=${PWD%/*}
 file="$FAULTS_LINES/${agent##*/}.lines"
+mark=${HETUFLOW_PARAM_MARK:-${HETUFLOW_PARAM_PATH:-${HETUFLOW_SEAT:-}}}
 say() {
-  printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$1" "$FAULTS_JOB" "$HETUFLOW_SCHEDULED_AT" "$HETUFLOW_TASK_ID" \
-    "$HETUFLOW_INSTANCE_ID" "$HETUFLOW_EPOCH" "$HETUFLOW_ATTEMPT" "$EPOCHREALTIME" >> "$file"
+  printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$1" "$FAULTS_JOB" "$HETUFLOW_SCHEDULED_AT" "$HETUFLOW_TASK_ID" \
+    "$HETUFLOW_INSTANCE_ID" "$HETUFLOW_EPOCH" "$HETUFLOW_ATTEMPT" "$EPOCHREALTIME" "$mark" >> "$file"
 }
 say start
 for pause in $FAULTS_PAUSES; do
@@ -47,7 +48,8 @@ def environment(directory: Path, job: str, seconds: float, fails: int | None) ->
 
 @frozen(kw_only=True)
 class Run:
-    """One process. `seen`: the newest line; `outcome`: "end", "fail", or None when it was ended from outside."""
+    """One process. `seen`: the newest line; `outcome`: "end", "fail", or None when it was ended from outside.
+    `mark`: what tells it from others of its job: the event, file or flow run that it is of, the seat of a daemon."""
 
     agent: str
     job: str
@@ -59,6 +61,7 @@ class Run:
     start: float
     seen: float
     outcome: str | None = None
+    mark: str = ""
 
     @property
     def is_complete(self) -> bool:
@@ -81,7 +84,7 @@ def parse(agent: str, text: str) -> list[Run]:
     runs: dict[tuple[str, str], Run] = {}
     for number, line in enumerate(text.splitlines(), 1):
         try:
-            what, job, nominal, task, instance, epoch, attempt, at = line.split("\t")
+            what, job, nominal, task, instance, epoch, attempt, at, mark = line.split("\t")
             key, instant = (instance, epoch), float(at)
             if what == "start":
                 if key in runs:  # the same dispatch started twice: two runs, and the verdict sees them overlap or not
@@ -96,6 +99,7 @@ def parse(agent: str, text: str) -> list[Run]:
                     attempt=int(attempt),
                     start=instant,
                     seen=instant,
+                    mark=mark,
                 )
             elif what in ("tick", "end", "fail"):
                 runs[key] = evolve(runs[key], seen=instant, outcome=None if what == "tick" else what)

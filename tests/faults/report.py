@@ -12,7 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from tests.faults.rounds import RECOVERY_SECONDS_MAX, Result
+from tests.faults.rounds import RECOVERY_SECONDS_MAX, OfFeature, Result
 
 DETAILS_MAX = 20
 
@@ -83,6 +83,42 @@ def table(results: Sequence[Result], width: int) -> Table:
     return shown
 
 
+def features(results: Sequence[Result]) -> list[Mapping[str, Any]]:
+    """What the rounds say of each feature, as numbers."""
+    by_name: dict[str, list[OfFeature]] = {}
+    for result in results:
+        for it in result.features:
+            by_name.setdefault(it.name, []).append(it)
+    return [_of_feature(name, its) for name, its in by_name.items()]
+
+
+def _of_feature(name: str, its: Sequence[OfFeature]) -> Mapping[str, Any]:
+    recoveries = [it.recovery_seconds for it in its if it.recovery_seconds is not None]
+    return {
+        "feature": name,
+        "rounds": len(its),
+        "expected": sum(it.expected for it in its),
+        "tasks": sum(it.tasks for it in its),
+        "missed": sum(it.missed for it in its),
+        "extra": sum(it.extra for it in its),
+        "broken": sum(len(it.broken) for it in its),
+        "recovery_p50_seconds": round(statistics.median(recoveries), 3) if recoveries else None,
+        "recovery_max_seconds": round(max(recoveries), 3) if recoveries else None,
+    }
+
+
+def features_table(results: Sequence[Result]) -> Table:
+    """Tasks are those that ran; recovery is until the feature's next start, so it includes its own pauses."""
+    shown = Table(title="By what was asked for", title_justify="left", padding=0, box=SIMPLE_HEAD)
+    rows = features(results)
+    for number, column in enumerate(rows[0] if rows else ()):
+        shown.add_column(COLUMNS.get(column, column), justify="right" if number else "left", no_wrap=True)
+    for row in rows:
+        bad = row["missed"] or row["extra"] or row["broken"]
+        shown.add_row(*(_cell(value) for value in row.values()), style="red" if bad else None)
+    return shown
+
+
 def _cell(value: Any) -> str:
     return "-" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
 
@@ -137,5 +173,9 @@ def show(console: Console, result: Result, *, with_answers: bool) -> None:
 
 def as_json(results: Sequence[Result]) -> str:
     return json.dumps(
-        {"sums": sums(results), "details": [[result.kind, *details(result), *lateness(result)] for result in results]}
+        {
+            "sums": sums(results),
+            "features": features(results),
+            "details": [[result.kind, *details(result), *lateness(result)] for result in results],
+        }
     )

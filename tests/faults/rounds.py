@@ -16,10 +16,12 @@ from attrs import Factory, define, frozen
 
 from tests.faults import leftovers, lines, remains
 from tests.faults.cluster import Cluster, Setup, open_cluster
+from tests.faults.features.feature import Feature
+from tests.faults.features.register import FEATURES
 from tests.faults.kinds.fault import Fault, Healed, Scene
 from tests.faults.lines import Run
 from tests.faults.verdict import Verdict, solve
-from tests.faults.workload import Late, Workload, create_jobs, window
+from tests.faults.workload import SCHEDULED, Late, Workload, create_jobs, window
 
 LEAD_SECONDS = 2.0
 """Of the window before the fault strikes: every job has run."""
@@ -31,6 +33,19 @@ RECOVERY_SECONDS_MAX = 5.0
 """What is promised, from healing (or the end of a lease) to the first run."""
 
 Say = Callable[[str], None]
+
+
+@frozen(kw_only=True)
+class OfFeature:
+    """What a round says of one feature. `recovery_seconds`: from the healing to the next start of one of its runs."""
+
+    name: str
+    expected: int
+    missed: int
+    extra: int
+    tasks: int
+    broken: Sequence[str]
+    recovery_seconds: float | None
 
 
 @frozen(kw_only=True)
@@ -52,6 +67,7 @@ class Result:
     load: float = 0.0
     wrong: Sequence[str] = ()
     measured: str = ""
+    features: Sequence[OfFeature] = ()
 
     @property
     def is_prompt(self) -> bool:
@@ -69,6 +85,7 @@ class Rounds:
 
     cluster: Cluster
     jobs: Mapping[str, str]
+    features: Sequence[type[Feature]] = ()
     seen: set[str] = Factory(set)
     """The tasks of earlier rounds."""
 
@@ -88,18 +105,22 @@ class Rounds:
                 await trio.sleep(max(0.0, workload.end.timestamp() - time.time()))
         wrong = [] if healed else [f"the fault was not over after {STRIKE_SECONDS_MAX:.0f} s"]
         healed = healed or Healed(at=time.time())
+        wrong += await workload.end_features(healed.at, self.seen)
         open_ = await leftovers.until_nothing_is_open(self.cluster, self.jobs)
         wrong += [open_] if open_ else []
         wrong += await leftovers.look(self.cluster)
         wrong += healed.notes
         return self._judge(fault, workload, healed, wrong, time.time() - began)
 
+    def _features(self, fault: Fault) -> Sequence[type[Feature]]:
+        return [it for it in self.features if it.name not in fault.without] if fault.by_hand else []
+
     async def _window(self, fault: Fault) -> Workload:
         for _ in range(WINDOWS_MAX):
             start, end = window(LEAD_SECONDS + fault.seconds + TAIL_SECONDS)
             workload = Workload(self.cluster, self.jobs, start, end)
             try:
-                await workload.create(fault.load)
+                await workload.create(fault.load, self._features(fault))
             except Late:
                 # Those schedules fire as they like; what they run is none of this round's.
                 await trio.sleep(max(0.0, end.timestamp() - time.time()))
@@ -114,7 +135,8 @@ class Rounds:
     def _judge(self, fault: Fault, workload: Workload, healed: Healed, wrong: Sequence[str], seconds: float) -> Result:
         runs = [run for run in lines.read(self.cluster.lines) if run.task not in self.seen]
         self.seen |= {run.task for run in runs}
-        verdict = solve(workload.slots(), runs, healed.silences)
+        verdict = solve(workload.slots(), runs, healed.silences, workload.unslotted())
+        theirs = [of_feature(feature, runs, verdict, healed.at) for feature in workload.features]
         recovery = recovered(runs, healed)
         return Result(
             kind=fault.name,
@@ -123,13 +145,29 @@ class Rounds:
             recovery_seconds=recovery,
             pause_seconds=max((later.start - run.start for run, later in pairwise(runs)), default=0.0),
             lateness_seconds=lateness(runs),
-            answers=workload.answers,
-            worst_answer_seconds=workload.worst_answer_seconds,
+            answers=workload.asker.answers,
+            worst_answer_seconds=workload.asker.worst_answer_seconds,
             seconds=seconds,
             load=os.getloadavg()[0],
-            wrong=tuple(wrong),
+            wrong=(*wrong, *(f"{it.name}: {text}" for it in theirs for text in it.broken)),
+            features=theirs,
             measured=healed.measured,
         )
+
+
+def of_feature(feature: Feature, runs: Sequence[Run], verdict: Verdict, healed_at: float) -> OfFeature:
+    theirs = feature.of(runs)
+    names = {job.name for job in feature.jobs}
+    after = [run.start - healed_at for run in theirs if run.start >= healed_at]
+    return OfFeature(
+        name=feature.name,
+        expected=len(feature.slots),
+        missed=sum(slot.job in names for slot in verdict.missed),
+        extra=sum(extra.runs[0].job in names for extra in verdict.extra),
+        tasks=len({run.task for run in theirs}),
+        broken=feature.broken(theirs),
+        recovery_seconds=min(after, default=None),
+    )
 
 
 def recovered(runs: Sequence[Run], healed: Healed) -> float | None:
@@ -143,13 +181,19 @@ def recovered(runs: Sequence[Run], healed: Healed) -> float | None:
 
 def lateness(runs: Sequence[Run]) -> tuple[float, float]:
     """Of the first runs of fires; below zero where the server's clock was ahead. (0, 0) when there are none."""
-    first = {run.task: run for run in reversed(runs) if run.job != "hand"}.values()
+    first = {run.task: run for run in reversed(runs) if run.job in SCHEDULED}.values()
     seconds = [run.start - run.nominal.timestamp() for run in first]
     return (min(seconds), max(seconds)) if seconds else (0.0, 0.0)
 
 
 async def run_all(
-    kinds: Sequence[type[Fault]], rounds: int, seed: int, directory: Path, report: Callable[[Result], None], say: Say
+    kinds: Sequence[type[Fault]],
+    rounds: int,
+    seed: int,
+    directory: Path,
+    report: Callable[[Result], None],
+    say: Say,
+    features: Sequence[type[Feature]] = tuple(FEATURES.values()),
 ) -> None:
     """Run so many rounds of each kind, those of equal setups on one cluster, one kind after the other in each round.
 
@@ -159,11 +203,17 @@ async def run_all(
     for text in await trio.to_thread.run_sync(remains.clear):
         say(text)
     with remains.claimed(directory):
-        await _run_all(kinds, rounds, seed, directory, report, say)
+        await _run_all(kinds, rounds, seed, directory, report, say, features)
 
 
 async def _run_all(
-    kinds: Sequence[type[Fault]], rounds: int, seed: int, directory: Path, report: Callable[[Result], None], say: Say
+    kinds: Sequence[type[Fault]],
+    rounds: int,
+    seed: int,
+    directory: Path,
+    report: Callable[[Result], None],
+    say: Say,
+    features: Sequence[type[Feature]] = tuple(FEATURES.values()),
 ) -> None:
     setups: dict[Setup, deque[tuple[int, type[Fault]]]] = {}
     for turn in range(rounds):
@@ -175,7 +225,7 @@ async def _run_all(
             say(f"starting PostgreSQL, a server and {setup.agents} agents (setup {number} of {len(setups)})")
             clusters += 1
             async with open_cluster(setup, directory / f"cluster-{clusters}") as cluster:
-                on_it = Rounds(cluster, await create_jobs(cluster))
+                on_it = Rounds(cluster, await create_jobs(cluster), features)
                 while left:
                     turn, kind = left.popleft()
                     say(f"{kind.name}, round {turn + 1} of {rounds}")

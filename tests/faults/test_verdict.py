@@ -19,11 +19,11 @@ def at(second: int) -> datetime:
     return T0 + timedelta(seconds=second)
 
 
-def lines(task: str, second: int, *whats: tuple[str, float], job: str = "tick", epoch: int = 1) -> str:
+def lines(task: str, second: int, *whats: tuple[str, float], job: str = "tick", epoch: int = 1, mark: str = "") -> str:
     """The lines of one run of a task whose nominal time is that second."""
     nominal = at(second).isoformat().replace("+00:00", "Z")
     return "".join(
-        f"{what}\t{job}\t{nominal}\t{task}\t{task}-{epoch}\t{epoch}\t{epoch}\t{EPOCH + seconds:.6f}\n"
+        f"{what}\t{job}\t{nominal}\t{task}\t{task}-{epoch}\t{epoch}\t{epoch}\t{EPOCH + seconds:.6f}\t{mark}\n"
         for what, seconds in whats
     )
 

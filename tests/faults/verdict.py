@@ -14,7 +14,7 @@ a look-up). What stays over is
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from datetime import datetime
 
 from attrs import Factory, frozen
@@ -24,18 +24,24 @@ from tests.faults.lines import Run, by_task
 
 @frozen(kw_only=True)
 class Slot:
-    """`task`: of a run by hand, the id that the client chose; its `nominal` is when it was asked for."""
+    """`task`: of a run by hand, the id that the client chose; its `nominal` is when it was asked for.
+    `mark`: of what was told, its name, which each run has (`Run.mark`); its `nominal` is when it was told."""
 
     job: str
     schedule: str
     nominal: datetime
     task: str | None = None
+    mark: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.job} {self.schedule} {self.nominal:%H:%M:%S.%f}" + (f" task {self.task}" if self.task else "")
+        return f"{self.job} {self.schedule} {self.nominal:%H:%M:%S.%f}" + (
+            f" task {self.task}" if self.task else f" of {self.mark}" if self.mark else ""
+        )
 
     def admits(self, run: Run) -> bool:
-        return run.task == self.task if self.task else run.job == self.job and run.nominal == self.nominal
+        if self.task:
+            return run.task == self.task
+        return run.job == self.job and (run.mark == self.mark if self.mark else run.nominal == self.nominal)
 
 
 @frozen(kw_only=True)
@@ -79,15 +85,16 @@ class _Tasks:
 
     runs: Mapping[str, Sequence[Run]]
     slots: Sequence[Slot]
-    places: dict[tuple[str, datetime] | str, list[int]] = Factory(dict)
+    places: dict[tuple[str, datetime | str] | str, list[int]] = Factory(dict)
 
     def __attrs_post_init__(self) -> None:
         for number, slot in enumerate(self.slots):
-            self.places.setdefault(slot.task or (slot.job, slot.nominal), []).append(number)
+            self.places.setdefault(slot.task or (slot.job, slot.mark or slot.nominal), []).append(number)
 
     def candidates(self, task: str) -> Sequence[int]:
         run = self.runs[task][0]
-        found = (*self.places.get(task, ()), *self.places.get((run.job, run.nominal), ()))
+        keys = (task, (run.job, run.nominal), *([(run.job, run.mark)] if run.mark else []))
+        found = [number for key in keys for number in self.places.get(key, ())]
         return [number for number in found if self.slots[number].admits(run)]
 
 
@@ -107,8 +114,10 @@ def match(tasks: Sequence[str], candidates: Mapping[str, Sequence[int]], taken: 
         place(task, set())
 
 
-def solve(slots: Sequence[Slot], runs: Sequence[Run], silences: Sequence[Silence] = ()) -> Verdict:
-    """The verdict on those slots and runs."""
+def solve(
+    slots: Sequence[Slot], runs: Sequence[Run], silences: Sequence[Silence] = (), unslotted: Container[str] = ()
+) -> Verdict:
+    """The verdict on those slots and runs. `unslotted`: jobs whose tasks need no slot."""
     tasks = _Tasks(by_task(runs), slots)
     candidates = {task: tasks.candidates(task) for task in tasks.runs}
     complete = [task for task, theirs in tasks.runs.items() if any(run.is_complete for run in theirs)]
@@ -117,10 +126,11 @@ def solve(slots: Sequence[Slot], runs: Sequence[Run], silences: Sequence[Silence
     satisfied = set(taken)
     match([task for task in tasks.runs if task not in complete], candidates, taken)
     satisfied &= {slot for slot, task in taken.items() if task in set(complete)}
+    placed = set(taken.values())
     extra = [
         Extra(reason="no nominal time is left for this task", runs=tuple(theirs))
         for task, theirs in tasks.runs.items()
-        if task not in set(taken.values())
+        if task not in placed and theirs[0].job not in unslotted
     ]
     repeated: list[Run] = []
     for theirs in tasks.runs.values():

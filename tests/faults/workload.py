@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -14,9 +13,13 @@ import trio
 from attrs import Factory, define, frozen
 
 from tests.faults import lines
+from tests.faults.asking import Asker
 from tests.faults.cluster import Cluster
+from tests.faults.features.feature import Feature, Job
+from tests.faults.features.register import FEATURES
+from tests.faults.lines import Run
 from tests.faults.nominal import Schedule
-from tests.faults.verdict import Slot
+from tests.faults.verdict import Slot, solve
 
 RETRIES = 10
 """More than any fault can use up: what is lost is made again."""
@@ -24,15 +27,6 @@ RETRIES = 10
 HAND_EVERY_SECONDS = 0.3
 CREATE_SECONDS = 1.0
 """From the call to the first nominal time: enough to create the schedules, which is checked."""
-
-
-@frozen(kw_only=True)
-class Job:
-    """Its runs last `seconds`; the run of attempt `fails` exits with status 7, and is retried after a second."""
-
-    name: str
-    seconds: float
-    fails: int | None = None
 
 
 JOBS = (
@@ -58,7 +52,12 @@ LOADED = (
     Pattern(job="long", name="each 2 s", every=2),
     Pattern(job="flaky", name="each 3 s", every=3),
 )
+SCHEDULED = frozenset(pattern.job for pattern in LOADED)
 IDLE = (Pattern(job="short", name="each 2 s", every=2),)
+
+
+SETTLE_SECONDS_MAX = 60.0
+"""From the end of the window until all that was asked for has run."""
 
 
 class Late(Exception):
@@ -67,7 +66,7 @@ class Late(Exception):
 
 @define
 class Workload:
-    """One round's. `slots` is what must have run, `ids` are the schedules; `answers` counts what clients were told."""
+    """One round's. `ids` are the schedules."""
 
     cluster: Cluster
     jobs: Mapping[str, str]
@@ -76,14 +75,21 @@ class Workload:
     schedules: Sequence[Schedule] = ()
     ids: list[str] = Factory(list)
     by_hand: list[Slot] = Factory(list)
-    answers: Counter[str] = Factory(Counter)
-    worst_answer_seconds: float = 0.0
+    features: Sequence[Feature] = ()
+    asker: Asker = Factory(lambda self: Asker(self.cluster), takes_self=True)
 
     def slots(self) -> list[Slot]:
-        return [slot for schedule in self.schedules for slot in schedule.slots()] + self.by_hand
+        """What must have run, of all."""
+        asked = [slot for feature in self.features for slot in feature.slots]
+        return [slot for schedule in self.schedules for slot in schedule.slots()] + self.by_hand + asked
 
-    async def create(self, patterns: Sequence[Pattern]) -> None:
+    def unslotted(self) -> set[str]:
+        """The jobs whose tasks are judged by their features' rules alone."""
+        return {job.name for feature in self.features if not feature.is_exact for job in feature.jobs}
+
+    async def create(self, patterns: Sequence[Pattern], features: Sequence[type[Feature]] = ()) -> None:
         """Raises `Late`."""
+        self.features = [feature(self.jobs, self.asker, self.start, self.end) for feature in features]
         schedules = [
             Schedule(
                 job=pattern.job,
@@ -98,6 +104,8 @@ class Workload:
         async with self.cluster.client() as http, trio.open_nursery() as nursery:
             for schedule in schedules:
                 nursery.start_soon(self._create, http, schedule)
+            for feature in self.features:
+                nursery.start_soon(feature.create)
         if time.time() >= self.start.timestamp():
             raise Late
         self.schedules = schedules
@@ -123,47 +131,51 @@ class Workload:
         self.ids.append(str(answer.json()["id"]))
 
     async def ask_by_hand(self) -> None:
-        """Ask for runs until the window ends; each is asked for until the answer is sure."""
+        """Ask for runs and all else until the window ends; each is asked for until the answer is sure."""
         async with trio.open_nursery() as nursery:
+            for feature in self.features:
+                nursery.start_soon(feature.ask)
             while time.time() < self.end.timestamp():
                 nursery.start_soon(self._ask, str(uuid.uuid4()))
                 await trio.sleep(HAND_EVERY_SECONDS)
 
     async def _ask(self, task: str) -> None:
-        slot = Slot(job="hand", schedule="by hand", nominal=datetime.now(UTC), task=task)
-        self.by_hand.append(slot)
-        while True:
-            began = trio.current_time()
-            try:
-                async with self.cluster.client() as http:
-                    answer = await http.post(f"/jobs/item/{self.jobs['hand']}/run", json={"id": task})
-            except httpx.TransportError as problem:
-                self.answers[type(problem).__name__] += 1
-                await trio.sleep(0.1)
-                continue
-            finally:
-                self.worst_answer_seconds = max(self.worst_answer_seconds, trio.current_time() - began)
-            if answer.status_code in (200, 409):  # 409: it was done, and the first answer got lost
-                self.answers[str(answer.status_code)] += 1
-                return
-            self.answers[f"{answer.status_code} {_message(answer)}"] += 1
-            await trio.sleep(0.1)
+        self.by_hand.append(Slot(job="hand", schedule="by hand", nominal=datetime.now(UTC), task=task))
+        await self.asker.until_sure(f"/jobs/item/{self.jobs['hand']}/run", {"id": task})
+
+    async def end_features(self, since: float, seen: Container[str]) -> list[str]:
+        """Wait until the features have done what they were asked for and have gone on after `since`, then delete them.
+
+        Returns what did not come in time; `seen`: tasks of earlier rounds.
+        """
+        left: list[Feature] = list(self.features)
+        with trio.move_on_after(SETTLE_SECONDS_MAX):
+            while left:
+                runs = [run for run in lines.read(self.cluster.lines) if run.task not in seen]
+                left = [feature for feature in left if not _is_done(feature, feature.of(runs), since)]
+                await trio.sleep(0.2)
+        for feature in self.features:
+            for schedule in feature.schedules:
+                cancel = "?cascade=cancel" if feature.goes_on else ""
+                await self.asker.until_deleted(f"/schedules/item/{schedule}{cancel}")
+        return [f"{feature.name}: not done after {SETTLE_SECONDS_MAX:.0f} s" for feature in left]
 
 
-def _message(answer: httpx.Response) -> str:
-    try:
-        return str(answer.json()["message"])
-    except (ValueError, KeyError):
-        return answer.text[:200]
+def _is_done(feature: Feature, runs: Sequence[Run], since: float) -> bool:
+    if feature.goes_on and not feature.has_gone_on(runs, since):
+        return False
+    return not solve(feature.slots, runs).missed
 
 
 async def create_jobs(cluster: Cluster) -> Mapping[str, str]:
     """Name -> id."""
-    jobs = {}
+    jobs: dict[str, str] = {}
     async with cluster.client() as http:
-        for job in JOBS:
+        for job in (*JOBS, *(job for feature in FEATURES.values() for job in feature.jobs)):
             body = {
                 "name": job.name,
+                "agent_id": job.agent or None,
+                "upstream": {"jobs": [{"job_id": jobs[name]} for name in job.after]} if job.after else None,
                 "environment": lines.environment(cluster.lines, job.name, job.seconds, job.fails),
                 "config": {
                     "cmd": "bash",
@@ -171,6 +183,7 @@ async def create_jobs(cluster: Cluster) -> Mapping[str, str]:
                     "max_retries": RETRIES,
                     "retry_interval": 1,
                     "timeout": 120,
+                    **job.config,
                 },
             }
             answer = await http.post("/jobs/item", json=body)

@@ -14,6 +14,7 @@ class Blackout(Fault):
 
     name = "blackout"
     seconds = 7.0
+    without = frozenset({"file"})  # what happens while its agent does not run, nobody sees
 
     async def strike(self, scene: Scene) -> Healed:
         cluster = scene.cluster

@@ -66,6 +66,8 @@ class Fault(ABC):
     seconds: ClassVar[float] = 3.0
     load: ClassVar[tuple[Pattern, ...]] = LOADED
     by_hand: ClassVar[bool] = True
+    without: ClassVar[frozenset[str]] = frozenset()
+    """The features that cannot be judged under it."""
     later: ClassVar[str | None] = None
     """Why this kind cannot be tried yet."""
 
