@@ -254,3 +254,14 @@ def _from_now(operators: Operators, begin: float, end: float) -> dict[str, str]:
         "from": (now + timedelta(seconds=begin)).isoformat(),
         "to": (now + timedelta(seconds=end)).isoformat(),
     }
+
+
+async def paused_for_a_while(operators: Operators) -> None:
+    """A schedule that misses some of its nominal times, because it is paused."""
+    job_id = await operators.create_job("quick", "seconds=0.2")
+    schedule_id = await operators.create_schedule(job_id, **EVERY_FIVE_SECONDS)
+    await trio.sleep(20)
+    await operators.disable(schedule_id)
+    await trio.sleep(30)
+    await operators.enable(schedule_id)
+    await trio.sleep(30)

@@ -31,6 +31,7 @@ from tests.simulation.calm import (
     failing_in_a_row,
     fires_under_skip,
     overlapping,
+    paused_for_a_while,
     with_a_calendar,
     with_jitter,
 )
@@ -55,7 +56,7 @@ def resume_fires_what_was_missed() -> AbstractContextManager[object]:
         after = schedule_fold.enabled(state, event)
         return attrs.evolve(after, cursor_at=state.cursor_at)
 
-    def next_run(state: Any, now: Any) -> Any:
+    def next_run(state: Any, now: Any, exclusion: Any = None) -> Any:
         return next_after(trigger_of(state, state.anchor_at), state.cursor_at)
 
     return together(
@@ -197,7 +198,14 @@ MUTATIONS: Sequence[Mutation] = (
         quick=True,
         script=with_a_calendar,
     ),
-    Mutation("resume in the past", "a resumed schedule fires what it missed", "F2", resume_fires_what_was_missed),
+    Mutation(
+        "resume in the past",
+        "a resumed schedule fires what it missed",
+        "F2",
+        resume_fires_what_was_missed,
+        quick=True,
+        script=paused_for_a_while,
+    ),
     Mutation("fire twice", "the cursor stays behind, and task ids are random", "F3", fire_twice),
     Mutation(
         "overlap ignored", "`skip` is not obeyed", "F4", ignore_overlap_policy, quick=True, script=overlapping("skip")
