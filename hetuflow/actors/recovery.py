@@ -25,7 +25,7 @@ class Recovery:
     def __init__(self, intentions: Intentions, limits: Limits) -> None:
         self._intentions, self._limits = intentions, limits
         self._unsettled: dict[Address, None] = {}
-        self._under_way: Sequence[Address] = ()
+        self._under_way: frozenset[Address] = frozenset()
         self._doubted: set[Address] = set()
         self._doubts_over = trio.Event()
         self._wake = trio.Event()
@@ -35,9 +35,10 @@ class Recovery:
         return len(self._unsettled) + self._intentions.doubts
 
     def look_again(self, address: Address) -> None:
-        """Fold this actor again soon."""
+        """Fold this actor again soon; one that is being folded, when that is done, or after a pause if it fails."""
         self._unsettled[address] = None
-        self._wake.set()
+        if address not in self._under_way:
+            self._wake.set()
 
     def doubt(self, address: Address) -> None:
         """An append of this actor has an unknown outcome: what it may have committed has no effects here yet."""
@@ -84,17 +85,20 @@ class Recovery:
         addresses, self._unsettled = list(self._unsettled), {}
         if not addresses:
             return
-        self._under_way = addresses
+        self._under_way = frozenset(addresses)
         try:
-            failed = await refold(addresses)
+            failed = set(await refold(addresses))
         except Exception as exc:
             log.warning("%d actors cannot be folded now: %s", len(addresses), exc)
-            failed = addresses
+            failed = set(addresses)
         else:
             self._looked_up(addresses)
-        self._under_way = ()
-        for address in failed:
-            self._unsettled.setdefault(address)
+        if any(address in self._unsettled for address in self._under_way - failed):
+            self._wake.set()  # it has changed while it was folded; one that failed says the same of itself, and waits
+        self._under_way = frozenset()
+        for address in addresses:
+            if address in failed:
+                self._unsettled.setdefault(address)
 
     def _looked_up(self, addresses: Sequence[Address]) -> None:
         """Also those that cannot be folded: their effects come late or never, and nobody should wait for them."""

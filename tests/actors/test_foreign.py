@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from eventstore.errors import StoreUnavailable
+from eventstore.memory import NoFaults
 from hetuflow.actors import Limits
 from tests.actors.tally import Add, Deliver, Fill, Gate, Order, World, a_world, running, tally
 
@@ -51,6 +56,64 @@ async def test_effects_of_a_forgotten_actor_follow_too(autojump_clock: object) -
         await wait_all_tasks_blocked()
         assert here.ledger.standing[tally("a")] == set()
         assert here.system.statistics().to_recover == 0
+
+
+class Away(NoFaults):
+    """Nothing can be read while it is on; the attempts are counted."""
+
+    def __init__(self) -> None:
+        self.on, self.reads = True, 0
+
+    async def before_read(self, what: str) -> None:
+        if self.on and self.reads < 100:  # else one who asks without a pause would ask for ever, in virtual time
+            self.reads += 1
+            raise StoreUnavailable
+
+
+async def test_a_store_that_is_away_is_asked_with_pauses_also_by_an_actor_that_has_heard_of_newer_events(
+    autojump_clock: object,
+) -> None:
+    """When it lets go it knows that it is behind: that alone is no reason to try again at once, and for ever."""
+    here, there = two_worlds()
+    async with running(here, there):
+        await here.system.ask(tally("a"), Order(1))
+        for number in (1, 2):
+            await there.system.ask(tally("a"), Order(1 + number))
+        here.store.hooks = away = Away()
+        here.system.apply_foreign(here.log.events[-1])
+        await trio.sleep(30)
+        assert 2 <= away.reads <= 12
+        away.on = False
+        await trio.sleep(2 * Limits().retry_seconds_max)
+        assert here.ledger.standing[tally("a")] == {Deliver(1), Deliver(2), Deliver(3)}
+        assert here.system.statistics().to_recover == 0
+
+
+async def test_an_actor_that_changes_while_it_is_folded_is_folded_once_more_at_once(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = two_worlds()
+    read, has_read, may_answer = here.store.read_streams, trio.Event(), trio.Event()
+
+    async def read_and_wait(*arguments: Any) -> Any:
+        found = await read(*arguments)
+        has_read.set()
+        await may_answer.wait()
+        return found
+
+    async with running(here, there):
+        await here.system.ask(tally("a"), Order(1))
+        for number in (2, 3):
+            await there.system.ask(tally("a"), Order(number))
+        monkeypatch.setattr(here.store, "read_streams", read_and_wait)
+        here.system.apply_foreign(here.log.events[-1])
+        await has_read.wait()
+        for number in (4, 5):
+            await there.system.ask(tally("a"), Order(number))
+        here.system.apply_foreign(here.log.events[-1])
+        may_answer.set()
+        await wait_all_tasks_blocked()
+        assert here.ledger.standing[tally("a")] == {Deliver(n) for n in (1, 2, 3, 4, 5)}
 
 
 async def test_an_actor_in_the_middle_of_a_command_finds_out_by_itself(autojump_clock: object) -> None:
