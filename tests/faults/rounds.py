@@ -37,7 +37,7 @@ Say = Callable[[str], None]
 
 @frozen(kw_only=True)
 class OfFeature:
-    """What a round says of one feature. `recovery_seconds`: from the healing to the next start of one of its runs."""
+    """What a round says of one feature. `recovery_seconds`: from the healing until its runs show that it goes on."""
 
     name: str
     expected: int
@@ -105,7 +105,8 @@ class Rounds:
                 await trio.sleep(max(0.0, workload.end.timestamp() - time.time()))
         wrong = [] if healed else [f"the fault was not over after {STRIKE_SECONDS_MAX:.0f} s"]
         healed = healed or Healed(at=time.time())
-        wrong += await workload.end_features(healed.at, self.seen)
+        wrong += await workload.until_features_are_done(healed.at, self.seen)
+        await workload.end_features()
         open_ = await leftovers.until_nothing_is_open(self.cluster, self.jobs)
         wrong += [open_] if open_ else []
         wrong += await leftovers.look(self.cluster)
@@ -124,13 +125,12 @@ class Rounds:
             except Late:
                 # Those schedules fire as they like; what they run is none of this round's.
                 await trio.sleep(max(0.0, end.timestamp() - time.time()))
+                await workload.end_features()
                 await leftovers.until_nothing_is_open(self.cluster, self.jobs)
                 self.seen |= {run.task for run in lines.read(self.cluster.lines)}
             else:
                 return workload
-        raise RuntimeError(
-            f"this machine could not create {len(fault.load)} schedules within a second, {WINDOWS_MAX} times"
-        )
+        raise RuntimeError(f"this machine could not create {len(fault.load)} schedules in time, {WINDOWS_MAX} times")
 
     def _judge(self, fault: Fault, workload: Workload, healed: Healed, wrong: Sequence[str], seconds: float) -> Result:
         runs = [run for run in lines.read(self.cluster.lines) if run.task not in self.seen]
@@ -158,7 +158,6 @@ class Rounds:
 def of_feature(feature: Feature, runs: Sequence[Run], verdict: Verdict, healed_at: float) -> OfFeature:
     theirs = feature.of(runs)
     names = {job.name for job in feature.jobs}
-    after = [run.start - healed_at for run in theirs if run.start >= healed_at]
     return OfFeature(
         name=feature.name,
         expected=len(feature.slots),
@@ -166,7 +165,7 @@ def of_feature(feature: Feature, runs: Sequence[Run], verdict: Verdict, healed_a
         extra=sum(extra.runs[0].job in names for extra in verdict.extra),
         tasks=len({run.task for run in theirs}),
         broken=feature.broken(theirs),
-        recovery_seconds=min(after, default=None),
+        recovery_seconds=feature.back_after(theirs, healed_at),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.faults.features.daemon import seat_taken
 from tests.faults.lines import Run, parse
 from tests.faults.rules import (
     all_complete,
@@ -72,3 +73,10 @@ def test_what_was_told_is_matched_by_its_mark_and_jobs_without_slots_are_left_to
     assert [slot.mark for slot in found.missed] == ["y"] and [extra.runs[0].task for extra in found.extra] == ["b"]
     daemon = [ran("c", 1, 2, job="daemon", mark="0")]
     assert solve([], daemon, unslotted={"daemon"}).is_clean and not solve([], daemon).is_clean
+
+
+def test_a_seat_is_taken_by_the_next_start_or_by_a_run_that_lived_on() -> None:
+    since = at(5).timestamp()
+    assert seat_taken([ran("a", 1, 9)], since) == 0.0
+    assert seat_taken([ran("a", 1, 4), ran("b", 7, 8)], since) == 2.0
+    assert seat_taken([broke_off("a", 1, 4.9)], since) is None

@@ -25,7 +25,7 @@ RETRIES = 10
 """More than any fault can use up: what is lost is made again."""
 
 HAND_EVERY_SECONDS = 0.3
-CREATE_SECONDS = 1.0
+CREATE_SECONDS = 2.0
 """From the call to the first nominal time: enough to create the schedules, which is checked."""
 
 
@@ -143,8 +143,8 @@ class Workload:
         self.by_hand.append(Slot(job="hand", schedule="by hand", nominal=datetime.now(UTC), task=task))
         await self.asker.until_sure(f"/jobs/item/{self.jobs['hand']}/run", {"id": task})
 
-    async def end_features(self, since: float, seen: Container[str]) -> list[str]:
-        """Wait until the features have done what they were asked for and have gone on after `since`, then delete them.
+    async def until_features_are_done(self, since: float, seen: Container[str]) -> list[str]:
+        """Wait until they have run what they were asked for and have gone on after `since`.
 
         Returns what did not come in time; `seen`: tasks of earlier rounds.
         """
@@ -154,15 +154,18 @@ class Workload:
                 runs = [run for run in lines.read(self.cluster.lines) if run.task not in seen]
                 left = [feature for feature in left if not _is_done(feature, feature.of(runs), since)]
                 await trio.sleep(0.2)
+        return [f"{feature.name}: not done after {SETTLE_SECONDS_MAX:.0f} s" for feature in left]
+
+    async def end_features(self) -> None:
+        """Nothing of them fires any more, in this round or later ones."""
         for feature in self.features:
             for schedule in feature.schedules:
                 cancel = "?cascade=cancel" if feature.goes_on else ""
                 await self.asker.until_deleted(f"/schedules/item/{schedule}{cancel}")
-        return [f"{feature.name}: not done after {SETTLE_SECONDS_MAX:.0f} s" for feature in left]
 
 
 def _is_done(feature: Feature, runs: Sequence[Run], since: float) -> bool:
-    if feature.goes_on and not feature.has_gone_on(runs, since):
+    if feature.goes_on and feature.back_after(runs, since) is None:
         return False
     return not solve(feature.slots, runs).missed
 

@@ -32,8 +32,16 @@ class Daemon(Feature):
             said += [f"seat {seat}: {text}" for text in at_most_together([run for run in runs if run.mark == seat], 1)]
         return said
 
-    def has_gone_on(self, runs: Sequence[Run], since: float) -> bool:
-        return {run.mark for run in runs if run.start >= since} == set(map(str, range(SEATS)))
+    def back_after(self, runs: Sequence[Run], since: float) -> float | None:
+        """Until the last seat is taken; one whose run lived on through it was never free."""
+        taken = [seat_taken([run for run in runs if run.mark == seat], since) for seat in map(str, range(SEATS))]
+        known = [seconds for seconds in taken if seconds is not None]
+        return max(known) if len(known) == SEATS else None
+
+
+def seat_taken(runs: Sequence[Run], since: float) -> float | None:
+    """Seconds from `since` until a run of these was alive; None = never."""
+    return min((max(0.0, run.start - since) for run in runs if run.seen > since), default=None)
 
 
 FEATURES: Sequence[type[Feature]] = (Daemon,)

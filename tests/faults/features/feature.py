@@ -69,9 +69,9 @@ class Feature(ABC):
         names = {job.name for job in self.jobs}
         return [run for run in runs if run.job in names]
 
-    def has_gone_on(self, runs: Sequence[Run], since: float) -> bool:
-        """Whether these runs show that it goes on after `since`."""
-        return any(run.start >= since for run in runs)
+    def back_after(self, runs: Sequence[Run], since: float) -> float | None:
+        """Seconds from `since` until these runs show that it goes on; None = they do not."""
+        return min((run.start - since for run in runs if run.start >= since), default=None)
 
     async def schedule(self, job: str, **members: Any) -> str:
         body = {"job_id": self.ids[job], "name": self.name, **members}
