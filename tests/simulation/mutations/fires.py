@@ -29,6 +29,7 @@ from hetuflow.domain.trigger import next_after
 from tests.simulation.calm import (
     away_for_a_while,
     failing_in_a_row,
+    fires_in_calm,
     fires_under_skip,
     overlapping,
     paused_for_a_while,
@@ -40,8 +41,8 @@ from tests.simulation.mutations.kit import Mutation, in_table, replaced, togethe
 
 def drop_fires() -> AbstractContextManager[object]:
     def make(original: Any) -> Any:
-        def plan_of(state: Any, now: Any) -> FirePlan:
-            plan: FirePlan = original(state, now)
+        def plan_of(state: Any, *more: Any) -> FirePlan:
+            plan: FirePlan = original(state, *more)
             if len(plan.fires) == 1 and state.fire_count % 4 == 3:
                 return FirePlan(plan.skipped, (), plan.next_run_at)
             return plan
@@ -206,7 +207,14 @@ MUTATIONS: Sequence[Mutation] = (
         quick=True,
         script=paused_for_a_while,
     ),
-    Mutation("fire twice", "the cursor stays behind, and task ids are random", "F3", fire_twice),
+    Mutation(
+        "fire twice",
+        "the cursor stays behind, and task ids are random",
+        "F3",
+        fire_twice,
+        quick=True,
+        script=fires_in_calm,
+    ),
     Mutation(
         "overlap ignored", "`skip` is not obeyed", "F4", ignore_overlap_policy, quick=True, script=overlapping("skip")
     ),
