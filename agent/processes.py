@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import resource
 import selectors
@@ -327,10 +328,10 @@ class SystemProcesses:
         """Peak memory of what runs; reap orphans meanwhile. Sleeps while nothing does."""
         while True:
             alive = self._reap_adopted() if self._adopts else []
-            if not self._running and not alive:
-                await self._busy.wait()
-            due = min((p.sample_deadline for p in self._running.values()), default=trio.current_time() + 1)
-            await trio.sleep_until(max(due, trio.current_time() + SAMPLE_SECONDS_FIRST))
+            idle = trio.current_time() + 1 if alive else math.inf
+            due = min((p.sample_deadline for p in self._running.values()), default=idle)
+            await self._busy.wait(until=due)  # whatever else runs, a program that starts is measured by its own steps
+            await trio.sleep(SAMPLE_SECONDS_FIRST)
             now = trio.current_time()
             for process in [p for p in self._running.values() if p.sample_deadline <= now]:
                 process.memory_peak_bytes = max(process.memory_peak_bytes, memory_peak_of(process.pid))
