@@ -118,7 +118,6 @@ class Reaper:
             task_status.started()
             while True:
                 now, next_deadline = trio.current_time(), math.inf
-                self._forget_the_gone(now)
                 steady = self._peers.trust.valid_since(now) + MARGIN_SECONDS
                 for watch in self._agenda.watched():
                     if watch.agent_id in self._losing:
@@ -134,6 +133,7 @@ class Reaper:
                     if agent_id not in self._looking_at and self._is_suspect(agent_id):
                         self._looking_at.add(agent_id)
                         nursery.start_soon(self._look_at, agent_id)
+                self._forget_the_gone(now)  # not before: what they ran is lost for a reason that is told from this
                 if math.isinf(steady):
                     next_deadline = now + MARGIN_SECONDS
                 await self.alarm.wait(next_deadline - now)

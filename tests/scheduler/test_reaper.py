@@ -10,7 +10,7 @@ from hetuflow.domain.commands import LoseAgent
 from hetuflow.domain.decider import Address
 from hetuflow.gateway.reports import START_HOLD_SECONDS
 from hetuflow.protocol.messages import Dispatch, Refused
-from hetuflow.scheduler.reaper import MARGIN_SECONDS
+from hetuflow.scheduler.reaper import LOST, MARGIN_SECONDS
 from tests.gateway.scripted import ScriptedAgent
 from tests.scheduler.harness import a_server, data, seconds
 from tests.scheduler.hooks import Outage
@@ -39,7 +39,7 @@ async def test_a_silent_agent_is_lost_one_lease_after_it_was_last_heard(autojump
         heard = 50 + START_HOLD_SECONDS
         assert seconds(server.events("AgentLost")) == [pytest.approx(heard + LEASE + MARGIN_SECONDS)]
         [failed] = server.events("InstanceFailed")
-        assert data(failed)["reason"] == "lost"
+        assert (data(failed)["reason"], data(failed)["error_message"]) == ("lost", LOST)
         assert server.history()[-1] == "TaskFailed"
         assert seconds([failed]) == [pytest.approx(heard + LEASE + MARGIN_SECONDS)]
         nursery.cancel_scope.cancel()
