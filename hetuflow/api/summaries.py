@@ -107,6 +107,7 @@ _SKIPPED = {
     "max_age": "older than the maximum age when it was decided",
     "overlap": "an earlier task of the schedule had not ended",
     "job_disabled": "the job was not enabled",
+    "backfilled": "a backfill had run it already",
     "edited": "the schedule was given other times",
     "disabled": "the schedule was switched off",
     "deleted": "the schedule was deleted",

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from hetuflow.domain.commands import JobSnapshot
+from hetuflow.domain.commands.snapshots import JobSnapshot
 
 JSON = Mapping[str, Any]
 

@@ -16,6 +16,7 @@ from attrs import frozen
 
 from hetuflow.domain import schedule_fold as fold
 from hetuflow.domain import schedule_overlap
+from hetuflow.domain.backfilled_fires import REASON_BACKFILLED, backfilled
 from hetuflow.domain.commands import CreateTask, FireSchedule, JobSnapshot
 from hetuflow.domain.decider import NOTHING, Address, Decision, Guard, Placement
 from hetuflow.domain.enums import JobStatus, TaskTrigger
@@ -114,22 +115,23 @@ def _fired_by_plan(
     guards: dict[Guard, None] = dict.fromkeys(given)
     placements = iter(command.placements)
     open_ids = schedule_overlap.open_tasks(state, command.has_ended) if plan.fires else ()
+    run_already = backfilled(state.schedule_id, plan.fires, command.is_backfilled)
+    newest = max((at for at in plan.fires if at not in run_already), default=None)
     size = _size(command, state)
     count, next_run_at = state.fire_count, plan.next_run_at
     for step, following in plan.steps_with_next():
         if isinstance(step, SkippedRange):
             events.append(_skipped(state, step, following, versions))
             continue
-        is_newest = step == plan.fires[-1]
-        ruling = schedule_overlap.ruling(state.overlap_policy, open_ids, is_newest=is_newest, size=size)
-        count += not ruling.is_skipped
+        ruling = schedule_overlap.ruling(state.overlap_policy, open_ids, is_newest=step == newest, size=size)
+        reason = _reason(ruling.is_skipped, step in run_already)
+        count += reason is None
         if following is None:
             following = next_run_at = _next_after_newest(state, plan, count, exclusion)
-        if ruling.is_skipped:
+        if reason is not None:
             if is_fixed_delay(state):
                 following = next_run_at = delayed_after(state, now)
-            overlapped = SkippedRange(step, step, 1, schedule_overlap.REASON_OVERLAP)
-            events.append(_skipped(state, overlapped, following, versions))
+            events.append(_skipped(state, SkippedRange(step, step, 1, reason), following, versions))
             continue
         task = _task(command.job, state, step, ruling.waits_for, placements)
         made = _run_of(command.flow, state, task, now) if state.run_flow else _alone(task, now)
@@ -157,6 +159,13 @@ def _fired_by_plan(
             after = fold.FOLDS[type(event)](after, event)
         events += expiry(after)
     return Decision(events or [_restated(state, now, exclusion)], opened, tuple(guards))
+
+
+def _reason(is_overlapping: bool, is_backfilled: bool) -> str | None:
+    """Why a nominal time that the misfire policy lets fire makes no task; None: it makes one."""
+    if is_backfilled:
+        return REASON_BACKFILLED
+    return schedule_overlap.REASON_OVERLAP if is_overlapping else None
 
 
 @frozen(slots=True)
@@ -236,7 +245,7 @@ def _task(
 def _next_after_newest(
     state: ScheduleState, plan: FirePlan, fire_count: int, exclusion: Exclusion | None
 ) -> datetime | None:
-    """None, unless the plan counted a fire that the overlap policy skipped: then `max_count` is not reached."""
+    """None, unless the plan counted a fire that was skipped after all (overlap, backfilled): then `max_count` is not reached."""
     if state.max_count is not None and fire_count >= state.max_count:
         return None
     return next_free(trigger_of(state, state.anchor_at), exclusion, plan.fires[-1]).at

@@ -20,6 +20,7 @@ from attrs import evolve
 from eventstore.errors import EventStoreError, SqlError, WrongExpectedVersion
 from hetuflow.actors import FOLLOWING, SYSTEM, ActorSystem, Crashed, GuardLost
 from hetuflow.actors.patience import PASSING, STOPPING, UNSTORABLE, Patience
+from hetuflow.domain.backfilled_fires import BACKFILLS_UNKNOWN
 from hetuflow.domain.commands import DeleteSchedule, FireSchedule, SuspendSchedule
 from hetuflow.domain.decider import Address
 from hetuflow.domain.enums import JobStatus
@@ -34,7 +35,7 @@ from hetuflow.scheduler.agenda import Agenda, later
 from hetuflow.scheduler.alarm import Alarm
 from hetuflow.scheduler.clocks import ClockWatch
 from hetuflow.scheduler.dispatcher import Dispatcher
-from hetuflow.scheduler.earlier import Earlier, look_at
+from hetuflow.scheduler.earlier import Earlier, look_at, which_backfilled
 from hetuflow.scheduler.flow_graphs import FlowTooLarge, FollowersOf, find_flow
 from hetuflow.scheduler.leases import Leases
 from hetuflow.scheduler.surroundings import Around, Surroundings
@@ -53,6 +54,9 @@ is suspended: visible, never in silence. No more than the crashes that the kerne
 
 GUARD_ATTEMPTS = 5
 """How often the job is read anew within one question."""
+
+TOLD_ANEW = (TASKS_UNKNOWN, CALENDARS_UNKNOWN, FLOW_UNKNOWN, BACKFILLS_UNKNOWN)
+"""What a schedule asks back for, once it has seen what is due."""
 
 LATENESS_SAMPLES = 1000
 
@@ -213,6 +217,7 @@ class Ticker:
         wants_slot = True
         earlier = Earlier()
         flow: FlowGraph | None = None
+        is_backfilled: dict[str, bool] | None = None
         for attempt in range(1, GUARD_ATTEMPTS + 1):
             if schedule_id not in around.jobs:
                 return  # it or its job cannot be folded: the kernel has said so, and looks again later
@@ -228,16 +233,22 @@ class Ticker:
                     job=job,
                     guards=(guard, *earlier.guards),
                     has_ended=earlier.has_ended,
+                    is_backfilled=is_backfilled,
                     calendars=calendars,
                     flow=flow,
                 )
                 await self._ask_once(Address("schedule", schedule_id), question, wants_slot)
                 return
             except Rejected as no:
-                if no.code not in (TASKS_UNKNOWN, CALENDARS_UNKNOWN, FLOW_UNKNOWN) or attempt == GUARD_ATTEMPTS:
+                if no.code not in TOLD_ANEW or attempt == GUARD_ATTEMPTS:
                     raise
                 if no.code == TASKS_UNKNOWN:
                     earlier = await look_at(self._system, no.detail["task_ids"])
+                elif no.code == BACKFILLS_UNKNOWN:
+                    is_backfilled = {
+                        **(is_backfilled or {}),
+                        **await which_backfilled(self._system, no.detail["task_ids"]),
+                    }
                 elif no.code == FLOW_UNKNOWN:
                     flow = await find_flow(self._system, self._followers_of, [job.job_id])
                 else:
@@ -245,11 +256,15 @@ class Ticker:
             except GuardLost as lost:
                 if self._leases.lost(lost.stream_id, lost.actual):
                     return
-                earlier, flow = Earlier(), None
+                earlier, flow, is_backfilled = Earlier(), None, None
                 # another server may have told the agent's news first: fire without its slot rather than not at all
                 wants_slot = wants_slot and Address.of_stream(lost.stream_id).category != "agent"
                 if attempt == GUARD_ATTEMPTS:
                     raise
+            except WrongExpectedVersion as taken:
+                if is_backfilled is not None or Address.of_stream(taken.stream_id).category != "task":
+                    raise
+                is_backfilled = {}
             around = await self._surroundings.read([schedule_id])
 
     async def _ask_once(self, address: Address, question: FireSchedule, wants_slot: bool) -> None:

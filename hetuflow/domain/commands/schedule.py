@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from attrs import Factory, frozen
 
+from hetuflow.domain import flow_graph  # the module: each of the two needs the other, and recorded commands its types
 from hetuflow.domain.commands.snapshots import JSON, CalendarSnapshot, JobSnapshot
 from hetuflow.domain.decider import Guard, Placement
-
-if TYPE_CHECKING:
-    from hetuflow.domain.flow_graph import FlowGraph
 
 
 @frozen(slots=True, kw_only=True)
@@ -83,13 +80,16 @@ class FireSchedule:
     `placements` are slots held for the tasks this fire may make, in order; those not used are given back by the
     caller, who sees in the decision which tasks were dispatched. `has_ended` tells of earlier tasks of the schedule; one
     that is missing is asked for with the rejection `tasks_unknown`. `guards` has the versions of those that have ended.
+    `is_backfilled` tells which of the tasks that it would make a backfill has made already; None: none of them, as far as
+    is known. One that is missing then is asked for with the rejection `backfills_unknown`.
     """
 
     job: JobSnapshot
     placements: Sequence[Placement] = ()
     guards: Sequence[Guard] = ()
     has_ended: Mapping[str, bool] = Factory(dict)
-    flow: FlowGraph | None = None
+    is_backfilled: Mapping[str, bool] | None = None
+    flow: flow_graph.FlowGraph | None = None
     """The flow of the job, for a schedule that runs it; asked for with the rejection `flow_unknown`."""
     calendars: Sequence[CalendarSnapshot] = ()
 

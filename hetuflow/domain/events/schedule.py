@@ -180,7 +180,7 @@ class ScheduleFired(ScheduleEvent):
 
 @frozen(slots=True, kw_only=True)
 class ScheduleSkipped(ScheduleEvent):
-    """A range of nominal times that will not become tasks: `reason` is `misfire`, `max_age`, `overlap`, ..."""
+    """A range of nominal times that will not become tasks: `reason` is `misfire`, `max_age`, `overlap`, `backfilled`, ..."""
 
     schedule_id: str
     job_id: str
