@@ -246,7 +246,7 @@ ENDPOINTS = (
         reply=NewId(),
         summary="Create a job",
         tag="jobs",
-        also=(409,),
+        also=(404, 409),
         is_keyed=True,
         example={"name": "hello-world", "environment": {"MESSAGE": "Hello"}, "config": _CONFIG},
     ),

@@ -59,6 +59,9 @@ RULES = (
     r"exit_codes: has no effect",
     r"must not be before from|must be after from|must differ from from|must be before 24:00",
     r"^ical: line \d+",
+    r"\.jobs\[\d+\]\.job_id: is named twice|dependencies\.on\.\S+: is none of the task_ids",
+    r"with interval_mode fixed_delay|is not for interval_mode fixed_delay|fixed_delay (is for|has no meaning for) (schedules|a schedule)",
+    r"pause_on_failures: (must be below max_count|is not for)|run_flow: is for schedules of kind",
     r"unknown calendar |they exclude every fire|is for (schedules|times)",
     r"must be a position of the log|must be a time that has passed",
 )
@@ -165,6 +168,8 @@ class Walk(SCHEMA.as_state_machine()):  # type: ignore[misc]
 
     def before_call(self, case: Case) -> None:
         tame(case)
+        if isinstance(case.query, dict):
+            case.query.pop("as_of", None)  # what this walk has just made was not there then: 404 is right
 
 
 def test_walks_along_the_links(served: Dev) -> None:
