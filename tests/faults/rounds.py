@@ -21,7 +21,7 @@ from tests.faults.features.register import FEATURES
 from tests.faults.kinds.fault import Fault, Healed, Scene
 from tests.faults.lines import Run
 from tests.faults.verdict import Verdict, solve
-from tests.faults.workload import SCHEDULED, Late, Workload, create_jobs, window
+from tests.faults.workload import CREATE_SECONDS, SCHEDULED, Late, Workload, create_jobs, window
 
 LEAD_SECONDS = 2.0
 """Of the window before the fault strikes: every job has run."""
@@ -117,8 +117,8 @@ class Rounds:
         return [it for it in self.features if it.name not in fault.without] if fault.by_hand else []
 
     async def _window(self, fault: Fault) -> Workload:
-        for _ in range(WINDOWS_MAX):
-            start, end = window(LEAD_SECONDS + fault.seconds + TAIL_SECONDS)
+        for turn in range(WINDOWS_MAX):
+            start, end = window(LEAD_SECONDS + fault.seconds + TAIL_SECONDS, CREATE_SECONDS * 2**turn)
             workload = Workload(self.cluster, self.jobs, start, end)
             try:
                 await workload.create(fault.load, self._features(fault))

@@ -11,6 +11,8 @@ import pytest
 import trio
 
 from tests.faults import remains, report
+from tests.faults.features.register import FEATURES
+from tests.faults.features.register import SHORT as FEATURES_SHORT
 from tests.faults.kinds.fault import Fault, Healed, Scene, now
 from tests.faults.kinds.register import KINDS, SHORT
 from tests.faults.rounds import Result, run_all
@@ -41,10 +43,11 @@ class Sabotage(Fault):
 async def test_nothing_is_missed_doubled_or_left_and_what_is_would_be_found() -> None:
     """How soon work goes on is for `make faults`: here the machine is busy with other tests."""
     results: list[Result] = []
+    features = [FEATURES[name] for name in FEATURES_SHORT]
     kinds = [*(KINDS[name] for name in SHORT), Sabotage]
     try:
         with tempfile.TemporaryDirectory(prefix=remains.PREFIX, dir=fast_directory()) as directory:
-            await run_all(kinds, 1, 1, Path(directory), results.append, lambda text: None)
+            await run_all(kinds, 1, 1, Path(directory), results.append, lambda text: None, features)
     finally:
         if Sabotage.left_behind is not None:
             Sabotage.left_behind.kill()
@@ -54,6 +57,9 @@ async def test_nothing_is_missed_doubled_or_left_and_what_is_would_be_found() ->
     assert [text for result in good for text in report.details(result)] == []
     assert all(result.recovery_seconds is not None for result in good)
     assert all(result.verdict.expected == result.verdict.satisfied > 0 for result in good)
+    for result in good:
+        ran = {it.name for it in result.features if it.tasks}
+        assert ran >= set(FEATURES_SHORT) - {"file"}, "a busy machine watches too late for files"
     assert len({slot.job for slot in bad.verdict.missed}) == 1
     assert [extra.runs[0].job for extra in bad.verdict.extra] == ["short"]
     assert Sabotage.left_behind is not None

@@ -196,7 +196,7 @@ async def create_jobs(cluster: Cluster) -> Mapping[str, str]:
     return jobs
 
 
-def window(seconds: float) -> tuple[datetime, datetime]:
+def window(seconds: float, create_seconds: float = CREATE_SECONDS) -> tuple[datetime, datetime]:
     """The first and the last instant of a round that begins now, as whole seconds."""
-    start = datetime.fromtimestamp(math.ceil(time.time() + CREATE_SECONDS), UTC)
+    start = datetime.fromtimestamp(math.ceil(time.time() + create_seconds), UTC)
     return start, start + timedelta(seconds=math.ceil(seconds))
