@@ -41,13 +41,18 @@ class Code:
     @property
     def phrase(self) -> str:
         described = [f"{title(member)} ({member.value})" for member in self._members]
+        described += [name for name, code in self.also.items() if not self.among or int(code) in self.among]
         return described[0] if len(described) == 1 else "one of " + ", ".join(described)
 
     def parse(self, value: Any, path: str, problems: Problems) -> Any:
         code = self.code(value)
         if code is not None and (not self.among or code in self.among):
             return code
-        near = nearest(value, [title(member) for member in self._members]) if isinstance(value, str) and value else None
+        near = (
+            nearest(value, [*(title(member) for member in self._members), *self.also])
+            if isinstance(value, str) and value
+            else None
+        )
         problems.add(path, f"must be {self.phrase}, got {shown(value)}", near)
         return INVALID
 

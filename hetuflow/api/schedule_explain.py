@@ -22,6 +22,7 @@ from hetuflow.api.excluding import exclusion_of
 from hetuflow.api.records import record
 from hetuflow.api.runs import snapshot
 from hetuflow.api.summaries import skipped_because
+from hetuflow.domain.backfill_window import nominal_within
 from hetuflow.domain.daemon_report import report
 from hetuflow.domain.decider import Address
 from hetuflow.domain.enums import JobStatus, TaskStatus
@@ -121,8 +122,8 @@ def _task_shown(task_id: str, status: TaskStatus | None) -> dict[str, Any]:
 async def _backfilled(call: Call, asked: Asked) -> Backfilled | None:
     """The task that a backfill made for the moment: its id is the one that a fire would have given it. A window may lie
     before the schedule's beginning, where the rule of the time says nothing."""
-    moments = [asked.at, *([] if (near := nominal_near(asked)) is None else [near])]
-    addresses = [Address("task", task_id_of(call.id, moment)) for moment in dict.fromkeys(moments)]
+    moments = (asked.at, nominal_near(asked), nominal_within(asked.now, asked.at, asked.at + PRECISION))
+    addresses = [Address("task", task_id_of(call.id, at)) for at in dict.fromkeys(moments) if at is not None]
     for address, reading in (await call.rooms.system.read_many(addresses)).items():
         spec = reading.state.spec
         if spec is not None and spec.backfill_id is not None:

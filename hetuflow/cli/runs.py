@@ -54,8 +54,8 @@ def run_body(given: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
-def after_run(client: Client, task_id: str, given: dict[str, Any], json_: bool) -> None:
-    """Wait or follow as asked; else say what was made."""
+def after_run(client: Client, task_id: str, given: dict[str, Any], json_: bool, *, of_flow: bool = False) -> None:
+    """Wait or follow as asked; else say what was made. `of_flow`: the task begins a flow run."""
     if given["follow"] or given["wait"]:
         from hetuflow.cli.waiting import follow_to_the_end, wait_for_the_end
 
@@ -63,5 +63,10 @@ def after_run(client: Client, task_id: str, given: dict[str, Any], json_: bool) 
     elif json_:
         render.as_json({"id": task_id})
     else:
+        flow_run_id = client.get(f"/tasks/{task_id}").get("flow_run_id") if of_flow else None
+        if flow_run_id:
+            click.echo(f"started flow run {flow_run_id}")
+            click.echo(f"see what becomes of it:  hetuflow flows show {flow_run_id}")
+            return
         click.echo(f"created task {task_id}")
         click.echo(f"see what becomes of it:  hetuflow task show {task_id}")

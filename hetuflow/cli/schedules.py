@@ -212,7 +212,7 @@ def add(
 
 def _what_follows(row: render.Row) -> str:
     if row["schedule_kind"] == ScheduleKind.EVENT:
-        return f"runs on each event {row['event_type']}{' that fits' if row['event_filter'] else ''}"
+        return f"runs on each event {row['event_type']}{' that fits' if row['event_filter'] else ''}{_unwatched(row)}"
     if row["schedule_kind"] == ScheduleKind.DAEMON:
         return daemons.what_follows(row)
     if row["schedule_kind"] == ScheduleKind.FLOW:
@@ -221,6 +221,16 @@ def _what_follows(row: render.Row) -> str:
         is_over = row["end_time"] is not None and row["fire_count"] == 0
         return "next run: none, it has expired" + (f": its end was {render.when(row['end_time'])}" if is_over else "")
     return f"next run: {render.when(row['next_run_at']) or 'none'}"
+
+
+def _unwatched(row: render.Row) -> str:
+    """A hint where files are asked for that no agent watches, since the filter does not say where they are."""
+    from hetuflow.domain.event_watch import watched
+
+    types, globs = watched(row["event_type"], row["event_filter"])
+    if not types or globs or row["event_type"] == "*":
+        return ""
+    return "\nno agent watches files for it: that needs an absolute path, as --where 'path=/data/input/*.csv'"
 
 
 def rule(row: render.Row) -> str:
@@ -236,6 +246,10 @@ def rule(row: render.Row) -> str:
             return f"{row['interval_secs']} s after the end"
         return f"every {row['interval_secs']} s" if row["interval_secs"] else "once"
     return "when asked" if row["schedule_kind"] == ScheduleKind.FLOW else str(row["kind"])
+
+
+TIMED = (ScheduleKind.CRON, ScheduleKind.INTERVAL)
+"""The kinds that have nominal times, which can be found late."""
 
 
 def _when_late(row: render.Row) -> str:
@@ -334,7 +348,7 @@ def show(client: Client, schedule_: str, as_of_: str | None, json_: bool) -> Non
             ("from", lambda r: render.At(r["start_time"])),
             ("until", lambda r: render.At(r["end_time"])),
             ("runs at most", lambda r: r["max_count"]),
-            ("when late", lambda r: None if r["schedule_kind"] == ScheduleKind.DAEMON else _when_late(r)),
+            ("when late", lambda r: _when_late(r) if r["schedule_kind"] in TIMED else None),
             ("overlap", lambda r: None if r["schedule_kind"] == ScheduleKind.DAEMON else r["overlap_policy"]),
             ("pauses", _pauses),
             ("jitter", lambda r: f"{r['jitter_seconds']} s" if r["jitter_seconds"] else None),
@@ -429,7 +443,8 @@ def run(client: Client, schedule_: str, json_: bool, **given: Any) -> None:
     row = resolve(client, SCHEDULE, schedule_)
     body = _by_type(client, run_body(given), row)
     created = client.post(f"/schedules/item/{row['id']}/execute", body, key=given["key"])
-    after_run(client, created["id"], given, json_)
+    of_flow = row["schedule_kind"] == ScheduleKind.FLOW or bool(row.get("run_flow"))
+    after_run(client, created["id"], given, json_, of_flow=of_flow)
 
 
 def preview_options(command: F) -> F:

@@ -15,7 +15,7 @@ from hetuflow.domain.events import BackfillStarted
 from hetuflow.domain.rejection import Rejected
 from hetuflow.domain.schedule_state import JUST_BEFORE, ScheduleState, is_fixed_delay, is_once
 from hetuflow.domain.switch_notes import checked_note
-from hetuflow.domain.trigger import CronTrigger, IntervalTrigger, OnceTrigger, Trigger, count_between
+from hetuflow.domain.trigger import CronTrigger, IntervalTrigger, OnceTrigger, Trigger, count_between, next_after
 
 TOTAL_MAX = 100_000
 """Nominal times of one backfill: weeks of a minutely one. More is asked for in parts, which can be watched and cancelled."""
@@ -89,6 +89,16 @@ def _rule(schedule: ScheduleState, from_at: datetime) -> dict[str, Any]:
         "start_time": start,
         "end_time": schedule.end_time,
     }
+
+
+def nominal_within(schedule: ScheduleState, from_at: datetime, before: datetime) -> datetime | None:
+    """The first nominal time in [`from_at`, `before`) as a backfill sees them: also before the schedule's creation."""
+    try:
+        rule = _rule(schedule, from_at)
+    except Rejected:
+        return None
+    found = next_after(trigger_of(rule), from_at - JUST_BEFORE)
+    return found if found is not None and found < before else None
 
 
 def _on_the_grid(schedule: ScheduleState, from_at: datetime) -> datetime:

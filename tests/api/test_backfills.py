@@ -68,6 +68,19 @@ async def test_a_moment_that_was_backfilled_is_explained(client: Client, schedul
     assert (row["made"], row["left_out"], row["status"]) == (0, 1, "finished")
 
 
+async def test_an_interval_before_its_schedule_is_explained_to_the_second(client: Client, schedule_id: str) -> None:
+    job_id = (await client.get(f"/schedules/item/{schedule_id}")).json["job_id"]
+    hourly = await client.made("/schedules/item", {"job_id": job_id, "kind": "interval", "interval_secs": 3600})
+    one = {"from": "2026-01-05T08:00:00Z", "to": "2026-01-05T08:59:59.999999Z"}
+    backfill_id = await client.made(f"/schedules/item/{hourly}/backfill", one)
+    row = await until(client, backfill_id, lambda row: row["made"] == 1)
+    [task] = (await client.post("/tasks/page", {"filter": {"backfill_id": {"$eq": backfill_id}}})).json["result"]
+    second = row["cursor_at"][:19] + "Z"
+    found = (await client.get(f"/schedules/item/{hourly}/explain?at={second}")).json
+    assert found["code"] == "not_created" and found["task"]["id"] == task["id"]
+    assert f"Backfill {backfill_id} made task {task['id']}" in found["summary"]
+
+
 @pytest.mark.parametrize(
     ("changes", "path"),
     [

@@ -43,3 +43,12 @@ def test_mistakes_are_named(hetuflow: Shell) -> None:
     ):
         done = hetuflow.run("schedule", "add", "mistaken", *options)
         assert done.returncode == 2 and said in done.stderr
+
+
+def test_a_schedule_whose_files_no_agent_watches_says_so(hetuflow: Shell) -> None:
+    hetuflow("job", "create", "relative", "--", "true")
+    add = ("schedule", "add", "relative", "--on-event", "file.created")
+    assert "no agent watches files" in hetuflow(*add, "--where", "path=in/*.csv", "--name", "files")
+    assert "no agent watches files" not in hetuflow("schedule", "update", "files", "--where", "path=/data/in/*.csv")
+    assert "no agent" not in hetuflow("schedule", "add", "relative", "--on-event", "task.failed", "--name", "chain")
+    assert "when late" not in hetuflow("schedule", "show", "files")  # it has no nominal times
