@@ -76,7 +76,8 @@ def preview(json_: bool, count: int, after: str | None, **given: Any) -> None:
         {"local": fire.local.isoformat(), "utc": _instant(fire), "note": note_of(fire.note, fire.excluded_by)}
         for fire in found.fires
     ]
-    render.table(rows, columns, empty="it never fires after that")
+    hint = " (--excluded lists what the calendars leave out)" if given["calendar"] and not given["excluded"] else ""
+    render.table(rows, columns, empty=f"it never fires after that{hint}")
     if rows and found.ends:
         click.echo("(the last one)", err=True)
     elif given["delay"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -101,3 +102,14 @@ def test_nouns_in_either_number_and_verbs_by_their_other_name_are_found_and_list
     assert "  job  " in listed and "  jobs  " not in listed
     daemon = CliRunner().invoke(main, ["server", "--help"]).output
     assert "Run a server" in daemon  # not the list of servers
+
+
+def test_a_rule_that_calendars_leave_nothing_of_says_how_to_see_why(tmp_path: Path) -> None:
+    always = tmp_path / "always.yaml"
+    always.write_text("times: [{from: '00:00', to: '24:00'}]\n")
+    done = preview("--cron", "0 8 * * *", "--calendar", str(always), "-n", "1")
+    assert "--excluded lists" in done.output
+    assert (
+        "excluded by always"
+        in preview("--cron", "0 8 * * *", "--calendar", str(always), "-n", "1", "--excluded").stdout
+    )

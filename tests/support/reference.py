@@ -36,7 +36,10 @@ def cli() -> str:
         "Where a job, schedule, agent or server is asked for, its name, its id, or the beginning of either will do; a job also as\n"
         "`namespace/name`. A task or instance is an id or its beginning; commands that only read take a name for the newest task of it.\n"
         f"What several answer to is listed, what nobody does gets the nearest name. Moments are written as {times.ALLOWED};\n"
-        "without an offset they are local, or UTC with `--utc`.\n",
+        f"those of plans (`--at`, `--start`, `--end` of schedules, `--at` of tasks) as {times.ALLOWED_AHEAD}.\n"
+        "Without an offset they are local, or UTC with `--utc`.\n\n"
+        "Nouns may be written in the singular or the plural (`jobs list`, `calendar show`; but `agent` and `server` run the daemons), and `edit` is\n"
+        "`update`, `create` is `add`, `remove` is `delete`, either way.\n",
     ]
     for path, command in _leaves("hetuflow", main):
         shown = agent_command if path == "hetuflow agent" else command
