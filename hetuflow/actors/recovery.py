@@ -7,7 +7,7 @@ their intents are performed), and effects that raised (to be repeated; `intentio
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 import trio
 
@@ -92,7 +92,7 @@ class Recovery:
             log.warning("%d actors cannot be folded now: %s", len(addresses), exc)
             failed = set(addresses)
         else:
-            self._looked_up(addresses)
+            self._looked_up(addresses, failed)
         if any(address in self._unsettled for address in self._under_way - failed):
             self._wake.set()  # it has changed while it was folded; one that failed says the same of itself, and waits
         self._under_way = frozenset()
@@ -100,9 +100,10 @@ class Recovery:
             if address in failed:
                 self._unsettled.setdefault(address)
 
-    def _looked_up(self, addresses: Sequence[Address]) -> None:
+    def _looked_up(self, addresses: Sequence[Address], failed: Collection[Address]) -> None:
         """Also those that cannot be folded: their effects come late or never, and nobody should wait for them."""
         self._doubted.difference_update(address for address in addresses if address not in self._unsettled)
+        self._doubted.difference_update(failed)
         if not self._doubted:
             self._doubts_over.set()
             self._doubts_over = trio.Event()
