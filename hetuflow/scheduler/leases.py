@@ -24,6 +24,7 @@ from zlib import crc32
 import trio
 from attrs import frozen
 
+from eventstore.errors import EventStoreError
 from eventstore.event import RecordedEvent
 from hetuflow.actors import ActorSystem, GuardLost
 from hetuflow.actors.patience import FAILING, STOPPING, Patience
@@ -235,7 +236,7 @@ class Leases:
                 self._is_up_to_date = LEADERSHIP in self._guards
         except STOPPING:
             return True
-        except FAILING as problem:
+        except (EventStoreError, *FAILING) as problem:
             log.warning("leases cannot be taken yet: %s", problem)
             return False
         if self._is_to_tell:
