@@ -94,8 +94,9 @@ class Backfills:
                 await (self._cancel_waiting(wish) if wish.waiting else self._advance(wish, guard))
         except STOPPING:
             return
-        except Rejected as no:
-            log.info("backfill %s does not go on: %s", wish.backfill_id, no)
+        except Rejected as no:  # its job is about to be deleted, perhaps, or is not after all
+            pause = self._patience.failed(wish.backfill_id)
+            log.info("backfill %s does not go on yet: %s", wish.backfill_id, no)
         except GuardLost as lost:
             if not self._leases.lost(lost.stream_id, lost.actual):
                 pause = self._patience.failed(wish.backfill_id)
