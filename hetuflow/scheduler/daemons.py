@@ -102,6 +102,7 @@ class Daemons:
         self._of_job.setdefault(wish.job_id, {})[wish.schedule_id] = None
         for task_id in sorted(wish.task_ids - known):
             self._of_task[task_id] = wish.schedule_id
+        self._look_no_more(wish.schedule_id, known - wish.task_ids)
         if looked_at := (wish.task_ids - known) | (wish.cancels - known_cancels):
             self._ask_soon(wish.schedule_id, sorted(looked_at))
         if before is None or before.revision != wish.revision:
@@ -156,6 +157,12 @@ class Daemons:
         if has_reason:
             self._has_reason.add(schedule_id)
         self._alarm.ring()
+
+    def _look_no_more(self, schedule_id: str, task_ids: Iterable[str]) -> None:
+        """It does not name these any more. On a server that stands by nobody takes them from what is to be looked at."""
+        to_look_at = self._to_ask.get(schedule_id, {})
+        for task_id in task_ids:
+            to_look_at.pop(task_id, None)
 
     def _forget(self, wish: Keep) -> None:
         self._to_ask.pop(wish.schedule_id, None)
