@@ -19,7 +19,11 @@ FollowersOf = Callable[[Sequence[str]], Awaitable[Sequence[str]]]
 """(job ids) -> ids of the jobs that name one of them as upstream, as of at least the head of the log."""
 
 
-class FlowTooLarge(Exception):
+class FlowUnusable(Exception):
+    """No run can be made of the jobs as they are."""
+
+
+class FlowTooLarge(FlowUnusable):
     """More than `FLOW_JOBS_MAX` jobs."""
 
     def __init__(self) -> None:
@@ -31,7 +35,7 @@ async def find_flow(system: ActorSystem, followers_of: FollowersOf, roots: Seque
 
     Raises:
       FlowTooLarge.
-      ValueError: a circle, with its path. Edits that close one are refused, so only a defect makes it.
+      FlowUnusable: a circle, with its path. Edits that close one are refused, so only a defect makes it.
     """
     jobs: dict[str, JobSnapshot] = {}
     frontier: Sequence[str] = list(dict.fromkeys(roots))
@@ -46,4 +50,7 @@ async def find_flow(system: ActorSystem, followers_of: FollowersOf, roots: Seque
         frontier = [each for each in dict.fromkeys(found) if each not in jobs and each not in frontier]
     if any(root not in jobs for root in roots):
         return None
-    return graph_of(roots, jobs)
+    try:
+        return graph_of(roots, jobs)
+    except ValueError as circle:
+        raise FlowUnusable(str(circle)) from circle

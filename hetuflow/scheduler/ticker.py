@@ -36,7 +36,7 @@ from hetuflow.scheduler.alarm import Alarm
 from hetuflow.scheduler.clocks import ClockWatch
 from hetuflow.scheduler.dispatcher import Dispatcher
 from hetuflow.scheduler.earlier import Earlier, look_at, which_backfilled
-from hetuflow.scheduler.flow_graphs import FlowTooLarge, FollowersOf, find_flow
+from hetuflow.scheduler.flow_graphs import FlowUnusable, FollowersOf, find_flow
 from hetuflow.scheduler.leases import Leases
 from hetuflow.scheduler.surroundings import Around, Surroundings
 
@@ -196,9 +196,9 @@ class Ticker:
             return
         except Rejected as no:
             log.info("schedule %s does not fire: %s", schedule_id, no)
-        except (WrongExpectedVersion, GuardLost, Crashed, FlowTooLarge, *UNSTORABLE) as problem:
+        except (WrongExpectedVersion, GuardLost, Crashed, FlowUnusable, *UNSTORABLE) as problem:
             self._failed(schedule_id, problem)
-        except PASSING as problem:
+        except (EventStoreError, *PASSING) as problem:
             log.warning("schedule %s cannot be asked yet: %s", schedule_id, problem)
         else:
             if due_at is not None and self._agenda.due_at(schedule_id) != due_at:
