@@ -143,7 +143,9 @@ def _finish(command: FinishFlow, state: FlowState, now: datetime) -> Decision:
         return NOTHING
     for task_id in state.task_ids:
         end, again = command.ends.get(task_id), state.reopens.get(task_id)
-        if end is None or (again is not None and end.attempt <= again.attempt and not end.is_deleted):
+        if end is None or (
+            again is not None and end.attempt <= again.attempt and not (end.is_deleted or end.is_refused)
+        ):
             raise Rejected("not_ended", f"task {task_id} has not ended", {"task_id": task_id})
     counts = counted(command.ends.values())
     status = _status_of(counts, is_cancelled=state.cancel is not None)

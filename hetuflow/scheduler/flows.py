@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import trio
+from attrs import evolve
 
 from eventstore.errors import EventStoreError
 from eventstore.event import RecordedEvent
@@ -137,18 +138,23 @@ class Flows:
             self._tend(flow_run_id, cause)
 
     async def _do(self, wish: Tend, context: Context) -> None:
+        refused = set()
         for reopening in wish.reopens:
-            await self._ask(reopening.task_id, await self._again(reopening), context)
+            if not await self._ask(reopening.task_id, await self._again(reopening), context):
+                refused.add(reopening.task_id)
         if wish.is_cancelled:
             await self._cancel_open(wish, context)
         # what is heard to end while it is looked at was perhaps looked at before that
         known = self._open[wish.flow_run_id] = set(wish.task_ids)
         readings = await self._system.read_many([Address("task", each) for each in sorted(wish.task_ids)])
-        known &= open_tasks(wish, readings)
+        known &= open_tasks(wish, readings, refused)
         if known or len(readings) < len(wish.task_ids):
             return
         command = FinishFlow(
-            ends={address.id: task_end(reading.state) for address, reading in readings.items()},
+            ends={
+                address.id: evolve(task_end(reading.state), is_refused=address.id in refused)
+                for address, reading in readings.items()
+            },
             guards=[Guard(address.stream_id, reading.version) for address, reading in readings.items()],
         )
         try:
@@ -174,16 +180,19 @@ class Flows:
             if reading is not None and not reading.state.is_terminal and reading.state.cancel is None:
                 await self._ask(task_id, CancelTask(cause="flow", reason=wish.cancel_reason, by="user"), context)
 
-    async def _ask(self, task_id: str, command: CancelTask | RetryTask, context: Context) -> None:
+    async def _ask(self, task_id: str, command: CancelTask | RetryTask, context: Context) -> bool:
+        """False: the task said no. It has ended, or was deleted, meanwhile, or cannot run again."""
         try:
             await self._system.ask(Address("task", task_id), command, context)
         except Rejected as no:
-            log.debug("task %s of a flow run: %s", task_id, no)  # it has ended, or was deleted, meanwhile
+            log.info("task %s of a flow run: %s", task_id, no)
+            return False
+        return True
 
 
-def open_tasks(wish: Tend, readings: Mapping[Address, Reading[Any]]) -> set[str]:
-    """The tasks of the run that have not ended, or are still to run again."""
-    again = {each.task_id: each.attempt for each in wish.reopens}
+def open_tasks(wish: Tend, readings: Mapping[Address, Reading[Any]], refused: Collection[str] = ()) -> set[str]:
+    """The tasks of the run that have not ended, or are still to run again; `refused`: those that said no to that."""
+    again = {each.task_id: each.attempt for each in wish.reopens if each.task_id not in refused}
     found = set()
     for address, reading in readings.items():
         state = reading.state

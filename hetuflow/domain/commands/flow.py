@@ -42,12 +42,14 @@ class RetryFlow:
 
 @frozen(slots=True, kw_only=True)
 class FlowTaskEnd:
-    """How a task of a flow has ended. `is_unmet`: it was not run, for what it follows ended otherwise."""
+    """How a task of a flow has ended. `is_unmet`: it was not run, for what it follows ended otherwise. `is_refused`: it
+    was asked to run again, and said no: its end stands."""
 
     status: int
     attempt: int
     is_unmet: bool = False
     is_deleted: bool = False
+    is_refused: bool = False
 
 
 @frozen(slots=True, kw_only=True)
