@@ -18,16 +18,16 @@ from typing import Any, Final
 import trio
 from attrs import define, evolve, field
 
-from eventstore.errors import EventStoreError
+from eventstore.errors import EventStoreError, SqlError
 from eventstore.event import RecordedEvent
 from eventstore.store import EventStore
-from hetuflow.actors import ActorSystem, Context
+from hetuflow.actors import ActorSystem, Context, Crashed, Quarantined
 from hetuflow.actors.patience import FAILING, STOPPING, Patience
 from hetuflow.domain.commands import MatchedEvent
 from hetuflow.domain.decider import Address
 from hetuflow.scheduler.alarm import Alarm
 from hetuflow.scheduler.event_cursor import Cursor
-from hetuflow.scheduler.event_decisions import EventDecisions, Standing
+from hetuflow.scheduler.event_decisions import DEFECTS_MAX, EventDecisions, Standing
 from hetuflow.scheduler.event_index import EventIndex, Waiting, named
 from hetuflow.scheduler.leases import Leases
 
@@ -193,7 +193,7 @@ class EventReader:
         found = [each for each in candidates if each.fits(content)]
         if not found:
             return []
-        origin, depth = await self._origin(event, content)
+        origin, depth, unfit = await self._origin(event, content)
         matched = MatchedEvent(
             event_id=str(event.event_id),
             position=event.position,
@@ -201,6 +201,7 @@ class EventReader:
             recorded_at=event.recorded_at,
             data=content,
             depth=depth,
+            unfit=unfit,
         )
         cause = _because_of(event)
         return [
@@ -209,13 +210,17 @@ class EventReader:
             if each.schedule_id != origin
         ]
 
-    async def _origin(self, event: RecordedEvent, data: Mapping[str, Any]) -> tuple[str | None, int]:
-        """The schedule that the event is of, itself or by a task it made, and how many event schedules are behind it."""
-        address = Address.of_stream(event.stream_id)
+    async def _origin(self, event: RecordedEvent, data: Mapping[str, Any]) -> tuple[str | None, int, str | None]:
+        """The schedule that the event is of, itself or by a task it made, and how many event schedules are behind it.
+
+        Or why that is not known, of a task that cannot be folded: it must not keep the events from all schedules, and
+        what is started by it could start itself for ever.
+        """
+        address, defects, is_defect = Address.of_stream(event.stream_id), 0, False
         if address.category == "schedule":
-            return address.id, int(data.get("event_depth") or data.get("depth") or 0)
+            return address.id, int(data.get("event_depth") or data.get("depth") or 0), None
         if address.category != "task":
-            return None, 0
+            return None, 0, None
         while True:
             try:
                 spec = (await self._system.read(address)).state.spec
@@ -223,10 +228,18 @@ class EventReader:
                 raise
             except FAILING as problem:
                 log.warning("%s cannot be read yet: %s", address.stream_id, problem)
+                if not isinstance(problem, Quarantined):  # which says nothing of why it crashed
+                    is_defect = isinstance(problem, Crashed) and not isinstance(problem.__cause__, SqlError)
+                defects += is_defect
+                if defects >= DEFECTS_MAX:
+                    self._patience.worked(address)
+                    return None, 0, f"its task {address.id} cannot be read"
                 await trio.sleep(self._patience.failed(address))
             else:
                 self._patience.worked(address)
-                return (None, 0) if spec is None else (spec.schedule_id, int((spec.event or {}).get("depth", 0)))
+                if spec is None:
+                    return None, 0, None
+                return spec.schedule_id, int((spec.event or {}).get("depth", 0)), None
 
     # --- one schedule -------------------------------------------------------------------------------------------------
 
