@@ -136,13 +136,30 @@ async def test_what_ends_starts_again_after_a_back_off_that_grows_only_by_failur
         ends = []
         for reason in ("exit_code", "exit_code", "signal", "exit_code", None, "exit_code"):
             while not agent.running:  # noqa: ASYNC110
-                await trio.sleep(0.001)
+                await trio.sleep(0.05)
             ends.append((server.clock.now() - server.store.log.events[0].recorded_at).total_seconds())
             await agent.end(next(iter(agent.running)), reason)
         await trio.sleep(20)
         waits = [b - a for a, b in zip(ends, starts_of(server, 0)[1:], strict=True)]
         assert waits == pytest.approx([10, 30, 80, 80, 10, 10], abs=0.05)
         assert of(server, "SeatEnded", "failures") == [1, 2, 3, 4, 0, 1]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_daemon_that_is_gone_before_its_turn_is_left_alone(autojump_clock) -> None:
+    """It is taken for its turn in one step of the loop, and its turn begins in a later one."""
+    async with a_server() as server, trio.open_nursery() as nursery:
+        await programs(server, nursery)
+        await a_daemon(server)
+        await trio.sleep(1)
+        daemons = server.core.scheduler.daemons
+        [wish] = daemons._wishes.values()
+        daemons._ask_soon(wish.schedule_id)
+        daemons._in_hand.add(wish.schedule_id)
+        daemons._asking += 1
+        daemons.remove(wish)
+        await daemons._tend(wish.schedule_id)
+        assert daemons._asking == 0 and not daemons._in_hand and not daemons._to_ask
         nursery.cancel_scope.cancel()
 
 
