@@ -194,7 +194,10 @@ class Daemons:
 
     async def _tend(self, schedule_id: str) -> None:
         """Look at what is new, and ask; later again, if that fails or does not bring it further."""
-        task_ids, has_reason = tuple(self._to_ask.pop(schedule_id, ())), schedule_id in self._has_reason  # () = gone since
+        task_ids, has_reason = (
+            tuple(self._to_ask.pop(schedule_id, ())),
+            schedule_id in self._has_reason,
+        )  # () = gone since
         self._has_reason.discard(schedule_id)
         pause = 0.0
         try:

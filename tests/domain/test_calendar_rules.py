@@ -110,7 +110,7 @@ def calendars(draw: st.DrawFn) -> tuple[str, date, dict[str, Any]]:
     return timezone, middle, members
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)  # each looks at four days of minutes
 @given(calendars(), st.integers(0, 1439))
 def test_every_minute_around_a_change_of_clocks_is_as_the_local_clock_says(
     drawn: tuple[str, date, dict[str, Any]], begin: int
@@ -128,7 +128,7 @@ def test_every_minute_around_a_change_of_clocks_is_as_the_local_clock_says(
         at += MINUTE
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=30, deadline=None)  # each looks at up to three days of minutes, in both directions
 @given(calendars(), calendars(), st.integers(0, 5 * 1440), st.integers(0, 59))
 def test_ends_and_beginnings_of_several_calendars_together(
     one: tuple[str, date, dict[str, Any]], two: tuple[str, date, dict[str, Any]], minute: int, second: int
