@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import trio
 from attrs import define, field
@@ -68,9 +69,12 @@ class Operators:
     async def create_job(self, name: str, *args: str, labels: dict[str, str] | None = None, **config: object) -> str:
         job_id = str(self.ids.uuid7())
         namespace = str(config.pop("namespace_id", "default"))
+        upstream: Any = config.pop("upstream", None)
         members = {"cmd": "program", "args": list(args), "labels": labels, **config}
         secret = {"PASSWORD": SECRET}
-        command = CreateJob(job_id=job_id, name=name, config=members, environment=secret, namespace_id=namespace)
+        command = CreateJob(
+            job_id=job_id, name=name, config=members, environment=secret, namespace_id=namespace, upstream=upstream
+        )
         await self.insist("create job", Address("job", job_id), command)
         self.jobs.append(job_id)
         return job_id

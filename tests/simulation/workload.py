@@ -27,6 +27,7 @@ from hetuflow.domain.commands import (
 )
 from hetuflow.domain.decider import Address
 from hetuflow.domain.enums import ScheduleKind
+from tests.simulation.flow_users import FlowUsers
 from tests.simulation.operators import Operators
 from tests.simulation.outsiders import Outsiders
 
@@ -92,6 +93,7 @@ class Workload:
 
     operators: Operators
     outsiders: Outsiders = field(init=False)
+    flows: FlowUsers = field(init=False)
     weights: dict[str, float] = field(init=False)
     jobs: dict[str, str] = field(factory=dict)
     """Job id -> name of its program."""
@@ -102,6 +104,7 @@ class Workload:
     def __attrs_post_init__(self) -> None:
         draw = self.operators.cluster.rng
         self.outsiders = Outsiders(self.operators)
+        self.flows = FlowUsers(self.operators)
         self.weights = {name: often * draw.choice([0.3, 1, 1, 3]) for name, (often, _) in self.actions().items()}
 
     @classmethod
@@ -132,6 +135,10 @@ class Workload:
             "batch": (0.5, cls._batch),
             "drive an instance": (0.5, cls._drive),
             "record an instance": (0.3, lambda self: self.outsiders.record()),
+            "run flow": (0.7, cls._run_flow),
+            "change flow run": (0.9, lambda self: self.flows.change()),
+            "edit upstream": (0.2, lambda self: self.flows.edit()),
+            "schedule flow": (0.15, cls._schedule_flow),
             "send an event": (0.4, lambda self: self.outsiders.send_event()),
         }
 
@@ -142,6 +149,9 @@ class Workload:
         for calendar_id in CALENDARS:
             members = {"calendar_id": calendar_id, "periods": self._periods()}
             await self.operators.insist("create calendar", Address("calendar", calendar_id), CreateCalendar(**members))
+        for _ in range(draw.choice([1, 1, 2])):
+            await self.flows.create_flow()
+        await self.flows.run()
         by_name = {name: job_id for job_id, name in self.jobs.items()}
         await self.operators.create_schedule(
             by_name["quick"],
@@ -277,7 +287,16 @@ class Workload:
         await self.operators.cancel(self._draw.choice(self.operators.tasks))
 
     async def _retry(self) -> None:
-        await self.operators.retry(self._draw.choice(self.operators.tasks))
+        task_id = self._draw.choice(self.operators.tasks)
+        run = self.flows.run_of(task_id)
+        await (self.operators.retry(task_id) if run is None else self.flows.retry_task(task_id, run))
+
+    async def _run_flow(self) -> None:
+        await self.flows.run()
+
+    async def _schedule_flow(self) -> None:
+        schedule_id = await self.flows.create_schedule()
+        self.others[schedule_id] = "flow"
 
     async def _plan_and_edit(self) -> None:
         """For later; and then it is moved, or told what it also waits for: earlier tasks only, for the API refuses
@@ -359,6 +378,7 @@ class Workload:
             "delay": {"interval_secs": self._scale.interval * draw.choice([1, 2, 3])},
             "daemon": {"daemon": {**self._backoff(), "instances": draw.choice([0, 1, 2, 3])}},
             "event": {"debounce_seconds": draw.choice([0, 1, 3])},
+            "flow": {"interval_secs": self._scale.interval * draw.choice([3, 5, 9]), "priority": draw.randint(-5, 9)},
         }[self.others[schedule_id]]
         await self.operators.insist(
             "edit other schedule", Address("schedule", schedule_id), UpdateSchedule(changes=changes)

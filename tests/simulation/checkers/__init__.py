@@ -18,6 +18,7 @@ import trio
 from tests.simulation.checkers.dependencies import check_dependencies
 from tests.simulation.checkers.evidence import Evidence, Held, MachineSeen
 from tests.simulation.checkers.expiry import check_expiry
+from tests.simulation.checkers.flows import check_flows
 from tests.simulation.checkers.folds import check_prefixes
 from tests.simulation.checkers.kinds import check_kinds
 from tests.simulation.checkers.limits import check_config_limits
@@ -60,6 +61,7 @@ CHECKERS: Mapping[Checker, tuple[str, ...]] = {
     check_tasks: ("T1", "T2", "T3", "T4"),
     check_dependencies: ("T1",),
     check_expiry: ("T1",),
+    check_flows: ("T1", "V1", "F1"),
     check_retries: ("T4",),
     check_processes: ("T2", "T3", "T4"),
     check_cancels: ("T5",),

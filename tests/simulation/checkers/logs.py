@@ -9,7 +9,7 @@ from tests.simulation.checkers.evidence import Evidence
 from tests.simulation.checkers.verdict import Verdict
 from tests.simulation.observed import SECRET
 
-CREATIONS = {"JobCreated", "ScheduleCreated", "TaskCreated", "AgentCreated"}
+CREATIONS = {"JobCreated", "ScheduleCreated", "TaskCreated", "AgentCreated", "FlowStarted"}
 CARRIERS = {"JobCreated", "JobUpdated", "TaskCreated", "TaskUpdated", "ScheduleCreated", "ScheduleUpdated"}
 """Events that hold a definition, its variables included, as does the command beside them: nowhere else may a value stand."""
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tests.simulation.mutations import fires, kinds, log, outside, tasks
+from tests.simulation.mutations import fires, flows, kinds, log, outside, tasks
 from tests.simulation.mutations.kit import Mutation
 
 __all__ = ["MUTATIONS", "Mutation"]
 
 MUTATIONS: Sequence[Mutation] = (
     *fires.MUTATIONS,
+    *flows.MUTATIONS,
     *kinds.MUTATIONS,
     *tasks.MUTATIONS,
     *log.MUTATIONS,
