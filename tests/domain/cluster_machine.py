@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from hetuflow.domain.commands import (
+    CancelFlow,
     CancelTask,
     ConnectAgent,
     CreateJob,
@@ -28,6 +29,7 @@ from hetuflow.domain.commands import (
     DrainAgent,
     EnableJob,
     EnableSchedule,
+    FinishFlow,
     FireSchedule,
     LeftBehind,
     LoseAgent,
@@ -35,6 +37,7 @@ from hetuflow.domain.commands import (
     RemoveAgent,
     Report,
     RequeueInstance,
+    RetryFlow,
     RetryTask,
     SealJob,
     SettleDependencies,
@@ -44,12 +47,16 @@ from hetuflow.domain.commands import (
     UpdateJob,
     UpdateSchedule,
 )
-from hetuflow.domain.decider import Address, Await, Due, Guard, Occupy, Offer
+from hetuflow.domain.decider import Address, Await, Due, Guard, Occupy, Offer, Tend
 from hetuflow.domain.deciders import DECIDERS
 from hetuflow.domain.enums import InstanceStatus
 from hetuflow.domain.events import TaskDispatched
+from hetuflow.domain.flow import to_run_again
+from hetuflow.domain.flow_graph import graph_of
+from hetuflow.domain.flow_plan import FlowWishes, started
 from hetuflow.domain.job import snapshot
 from hetuflow.domain.rejection import Rejected
+from hetuflow.scheduler.flows import task_end
 from tests.domain.small_cluster import INTERVAL, SLOTS, InFlight, SmallCluster
 from tests.domain.small_judge import MAX_RETRIES, Key
 from tests.support.schedules import a_minutely
@@ -67,8 +74,9 @@ EDITS: list[dict[str, Any]] = [
 ROUNDS_MAX = 400
 
 ACTS = """
-arrive 10, dispatch 8, order 6, end 6, report 6, run 4, fire 4, time 3, tell 4, batch 1, task 5, drive 1.5, stop 2,
-job 0.8, drain 0.4, connect 4, lost 0.5, lease 0.5, seal 0.4, delete job 0.03, switch 2, edit 1, remove 0.5
+arrive 14, dispatch 8, order 6, end 6, report 6, run 4, fire 4, time 3, tell 4, batch 1, task 5, drive 1.5, stop 2,
+job 0.8, flow 0.7, tend 2, change flow 1,
+drain 0.4, connect 4, lost 0.5, lease 0.5, seal 0.4, delete job 0.03, switch 2, edit 1, remove 0.5
 """
 WEIGHTS = {name: float(often) for name, often in (each.strip().rsplit(maxsplit=1) for each in ACTS.split(","))}
 """What is done, and how often in proportion."""
@@ -166,6 +174,61 @@ class ClusterMachine(RuleBasedStateMachine):
             found = {each: self.c.state(Address("task", each)) for each in wish.task_ids}
             settled = {each: int(state.status) for each, state in found.items() if state.is_terminal}
             self.later(Address("task", wish.task_id), SettleDependencies(settled=settled))
+
+    # --- flows -------------------------------------------------------------------------------------------------------
+
+    @rule(on=st.sampled_from(["succeeded", "failed", "finished"]))
+    def run_a_flow(self, on: str) -> None:
+        """The second job follows the first."""
+        jobs = {job_id: self.job(job_id) for job_id in JOBS}
+        upstream = {"jobs": [{"job_id": JOBS[0], "on": on}], "match": "all"}
+        jobs[JOBS[1]] = evolve(jobs[JOBS[1]], upstream=upstream)
+        run = self.c.new_id()
+        self.later(Address("flow", run), started(run, graph_of(JOBS[:1], jobs), FlowWishes()))
+
+    @rule(number=numbers)
+    def tend_a_flow(self, number: int) -> None:
+        """What a server does that follows the run: each wish is asked once, its end is decided now and committed later."""
+        wishes = self.c.wanted(Tend)
+        if not wishes:
+            return
+        wish = wishes[number % len(wishes)]
+        for reopening in wish.reopens:
+            waits_for = () if reopening.is_whole else self._still_open(reopening.task_id)
+            command = RetryTask(attempt=reopening.attempt, is_whole=reopening.is_whole, waits_for=waits_for)
+            self.now(Address("task", reopening.task_id), command)
+        if wish.is_cancelled:
+            for task_id in reversed(wish.task_ids):
+                self.now(Address("task", task_id), CancelTask(cause="flow"))
+        tasks = {each: Address("task", each) for each in wish.task_ids}
+        ends = {each: task_end(self.c.state(task)) for each, task in tasks.items() if self.c.state(task).is_terminal}
+        at = Address("flow", wish.flow_run_id)
+        if len(ends) == len(tasks) and not any(flight.address == at for flight in self.c.in_flight):
+            guards = [Guard(task.stream_id, len(self.c.streams[task])) for task in tasks.values()]
+            self.later(at, FinishFlow(ends=ends, guards=guards))
+
+    @rule(number=numbers, what=st.sampled_from(["cancel", "retry", "one"]))
+    def change_a_flow(self, number: int, what: str) -> None:
+        """Cancelled, or run again, all of it or one task."""
+        runs = list(self.c.of("flow").items())
+        if not runs:
+            return
+        run, state = runs[number % len(runs)]
+        if what == "cancel":
+            self.later(Address("flow", run), CancelFlow())
+            return
+        states = {each: self.c.state(Address("task", each)) for each in state.task_ids}
+        ends = {each: task_end(found) for each, found in states.items() if found.is_terminal}
+        only = (state.task_ids[number % len(state.task_ids)],) if what == "one" else None
+        tasks = to_run_again(state.spec.graph, ends, only)
+        self.later(
+            Address("flow", run), RetryFlow(tasks=tasks, forced=tuple(each for each in only or () if each in tasks))
+        )
+
+    def _still_open(self, task_id: str) -> tuple[str, ...]:
+        spec = self.c.state(Address("task", task_id)).spec
+        others = (spec.dependencies or {}).get("task_ids", ())
+        return tuple(each for each in others if not self.c.state(Address("task", each)).is_terminal)
 
     @precondition(lambda self: self.c.in_flight)
     @rule(number=numbers, is_answer_lost=st.booleans())
@@ -352,9 +415,9 @@ class ClusterMachine(RuleBasedStateMachine):
         task_id = self.task(number)
         if task_id is None:
             return
-        spec = self.c.state(Address("task", task_id)).spec
-        others = (spec.dependencies or {}).get("task_ids", ())
-        still = tuple(each for each in others if not self.c.state(Address("task", each)).is_terminal)
+        if what == "retry" and self.c.state(Address("task", task_id)).spec.flow_run_id is not None:
+            return  # that is its run's
+        still = self._still_open(task_id)
         commands = {"cancel": CancelTask(), "retry": RetryTask(waits_for=still), "delete": DeleteTask(cascade=True)}
         self.later(Address("task", task_id), commands[what])
 
@@ -443,6 +506,12 @@ class ClusterMachine(RuleBasedStateMachine):
                 self.run(server, job_id, yes, number, draw.choice([None, "cancel", "run"]))
             case "batch":
                 self.run_a_batch(draw.choice(["cancel", "run"]))
+            case "flow":
+                self.run_a_flow(draw.choice(["succeeded", "failed", "finished"]))
+            case "tend":
+                self.tend_a_flow(number)
+            case "change flow":
+                self.change_a_flow(number, draw.choice(["cancel", "retry", "retry", "one"]))
             case "task":
                 self.change_a_task(number, draw.choice(["cancel", "retry", "retry", "delete"]))
             case "drive":
@@ -503,7 +572,12 @@ class ClusterMachine(RuleBasedStateMachine):
 
     def _is_quiet(self) -> bool:
         due = [each for each in self.c.wanted(Due) if each.at <= self.c.now]
-        return not due and not any(self.c.judge.is_open.values()) and not any(self.c.processes())
+        return (
+            not due
+            and not self.c.wanted(Tend)
+            and not any(self.c.judge.is_open.values())
+            and not any(self.c.processes())
+        )
 
     def _work(self) -> None:
         """Each of those that act does what there is to do, once; somebody outside ends what is driven there."""
@@ -511,6 +585,8 @@ class ClusterMachine(RuleBasedStateMachine):
             self.fire(SERVERS[0], job_id, False)
         for number in range(len(self.c.wanted(Await))):
             self.tell_what_has_ended(number)
+        for number in range(len(self.c.wanted(Tend))):
+            self.tend_a_flow(number)
         for _ in range(2 * SLOTS):
             self.dispatch(SERVERS[0], 0)
             while self.c.in_flight:

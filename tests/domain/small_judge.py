@@ -17,6 +17,8 @@ from hetuflow.domain.events import (
     AgentRegistered,
     AgentRemoved,
     AgentUndrained,
+    FlowFinished,
+    FlowStarted,
     InstanceCancelled,
     InstanceFailed,
     InstanceStarted,
@@ -97,6 +99,7 @@ class Judge:
         self.on_failure: dict[str, str] = {}
         self.ended_as: dict[str, set[int]] = defaultdict(set)
         self.is_open: dict[str, bool] = {}
+        self.tasks_of_run: dict[str, list[str]] = {}
         self.live: dict[str, tuple[str, Key]] = {}
         self.epoch: dict[str, int] = defaultdict(int)
         self.driven: set[str] = set()
@@ -133,6 +136,11 @@ class Judge:
                 assert event.nominal_at <= asked and event.task_id not in self.task_of_fire
                 self.task_of_fire.add(event.task_id)
                 self.times[address.id].covers(event.nominal_at, event.nominal_at)
+            case FlowStarted():
+                self.tasks_of_run[address.id] = [node["task_id"] for node in event.graph["nodes"]]
+            case FlowFinished():
+                left = [each for each in self.tasks_of_run[address.id] if self.is_open[each]]
+                assert not left, "a run of a flow has ended, and not all of its tasks have"
             case _ if address.category == "schedule":
                 self._sees_schedule(address.id, event, asked)
             case _ if address.category == "task":
