@@ -10,6 +10,7 @@ import trio
 from hetuflow.domain.commands import CreateCalendar, UpdateCalendar, UpdateTask
 from hetuflow.domain.decider import Address
 from hetuflow.domain.enums import ScheduleKind
+from tests.simulation.backfills import backfill
 from tests.simulation.checkers import Verdict, check_safety, evidence_of
 from tests.simulation.cluster import Cluster
 from tests.simulation.lines import watched
@@ -254,6 +255,16 @@ def _from_now(operators: Operators, begin: float, end: float) -> dict[str, str]:
         "from": (now + timedelta(seconds=begin)).isoformat(),
         "to": (now + timedelta(seconds=end)).isoformat(),
     }
+
+
+async def backfilled(operators: Operators) -> None:
+    """A schedule that was paused from its beginning, and whose past is run, two tasks at once."""
+    job_id = await operators.create_job("steady", "seconds=2")
+    schedule_id = await operators.create_schedule(job_id, **EVERY_FIVE_SECONDS)
+    await operators.disable(schedule_id)
+    await trio.sleep(50)
+    await backfill(operators, schedule_id, 50, max_concurrent=2)
+    await trio.sleep(60)
 
 
 async def paused_for_a_while(operators: Operators) -> None:

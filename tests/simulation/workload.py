@@ -27,6 +27,7 @@ from hetuflow.domain.commands import (
 )
 from hetuflow.domain.decider import Address
 from hetuflow.domain.enums import ScheduleKind
+from tests.simulation.backfills import Backfilling
 from tests.simulation.flow_users import FlowUsers
 from tests.simulation.operators import Operators
 from tests.simulation.outsiders import Outsiders
@@ -94,6 +95,7 @@ class Workload:
     operators: Operators
     outsiders: Outsiders = field(init=False)
     flows: FlowUsers = field(init=False)
+    backfilling: Backfilling = field(init=False)
     weights: dict[str, float] = field(init=False)
     jobs: dict[str, str] = field(factory=dict)
     """Job id -> name of its program."""
@@ -105,6 +107,7 @@ class Workload:
         draw = self.operators.cluster.rng
         self.outsiders = Outsiders(self.operators)
         self.flows = FlowUsers(self.operators)
+        self.backfilling = Backfilling(self.operators)
         self.weights = {name: often * draw.choice([0.3, 1, 1, 3]) for name, (often, _) in self.actions().items()}
 
     @classmethod
@@ -169,6 +172,8 @@ class Workload:
         async with trio.open_nursery() as nursery:
             for _ in range(number):
                 nursery.start_soon(self._act_forever, number * scale.pace_operators)
+            if self.backfilling.is_drawn:
+                nursery.start_soon(self.backfilling.act_forever)
 
     async def _act_forever(self, pace: float) -> None:
         actions, draw = self.actions(), self._draw
@@ -182,6 +187,7 @@ class Workload:
         """What would keep due work from being done: drained agents, agents with other labels or fewer slots,
         instances that wait for somebody outside."""
         await self.outsiders.finish()
+        await self.backfilling.finish()
         hosts = self.operators.cluster.hosts
         for name in sorted(hosts):
             address = Address("agent", hosts[name].agent_id)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from tests.simulation.checkers.backfills import check_backfills
 from tests.simulation.checkers.dependencies import check_dependencies
 from tests.simulation.checkers.evidence import Evidence, Held, MachineSeen
 from tests.simulation.checkers.expiry import check_expiry
@@ -55,6 +56,7 @@ CHECKERS: Mapping[Checker, tuple[str, ...]] = {
     check_log: ("L1",),
     check_fires: ("F1", "F2", "F3", "F5", "F6"),
     check_rows_of_failures: ("F1",),
+    check_backfills: ("F1", "T7"),
     check_kinds: ("F1", "F2", "F3", "F4", "T7"),
     check_overlap: ("F4",),
     check_overlap_rules: ("F4",),

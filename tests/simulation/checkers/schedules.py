@@ -34,7 +34,7 @@ ANCHORS = {"schedule_kind", "interval_secs", "start_time"}
 
 REASONS = {
     *("misfire", "job_disabled", "edited", "disabled", "deleted"),
-    *("overlap", "max_age", "calendar"),
+    *("overlap", "max_age", "calendar", "backfilled"),
 }
 
 
@@ -332,7 +332,7 @@ def check_tasks_of_fires(evidence: Evidence, verdict: Verdict) -> None:
     for name, stream in evidence.streams("task"):
         task = stream[0]
         schedule = evidence.by_stream.get(f"schedule-{task.data.get('schedule_id')}", [])
-        if task.data.get("schedule_id") is None or "daemon" in kinds_of(schedule):
+        if task.data.get("schedule_id") is None or "daemon" in kinds_of(schedule) or task.data.get("backfill_id"):
             continue
         fire = fired.pop(name, None)
         streams = [name, f"schedule-{task.data['schedule_id']}"]

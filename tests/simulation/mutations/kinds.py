@@ -11,11 +11,11 @@ from unittest import mock
 
 import attrs
 
-from hetuflow.domain import daemon_tending, schedule, schedule_ends, schedule_events
-from hetuflow.domain.commands import NoteTaskEnds
+from hetuflow.domain import backfill, daemon_tending, schedule, schedule_ends, schedule_events
+from hetuflow.domain.commands import AdvanceBackfill, NoteTaskEnds
 from hetuflow.domain.decider import NOTHING
-from tests.simulation.calm import a_daemon, after_a_delay, events_in_calm
-from tests.simulation.mutations.kit import Mutation, in_table, replaced
+from tests.simulation.calm import a_daemon, after_a_delay, backfilled, events_in_calm
+from tests.simulation.mutations.kit import Mutation, in_table, replaced, replaced_in_table
 
 
 def count_from_the_start() -> AbstractContextManager[object]:
@@ -65,6 +65,33 @@ def drop_events() -> AbstractContextManager[object]:
     return replaced(schedule_events._Deciding, "take", make)
 
 
+def backfill_all_at_once() -> AbstractContextManager[object]:
+    """The throttle is not looked at."""
+
+    def make(original: Any) -> Any:
+        def advance(command: Any, state: Any, now: Any) -> Any:
+            return original(command, attrs.evolve(state, start=attrs.evolve(state.start, max_concurrent=100)), now)
+
+        return advance
+
+    return replaced_in_table(backfill.BACKFILL._deciding, AdvanceBackfill, make)
+
+
+def pass_over_in_backfills() -> AbstractContextManager[object]:
+    """A backfill takes every second nominal time for one that has a task."""
+    numbers = itertools.count()
+
+    def make(original: Any) -> Any:
+        def advance(command: Any, state: Any, now: Any) -> Any:
+            if next(numbers) % 2 and command.has_task:
+                command = attrs.evolve(command, has_task=dict.fromkeys(command.has_task, True))
+            return original(command, state, now)
+
+        return advance
+
+    return replaced_in_table(backfill.BACKFILL._deciding, AdvanceBackfill, make)
+
+
 MUTATIONS: Sequence[Mutation] = (
     Mutation(
         "delay too short",
@@ -91,6 +118,22 @@ MUTATIONS: Sequence[Mutation] = (
         script=a_daemon,
     ),
     Mutation("empty seat", "a seat of a daemon stays empty", "F1", leave_the_seat_empty, quick=True, script=a_daemon),
+    Mutation(
+        "backfill unthrottled",
+        "a backfill has more tasks open than was asked for",
+        "T7",
+        backfill_all_at_once,
+        quick=True,
+        script=backfilled,
+    ),
+    Mutation(
+        "backfill with holes",
+        "a backfill passes over nominal times that have no task",
+        "F1",
+        pass_over_in_backfills,
+        quick=True,
+        script=backfilled,
+    ),
     Mutation(
         "events dropped", "every third event is passed over", "F1", drop_events, quick=True, script=events_in_calm
     ),
