@@ -13,9 +13,10 @@ from eventstore.event import Appended, Claim, RecordedEvent
 from eventstore.memory import MemoryLog, NoFaults
 from hetuflow.domain.backfill import BackfillState
 from hetuflow.domain.backfill_window import start_of
-from hetuflow.domain.commands import DisableSchedule, StartBackfill
+from hetuflow.domain.commands import CancelBackfill, DisableSchedule, StartBackfill
 from hetuflow.domain.decider import Address
 from hetuflow.domain.schedule_state import ScheduleState
+from hetuflow.protocol.messages import Dispatch
 from tests.gateway.scripted import ScriptedAgent
 from tests.scheduler.harness import Server, a_server, data
 from tests.scheduler.hooks import types_of
@@ -88,20 +89,56 @@ async def test_the_other_server_goes_on(autojump_clock, at: int, is_committed: b
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("is_committed", [False, True])
+@pytest.mark.parametrize("at", [0, 1, 2])
+async def test_a_cancel_is_carried_out_by_the_other_server(autojump_clock, at: int, is_committed: bool) -> None:
+    """The first server is cut off at its appends that cancel what waits, or that note its end."""
+    log, clock = MemoryLog(), TrioClock()
+    async with (
+        a_server(log=log, clock=clock) as first,
+        a_server(log=log, clock=clock, server_id="server-2") as second,
+        trio.open_nursery() as nursery,
+    ):
+        agent = ScriptedAgent(second.core.gateway.serve_connection, nursery)
+        await agent.connect(slots=1)
+        nursery.start_soon(beat, agent)
+        await a_backfill(first, second, concurrent=3)
+        order = await agent.expect(Dispatch)
+        await agent.say(agent.started(order))
+        await trio.sleep(0.1)
+        first.store.hooks = cut = CutOff(at, is_committed)
+        await second.ask(BACKFILL, CancelBackfill())
+        with trio.fail_after(600):
+            while len(kinds(log, "TaskCancelled")) < 2:  # noqa: ASYNC110 - the log rings no bell
+                await trio.sleep(1)
+            await trio.sleep(60)
+            await agent.say(agent.ended(order))
+            state = await over(second)
+        assert (state.status, state.made, state.succeeded, state.cancelled) == ("cancelled", 3, 1, 2)
+        cut.come_back()
+        await trio.sleep(60)
+        assert [len(kinds(log, kind)) for kind in ("TaskCreated", "TaskCancelled", "BackfillFinished")] == [3, 2, 1]
+        nursery.cancel_scope.cancel()
+
+
 async def begin(first: Server, second: Server, nursery: trio.Nursery, cut: CutOff) -> CutOff:
     """A backfill that the first server decides and an agent of the second one runs."""
     agent = ScriptedAgent(second.core.gateway.serve_connection, nursery)
     await agent.connect()
     nursery.start_soon(agent.run)
     nursery.start_soon(beat, agent)
+    await a_backfill(first, second, concurrent=CONCURRENT, hooks=cut)
+    return cut
+
+
+async def a_backfill(first: Server, second: Server, *, concurrent: int, hooks: NoFaults | None = None) -> None:
     assert first.core.scheduler.leases.is_deciding
     await first.schedule(await first.job())
     await first.ask(Address("schedule", "s1"), DisableSchedule())
     begin_at, *_, end_at = window(state := await schedule(first))
-    started = start_of("b1", state, begin_at, end_at, first.clock.now(), max_concurrent=CONCURRENT)
+    started = start_of("b1", state, begin_at, end_at, first.clock.now(), max_concurrent=concurrent)
+    first.store.hooks = hooks or first.store.hooks
     await second.ask(BACKFILL, StartBackfill(start=started))
-    first.store.hooks = cut
-    return cut
 
 
 async def beat(agent: ScriptedAgent) -> None:
