@@ -72,8 +72,8 @@ class EventCodec:
     def registry(self) -> Mapping[str, EventType]:
         return self._types
 
-    def encode(self, event: object, event_id: UUID, metadata: Mapping[str, Any]) -> NewEvent:
-        """Return the event to append.
+    def encode(self, event: object, event_id: UUID, metadata: Mapping[str, Any] | str) -> NewEvent:
+        """Return the event to append. Metadata that is text was written here before, for another event.
 
         Raises:
           InvalidEvent: it holds what the store cannot keep (NUL, lone surrogate, NaN, infinity, too large).
@@ -82,7 +82,7 @@ class EventCodec:
         cls = event.__class__
         name, schema = self._known(cls)
         data = self._text(name, event)
-        meta = self._text(name, metadata) if metadata else "{}"
+        meta = metadata if isinstance(metadata, str) else self._text(name, metadata) if metadata else "{}"
         if len(data) + len(meta) > EVENT_BYTES_MAX // 4:  # a character has up to four bytes: count only near the limit
             size = len(data.encode()) + len(meta.encode())
             if size > EVENT_BYTES_MAX:
@@ -158,7 +158,7 @@ def _refuse_non_finite(name: str, value: Any) -> None:
             raise InvalidEvent(f"event {name} holds the number {value}")
         return
     getter = _getters.get(cls)
-    if getter is None and attrs.has(cls):
+    if getter is None and cls is not dict and attrs.has(cls):
         members = [member.name for member in attrs.fields(cls) if str(member.type) not in _FINITE_TYPES]
         getter = _getters[cls] = attrgetter(*members, "__class__", "__class__")  # at least two: always a tuple
     if getter is not None:
@@ -170,5 +170,5 @@ def _refuse_non_finite(name: str, value: Any) -> None:
     else:
         return
     for item in items:
-        if item.__class__ not in _SCALARS:
+        if item.__class__ not in _SCALARS and (item or item.__class__ is float):  # what is empty holds nothing
             _refuse_non_finite(name, item)

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import msgspec
 import trio
 
-from eventstore.errors import StoreClosed, WrongExpectedVersion
+from eventstore.errors import EventStoreError, StoreClosed, WrongExpectedVersion
 from eventstore.event import Appended, Claim, RecordedEvent, Snapshot
 from eventstore.pulse import Pulse
 from eventstore.store import EventFilter
@@ -153,6 +153,34 @@ class MemoryStore:
             await trio.lowlevel.cancel_shielded_checkpoint()
         await self.hooks.after_commit(claims, appended)
         return appended
+
+    async def append_each(self, appends: Sequence[Sequence[Claim]]) -> Sequence[Appended | EventStoreError]:
+        answers: list[Appended | EventStoreError] = [StoreClosed()] * len(appends)
+
+        async def one(number: int, claims: Sequence[Claim]) -> None:
+            try:
+                answers[number] = await self.append(claims)
+            except EventStoreError as no:
+                answers[number] = no
+
+        if type(self.hooks) is NoFaults:  # nothing can come between them
+            await trio.lowlevel.checkpoint_if_cancelled()
+            for number, claims in enumerate(appends):
+                answers[number] = self._commit(claims)
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return answers
+        async with trio.open_nursery() as nursery:
+            for number, claims in enumerate(appends):
+                nursery.start_soon(one, number, claims)
+        return answers
+
+    def _commit(self, claims: Sequence[Claim]) -> Appended | EventStoreError:
+        try:
+            self._check_open()
+            check_append(claims)
+            return self.log.commit(claims, self._now())
+        except EventStoreError as no:
+            return no
 
     async def head(self) -> int:
         await self._reading("head")

@@ -17,6 +17,7 @@ from uuid import UUID
 
 from attrs import frozen
 
+from eventstore.errors import EventStoreError
 from eventstore.event import Appended, Claim, RecordedEvent, Snapshot
 from eventstore.pulse import Pulse
 
@@ -56,6 +57,13 @@ class EventStore(Protocol):
           WrongExpectedVersion: a claim lost (and the append had not already happened).
           InvalidEvent: an event cannot be stored.
         A cancelled caller abandons the answer, never an append that was queued.
+        """
+        ...
+
+    async def append_each(self, appends: Sequence[Sequence[Claim]]) -> Sequence[Appended | EventStoreError]:
+        """Several appends at once, each all or nothing by itself: for each its verdict, or what `append` would raise.
+
+        One that loses fails no other. They cost one task and one waiting instead of one each.
         """
         ...
 

@@ -71,6 +71,24 @@ class Appender:
         """See `EventStore.append`."""
         pending = PendingAppend(claims, trio.current_time() + self._settings.append_seconds_max)
         await trio.lowlevel.checkpoint_if_cancelled()
+        await self._put(pending)
+        return await pending.answer()
+
+    async def append_each(self, appends: Sequence[Sequence[Claim]]) -> Sequence[Appended | EventStoreError]:
+        """See `EventStore.append_each`."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        deadline = trio.current_time() + self._settings.append_seconds_max
+        queued: list[PendingAppend | EventStoreError] = []
+        for claims in appends:
+            try:
+                pending = PendingAppend(claims, deadline)
+                await self._put(pending)
+                queued.append(pending)
+            except EventStoreError as no:
+                queued.append(no)
+        return [await each.verdict() if isinstance(each, PendingAppend) else each for each in queued]
+
+    async def _put(self, pending: PendingAppend) -> None:
         try:
             try:
                 self._send.send_nowait(pending)
@@ -78,7 +96,6 @@ class Appender:
                 await self._queue(pending)
         except (trio.ClosedResourceError, trio.BrokenResourceError):
             raise StoreClosed from None
-        return await pending.answer()
 
     async def _queue(self, pending: PendingAppend) -> None:
         with trio.move_on_at(pending.deadline) as patience:

@@ -53,12 +53,20 @@ class PendingAppend:
             self._answer = answer
             self._done.set()
 
-    async def answer(self) -> Appended:
-        await self._done.wait()
-        if isinstance(self._answer, Appended):
-            return self._answer
+    async def verdict(self) -> Appended | EventStoreError:
+        """The answer, once there is one."""
+        if self._answer is None:
+            await self._done.wait()
         assert self._answer is not None
-        raise self._answer
+        return self._answer
+
+    async def answer(self) -> Appended:
+        """The same; an error is raised."""
+        await self._done.wait()
+        verdict = await self.verdict()
+        if isinstance(verdict, Appended):
+            return verdict
+        raise verdict
 
     def positions(self, head: int) -> Sequence[int]:
         """The position of each write's first event when the append follows `head`."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import trio
 
-from eventstore.errors import DatabaseUnreachable, StartError, StoreClosed, StoreUnavailable
+from eventstore.errors import DatabaseUnreachable, EventStoreError, StartError, StoreClosed, StoreUnavailable
 from eventstore.event import Appended, Claim, RecordedEvent, Snapshot
 from eventstore.postgres.appender import Appender
 from eventstore.postgres.bridge import Bridge
@@ -90,6 +90,10 @@ class PostgresStore:
     async def append(self, claims: Sequence[Claim]) -> Appended:
         self._check_open()
         return await self._appender.append(claims)
+
+    async def append_each(self, appends: Sequence[Sequence[Claim]]) -> Sequence[Appended | EventStoreError]:
+        self._check_open()
+        return await self._appender.append_each(appends)
 
     async def head(self) -> int:
         self._check_open()

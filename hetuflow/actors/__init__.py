@@ -7,6 +7,7 @@ event types. The kernel knows nothing about jobs: it is given deciders.
 """
 
 from hetuflow.actors.actor import Answer, Reading
+from hetuflow.actors.chunk import Question
 from hetuflow.actors.context import FOLLOWING, SYSTEM, Context
 from hetuflow.actors.errors import (
     ActorError,
@@ -35,6 +36,7 @@ __all__ = [
     "Limits",
     "MailboxFull",
     "Quarantined",
+    "Question",
     "Reading",
     "RestartPolicy",
     "Statistics",

@@ -7,10 +7,14 @@ from the newest version; effects follow the commit in the same step, without an 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
+
 import trio
 from attrs import define, frozen
 
-from eventstore.errors import StoreTimeout, StoreUnavailable, WrongExpectedVersion
+from eventstore.errors import EventStoreError, InvalidEvent, StoreTimeout, StoreUnavailable, WrongExpectedVersion
 from eventstore.event import Appended, Claim
 from eventstore.store import EventStore
 from hetuflow.actors.actor import Answer, Cell, Reading
@@ -30,6 +34,10 @@ from hetuflow.ports.ids import Ids
 
 APPEND_TRIES = 2
 """Identical appends tried while the outcome is unknown: the store resends by itself after a lost connection."""
+
+
+DECIDED_AT_ONCE = 50
+"""Commands of a chunk that are decided before others have a turn: some 5 ms."""
 
 
 class Look:
@@ -149,10 +157,7 @@ class Execution:
             if not is_fresh:
                 await self._verify(cell, version)
             return Answer(position, version, decision, state)
-        if request.metadata is None:
-            request.metadata = metadata_of(request.context, self._ids, cell.conversation)
-        command = None if self._record is None else self._record(request.command, now)
-        plan = self._entities.plan(cell.address, state, version, decision, request.metadata, command)
+        plan = self._planned(cell, request, decision, now)
         opened = [self._cells.use(each.address) for each in plan.outcomes if each.address != cell.address]
         for each in opened:
             each.openings += 1
@@ -162,6 +167,96 @@ class Execution:
         finally:
             for each in opened:
                 each.openings -= 1
+
+    def _planned(
+        self, cell: Cell, request: Request[Answer | Reading[object]], decision: Decision, now: datetime
+    ) -> Plan:
+        assert cell.version is not None
+        if request.metadata is None:
+            request.metadata = metadata_of(request.context, self._ids, cell.conversation)
+        command = None if self._record is None else self._record(request.command, now)
+        return self._entities.plan(cell.address, cell.state, cell.version, decision, request.metadata, command)
+
+    # --- one command each of many cells -------------------------------------------------------------------------------
+
+    async def carry_out_each(
+        self, asked: Sequence[tuple[Cell, Request[Answer | Reading[object]]]]
+    ) -> Sequence[Answer | EventStoreError | None]:
+        """Answer one request each of many warm cells, each decided and appended for itself, in one turn of the store.
+
+        None: nothing was written and nothing is settled (a rejection, no change, a crash, a conflict, a lost guard): that
+        is for `carry_out`, alone. An error of the store is as `ActorSystem.ask` raises it.
+        """
+        planned: list[tuple[Plan, Decision] | None] = []
+        opened: list[Cell] = []
+        try:
+            for cell, request in asked:
+                if len(planned) % DECIDED_AT_ONCE == DECIDED_AT_ONCE - 1:
+                    await trio.lowlevel.checkpoint()
+                found = self._plan_or_leave(cell, request)
+                planned.append(found)
+                if found is not None:
+                    self._open(cell, found[0], opened)
+            return await self._append_each([cell for cell, _ in asked], planned)
+        finally:
+            for each in opened:
+                each.openings -= 1
+
+    def _open(self, cell: Cell, plan: Plan, opened: list[Cell]) -> None:
+        """The cells that the append opens stay until it is answered."""
+        for outcome in plan.outcomes:
+            if outcome.address != cell.address:
+                each = self._cells.use(outcome.address)
+                each.openings += 1
+                opened.append(each)
+
+    def _plan_or_leave(self, cell: Cell, request: Request[Answer | Reading[object]]) -> tuple[Plan, Decision] | None:
+        try:
+            now = self._clock.now()
+            decision = cell.decider.decide(request.command, cell.state, now)
+            return (self._planned(cell, request, decision, now), decision) if decision else None
+        except Exception:  # asked alone, it is told, counted and supervised
+            return None
+
+    async def _append_each(
+        self, cells: Sequence[Cell], planned: Sequence[tuple[Plan, Decision] | None]
+    ) -> Sequence[Answer | EventStoreError | None]:
+        plans = [(cell, *each) for cell, each in zip(cells, planned, strict=True) if each is not None]
+        started = trio.current_time()
+        try:
+            verdicts = iter(await self._store.append_each([plan.claims for _, plan, _ in plans]))
+        except Exception:
+            for cell, plan, _ in plans:
+                self._doubt(cell, plan)
+            raise
+        seconds = trio.current_time() - started
+        answers: list[Answer | EventStoreError | None] = []
+        for cell, each in zip(cells, planned, strict=True):
+            if each is None:
+                answers.append(None)
+                continue
+            self.append_seconds.observe(seconds)
+            answers.append(self._settled(cell, *each, next(verdicts)))
+        return answers
+
+    def _settled(
+        self, cell: Cell, plan: Plan, decision: Decision, verdict: Appended | EventStoreError
+    ) -> Answer | EventStoreError | None:
+        if isinstance(verdict, Appended):
+            self.counters.commands += 1
+            return self._committed(cell, plan, verdict, decision)
+        if isinstance(verdict, InvalidEvent):
+            return None
+        if isinstance(verdict, WrongExpectedVersion):
+            with suppress(GuardLost):
+                self._lost(cell, plan, verdict)
+                self.counters.conflicts += 1
+                cell.forget()
+            return None
+        if not isinstance(verdict, StoreUnavailable):  # perhaps it was committed
+            self._doubt(cell, plan)
+        self.counters.commands += 1
+        return verdict
 
     async def _verify(self, cell: Cell, version: int) -> None:
         """Check that the stream is still at the version that was decided on."""

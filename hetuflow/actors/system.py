@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any
 from uuid import UUID
@@ -18,10 +18,18 @@ import trio
 from attrs import frozen
 
 from eventstore.codec import EventCodec
-from eventstore.errors import InvalidEvent, StoreClosed, StoreTimeout, StoreUnavailable, WrongExpectedVersion
+from eventstore.errors import (
+    EventStoreError,
+    InvalidEvent,
+    StoreClosed,
+    StoreTimeout,
+    StoreUnavailable,
+    WrongExpectedVersion,
+)
 from eventstore.event import RecordedEvent
 from eventstore.store import EventFilter, EventStore
 from hetuflow.actors.actor import Answer, Cell, Reading
+from hetuflow.actors.chunk import Chunk, Question
 from hetuflow.actors.context import SYSTEM, Context, Record
 from hetuflow.actors.entity import Entities, Fold
 from hetuflow.actors.errors import Crashed, GuardLost, MailboxFull, Quarantined, SystemStopped
@@ -163,6 +171,22 @@ class ActorSystem:
         if cell.mailbox is not None and cell.mailbox.is_full:
             raise MailboxFull(address, self._limits.mailbox_commands)
         self._deliver(cell, Request(command, context))
+
+    async def ask_each(self, questions: Sequence[Question]) -> Mapping[Address, Answer | EventStoreError]:
+        """Have many actors carry out a command each: decided and committed each for itself, with one turn of the store.
+
+        Absent from the answer: who is to be asked alone, because it is at work on something else, said no, changes
+        nothing, crashed, or lost its append or a guard; nothing was written for it. `StoreUnavailable`, `StoreTimeout`
+        and other errors of the store stand for those they concern, and mean what they mean for `ask`.
+
+        Raises: errors of the store before anything is written; `SystemStopped`.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._nursery is None:
+            raise SystemStopped
+        chunk = Chunk({question.address: question for question in questions})
+        self._nursery.start_soon(self._answer_each, chunk)
+        return await chunk.answer()
 
     async def read(self, address: Address) -> Reading[Any]:
         """The folded state, without a command. A warm actor answers at once: its last committed state here."""
@@ -396,6 +420,30 @@ class ActorSystem:
                 except (Crashed, Quarantined) as exc:
                     log.warning("%s is left out: %s", address.stream_id, exc)
         return found
+
+    async def _answer_each(self, chunk: Chunk) -> None:
+        """In the system's own nursery: what was begun is finished, also when the asker is cancelled."""
+        try:
+            with self._holding(list(chunk.questions)) as held:
+                cold = [cell for cell in held if not cell.is_warm]
+                streams = await self._store.read_streams([cell.address.stream_id for cell in cold]) if cold else {}
+                for cell in cold:
+                    with suppress(Exception):  # asked alone, it is told and counted
+                        self._adopt(cell, streams.get(cell.address.stream_id, ()))
+                asked = [(cell, chunk.request(cell.address)) for cell in held if cell.is_warm]
+                answers = await self._execution.carry_out_each(asked)
+                now = trio.current_time()
+                for (cell, _), answer in zip(asked, answers, strict=True):
+                    if answer is not None:
+                        self._supervisor.worked(cell.address, now)
+                        chunk.answers[cell.address] = answer
+        except (EventStoreError, SystemStopped) as problem:
+            chunk.settle(problem)
+        except BaseException:
+            chunk.settle(SystemStopped())
+            raise
+        else:
+            chunk.settle(None)
 
     @contextmanager
     def _holding(self, addresses: Sequence[Address]) -> Iterator[Sequence[Cell]]:

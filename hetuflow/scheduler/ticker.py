@@ -18,11 +18,11 @@ import trio
 from attrs import evolve
 
 from eventstore.errors import EventStoreError, SqlError, WrongExpectedVersion
-from hetuflow.actors import FOLLOWING, SYSTEM, ActorSystem, Crashed, GuardLost
+from hetuflow.actors import FOLLOWING, SYSTEM, ActorSystem, Crashed, GuardLost, Question
 from hetuflow.actors.patience import PASSING, STOPPING, UNSTORABLE, Patience
 from hetuflow.domain.backfilled_fires import BACKFILLS_UNKNOWN
 from hetuflow.domain.commands import DeleteSchedule, FireSchedule, SuspendSchedule
-from hetuflow.domain.decider import Address
+from hetuflow.domain.decider import Address, Placement
 from hetuflow.domain.enums import JobStatus
 from hetuflow.domain.flow_graph import FlowGraph
 from hetuflow.domain.need import Need
@@ -167,8 +167,11 @@ class Ticker:
             if len(schedule_ids) == 1:
                 await self._fire(schedule_ids[0], around)
                 return
+            left = await self._fire_together(schedule_ids, around)
+            if len(left) < len(schedule_ids):
+                around = await self._surroundings.read(left)  # a guard may have been lost
             async with trio.open_nursery() as nursery:
-                for schedule_id in schedule_ids:
+                for schedule_id in left:
                     nursery.start_soon(self._fire, schedule_id, around)
         except STOPPING:
             pass
@@ -180,11 +183,42 @@ class Ticker:
             self._chunks -= 1
             self.alarm.ring()
 
+    async def _fire_together(self, schedule_ids: Sequence[str], around: Around) -> Sequence[str]:
+        """Ask all at once, with what was read; return those that are to be asked alone. Raises errors of the store."""
+        asked: dict[str, datetime] = {}
+        questions: list[Question] = []
+        placements: list[Placement] = []
+        try:
+            for schedule_id in schedule_ids:
+                due_at, job = self._agenda.due_at(schedule_id), around.jobs.get(schedule_id)
+                guard = None if job is None else self._leases.guard(job.job_id)
+                if due_at is None or job is None or guard is None or schedule_id in self._defects:
+                    continue
+                command = FireSchedule(job=job, guards=(guard,), calendars=around.calendars.get(schedule_id, ()))
+                question, placement = self._question(Address("schedule", schedule_id), command, wants_slot=True)
+                if placement is not None:
+                    placements.append(placement)
+                asked[schedule_id] = due_at
+                questions.append(question)
+            answers = await self._system.ask_each(questions) if questions else {}
+        finally:
+            for placement in placements:
+                self._dispatcher.release(placement)
+        left = []
+        for schedule_id in schedule_ids:
+            answer = answers.get(Address("schedule", schedule_id))
+            if answer is None:
+                left.append(schedule_id)
+            else:
+                self._answered(schedule_id, asked[schedule_id], answer if isinstance(answer, EventStoreError) else None)
+        return left
+
     # --- one schedule ----------------------------------------------------------------------------------------------
 
     async def _fire(self, schedule_id: str, around: Around) -> None:
         """Ask, and put the schedule back: at once when it was answered, after a pause when it was not."""
         due_at = self._agenda.due_at(schedule_id)
+        problem: Exception | None = None
         try:
             defects, error = self._defects.get(schedule_id, (0, ""))
             if defects >= DEFECTS_MAX:
@@ -192,20 +226,25 @@ class Ticker:
                 await self._system.ask(Address("schedule", schedule_id), SuspendSchedule(error=error))
             elif due_at is not None:
                 await self._ask(schedule_id, around)
-        except STOPPING:
+        except (Rejected, GuardLost, Crashed, FlowUnusable, EventStoreError, *STOPPING, *PASSING) as exc:
+            problem = exc
+        self._answered(schedule_id, due_at, problem)
+
+    def _answered(self, schedule_id: str, due_at: datetime | None, problem: Exception | None) -> None:
+        """Put the schedule back. Raises `problem` when nobody knows what to do about it."""
+        if isinstance(problem, STOPPING):
             return
-        except Rejected as no:
-            log.info("schedule %s does not fire: %s", schedule_id, no)
-        except (WrongExpectedVersion, GuardLost, Crashed, FlowUnusable, *UNSTORABLE) as problem:
+        if isinstance(problem, Rejected):
+            log.info("schedule %s does not fire: %s", schedule_id, problem)
+        elif isinstance(problem, (WrongExpectedVersion, GuardLost, Crashed, FlowUnusable, *UNSTORABLE)):
             self._failed(schedule_id, problem)
-        except (EventStoreError, *PASSING) as problem:
+        elif isinstance(problem, (EventStoreError, *PASSING)):
             log.warning("schedule %s cannot be asked yet: %s", schedule_id, problem)
-        else:
-            if due_at is not None and self._agenda.due_at(schedule_id) != due_at:
-                self.asked += 1
-                late_seconds = (self._clock.now() - due_at).total_seconds()
-                self.lateness_seconds.append(late_seconds)
-                self.lateness.observe(late_seconds)
+        elif due_at is not None and self._agenda.due_at(schedule_id) != due_at:
+            self.asked += 1
+            late_seconds = (self._clock.now() - due_at).total_seconds()
+            self.lateness_seconds.append(late_seconds)
+            self.lateness.observe(late_seconds)
         job_id = self._surroundings.job_of(schedule_id)
         if job_id is None or self._leases.guard(job_id) is not None:
             self._settle(schedule_id, due_at)
@@ -269,16 +308,24 @@ class Ticker:
 
     async def _ask_once(self, address: Address, question: FireSchedule, wants_slot: bool) -> None:
         """Fire, with a slot in hand where there is one: creation and dispatch are then one append."""
-        job, placement = question.job, None
-        if wants_slot and job.status == JobStatus.ENABLED:
-            placement = self._dispatcher.reserve(Need.of(job))
+        asked, placement = self._question(address, question, wants_slot=wants_slot)
         try:
-            command = question if placement is None else evolve(question, placements=(placement,))
-            follows = self._surroundings.follows_events(address.id)
-            await self._system.ask(address, command, FOLLOWING if follows else SYSTEM)
+            await self._system.ask(address, asked.command, asked.context)
         finally:
             if placement is not None:
                 self._dispatcher.release(placement)
+
+    def _question(
+        self, address: Address, command: FireSchedule, *, wants_slot: bool
+    ) -> tuple[Question, Placement | None]:
+        """The command with a slot in hand, which is to be released, where there is one."""
+        placement = None
+        if wants_slot and command.job.status == JobStatus.ENABLED:
+            placement = self._dispatcher.reserve(Need.of(command.job))
+            if placement is not None:
+                command = evolve(command, placements=(placement,))
+        follows = self._surroundings.follows_events(address.id)
+        return Question(address, command, FOLLOWING if follows else SYSTEM), placement
 
     def _failed(self, schedule_id: str, problem: Exception) -> None:
         """Nothing that passes by itself: tried again, and in the end suspended."""

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from eventstore.errors import InvalidEvent, WrongExpectedVersion
-from eventstore.event import EVENT_BYTES_MAX, Claim, NewEvent, RecordedEvent, Snapshot
+from eventstore.event import EVENT_BYTES_MAX, Appended, Claim, NewEvent, RecordedEvent, Snapshot
 from eventstore.store import EventFilter, EventStore
 from tests.eventstore.builders import a_claim, an_event, some_events
 
@@ -92,6 +92,39 @@ async def test_a_guard_refuses_when_its_stream_moved_and_writes_nothing_itself(s
         await store.append([a_claim("task-1", 1), Claim("lease-7", 1)])
     assert (refused.value.stream_id, refused.value.actual) == ("lease-7", 2)
     assert versions(await store.read_stream("lease-7")) == [1, 2]
+
+
+async def test_of_several_appends_each_is_answered_for_itself(store: EventStore) -> None:
+    """One that loses, one that cannot be kept, one that happened before: the others are written all the same."""
+    again = [a_claim("again", 0, 2)]
+    before = await store.append(again)
+    await store.append([a_claim("lease", 0)])
+    answers = await store.append_each(
+        [
+            [a_claim("a", 0, 2), Claim("lease", 1)],
+            [a_claim("b", 3)],
+            [Claim("c", 0, [an_event(data={"text": "\0"})])],
+            again,
+            [a_claim("d"), Claim("lease", 7)],
+            [a_claim("e"), Claim("lease", 1)],
+        ]
+    )
+    won, lost, unkeepable, repeated, guarded, last = answers
+    assert isinstance(won, Appended) and len(won.positions) == 1
+    assert isinstance(lost, WrongExpectedVersion) and (lost.stream_id, lost.actual) == ("b", 0)
+    assert isinstance(unkeepable, InvalidEvent)
+    assert isinstance(repeated, Appended) and list(repeated.positions) == list(before.positions)
+    assert isinstance(guarded, WrongExpectedVersion) and (guarded.stream_id, guarded.actual) == ("lease", 1)
+    assert isinstance(last, Appended) and last.position == await store.head() == 6
+    assert versions(await store.read_stream("a")) == [1, 2]
+    assert not (set(await store.read_streams(["b", "c", "d"])))
+
+
+async def test_of_two_appends_to_one_stream_the_first_wins(store: EventStore) -> None:
+    first, second, then = await store.append_each([[a_claim("a")], [a_claim("a")], [a_claim("a", 1)]])
+    assert isinstance(first, Appended) and isinstance(then, Appended)
+    assert isinstance(second, WrongExpectedVersion) and second.actual >= 1
+    assert await store.append_each([]) == []
 
 
 async def test_guards_alone_answer_the_head(store: EventStore) -> None:

@@ -152,6 +152,7 @@ def listener_with(fuse: Fuse) -> type[WebSocketListener]:
 def fit(store: PostgresStore, fuse: Fuse) -> None:
     """Lay the fuse around what the store does."""
     append, read_streams, transact = store.append, store.read_streams, store.database.transact
+    append_each = store.append_each
     write = store._writer.append
 
     async def fused_append(claims: Sequence[Claim]) -> Appended:
@@ -159,6 +160,12 @@ def fit(store: PostgresStore, fuse: Fuse) -> None:
         appended = await append(claims)
         fuse.at("after_commit")
         return appended
+
+    async def fused_append_each(appends: Sequence[Sequence[Claim]]) -> Any:
+        fuse.at("before_commit")
+        answers = await append_each(appends)
+        fuse.at("after_commit")
+        return answers
 
     async def fused_write(columns: Any) -> Any:  # in the database's thread
         if not fuse.passing("during_commit"):
@@ -179,6 +186,7 @@ def fit(store: PostgresStore, fuse: Fuse) -> None:
         return result
 
     store.append = fused_append  # type: ignore[method-assign]
+    store.append_each = fused_append_each  # type: ignore[method-assign]
     store.read_streams = fused_read  # type: ignore[method-assign]
     store._writer.append = fused_write  # type: ignore[method-assign]
     store.database.transact = fused_transact  # type: ignore[method-assign]
