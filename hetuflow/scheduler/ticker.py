@@ -4,7 +4,8 @@ A server that stands by asks nothing, nor does one whose wall clock disagrees wi
 
 The question is put to the schedule's actor, with what the decision needs from elsewhere: the job as it is now, a slot
 that may be used at once, and the lease. The actor covers every nominal time up to now; what is then due next comes back
-as an intent. Many that are due at once are taken in chunks, so that ten thousand cost two reads each chunk, not two each.
+as an intent. Many that are due at once are taken in chunks, so that ten thousand cost two reads each chunk, not two each,
+and are put to the kernel as one question: who cannot be answered there (busy, no, conflict) is asked alone.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from hetuflow.actors import FOLLOWING, SYSTEM, ActorSystem, Crashed, GuardLost, 
 from hetuflow.actors.patience import PASSING, STOPPING, UNSTORABLE, Patience
 from hetuflow.domain.backfilled_fires import BACKFILLS_UNKNOWN
 from hetuflow.domain.commands import DeleteSchedule, FireSchedule, SuspendSchedule
-from hetuflow.domain.decider import Address, Placement
+from hetuflow.domain.decider import Address, Guard, Placement
 from hetuflow.domain.enums import JobStatus
 from hetuflow.domain.flow_graph import FlowGraph
 from hetuflow.domain.need import Need
@@ -162,13 +163,14 @@ class Ticker:
     # --- a chunk -----------------------------------------------------------------------------------------------------
 
     async def _fire_chunk(self, schedule_ids: Sequence[str]) -> None:
+        left = schedule_ids
         try:
             around = await self._surroundings.read(schedule_ids)
             if len(schedule_ids) == 1:
                 await self._fire(schedule_ids[0], around)
                 return
             left = await self._fire_together(schedule_ids, around)
-            if len(left) < len(schedule_ids):
+            if left:
                 around = await self._surroundings.read(left)  # a guard may have been lost
             async with trio.open_nursery() as nursery:
                 for schedule_id in left:
@@ -176,8 +178,8 @@ class Ticker:
         except STOPPING:
             pass
         except (EventStoreError, *PASSING) as problem:
-            log.warning("%d schedules cannot be asked yet: %s", len(schedule_ids), problem)
-            for schedule_id in schedule_ids:
+            log.warning("%d schedules cannot be asked yet: %s", len(left), problem)
+            for schedule_id in left:
                 self._settle(schedule_id)
         finally:
             self._chunks -= 1
@@ -188,11 +190,16 @@ class Ticker:
         asked: dict[str, datetime] = {}
         questions: list[Question] = []
         placements: list[Placement] = []
+        guards: dict[str, Guard | None] = {}  # found once for each job; it holds while nobody else has a turn
         try:
             for schedule_id in schedule_ids:
                 due_at, job = self._agenda.due_at(schedule_id), around.jobs.get(schedule_id)
-                guard = None if job is None else self._leases.guard(job.job_id)
-                if due_at is None or job is None or guard is None or schedule_id in self._defects:
+                if due_at is None or job is None or schedule_id in self._defects:
+                    continue
+                if job.job_id not in guards:
+                    guards[job.job_id] = self._leases.guard(job.job_id)
+                guard = guards[job.job_id]
+                if guard is None:
                     continue
                 command = FireSchedule(job=job, guards=(guard,), calendars=around.calendars.get(schedule_id, ()))
                 question, placement = self._question(Address("schedule", schedule_id), command, wants_slot=True)

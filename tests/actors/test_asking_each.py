@@ -156,10 +156,9 @@ async def test_what_was_begun_is_finished_when_the_asker_is_cancelled(autojump_c
 async def test_a_stop_answers_the_asker(autojump_clock: object) -> None:
     world = a_world(hooks=Gate(), limits=Limits(drain_seconds=1))
     with pytest.RaisesGroup(SystemStopped, flatten_subgroups=True):
-        async with trio.open_nursery() as outer:
-            async with running(world):
-                outer.start_soon(world.system.ask_each, [Question(tally(1), Add(1))])
-                await wait_all_tasks_blocked()
+        async with trio.open_nursery() as outer, running(world):
+            outer.start_soon(world.system.ask_each, [Question(tally(1), Add(1))])
+            await wait_all_tasks_blocked()
     with pytest.raises(SystemStopped):
         await world.system.ask_each([Question(tally(1), Add(1))])
 
