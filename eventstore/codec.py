@@ -72,8 +72,8 @@ class EventCodec:
     def registry(self) -> Mapping[str, EventType]:
         return self._types
 
-    def encode(self, event: object, event_id: UUID, metadata: Mapping[str, Any] | str) -> NewEvent:
-        """Return the event to append. Metadata that is text was written here before, for another event.
+    def encode(self, event: object, event_id: UUID, metadata: Mapping[str, Any]) -> NewEvent:
+        """Return the event to append.
 
         Raises:
           InvalidEvent: it holds what the store cannot keep (NUL, lone surrogate, NaN, infinity, too large).
@@ -82,7 +82,7 @@ class EventCodec:
         cls = event.__class__
         name, schema = self._known(cls)
         data = self._text(name, event)
-        meta = metadata if isinstance(metadata, str) else self._text(name, metadata) if metadata else "{}"
+        meta = self._text(name, metadata) if metadata else "{}"
         if len(data) + len(meta) > EVENT_BYTES_MAX // 4:  # a character has up to four bytes: count only near the limit
             size = len(data.encode()) + len(meta.encode())
             if size > EVENT_BYTES_MAX:

@@ -185,7 +185,8 @@ class _Writing:
             first = self._codec.encode(event, event_id, self._metadata)
             self._text = first.metadata
             return first
-        return self._codec.encode(event, event_id, self._text)
+        bare = self._codec.encode(event, event_id, {})
+        return NewEvent(event_id=bare.event_id, type=bare.type, schema=bare.schema, data=bare.data, metadata=self._text)
 
 
 class _Told(msgspec.Struct):
