@@ -93,7 +93,7 @@ def settle(command: SettleDependencies, state: TaskState, now: datetime) -> Deci
             break
     if found is Outcome.UNMET:
         events += task_outcomes.cancelled(state, now, *_why_unmet(spec.dependencies, ended))
-    return Decision(events) if events else NOTHING
+    return Decision(events, guards=command.guards) if events else NOTHING
 
 
 def _settled(spec: TaskCreated, task_id: str, status: int, open_count: int, now: datetime) -> TaskDependencySettled:

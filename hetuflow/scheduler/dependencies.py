@@ -18,7 +18,7 @@ from eventstore.event import RecordedEvent
 from hetuflow.actors import ActorSystem, Context
 from hetuflow.actors.patience import FAILING, STOPPING, Patience
 from hetuflow.domain.commands import CancelTask, SettleDependencies
-from hetuflow.domain.decider import Address, Await
+from hetuflow.domain.decider import Address, Await, Guard
 from hetuflow.domain.events import TaskCancelled, TaskFailed, TaskSucceeded
 from hetuflow.domain.rejection import Rejected
 from hetuflow.scheduler.alarm import Alarm
@@ -138,9 +138,14 @@ class Dependencies:
         if not settled:
             return
         cause = next((causes[each] for each in settled if causes[each] is not None), None)
+        guards = tuple(
+            Guard(Address("task", each).stream_id, readings[Address("task", each)].version) for each in settled
+        )
         try:
             await self._system.ask(
-                Address("task", wish.task_id), SettleDependencies(settled=settled), Context(causation_id=cause)
+                Address("task", wish.task_id),
+                SettleDependencies(settled=settled, guards=guards),
+                Context(causation_id=cause),
             )
         except Rejected as no:
             log.info("task %s is not told what has ended: %s", wish.task_id, no)

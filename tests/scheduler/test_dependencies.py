@@ -5,7 +5,8 @@ from __future__ import annotations
 import trio
 
 from eventstore.memory import MemoryLog
-from hetuflow.domain.commands import CancelTask, CreateTask, CreateTasks
+from hetuflow.actors import ActorSystem, Answer, Context
+from hetuflow.domain.commands import CancelTask, CreateTask, CreateTasks, RetryTask, SettleDependencies
 from hetuflow.domain.decider import Address
 from hetuflow.domain.need import Need
 from hetuflow.protocol.messages import Dispatch
@@ -85,6 +86,38 @@ async def test_an_end_that_nobody_told_is_found_at_the_start(autojump_clock) -> 
     async with a_server(log=log, clock=clock, seed=2) as server:
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert server.history("t2")[-2:] == ["InstanceCancelled", "TaskCancelled"]
+
+
+class ReopenedBetween:
+    """The actors, with one thing that happens between the look at an end and the word of it: it is opened again."""
+
+    def __init__(self, system: ActorSystem) -> None:
+        self.system = system
+        self.read_many = system.read_many
+        self.reopened: list[str] = []
+
+    async def ask(self, address: Address, command: object, context: Context) -> Answer:
+        if isinstance(command, SettleDependencies) and not self.reopened:
+            self.reopened += command.settled
+            await self.system.ask(Address("task", self.reopened[0]), RetryTask())
+        return await self.system.ask(address, command, context)
+
+
+async def test_an_end_that_does_not_stand_any_more_is_not_told(autojump_clock) -> None:
+    """A user's retry may come between: then the follower waits for the new end, and is not given up on the old one."""
+    async with a_server() as server, trio.open_nursery() as nursery:
+        dependencies = server.core.scheduler.dependencies
+        between = dependencies._system = ReopenedBetween(dependencies._system)
+        job = await server.job()
+        await server.task(job, "t1")
+        await server.task(job, "t2", dependencies=after("t1"))
+        await server.ask(Address("task", "t1"), CancelTask())
+        agent = await an_agent(server, nursery)
+        order = await agent.expect(Dispatch)
+        assert (order.task_id, between.reopened) == ("t1", ["t1"])
+        await agent.say(agent.started(order), agent.ended(order))
+        assert (await agent.expect(Dispatch)).task_id == "t2"
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_long_chain_is_followed(autojump_clock) -> None:

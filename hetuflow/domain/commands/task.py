@@ -61,9 +61,10 @@ class CreateTasks:
 
 @frozen(slots=True, kw_only=True)
 class SettleDependencies:
-    """These tasks, which it waits for, have ended: id -> status."""
+    """These tasks, which it waits for, have ended: id -> status. `guards`: their versions, so that none has been reopened."""
 
     settled: Mapping[str, int]
+    guards: Sequence[Guard] = ()
 
 
 @frozen(slots=True, kw_only=True)
