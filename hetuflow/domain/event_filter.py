@@ -18,6 +18,12 @@ from hetuflow.glob import Glob
 DEPTH_MAX: Final = 8
 CONDITIONS_MAX: Final = 200
 
+VALUES_MAX: Final = 1000
+"""Strings, numbers, true, false and null in a filter."""
+
+NESTED_MAX: Final = 500
+"""Lists and objects in a filter. With `$contains` and `$contained` each is held against each list and object of the event."""
+
 COMBINATORS: Final[Mapping[str, Callable[[Iterator[bool]], bool]]] = {"$any": any, "$all": all}
 
 Condition = Callable[[Mapping[str, Any]], bool]
@@ -44,6 +50,12 @@ def faults(filter_: Any, path: str = "event_filter") -> list[Fault]:
     found = list(_faults_of_filter(filter_, path, 1))
     if not found and (count := _count(filter_)) > CONDITIONS_MAX:
         found.append(Fault(path, f"must have at most {CONDITIONS_MAX} conditions, has {count}"))
+    if not found:
+        scalars, composites = _values(filter_)
+        if scalars > VALUES_MAX:
+            found.append(Fault(path, f"must have at most {VALUES_MAX} values, has {scalars}"))
+        if composites > NESTED_MAX:
+            found.append(Fault(path, f"must have at most {NESTED_MAX} lists and objects, has {composites}"))
     return found
 
 
@@ -96,6 +108,14 @@ def _faults_of_operator(name: str, operand: Any, path: str) -> Iterator[Fault]:
 
 def _count(filter_: Mapping[str, Any]) -> int:
     return sum(sum(map(_count, wanted)) if name in COMBINATORS else 1 for name, wanted in filter_.items())
+
+
+def _values(value: Any) -> tuple[int, int]:
+    """How many scalars, and how many lists and objects, it consists of."""
+    if not isinstance(value, dict | list):
+        return 1, 0
+    inner = [_values(each) for each in (value.values() if isinstance(value, dict) else value)]
+    return sum(scalars for scalars, _ in inner), 1 + sum(composites for _, composites in inner)
 
 
 # --- matching --------------------------------------------------------------------------------------------------------

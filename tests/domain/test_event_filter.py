@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given as having
 from hypothesis import strategies as st
 
-from hetuflow.domain.event_filter import CONDITIONS_MAX, condition, faults, globs_at, value_at
+from hetuflow.domain.event_filter import CONDITIONS_MAX, NESTED_MAX, VALUES_MAX, condition, faults, globs_at, value_at
 from hetuflow.domain.event_types import OWN_TYPES, TypePattern, fault_of
 from hetuflow.glob import Glob
 
@@ -218,6 +218,8 @@ def test_what_users_write() -> None:
         ({"$any": [{"$all": [{"a": {"b": 1}}]}]}, "f.$any[0].$all[0].a.b", "b"),
         ({"a..b": 1}, "f.a..b", None),
         ({"$all": [{"x": 1}] * (CONDITIONS_MAX + 1)}, "f", None),
+        ({"x": {"$in": list(range(VALUES_MAX + 1))}}, "f", None),
+        ({"x": {"$contains": [[]] * NESTED_MAX}}, "f", None),
     ],
 )
 def test_mistakes_are_named(filter_: Any, path: str, near: str | None) -> None:
