@@ -36,6 +36,7 @@ from hetuflow.ports.clock import Clock
 from hetuflow.ports.ids import Ids
 from hetuflow.scheduler.agenda import Agenda
 from hetuflow.scheduler.alarm import Alarm
+from hetuflow.scheduler.clocks import AgreedClock, ClockWatch
 from hetuflow.scheduler.flow_graphs import FollowersOf
 from hetuflow.scheduler.outside import Outside
 from hetuflow.scheduler.reactions import Reactions, SchedulesOf
@@ -92,6 +93,8 @@ class Core:
     scheduler: Scheduler
     gateway: Gateway
     reactions: Reactions
+    clock: Clock
+    """What everything that is decided is dated by: never ahead of the clock of the database by more than the bound."""
 
 
 @asynccontextmanager
@@ -182,9 +185,11 @@ def _built(
         namespaces_max=settings.namespaces_max,
         ageing_seconds=settings.ageing_seconds,
     )
+    clocks = ClockWatch(settings.clock_offset_seconds_max)
+    agreed = AgreedClock(clock, clocks)
     outside = Outside(agenda)
     system = ActorSystem(
-        store, event_codec() if codec is None else codec, DECIDERS, outside, clock, ids, settings.limits, record
+        store, event_codec() if codec is None else codec, DECIDERS, outside, agreed, ids, settings.limits, record
     )
     announcement = StartServer(
         server_id=settings.server_id, name=settings.server_name, address=settings.address, version=settings.version
@@ -199,15 +204,15 @@ def _built(
         life=ids.token(),
         timing=Timing(settings.server_lost_seconds),
         followers_of=followers_of,
-        clock_offset_seconds_max=settings.clock_offset_seconds_max,
+        clocks=clocks,
         tick_seconds=settings.tick_seconds,
         event_depth_max=settings.event_depth_max,
     )
     gateway_settings = evolve(settings.gateway, store_id=settings.gateway.store_id or store.identity)
-    gateway = Gateway(system, scheduler, sink, clock, ids, gateway_settings)
+    gateway = Gateway(system, scheduler, sink, agreed, ids, gateway_settings)
     scheduler.connect(gateway)
     reactions = Reactions(system, schedules_of)
-    return Core(system, scheduler, gateway, reactions), agenda
+    return Core(system, scheduler, gateway, reactions, agreed), agenda
 
 
 # --- start ---------------------------------------------------------------------------------------------------------

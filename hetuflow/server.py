@@ -329,7 +329,7 @@ async def _rooms(
         scheduler=core.scheduler,
         output=output,
         agents=core.gateway,
-        clock=world.clock,
+        clock=core.clock,
         ids=world.ids,
     )
 

@@ -13,6 +13,11 @@ PostgreSQL's, which every server of a database shares:
   When PostgreSQL's clock has stepped too (one machine, or all of them were set), the next measurement says so: the clocks
   agree, and the server goes on.
 
+* Nothing is dated ahead: while the clocks disagree, what is decided all the same (an end that an agent reports and the
+  retry after it, a run that is asked for) is dated by the earlier of both (`AgreedClock`), and waits are measured by it.
+  So no time that is kept lies further ahead than the rules say once the clock is right. By a clock that is behind, it
+  lies in the past, and what waits for it is due at once.
+
 A clock that steps back never fires a nominal time again: schedules keep a cursor, and it only grows. While the clocks
 agree, a step back makes the server wait until the wall clock is where it was; never longer.
 """
@@ -25,6 +30,8 @@ from datetime import datetime, timedelta
 
 import trio
 from attrs import frozen
+
+from hetuflow.ports.clock import Clock
 
 log = logging.getLogger(__name__)
 
@@ -116,11 +123,14 @@ class ClockWatch:
         return is_within and not self._is_off
 
     def cautious(self, wall: datetime) -> datetime:
-        """The earlier of both clocks while they disagree: for what must not begin early."""
+        """The earlier of both clocks while they disagree: for what must neither begin early nor be kept ahead."""
+        return min(wall, self.shared(wall))
+
+    def shared(self, wall: datetime) -> datetime:
+        """The database's clock while they disagree: for what is compared with times that the store recorded."""
         if self._measurement is None or self.allows(wall):
             return wall
-        elapsed = self._now() - self._measurement.middle
-        return min(wall, self._measurement.at + timedelta(seconds=elapsed))
+        return self._measurement.at + timedelta(seconds=self._now() - self._measurement.middle)
 
     def status(self) -> ClockStatus:
         measurement = self._measurement
@@ -134,3 +144,14 @@ class ClockWatch:
     def _offset_at(self, wall: datetime, now: float) -> float:
         assert self._measurement is not None
         return (wall - self._measurement.at).total_seconds() - (now - self._measurement.middle)
+
+
+class AgreedClock:
+    """The wall clock, as far as the database's bears it out: what decisions are dated by. As `Clock`, may step back."""
+
+    def __init__(self, wall: Clock, watch: ClockWatch) -> None:
+        self._wall = wall
+        self._watch = watch
+
+    def now(self) -> datetime:
+        return self._watch.cautious(self._wall.now())

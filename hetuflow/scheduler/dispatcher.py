@@ -126,7 +126,8 @@ class Dispatcher:
     def _tell_start(self, offer: Offer, *, was_started: bool) -> None:
         """A start counts from its answer on: it was committed before that, so no window begins too early."""
         if offer.rate is not None:
-            self._agenda.rates.started(offer.job_id, self._clock.now() if was_started else None)
+            at = self._clocks.shared(self._clock.now()) if was_started else None
+            self._agenda.rates.started(offer.job_id, at)
 
     async def _settle_doubts(self) -> None:
         while True:

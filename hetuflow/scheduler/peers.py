@@ -126,7 +126,13 @@ class Peers:
     # --- the log -----------------------------------------------------------------------------------------------------
 
     async def announce(self) -> None:
-        """Say in the log that this server lives. Raises what `ActorSystem.ask` raises."""
+        """Say in the log that this server lives. Raises what the store and `ActorSystem.ask` raise.
+
+        The clocks are compared first: what is decided while the server starts is dated by them, too.
+        """
+        asked = trio.current_time()
+        pulse = await self._store.beat(self._own.id, self._own.stream_id, count=False, ended=())
+        self._clocks.measured(self._clock.now(), pulse.at, asked, trio.current_time())
         sent = trio.current_time()
         answer = await self._system.ask(self._own, self._announcement, Context(correlation_id=self._life))
         self._own_version = answer.version

@@ -81,7 +81,7 @@ class Scheduler:
         life: str,
         timing: Timing,
         followers_of: FollowersOf,
-        clock_offset_seconds_max: float,
+        clocks: ClockWatch,
         tick_seconds: float = 1.0,
         event_depth_max: int = 8,
     ) -> None:
@@ -90,7 +90,7 @@ class Scheduler:
         self._outside = outside
         self._server_id = server_id = announcement.server_id
         self._started = trio.current_time()
-        self.clocks = ClockWatch(clock_offset_seconds_max)
+        self.clocks = clocks
         self.peers = Peers(system, store, announcement, life, clock, self.clocks, timing)
         self.leases = Leases(
             system,
@@ -345,6 +345,7 @@ class Scheduler:
     def _clock_right_again(self) -> None:
         self.leases.look()
         self._agenda.put_forward()
+        self._agenda.rates.forget()  # starts dated by the wrong clock; the log has them by the database's
         self.expiry.put_forward()
         self._dispatcher.alarm.ring()
         self._ticker.alarm.ring()

@@ -194,7 +194,7 @@ async def memory_world(**identity: Any) -> AsyncIterator[World]:
             scheduler=core.scheduler,
             output=output,
             agents=core.gateway,
-            clock=clock,
+            clock=core.clock,
             ids=ids,
         )
         yield World(Client(create_app(rooms)), store, rooms)

@@ -230,6 +230,8 @@ def test_a_step_is_seen_at_once_and_judged_by_the_clock_of_the_database(
     assert watch.allows(wall) == (off <= BOUND)
     assert said == ([] if off <= BOUND else ["doubt"])
     assert watch.cautious(wall) <= wall
+    assert watch.cautious(wall) == min(wall, watch.shared(wall))
+    assert abs((watch.shared(wall) - wall_at(now[0])).total_seconds()) < (BOUND if off <= BOUND else 0) + 0.01
     if off > BOUND and step > 0:
         assert abs((watch.cautious(wall) - wall_at(now[0])).total_seconds()) < 0.01
     watch.measured(wall, wall_at(now[0]), now[0], now[0])
@@ -245,7 +247,11 @@ def test_a_measurement_that_took_too_long_is_none() -> None:
 
 def test_without_a_measurement_nothing_is_held_up() -> None:
     watch = ClockWatch(BOUND, lambda: 0.0)
-    assert watch.allows(EPOCH) and watch.cautious(EPOCH) == EPOCH and watch.status().offset_seconds is None
+    assert (
+        watch.allows(EPOCH)
+        and watch.cautious(EPOCH) == watch.shared(EPOCH) == EPOCH
+        and watch.status().offset_seconds is None
+    )
 
 
 def test_a_clock_that_is_set_right_is_measured_at_once() -> None:
