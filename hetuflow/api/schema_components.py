@@ -153,7 +153,12 @@ _MASK: Schema = {
     "description": "exactly these members are written; one that is absent or null is cleared",
     "anyOf": [
         {"type": "array", "items": {"type": "string"}},
-        {"type": "object", "properties": {"paths": {"type": "array", "items": {"type": "string"}}}},
+        {
+            "type": "object",
+            "properties": {"paths": {"type": "array", "items": {"type": "string"}}},
+            "required": ["paths"],
+            "additionalProperties": False,
+        },
         {"type": "object", "additionalProperties": {"type": "boolean"}},
         {"type": "null"},
     ],
