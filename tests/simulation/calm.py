@@ -17,6 +17,7 @@ from tests.simulation.lines import watched
 from tests.simulation.operators import Operators
 from tests.simulation.outsiders import Outsiders
 from tests.simulation.shape import QUICK, Shape
+from tests.simulation.states import check_states
 from tests.support.simulate import run
 
 Script = Callable[[Operators], Awaitable[None]]
@@ -48,6 +49,7 @@ async def _played(cluster: Cluster, script: Script, operators: Operators, verdic
         await cluster.start()
         await trio.sleep(CONNECTED_SECONDS)
         await script(operators)
+        await check_states(cluster, verdict)
         check_safety(evidence_of(cluster, has_settled=False), verdict)
         nursery.cancel_scope.cancel()
 

@@ -150,7 +150,7 @@ class Operators:
             if accepted:
                 self.done[what] = self.done.get(what, 0) + 1
             if self.cluster.rng.random() < READ_BACK_RATE:
-                await self._look_at(address)
+                await self.look_at(address)
             return accepted
 
     async def _until_answered(self, what: str, ask: Ask) -> Answer | Rejected:
@@ -172,7 +172,7 @@ class Operators:
             log.debug("%s: %r, again", what, problem)
             await trio.sleep(AGAIN_SECONDS)
 
-    async def _look_at(self, address: Address) -> None:
+    async def look_at(self, address: Address) -> None:
         """Read what a server shows of it then; no answer is no matter."""
         try:
             reading = await self.cluster.any_life().request(lambda core: core.system.read(address), ANSWER_SECONDS_MAX)

@@ -10,13 +10,9 @@ import time
 
 import trio
 
-from hetuflow.core import Core
-from projections.tables import LIVE_TABLES
 from tests.simulation.checkers import Verdict, check_safety, evidence_of, is_quiet
-from tests.simulation.checkers.logs import check_shown
 from tests.simulation.checkers.outside import DECISION_SECONDS_MAX
 from tests.simulation.cluster import Cluster
-from tests.simulation.database import tables_of
 from tests.simulation.faults import Faults
 from tests.simulation.lines import watched
 from tests.simulation.operators import Operators
@@ -24,6 +20,7 @@ from tests.simulation.outcome import Outcome
 from tests.simulation.readers import READERS, follow
 from tests.simulation.report import tail_of
 from tests.simulation.shape import Shape, drawn
+from tests.simulation.states import check_states
 from tests.simulation.workload import Workload
 from tests.support.simulate import log_hash, run
 
@@ -69,7 +66,7 @@ async def _played(cluster: Cluster) -> Outcome:
                 for _ in range(cluster.rng.choice(STRIKERS)):
                     busy.start_soon(_strike_forever, faults)
         await _settle(workload, faults, verdict)
-        await _check_actors(cluster, verdict)
+        await check_states(cluster, verdict)
         check_safety(evidence_of(cluster, has_settled=True), verdict)
         nursery.cancel_scope.cancel()
     injected = {**faults.injected, **cluster.store_faults.seen, **cluster.network.frame_faults.seen}
@@ -126,25 +123,3 @@ def _backlog_seconds(cluster: Cluster) -> float:
     slots = sum(host.slots for host in cluster.hosts.values())
     lanes = min(slots, cluster.tasks_max or slots)
     return LONGEST_PROGRAM_SECONDS * len(cluster.unfinished()) / lanes
-
-
-async def _check_actors(cluster: Cluster, verdict: Verdict) -> None:
-    """L3: what an actor says of itself is the fold of its stream, and what the tables show of it. On every server."""
-    lives = cluster.lives()
-    if len(lives) != len(cluster.servers):
-        verdict.fail("scenario", f"{len(lives)} of {len(cluster.servers)} servers serve at the end")
-    tables = tables_of(cluster.log, LIVE_TABLES)
-    check_shown(tables, verdict)
-    addresses = cluster.addresses()
-    for life in lives:
-
-        async def readings(core: Core) -> object:
-            shown = repr((core.system.statistics(), core.scheduler.status()))
-            cluster.observed.line("what a server tells of itself", shown)
-            return await core.system.read_many(addresses), core.system.statistics()
-
-        found, statistics = await life.request(readings, 10.0)  # type: ignore[misc]
-        verdict.check_states(cluster.log, found)
-        verdict.check_rows(found, tables)
-        if statistics.crashes or statistics.quarantines or statistics.to_recover:
-            verdict.fail("kernel", f"an actor of {life.node.name} crashed or is unsettled", statistics)

@@ -36,6 +36,7 @@ from tests.simulation.calm import (
     with_a_calendar,
     with_jitter,
 )
+from tests.simulation.calm_log import after_misfires
 from tests.simulation.mutations.kit import Mutation, in_table, replaced, together
 
 
@@ -171,7 +172,9 @@ def forget_the_edits_of_calendars() -> AbstractContextManager[object]:
 
 
 MUTATIONS: Sequence[Mutation] = (
-    Mutation("drop fires", "every fourth fire is dropped without a trace", "F1", drop_fires, quick=True),
+    Mutation(
+        "drop fires", "every fourth fire is dropped without a trace", "F1", drop_fires, quick=True, script=fires_in_calm
+    ),
     Mutation(
         "no pause",
         "failures in a row do not pause a schedule",
@@ -237,7 +240,14 @@ MUTATIONS: Sequence[Mutation] = (
         quick=True,
         script=overlapping("cancel_previous"),
     ),
-    Mutation("old misfires", "every misfire fires, however old", "F5", fire_all_misfires, quick=True),
+    Mutation(
+        "old misfires",
+        "every misfire fires, however old",
+        "F5",
+        fire_all_misfires,
+        quick=True,
+        script=after_misfires(misfire_policy="skip", misfire_grace_seconds=3),
+    ),
     Mutation(
         "any age", "`max_age_seconds` is not looked at", "F5", fire_at_any_age, quick=True, script=away_for_a_while
     ),
@@ -249,5 +259,7 @@ MUTATIONS: Sequence[Mutation] = (
         quick=True,
         script=with_jitter,
     ),
-    Mutation("due too early", "a fire's task is due before its nominal time", "F6", due_before_nominal),
+    Mutation(
+        "due too early", "a fire's task is due before its nominal time", "F6", due_before_nominal, script=fires_in_calm
+    ),
 )

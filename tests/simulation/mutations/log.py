@@ -20,6 +20,8 @@ from hetuflow.domain.commands import CreateJob
 from hetuflow.domain.events import JobCreated
 from hetuflow.domain.rejection import Rejected
 from projections.fold import Tables
+from tests.simulation.calm import failing
+from tests.simulation.calm_log import created_twice, looked_at, tasks_that_end
 from tests.simulation.mutations.kit import Mutation, in_table, replaced, replaced_in_table, together
 
 
@@ -30,16 +32,16 @@ def repeat_event_ids() -> AbstractContextManager[object]:
     numbers = itertools.count()
 
     def make(original: Any) -> Any:
-        def new_event(*args: Any, **members: Any) -> Any:
-            if next(numbers) % 40 == 39 and last:
-                members["event_id"] = last[-1]
-            event = original(*args, **members)
-            last.append(event.event_id)
-            return event
+        def encoded(self: Any, event: Any) -> Any:
+            found = original(self, event)
+            if next(numbers) % 40 == 39:
+                return attrs.evolve(found, event_id=last[-1])
+            last.append(found.event_id)
+            return found
 
-        return new_event
+        return encoded
 
-    return replaced(entity, "NewEvent", make)
+    return replaced(entity._Writing, "_encoded", make)
 
 
 def acknowledge_before_commit() -> AbstractContextManager[object]:
@@ -143,13 +145,51 @@ def secrets_in_refusals() -> AbstractContextManager[object]:
 
 
 MUTATIONS: Sequence[Mutation] = (
-    Mutation("event ids twice", "an event id is used again", "L1", repeat_event_ids),
+    Mutation("event ids twice", "an event id is used again", "L1", repeat_event_ids, script=tasks_that_end),
     Mutation("early acknowledgement", "what the store refused is acknowledged", "L2", acknowledge_before_commit),
-    Mutation("incomplete tables", "the tables miss an event now and then", "L3", tables_miss_an_event, quick=True),
-    Mutation("wrong version shown", "a read shows a state under an older version", "L4", show_another_version),
-    Mutation("create again", "a repeated creation is carried out again", "L5", create_again),
-    Mutation("secret in an error", "a failure quotes the environment", "L6", secrets_in_errors, quick=True),
-    Mutation("secret in the agent's log", "an agent logs what it is sent", "L6", secrets_in_the_agents_log),
-    Mutation("secret in the server's log", "a server logs what it sends", "L6", secrets_in_the_servers_log),
-    Mutation("secret in a refusal", "a refused creation tells all of the job", "L6", secrets_in_refusals),
+    Mutation(
+        "incomplete tables",
+        "the tables miss an event now and then",
+        "L3",
+        tables_miss_an_event,
+        quick=True,
+        script=tasks_that_end,
+    ),
+    Mutation(
+        "wrong version shown",
+        "a read shows a state under an older version",
+        "L4",
+        show_another_version,
+        script=looked_at,
+    ),
+    Mutation("create again", "a repeated creation is carried out again", "L5", create_again, script=created_twice),
+    Mutation(
+        "secret in an error",
+        "a failure quotes the environment",
+        "L6",
+        secrets_in_errors,
+        quick=True,
+        script=failing("exit=3", max_retries=0),
+    ),
+    Mutation(
+        "secret in the agent's log",
+        "an agent logs what it is sent",
+        "L6",
+        secrets_in_the_agents_log,
+        script=tasks_that_end,
+    ),
+    Mutation(
+        "secret in the server's log",
+        "a server logs what it sends",
+        "L6",
+        secrets_in_the_servers_log,
+        script=tasks_that_end,
+    ),
+    Mutation(
+        "secret in a refusal",
+        "a refused creation tells all of the job",
+        "L6",
+        secrets_in_refusals,
+        script=created_twice,
+    ),
 )

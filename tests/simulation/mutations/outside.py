@@ -14,6 +14,7 @@ from agent.spool import StreamTally
 from eventstore.memory import MemoryStore
 from hetuflow.scheduler.agenda import Agenda
 from tests.simulation.calm import fires_in_calm
+from tests.simulation.calm_log import read_by_followers, tasks_that_end
 from tests.simulation.mutations.kit import Mutation, replaced, together
 
 
@@ -64,8 +65,22 @@ def forget_some_tasks() -> AbstractContextManager[object]:
 
 
 MUTATIONS: Sequence[Mutation] = (
-    Mutation("half a digest", "the digest covers half of the output", "O1", digest_half_of_it, quick=True),
-    Mutation("feed skips one", "a resumed feed leaves out its first event", "E1", feed_skips_one, quick=True),
+    Mutation(
+        "half a digest",
+        "the digest covers half of the output",
+        "O1",
+        digest_half_of_it,
+        quick=True,
+        script=tasks_that_end,
+    ),
+    Mutation(
+        "feed skips one",
+        "a resumed feed leaves out its first event",
+        "E1",
+        feed_skips_one,
+        quick=True,
+        script=read_by_followers,
+    ),
     Mutation(
         "ticker sleeps",
         "due schedules are looked for every five minutes",

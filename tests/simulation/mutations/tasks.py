@@ -34,8 +34,8 @@ from tests.simulation.calm import (
     later_than_wanted,
     orders_at_a_stopped_agent,
 )
+from tests.simulation.calm_log import cancelled_soon, retried_in_vain, waiting_for_several
 from tests.simulation.mutations.kit import Mutation, in_table, replaced, replaced_in_table, together
-from tests.simulation.operators import Operators
 
 
 def retry_after_success() -> AbstractContextManager[object]:
@@ -47,20 +47,6 @@ def retry_after_success() -> AbstractContextManager[object]:
 
 def agent_outlives_its_lease() -> AbstractContextManager[object]:
     return mock.patch.object(Lease, "deadline", property(lambda self: float("inf")))
-
-
-def longer_programs() -> AbstractContextManager[object]:
-    """No bug: the slow program takes ten minutes, so that bounds pass while it runs."""
-
-    def make(original: Any) -> Any:
-        async def create_job(self: Any, name: str, *args: str, **members: Any) -> str:
-            args = tuple("seconds=600" if each == "seconds=40" else each for each in args)
-            found: str = await original(self, name, *args, **members)
-            return found
-
-        return create_job
-
-    return replaced(Operators, "create_job", make)
 
 
 def start_stale_orders() -> AbstractContextManager[object]:
@@ -96,7 +82,7 @@ def retry_for_ever() -> AbstractContextManager[object]:
 
 
 def agent_ignores_cancel() -> AbstractContextManager[object]:
-    return together(longer_programs(), mock.patch.object(Link, "_stop", lambda self, message: None))
+    return mock.patch.object(Link, "_stop", lambda self, message: None)
 
 
 def keep_the_slot() -> AbstractContextManager[object]:
@@ -186,12 +172,19 @@ def forget_the_rate() -> AbstractContextManager[object]:
 
 
 MUTATIONS: Sequence[Mutation] = (
-    Mutation("first one suffices", "a task waits for the first of several only", "T1", dispatch_before_the_others_end),
+    Mutation(
+        "first one suffices",
+        "a task waits for the first of several only",
+        "T1",
+        dispatch_before_the_others_end,
+        script=waiting_for_several(on_failure="run"),
+    ),
     Mutation(
         "failure not followed",
         "a task runs although one that it waits for has failed",
         "T1",
         run_after_failed_dependencies,
+        script=waiting_for_several("exit=3", on_failure="cancel"),
     ),
     Mutation(
         "late starts",
@@ -201,7 +194,9 @@ MUTATIONS: Sequence[Mutation] = (
         quick=True,
         script=later_than_wanted,
     ),
-    Mutation("retry after success", "a succeeded task may be retried", "T1", retry_after_success),
+    Mutation(
+        "retry after success", "a succeeded task may be retried", "T1", retry_after_success, script=retried_in_vain
+    ),
     Mutation(
         "no end of the lease",
         "an agent runs on when its lease is over",
@@ -259,8 +254,20 @@ MUTATIONS: Sequence[Mutation] = (
         quick=True,
         script=failing("exit=3", max_retries=1, retry_interval=1),
     ),
-    Mutation("cancel ignored", "an agent does not stop what is cancelled", "T5", agent_ignores_cancel),
-    Mutation("slot kept", "an ended instance keeps its slot now and then", "T6", keep_the_slot),
+    Mutation(
+        "cancel ignored",
+        "an agent does not stop what is cancelled",
+        "T5",
+        agent_ignores_cancel,
+        quick=True,
+        script=cancelled_soon,
+    ),
+    Mutation(
+        "slot kept",
+        "an ended instance keeps its slot now and then",
+        "T6",
+        keep_the_slot,
+    ),
     Mutation("limit ignored", "the cluster's limit is not looked at", "T7", ignore_the_limit, range(1, 17)),
     *(
         Mutation(
