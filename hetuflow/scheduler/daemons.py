@@ -187,10 +187,10 @@ class Daemons:
         return next((schedule_id for schedule_id in self._to_ask if schedule_id not in self._in_hand), None)
 
     def _seconds_until_next(self) -> float:
-        at = self._instants.first_at()
-        if at is None or not self._leases.is_deciding:
-            return self._tick_seconds
-        return min((at - self._clock.now()).total_seconds(), self._tick_seconds)
+        at, now = self._instants.first_at(), self._clock.now()
+        if at is None or not self._leases.is_deciding or not self._clocks.allows(now):
+            return self._tick_seconds  # what is due stays due: without the clock's leave it must not be waited for
+        return min((at - now).total_seconds(), self._tick_seconds)
 
     async def _tend(self, schedule_id: str) -> None:
         """Look at what is new, and ask; later again, if that fails or does not bring it further."""

@@ -163,6 +163,32 @@ async def test_a_daemon_that_is_gone_before_its_turn_is_left_alone(autojump_cloc
         nursery.cancel_scope.cancel()
 
 
+async def test_what_is_due_by_a_wrong_clock_is_waited_for_without_haste(autojump_clock, monkeypatch) -> None:
+    """While the clock is wrong nothing is started, and the seat that is due does not keep the processor busy."""
+    clock = TrioClock()
+    async with a_server(clock=clock, store_now=clock.another().now) as server, trio.open_nursery() as nursery:
+        agent = await programs(server, nursery)
+        await a_daemon(server, retry_interval=10)
+        await trio.sleep(1)
+        await agent.end(next(iter(agent.running)))
+        await trio.sleep(1)
+        alarm = server.core.scheduler.daemons._alarm
+        wait, waits = alarm.wait, itertools.count()
+
+        async def counted(seconds: float) -> None:
+            assert next(waits) < 200, "it does nothing but look"
+            await wait(seconds)
+
+        monkeypatch.setattr(alarm, "wait", counted)
+        clock.step(3600)
+        await trio.sleep(60)
+        assert not agent.running
+        clock.step(-3600)
+        await trio.sleep(10)
+        assert len(agent.running) == 1
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_run_that_lived_long_enough_starts_over_with_the_first_delay(autojump_clock) -> None:
     async with a_server() as server, trio.open_nursery() as nursery:
         agent = await programs(server, nursery)

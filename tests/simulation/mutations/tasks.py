@@ -213,7 +213,14 @@ MUTATIONS: Sequence[Mutation] = (
         quick=True,
         script=orders_at_a_stopped_agent,
     ),
-    Mutation("old epochs", "reports are believed whatever their epoch", "T3", believe_old_epochs, range(1, 17)),
+    Mutation(
+        "old epochs",
+        "reports are believed whatever their epoch",
+        "T3",
+        believe_old_epochs,
+        quick=True,
+        script=an_agent_that_is_cut_off,
+    ),
     Mutation(
         "edited dependencies",
         "a task does not wait for what it was told later",
