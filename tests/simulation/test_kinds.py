@@ -35,10 +35,11 @@ def fired(second: float, task_id: str, nominal: float | None = None) -> Told:
     return second, "schedule-s", "ScheduleFired", {"task_id": task_id, "nominal_at": due}
 
 
-def ends(second: float, task_id: str) -> list[Told]:
+def ends(second: float, task_id: str, by_its_clock: float | None = None) -> list[Told]:
+    ended_at = at(second if by_its_clock is None else by_its_clock)
     return [
-        (second, f"task-{task_id}", "TaskSucceeded", {"completed_at": at(second)}),
-        (second, "schedule-s", "ScheduleTaskEnded", {"task_id": task_id, "ended_at": at(second)}),
+        (second, f"task-{task_id}", "TaskSucceeded", {"completed_at": ended_at}),
+        (second, "schedule-s", "ScheduleTaskEnded", {"task_id": task_id, "ended_at": ended_at}),
     ]
 
 
@@ -51,6 +52,8 @@ ON: Told = (110, "schedule-s", "ScheduleEnabled", {"enabled_at": at(110)})
     [
         (None, [fired(10, "a"), *ends(15, "a"), fired(25, "b")]),
         ("F1", [fired(10, "a"), *ends(15, "a"), fired(20, "b")]),
+        (None, [fired(10, "a"), *ends(15, "a", by_its_clock=8), fired(20, "b")]),
+        ("F1", [fired(10, "a"), *ends(15, "a", by_its_clock=8), fired(18, "b")]),
         ("F1", [fired(10, "a"), *ends(15, "a"), fired(125, "b", 25)]),
         ("F4", [fired(10, "a"), fired(20, "b", 20)]),
         ("F3", [fired(10, "a"), *ends(15, "a"), fired(25, "b", 10)]),

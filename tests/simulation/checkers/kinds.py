@@ -115,7 +115,9 @@ class _Delay:
         said = None if end is None else end.time("completed_at") or end.time("cancelled_at")
         if end is None or end.position > fact.position or said != ended_at:
             self._fail("F1", f"task {fact.data['task_id']} is said to have ended at {ended_at}, it says {said}", fact)
-        self._begins.append((ended_at, ended_at))
+        # By a clock that was set back, it ended before it was due: times go on from the later one.
+        counts_from = ended_at if self._last is None else max(ended_at, self._last)
+        self._begins.append((counts_from, counts_from))
 
     def _decided(self, nominal: datetime, interval: timedelta, start: datetime | None, fact: Fact) -> None:
         if self._last is not None and nominal <= self._last:
