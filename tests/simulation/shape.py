@@ -77,8 +77,8 @@ AGENTS = (2, 2, 2, 3, 3, 4, 5, 8, 12, 20, 50)
 
 
 SMALL_AGENTS_MAX = 4
-SMALL_SHARES = (0.25, 0.4)
-"""Of the busy phase, in small runs: four or five faults and as many operators' acts for each."""
+SMALL_SHARES = (0.2, 0.33)
+"""Of the busy phase, in small runs: three to five faults and as many operators' acts for each."""
 
 
 @frozen(slots=True, kw_only=True)
