@@ -30,6 +30,9 @@ CLOSING_SECONDS = 15.0
 LONGEST_PROGRAM_SECONDS = 50.0
 """With what dispatching it takes."""
 
+QUEUE_LENGTH_MAX = 11
+"""Tasks of a schedule that run one after another: ten wait at most, for each other and for the one that runs."""
+
 STRIKERS = (1, 1, 2)
 """How many faults are on at once."""
 
@@ -119,7 +122,11 @@ async def _settle(workload: Workload, faults: Faults, verdict: Verdict) -> None:
 
 
 def _backlog_seconds(cluster: Cluster) -> float:
-    """How long what waits takes at most, in the slots that there are: a slow job that fires often is a long queue."""
+    """How long what waits takes at most, in the slots that there are: a slow job that fires often is a long queue.
+
+    Those of a queue run one after another, whatever is free.
+    """
     slots = sum(host.slots for host in cluster.hosts.values())
     lanes = min(slots, cluster.tasks_max or slots)
-    return LONGEST_PROGRAM_SECONDS * len(cluster.unfinished()) / lanes
+    waiting = len(cluster.unfinished())
+    return LONGEST_PROGRAM_SECONDS * max(waiting / lanes, min(waiting, QUEUE_LENGTH_MAX))
