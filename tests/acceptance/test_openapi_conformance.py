@@ -44,7 +44,7 @@ RULES = (
     r"cannot be changed, is",
     r"cannot be given together with",
     r"is named in update_mask",
-    r"must be a cursor from page\.next|is not a cursor of this query",
+    r"must be a cursor from page\.next|is not a cursor",
     r"unknown member; the nearest known name is",
     r"must be an integer within ±",
     r"needs stream",
