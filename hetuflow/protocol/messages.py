@@ -177,6 +177,39 @@ class Observed(Message):
     data: Mapping[str, Any] = Factory(dict)
 
 
+@frozen(slots=True, kw_only=True)
+class ArtifactPart(Message):
+    """Bytes of a file that an instance was to leave behind. At least once; the server keeps them in order, without gaps.
+
+    `path` is relative to the instance's directory. `collected_at`, `bytes_total` and `sha256` (hex) are of the whole file and the same
+    in all of its parts; a file without bytes is one part without data.
+    """
+
+    instance_id: str
+    task_id: str
+    epoch: int
+    path: str
+    collected_at: str
+    bytes_total: int
+    sha256: str
+    offset: int
+    data: bytes
+
+
+@frozen(slots=True, kw_only=True)
+class FetchPart(Message):
+    """Send these bytes of a file of the server's: answered by one `FilePart` with this `token`.
+
+    `url`: /api/v1/files/<id>, or /api/v1/task-instances/item/<id>/artifacts/<path>. Tokens are this connection's.
+    """
+
+    token: int
+    instance_id: str
+    url: str
+    offset: int = 0
+    length: int = 128 * 1024
+
+
 # --- server -> agent -----------------------------------------------------------------------------------------------
 
 
@@ -269,6 +302,33 @@ class OutputAck(Message):
 
 
 @frozen(slots=True, kw_only=True)
+class ArtifactStored(Message):
+    """All bytes of the artifact before `offset_end` are stored: go on there. `problem`: it can never be stored, give it up."""
+
+    instance_id: str
+    epoch: int
+    path: str
+    offset_end: int
+    problem: str = ""
+
+
+@frozen(slots=True, kw_only=True)
+class FilePart(Message):
+    """The answer to `FetchPart`. `bytes_total` and `sha256` (hex) are of the whole file.
+
+    `problem`: there is no such file, in a sentence. `is_coming`: it is on its way to the server, ask again later.
+    """
+
+    token: int
+    offset: int = 0
+    bytes_total: int = 0
+    sha256: str = ""
+    data: bytes = b""
+    problem: str = ""
+    is_coming: bool = False
+
+
+@frozen(slots=True, kw_only=True)
 class Standing(Message):
     """How the server counts this agent: told when that is not what the hello declared, and whenever it changes.
 
@@ -345,6 +405,8 @@ TAGS: Mapping[int, type[Message]] = {
     5: Ended,
     6: Output,
     7: Observed,
+    8: ArtifactPart,
+    9: FetchPart,
     20: Welcome,
     21: Refused,
     22: HeartbeatAck,
@@ -357,6 +419,8 @@ TAGS: Mapping[int, type[Message]] = {
     29: HeartbeatHeard,
     30: Command,
     31: WatchFiles,
+    32: ArtifactStored,
+    33: FilePart,
     40: Ping,
     41: Pong,
     42: Shutdown,

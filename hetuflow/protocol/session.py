@@ -21,9 +21,13 @@ from hetuflow.protocol.codec import decode_frame, encode_frames
 from hetuflow.protocol.errors import CloseCode, LocalProtocolError, RemoteProtocolError
 from hetuflow.protocol.messages import (
     Ack,
+    ArtifactPart,
+    ArtifactStored,
     Command,
     Dispatch,
     Ended,
+    FetchPart,
+    FilePart,
     Forget,
     Heartbeat,
     HeartbeatAck,
@@ -70,8 +74,11 @@ def _loop(state: State, *types: type[Message]) -> dict[type[Message], State]:
     return dict.fromkeys(types, state)
 
 
-_AGENT_SAYS = (Heartbeat, Started, Ended, Observed, Output, Ping, Pong)
-_SERVER_SAYS = (HeartbeatAck, HeartbeatHeard, Stop, Forget, Standing, Command, WatchFiles, Ack, OutputAck, Ping, Pong)
+_AGENT_SAYS = (Heartbeat, Started, Ended, Observed, Output, ArtifactPart, FetchPart, Ping, Pong)
+_SERVER_SAYS = (
+    *(HeartbeatAck, HeartbeatHeard, Stop, Forget, Standing, Command, WatchFiles),
+    *(Ack, OutputAck, ArtifactStored, FilePart, Ping, Pong),
+)
 
 TRANSITIONS: Mapping[Role, Mapping[State, Mapping[type[Message], State]]] = {
     Role.AGENT: {

@@ -11,9 +11,13 @@ from hypothesis import strategies as st
 from hetuflow.protocol.messages import (
     TAGS,
     Ack,
+    ArtifactPart,
+    ArtifactStored,
     Command,
     Dispatch,
     Ended,
+    FetchPart,
+    FilePart,
     FileWatch,
     Forget,
     Heartbeat,
@@ -90,6 +94,26 @@ SAMPLES: Mapping[str, Message] = {
         seq=5,
         at="2026-01-05T08:00:00.500000Z",
         data=bytes(range(256)),
+    ),
+    "artifact_part": ArtifactPart(
+        instance_id="instance-1",
+        task_id="task-1",
+        epoch=3,
+        path="out/größe.bin",
+        collected_at="2026-01-05T08:00:01.000000Z",
+        bytes_total=1280,
+        sha256="ab" * 32,
+        offset=1024,
+        data=bytes(range(256)),
+    ),
+    "fetch_part": FetchPart(
+        token=5, instance_id="instance-1", url="/api/v1/files/" + "cd" * 32, offset=131072, length=65536
+    ),
+    "artifact_stored": ArtifactStored(
+        instance_id="instance-1", epoch=3, path="out/größe.bin", offset_end=1280, problem="no such day"
+    ),
+    "file_part": FilePart(
+        token=5, offset=131072, bytes_total=131080, sha256="cd" * 32, data=b"12345678", problem="gone", is_coming=True
     ),
     "welcome": Welcome(
         session="0123456789abcdef",
