@@ -17,7 +17,6 @@ import signal
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-import psutil
 from attrs import frozen
 
 MARK: Final = "HETUFLOW_INSTANCE_ID"
@@ -72,6 +71,8 @@ def identity(pid: int) -> str | None:
     if HAS_PROC:
         found = read_process(pid)
         return found.start_ticks if found is not None else None
+    import psutil  # only here and below: it costs a keeper 3 MiB, which has /proc on Linux
+
     with contextlib.suppress(psutil.Error):
         return str(psutil.Process(pid).create_time())
     return None
@@ -154,6 +155,8 @@ def _add_descendants(inside: set[int], table: Mapping[int, Process]) -> None:
 
 
 def _members_by_psutil(root: int) -> list[int]:
+    import psutil
+
     try:
         process = psutil.Process(root)
         return [found.pid for found in [process, *process.children(recursive=True)] if found.status() != "zombie"]

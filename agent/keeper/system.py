@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Protocol
 
@@ -26,6 +26,18 @@ class Usage:
     memory_pressure_seconds: float = 0.0
 
 
+class Loop(Protocol):
+    """What the real system asks of the keeper's loop, besides a call of its `tick` when that is due."""
+
+    def watch(self, fd: int, callback: Callable[[], None]) -> None:
+        """Call whenever `fd` is readable, until `unwatch`. A callback may unwatch any `fd`, also one that is ready now."""
+        ...
+
+    def unwatch(self, fd: int) -> None:
+        """Before `fd` is closed. No error when it is not watched."""
+        ...
+
+
 class Listener(Protocol):
     """Who is told of a tree. Called from the keeper's loop, never from within `spawn`."""
 
@@ -34,7 +46,7 @@ class Listener(Protocol):
         ...
 
     def closed(self) -> None:
-        """Both streams have ended."""
+        """Both streams have ended; without captured output: just before `exited`."""
         ...
 
     def exited(self, exit_: Exit) -> None:
