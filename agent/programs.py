@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from hetuflow.ports.processes import StartError
@@ -17,22 +17,25 @@ def find_program(name: str, environment: Mapping[str, str], work_dir: str) -> st
     if "\0" in name:
         raise StartError("the program's name contains a NUL character")
     if "/" in name:
-        path = os.path.join(work_dir, name)
-        problem = _why_not(path)
+        given = os.path.join(work_dir, name)
+        problem = _why_not(given)
         if problem:
             raise StartError(f"program {name!r}: {problem}")
-        return path
-    searched = [*_path_of(environment), *_path_of(os.environ)]
-    blocked = None
-    for directory in dict.fromkeys(searched):
-        path = os.path.join(directory, name)
-        problem = _why_not(path)
-        if problem is None:
-            return path
-        if problem != _MISSING:
-            blocked = blocked or f"program {name!r}: {path} {problem}"
-    raise StartError(blocked or f"program {name!r} was not found on the PATH ({os.pathsep.join(searched)})")
+        return given
+    searched = list(dict.fromkeys([*_path_of(environment), *_path_of(os.environ)]))
+    found, blocked = _search(name, searched)
+    if found is None and blocked is None and name in _ELSE:
+        found, blocked = _search(_ELSE[name], searched)
+    if found is None:
+        raise StartError(blocked or _not_found(name, searched))
+    return found
 
+
+COMMON: Final = ("bash", "uv", "python", "node", "npx", "cargo", "java")
+"""Programs that jobs name most. Source: REST contract, "ExecuteCommand"."""
+
+_ELSE: Final[Mapping[str, str]] = {"python": "python3"}
+"""What is meant where a name does not exist: Debian and its children have no `python` unless a package adds it."""
 
 _MISSING: Final = "does not exist"
 
@@ -48,6 +51,46 @@ def _why_not(path: str) -> str | None:
     if not os.path.exists(path):
         return "is a link to nothing"
     return "is not executable (chmod +x?)"
+
+
+def _search(name: str, directories: Sequence[str]) -> tuple[str | None, str | None]:
+    """The program's path, or else why a file of this name is none."""
+    blocked: str | None = None
+    for directory in directories:
+        path = os.path.join(directory, name)
+        problem = _why_not(path)
+        if problem is None:
+            return path, None
+        if problem != _MISSING:
+            blocked = blocked or f"program {name!r}: {path} {problem}"
+    return None, blocked
+
+
+def _not_found(name: str, directories: Sequence[str]) -> str:
+    """That it is not there, and what is: names like it, and the programs that jobs name most."""
+    text = f"program {name!r} was not found on the PATH ({os.pathsep.join(directories)})"
+    near = _near(name, directories)
+    common = [
+        each for each in COMMON if _search(each, directories)[0] or _search(_ELSE.get(each, each), directories)[0]
+    ]
+    if near:
+        text += f"; names like it there: {', '.join(near)}"
+    if name in COMMON and common:
+        text += f"; this agent has {', '.join(common)}"
+    return text
+
+
+def _near(name: str, directories: Sequence[str]) -> list[str]:
+    from difflib import get_close_matches  # 2 ms, that only a mistake costs
+
+    names: set[str] = set()
+    for directory in directories:
+        try:
+            names.update(os.listdir(directory))
+        except OSError:
+            continue
+    near = get_close_matches(name, sorted(names), n=6, cutoff=0.75)
+    return [each for each in near if _search(each, directories)[0] is not None][:3]
 
 
 def _path_of(environment: Mapping[str, str]) -> list[str]:
