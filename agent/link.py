@@ -61,6 +61,9 @@ INBOX_FRAMES_MAX: Final = 64
 OUTPUT_BYTES_PER_TURN: Final = 192 * 1024
 
 
+SUPERSEDED: Final = "another agent with this identity has taken over: the server has given its work to others"
+
+
 class Silent(Exception):
     """The server does not answer, or does not take what we send."""
 
@@ -269,6 +272,8 @@ class Link:
         self.refusal = message.reason
         self.is_away = message.code == CloseCode.GOING_AWAY
         self._end = f"refused by the server ({message.code}: {message.reason})"
+        if message.code == CloseCode.SUPERSEDED:
+            self._work.executor.stop_all(StopOrder("lost", SUPERSEDED, self._work.lease.grace_seconds))
 
     def _beat_heard(self, message: HeartbeatHeard) -> None:
         """The server lives and may not renew the lease. With another address to try, it is left in time."""

@@ -35,6 +35,10 @@ from hetuflow.protocol.session import Role, Session
 log = logging.getLogger(__name__)
 
 NAMELESS = f"the address must name the agent: ?agent_id=... ({AGENT_ID_RULE})"
+USED_TWICE = (
+    "the agent has a connection that is alive: is its identity used twice? A copy of its machine or container needs"
+    " a state directory of its own"
+)
 METRICS_REMEMBERED_MAX = 10_000
 """Agents whose last heartbeat is remembered after their connection ended."""
 
@@ -295,14 +299,18 @@ class Gateway:
         return connection
 
     async def _end_older(self, hello: Hello) -> None:
-        """End the agent's present connection here. Raises `Unwelcome` when that one is in its right."""
+        """End the agent's present connection here. Raises `Unwelcome` when that one is in its right.
+
+        An agent that was started again cannot answer on the connection of its earlier life. Whoever does answer there
+        lives, and its work with it, whatever number this hello has: the state directory was copied.
+        """
         older = self._connections.get(hello.agent_id)
         if older is None:
             return
         if hello.incarnation < older.incarnation:
             raise started_later(hello, older.incarnation)
-        if hello.incarnation == older.incarnation and await older.answers_ping(self._ids.token()):
-            raise Unwelcome(CloseCode.REFUSED, "the agent has a connection that is alive: is its identity used twice?")
+        if await older.answers_ping(self._ids.token()):
+            raise Unwelcome(CloseCode.REFUSED, USED_TWICE)
         await older.dismiss(CloseCode.SUPERSEDED, "another connection of this agent took over")
         await older.ended.wait()
 

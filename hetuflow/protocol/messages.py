@@ -62,9 +62,10 @@ class Known:
 class Hello(Message):
     """The first message of a connection. `known` is complete: what it lacks, the agent does not have.
 
-    `incarnation` grows at every start of the agent; of two agents with one id the higher wins. `life` is drawn at the
-    start and kept in memory only: an equal incarnation with another life is another start, whose state directory was
-    lost or copied; "" = not told. `last_acked` is the highest sequence for which the agent has an acknowledgement.
+    `incarnation` grows at every start of the agent; of two agents with one id the one that is connected and answers
+    keeps it, else the higher one gets it. `life` is drawn at the start and kept in memory only: an equal incarnation
+    with another life is another start, whose state directory was lost or copied; "" = not told. `last_acked` is the
+    highest sequence for which the agent has an acknowledgement.
     `store_id` is that of the last welcome, kept across starts; "" = there was none.
     """
 

@@ -10,6 +10,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from hetuflow.protocol.codec import encode_frames
+from hetuflow.protocol.errors import CloseCode
 from hetuflow.protocol.messages import (
     Command,
     Ended,
@@ -457,3 +458,16 @@ async def test_a_refusal_is_one_line_that_says_why(
     [line] = [line for line in capsys.readouterr().out.splitlines() if "refuses" in line]
     assert "the server refuses this agent" in line
     assert "reason='delete the agent, and it is let in as a new one'" in line
+
+
+async def test_an_agent_that_another_one_has_taken_over_from_ends_its_work_at_once(autojump_clock: MockClock) -> None:
+    """The server has given that work to others: it must not go on until the lease ends."""
+    async with fake_world(Gateway(lease_seconds=120), script=lambda spec: Script(seconds=90)) as world:
+        order = an_order("work")
+        await world.gateway.send(order)
+        await world.gateway.until_started(order.instance_id)
+        await world.gateway.send(Refused(code=CloseCode.SUPERSEDED, reason="another connection took over"))
+        begun = trio.current_time()
+        ended = await world.gateway.until_ended(order.instance_id)
+        assert ended.reason == "lost" and "another agent with this identity" in (ended.error_message or "")
+        assert trio.current_time() - begun < 60

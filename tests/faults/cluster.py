@@ -17,6 +17,7 @@ from attrs import Factory, define, frozen
 from hetuflow.cli.cluster import free_port
 from hetuflow.server import SERVER_ID_FILE
 from tests.faults.database import Database, Disk
+from tests.faults.machines import Machine, build_clock
 from tests.faults.netns import Net
 from tests.faults.processes import DIRECTORY_VARIABLE, Node, spawn
 from tests.faults.relay import Relay, open_relay
@@ -38,6 +39,9 @@ class Setup:
       database_relay: the servers reach PostgreSQL through one.
       net: agent-01 lives in a network namespace of its own.
       clock: the servers' wall clock can be set.
+      agent_boots: agents see a boot id of their own, which can be changed.
+      agent_clock: the wall clock of agent-01 can be set.
+      agent_mb: size of a file system of its own for state and work of agent-01; 0 = none.
       data_mb, wal_mb: size of a file system of its own for PostgreSQL's data, and for its write-ahead log; 0 = none.
     """
 
@@ -49,6 +53,9 @@ class Setup:
     database_relay: bool = False
     net: bool = False
     clock: bool = False
+    agent_boots: bool = False
+    agent_clock: bool = False
+    agent_mb: int = 0
     data_mb: int = 0
     wal_mb: int = 0
 
@@ -83,6 +90,7 @@ class Cluster:
     other: Node | None = None
     nodes: list[Node] = Factory(list)
     agents: dict[str, Node] = Factory(dict)
+    machines: dict[str, Machine] = Factory(dict)
     seats: int = 1
 
     @property
@@ -94,7 +102,7 @@ class Cluster:
         return self.directory / "lines"
 
     def work_dir(self, agent: str) -> Path:
-        return self.directory / "work" / agent
+        return self.machines[agent].work_root / agent
 
     # --- servers ----------------------------------------------------------------------------------------------------
 
@@ -179,6 +187,15 @@ class Cluster:
     # --- agents -----------------------------------------------------------------------------------------------------
 
     def spawn_agent(self, agent: str) -> Node:
+        """Start the agent, on its machine."""
+        if agent not in self.machines:
+            self.machines[agent] = self._new_machine(agent)
+        node = self.spawn_agent_on(self.machines[agent], agent)
+        self.agents[agent] = node
+        return node
+
+    def spawn_agent_on(self, machine: Machine, agent: str, name: str = "") -> Node:
+        """`name`: of the process and its log, where it is not the agent's id."""
         inside = self.net is not None and agent == "agent-01"
         host = self.net.outside if inside and self.net is not None else "127.0.0.1"
         ports = [self.relay.port] if self.relay is not None else [self.seat.websocket_port]
@@ -189,17 +206,37 @@ class Cluster:
             DIRECTORY_VARIABLE: str(self.directory),
             "HETUFLOW_AGENT__LOST_AFTER_SECONDS": str(self.setup.lease_seconds),
             "HETUFLOW_AGENT__HEARTBEAT_INTERVAL": str(self.setup.lease_seconds / 4),
+            **machine.environ,
         }
         arguments = [
             *(sys.executable, "-m", "agent", "--server-url", urls, "--id", agent),
-            *("--slots", str(SLOTS), "--state-dir", str(self.directory / agent)),
-            *("--work-dir", str(self.directory / "work")),
+            *("--slots", str(SLOTS), "--state-dir", str(machine.state_dir)),
+            *("--work-dir", str(machine.work_root)),
         ]
-        prefix = self.net.prefix if inside and self.net is not None else ()
-        node = spawn(agent, arguments, self.directory / "logs" / f"{agent}.log", environ, prefix)
-        self.agents[agent] = node
+        prefix = [*(self.net.prefix if inside and self.net is not None else ()), *machine.prefix]
+        name = name or agent
+        node = spawn(name, arguments, self.directory / "logs" / f"{name}.log", environ, prefix)
         self.nodes.append(node)
         return node
+
+    def _new_machine(self, agent: str) -> Machine:
+        setup, place = self.setup, self.directory
+        is_first = agent == "agent-01"
+        if is_first and setup.agent_mb:
+            disk = Disk(place / f"{agent}-disk", setup.agent_mb)
+            disk.open()
+            work = disk.mount / "work"
+            work.mkdir(mode=0o700)
+            machine = Machine(state_dir=disk.mount / agent, work_root=work, disk=disk)
+        else:
+            machine = Machine(state_dir=place / agent, work_root=place / "work")
+        if setup.agent_boots:
+            machine.boot = place / f"{agent}-boot"
+            machine.boot_anew()
+        if is_first and setup.agent_clock:
+            machine.clock, machine.clock_file = build_clock(place), place / f"{agent}-clock"
+            machine.offset_clock(0.0)
+        return machine
 
     async def until_online(self, count: int) -> None:
         async with self.client() as http:
@@ -236,6 +273,9 @@ class Cluster:
         async with trio.open_nursery() as nursery:
             for node in self.nodes:
                 nursery.start_soon(node.stop)
+        for machine in self.machines.values():
+            if machine.disk is not None:
+                machine.disk.close()
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from hetuflow.domain.decider import Address
 from hetuflow.gateway.settings import GatewaySettings
 from hetuflow.ports.network import ConnectionLost
 from hetuflow.protocol.errors import CloseCode
-from hetuflow.protocol.messages import Dispatch, HeartbeatAck, Known, Ping, Pong, Refused, Stop
+from hetuflow.protocol.messages import Ack, Dispatch, HeartbeatAck, Known, Ping, Pong, Refused, Stop
 from hetuflow.scheduler.reaper import MARGIN_SECONDS
 from tests.gateway.scripted import ScriptedAgent
 from tests.scheduler.harness import Server, a_server, data
@@ -269,18 +269,24 @@ async def test_sessions_of_the_servers_previous_life_are_closed_in_the_log(autoj
 # --- who is let in -------------------------------------------------------------------------------------------------
 
 
-async def test_a_second_connection_is_refused_while_the_first_answers(autojump_clock) -> None:
+@pytest.mark.parametrize("incarnation", [1, 2])
+async def test_a_second_connection_is_refused_while_the_first_answers(autojump_clock, incarnation) -> None:
+    """Also one with a higher number: a copied state directory counts on where the first one's is."""
     async with a_server() as server, trio.open_nursery() as nursery:
         agent = an_agent(server, nursery)
         await agent.connect()
+        order = await a_dispatched_task(server, agent, started=True)
         clone = an_agent(server, nursery)
-        await clone.hello()
+        await clone.hello(incarnation=incarnation)
         ping = await agent.expect(Ping)
         await agent.say(Pong(token=ping.token))
         refusal = await refused(clone)
         assert "alive" in refusal.reason
         await agent.heartbeat()
         assert server.core.gateway.status().online_agents == 1
+        await agent.say(agent.ended(order))
+        await agent.expect(Ack)
+        assert len(server.events("TaskSucceeded")) == 1 and not server.events("InstanceFailed")
         nursery.cancel_scope.cancel()
 
 

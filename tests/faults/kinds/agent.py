@@ -1,19 +1,27 @@
-"""The agents' own faults: what works already, and the places of those that come with the agent item."""
+"""Faults of the agents and of their machines."""
 
 from __future__ import annotations
 
+import uuid
 from typing import ClassVar
 
 import trio
 
 from hetuflow.scheduler.reaper import MARGIN_SECONDS
 from tests.faults.cluster import Setup
+from tests.faults.kinds.disk import no_mounts
 from tests.faults.kinds.fault import UNREPORTED_SECONDS, Fault, Healed, Scene, now, pause
-from tests.faults.processes import kill_all, working_below
+from tests.faults.machines import no_boots, no_clock
+from tests.faults.processes import Node, kill_all, working_below
 from tests.faults.verdict import Silence
 
 AGENT = "agent-01"
 LEASE_SECONDS = 5.0
+FULL_SECONDS = 6.0
+CLONED_SECONDS = 8.0
+"""How long two agents have one identity: more than a lease."""
+TAKEN_SECONDS = 12.0
+"""Usually, until the copy that was refused several times dials again."""
 WATCHDOG_SECONDS = 12.0
 """The watchdog and the next start end what a killed agent left: SIGTERM, ten seconds, SIGKILL."""
 
@@ -96,28 +104,146 @@ class AgentSuspended(_Later):
     name = "agent-stop"
 
 
-class SpoolFull(_Later):
-    """The disk under the agent's spool is full."""
+class SpoolFull(Fault):
+    """The disk under an agent's journal and spools is full for some seconds."""
 
     name = "agent-disk-full"
+    setup = Setup(agent_mb=24)
+    seconds = FULL_SECONDS + 2
+
+    def unavailable(self) -> str | None:
+        return no_mounts()
+
+    async def strike(self, scene: Scene) -> Healed:
+        """What it was asked to run meanwhile is refused, and others run it; its own runs end as they would have."""
+        disk = scene.cluster.machines[AGENT].disk
+        assert disk is not None
+        await pause(scene, 0.0, 1.0)
+        disk.fill()
+        await trio.sleep(FULL_SECONDS)
+        disk.free()
+        return Healed(at=now(), agent=AGENT)
 
 
-class IdentityCloned(_Later):
-    """A machine is copied, and two agents have one identity."""
+class SpoolFullAndKilled(SpoolFull):
+    """The disk under an agent's journal and spools is full, and the agent is killed and started with it so."""
+
+    name = "agent-disk-full-kill"
+    seconds = FULL_SECONDS + WATCHDOG_SECONDS
+
+    async def strike(self, scene: Scene) -> Healed:
+        disk = scene.cluster.machines[AGENT].disk
+        assert disk is not None
+        disk.fill()
+        await pause(scene, 1.0, 2.0)
+        at = now()
+        await scene.cluster.agents[AGENT].kill()
+        while now() < at + FULL_SECONDS:
+            node = scene.cluster.spawn_agent(AGENT)
+            with trio.move_on_after(at + FULL_SECONDS - now()):
+                await node.ended()  # it says what is wrong, and whoever watches over it starts it again
+                node.is_expected = True
+                await trio.sleep(1.0)
+        disk.free()
+        started = now()
+        if not scene.cluster.agents[AGENT].is_alive:
+            scene.cluster.spawn_agent(AGENT)
+        return Healed(at=started, agent=AGENT, silences=(silence(at - FULL_SECONDS, started + WATCHDOG_SECONDS),))
+
+
+class IdentityCloned(Fault):
+    """A machine is copied while its agent works, and two agents have one identity; then the copy is switched off."""
 
     name = "agent-cloned"
+    setup = Setup(lease_seconds=LEASE_SECONDS, agent_boots=True)
+    seconds = CLONED_SECONDS + 2
+
+    def unavailable(self) -> str | None:
+        return no_boots()
+
+    async def strike(self, scene: Scene) -> Healed:
+        """The first of them is in its right for as long as it answers: nothing of its work is disturbed."""
+        clone = await self.clone(scene)
+        await trio.sleep(CLONED_SECONDS)
+        await clone.kill()
+        return Healed(at=now(), agent=AGENT)
+
+    async def clone(self, scene: Scene) -> Node:
+        await pause(scene, 0.0, 1.0)
+        cluster = scene.cluster
+        place = cluster.directory / f"clone-{uuid.uuid4().hex[:8]}"
+        machine = await trio.to_thread.run_sync(cluster.machines[AGENT].copied, place)
+        return cluster.spawn_agent_on(machine, AGENT, name=place.name)
 
 
-class AgentClock(_Later):
-    """The agent's wall clock is wrong."""
+class IdentityClonedAndLeft(IdentityCloned):
+    """A machine is copied while its agent works; then the first one dies, and the copy takes over its work."""
 
-    name = "agent-clock"
+    name = "agent-cloned-left"
+    seconds = CLONED_SECONDS + TAKEN_SECONDS + 2
+
+    async def strike(self, scene: Scene) -> Healed:
+        clone = await self.clone(scene)
+        await trio.sleep(CLONED_SECONDS)
+        at = now()
+        await kill_machine(scene, AGENT)
+        while "connected " not in clone.log.read_text():  # noqa: ASYNC110 - another process writes it
+            await trio.sleep(0.1)
+        taken = now()
+        await trio.sleep(1.0)
+        await clone.kill()
+        scene.cluster.spawn_agent(AGENT)
+        measured = f"the copy took over after {taken - at:.1f} s"
+        return Healed(at=now(), agent=AGENT, silences=(silence(at, now()),), measured=measured)
 
 
-class MachineRebooted(_Later):
-    """The agent's machine boots anew: other process ids, another boot id."""
+class _AgentClock(Fault):
+    setup = Setup(agent_clock=True)
+    seconds = 6.0
+    offset: ClassVar[float]
+
+    def unavailable(self) -> str | None:
+        return no_clock()
+
+    async def strike(self, scene: Scene) -> Healed:
+        machine = scene.cluster.machines[AGENT]
+        machine.offset_clock(self.offset)
+        await trio.sleep(4.0)
+        machine.offset_clock(0.0)
+        return Healed(at=now(), agent=AGENT, injected=2)
+
+
+class AgentClockAhead(_AgentClock):
+    """The wall clock of an agent's machine jumps an hour ahead, and back."""
+
+    name, offset = "agent-clock-ahead", 3600.0
+
+
+class AgentClockBack(_AgentClock):
+    """The wall clock of an agent's machine jumps an hour back, and ahead."""
+
+    name, offset = "agent-clock-back", -3600.0
+
+
+class MachineRebooted(Fault):
+    """The agent's machine boots anew: all its processes are gone, and the boot id is another."""
 
     name = "machine-reboot"
+    setup = IdentityCloned.setup
+    seconds = 6.0
+
+    def unavailable(self) -> str | None:
+        return no_boots()
+
+    async def strike(self, scene: Scene) -> Healed:
+        await pause(scene, 0.0, 1.0)
+        at = now()
+        await kill_machine(scene, AGENT)
+        scene.cluster.machines[AGENT].boot_anew()
+        await trio.sleep(2.0)
+        started = now()
+        scene.cluster.spawn_agent(AGENT)
+        return Healed(at=started, agent=AGENT, silences=(silence(at, started),))
 
 
 KINDS = (
@@ -127,7 +253,10 @@ KINDS = (
     AgentAndKeeperKilled,
     AgentSuspended,
     SpoolFull,
+    SpoolFullAndKilled,
     IdentityCloned,
-    AgentClock,
+    IdentityClonedAndLeft,
+    AgentClockAhead,
+    AgentClockBack,
     MachineRebooted,
 )
