@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
@@ -15,16 +15,17 @@ import click
 import structlog
 import trio
 
-from agent import host, watchdog
+from agent import host, labels, policy_command, watchdog
 from agent.daemon import Agent, Ports
 from agent.directories import RecycledDirectories
+from agent.facts import SystemFacts, system_labels
 from agent.identity import kept_agent_id
 from agent.logs import configure_logging
 from agent.processes import SystemProcesses, open_processes
 from agent.profile import Profile
-from agent.settings import AgentSettings, load_agent_settings
+from agent.settings import AgentSettings, check_label_name, load_agent_settings
 from agent.websocket import open_dialer
-from hetuflow.configuration import ConfigurationError
+from hetuflow.configuration import ConfigurationError, NotAllowed
 from hetuflow.ports.disk import DiskError
 from hetuflow.ports.files import LateFileWatcher
 from hetuflow.ports.real import SystemClock, SystemDisk, SystemIds, SystemRandom
@@ -35,7 +36,11 @@ _LOCK_SUFFIX: Final = "~lock"
 """No agent's id contains the tilde, so no agent's directory is called so."""
 
 
-@click.command("hetuflow-agent", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    "hetuflow-agent",
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
@@ -48,15 +53,14 @@ _LOCK_SUFFIX: Final = "~lock"
 )
 @click.option("--id", "agent_id", metavar="ID", help="Id of this agent.  [default: generated once and kept]")
 @click.option("--name", help="Name of this agent.  [default: the id]")
-@click.option(
-    "--label", "labels", metavar="KEY=VALUE", multiple=True, help="A label that jobs can ask for; may be repeated."
-)
+@click.option("--label", metavar="KEY=VALUE", multiple=True, help="A label that jobs can ask for; may be repeated.")
 @click.option("--slots", metavar="N", help="Tasks at once.  [default: 5]")
 @click.option("--state-dir", metavar="DIR", help="Identity and journal; one agent each.")
 @click.option("--work-dir", metavar="DIR", help="A directory per agent, in it one per task.  [default: /tmp/hetuflow]")
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warn or error.  [default: info]")
 @click.option("--log-format", metavar="FORMAT", help="text or json.  [default: text]")
-def command(config: Path | None, labels: tuple[str, ...], **given: str | None) -> None:
+@click.pass_context
+def command(context: click.Context, /, config: Path | None, label: tuple[str, ...], **given: str | None) -> None:
     """Run tasks of a hetuflow server on this machine.
 
     The agent dials out to the server and listens on nothing. Stop it with Ctrl-C or SIGTERM: running tasks are ended
@@ -64,11 +68,14 @@ def command(config: Path | None, labels: tuple[str, ...], **given: str | None) -
     from defaults, the configuration file, environment variables (HETUFLOW_AGENT__SERVER_URL and so on) and these
     options; later ones win.
     """
-    own_labels = _labels(labels)
+    own_labels = _labels(label)
     try:
         settings = _settings(config, given)
     except ConfigurationError as exc:
         _fail(*str(exc).splitlines())
+    if context.invoked_subcommand is not None:
+        context.obj = settings
+        return
     configure_logging(settings.logging.level, settings.logging.format)
     state_dir = os.path.abspath(settings.agent.state_dir)
     try:
@@ -81,12 +88,43 @@ def command(config: Path | None, labels: tuple[str, ...], **given: str | None) -
         _fail(f"cannot use {state_dir}: {exc.strerror}")
 
 
-async def _run(settings: AgentSettings, state_dir: str, labels: Mapping[str, str]) -> None:
+@command.group(name="policy")
+def policy() -> None:
+    """What this machine lets a server do: the table [policy] of agent.toml. Asks no server."""
+
+
+_json = click.option("--json", "json_", is_flag=True, help="One JSON document.")
+
+
+@policy.command(name="show")
+@_json
+@click.pass_obj
+def show_policy(settings: AgentSettings, json_: bool) -> None:
+    """Show what is allowed here, and where each value comes from."""
+    sys.exit(policy_command.show(settings, json_=json_))
+
+
+@policy.command(name="check")
+@click.option("--job", "file", metavar="FILE", required=True, help="A job, or its config, as JSON; - = standard input.")
+@_json
+@click.pass_obj
+def check_policy(settings: AgentSettings, file: str, json_: bool) -> None:
+    """Say whether a job would be let in here, and which of its limits are lowered. Exit status 1: it would not.
+
+    \b
+    Examples:
+      hetuflow-agent policy check --job backup.json
+      hetuflow jobs show backup --json | hetuflow-agent --config /etc/hetuflow/agent.toml policy check --job -
+    """
+    sys.exit(policy_command.check(settings, file, json_=json_))
+
+
+async def _run(settings: AgentSettings, state_dir: str, own_labels: Mapping[str, str]) -> None:
     disk, ids = SystemDisk(), SystemIds()
     agent_id = settings.agent.id or kept_agent_id(disk, ids, state_dir)
-    profile = _profile(settings, state_dir, agent_id, {**settings.labels, **labels})
+    profile = _profile(settings, state_dir, agent_id, {**settings.labels, **own_labels})
     with _work_dir_held(disk, profile.work_dir):
-        await _live(profile, disk, ids)
+        await _live(profile, disk, ids, settings.executor.environment_allow)
 
 
 @contextlib.contextmanager
@@ -99,12 +137,12 @@ def _work_dir_held(disk: SystemDisk, work_dir: str) -> Iterator[None]:
         yield
 
 
-async def _live(profile: Profile, disk: SystemDisk, ids: SystemIds) -> None:
+async def _live(profile: Profile, disk: SystemDisk, ids: SystemIds, allowed: Sequence[str]) -> None:
     mark = ids.token()
     with watchdog.watch(mark) as watching:
         bystanders = () if watching is None else (watching,)
         async with open_processes(bystanders) as runner:
-            await _serve(profile, disk, ids, runner, {**host.base_environment(), watchdog.MARK: mark})
+            await _serve(profile, disk, ids, runner, {**host.base_environment(allowed), watchdog.MARK: mark})
 
 
 async def _serve(
@@ -122,6 +160,7 @@ async def _serve(
                 runner=runner,
                 directories=RecycledDirectories(disk),
                 leftovers=host.SystemLeftovers(),
+                facts=SystemFacts(),
                 gauges=host.SystemGauges(profile.work_dir),
                 files=LateFileWatcher(),
                 base_environment=base_environment,
@@ -155,7 +194,7 @@ def _settings(config: Path | None, given: dict[str, str | None]) -> AgentSetting
     return load_agent_settings(config, os.environ, flags, read_text=_read_text)
 
 
-def _profile(settings: AgentSettings, state_dir: str, agent_id: str, labels: Mapping[str, str]) -> Profile:
+def _profile(settings: AgentSettings, state_dir: str, agent_id: str, own_labels: Mapping[str, str]) -> Profile:
     agent, executor = settings.agent, settings.executor
     return Profile(
         agent_id=agent_id,
@@ -167,24 +206,29 @@ def _profile(settings: AgentSettings, state_dir: str, agent_id: str, labels: Map
         state_dir=state_dir,
         work_dir=os.path.join(os.path.abspath(executor.work_dir), agent_id),
         slots=agent.max_concurrent_tasks,
-        labels=labels,
+        labels=labels.declared(own_labels, system_labels()),
         metadata=settings.metadata,
         heartbeat_interval=agent.heartbeat_interval,
         check_interval=agent.task_check_interval,
         lost_after_seconds=agent.lost_after_seconds,
         cleanup_interval=executor.cleanup_interval,
         cleanup_enabled=executor.cleanup_enabled,
+        policy=settings.policy,
     )
 
 
 def _labels(given: tuple[str, ...]) -> dict[str, str]:
-    labels = {}
+    found = {}
     for label in given:
         name, separator, value = label.partition("=")
         if not separator or not name:
             raise click.BadParameter(f"{label!r} is not KEY=VALUE", param_hint="--label")
-        labels[name] = value
-    return labels
+        try:
+            check_label_name(name)
+        except NotAllowed as no:
+            raise click.BadParameter(f"{label!r}: use {no.allowed}", param_hint="--label") from no
+        found[name] = value
+    return found
 
 
 def _version() -> str:

@@ -16,6 +16,7 @@ from agent.executor import Executor
 from agent.identity import keep_store_id, kept_store_id
 from agent.journal import Journal
 from agent.limits import KILL_GRACE_SECONDS
+from agent.policy import Facts, PlainFacts
 from agent.profile import Gauges, NoGauges, Profile
 from agent.recovery import clean_up, end_leftovers, next_incarnation, recover_output, report_lost, ship_again
 from agent.reports import Reports
@@ -55,6 +56,7 @@ class Ports:
     """Made with plain mkdir and rmdir unless given."""
     leftovers: Leftovers = field(factory=NoLeftovers)
     gauges: Gauges = field(factory=NoGauges)
+    facts: Facts = field(factory=PlainFacts)
     files: FileWatcher = field(factory=NoFileWatcher)
     base_environment: Mapping[str, str] = Factory(dict)
 
@@ -171,4 +173,6 @@ class Agent:
             clock=ports.clock,
             directories=ports.directories,
             leftovers=ports.leftovers,
+            policy=self.profile.policy,
+            facts=ports.facts,
         )

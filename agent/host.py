@@ -6,15 +6,22 @@ import os
 import pwd
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import psutil
 
 from agent import process_tree
+from hetuflow.glob import Glob
 from hetuflow.ports.disk import Disk, DiskError
 
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+INHERITED: Final = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR")
+SETTINGS: Final = ("SERVER_URL", "DATABASE_URL", "REDIS_URL")
+"""Names of the guide; with them goes all that begins with `SETTINGS_PREFIX`."""
+SETTINGS_PREFIX: Final = "HETUFLOW_"
 
 
 def boot_id(disk: Disk) -> str:
@@ -30,12 +37,18 @@ def hostname() -> str:
     return socket.gethostname()
 
 
-def base_environment() -> Mapping[str, str]:
+def base_environment(allowed: Sequence[str] = ()) -> Mapping[str, str]:
     """What every process gets before the order's own variables: PATH, HOME, USER, LOGNAME, SHELL, LANG, TZ, TMPDIR.
 
-    Nothing else of the agent's environment: not its settings, not what an operator had exported by chance.
+    Nothing else of the agent's environment, not what an operator had exported by chance, but for the names (or patterns)
+    `allowed`; and never its settings, which may hold secrets.
     """
-    inherited = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR") if os.environ.get(name)}
+    globs = [Glob(pattern) for pattern in allowed]
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if value and (name in INHERITED or (name not in SETTINGS and _fits(name, globs)))
+    }
     try:
         account = pwd.getpwuid(os.geteuid())
         user, home, shell = account.pw_name, account.pw_dir, account.pw_shell or "/bin/sh"
@@ -50,6 +63,10 @@ def base_environment() -> Mapping[str, str]:
         "LANG": "C.UTF-8",
         **inherited,
     }
+
+
+def _fits(name: str, globs: Sequence[Glob]) -> bool:
+    return not name.startswith(SETTINGS_PREFIX) and any(glob.matches(name) for glob in globs)
 
 
 class SystemGauges:

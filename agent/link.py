@@ -166,6 +166,7 @@ class Link:
             last_acked=self._work.reports.last_acked,
             known=self._work.known(),
             store_id=self._work.store_id,
+            protected_labels=profile.policy.protected_labels,
         )
         self._hello_sent = trio.current_time()
         self._greet_deadline = self._hello_sent + GREET_SECONDS_MAX

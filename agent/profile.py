@@ -7,12 +7,14 @@ from typing import Final, Protocol
 
 from attrs import Factory, frozen
 
+from agent.policy import OPEN, Policy
+
 GATEWAY_PATH: Final = "/api/v1/gateway/ws"
 
 
 @frozen(slots=True, kw_only=True)
 class Profile:
-    """Durations in seconds. `server_url`: one or several, separated by commas. `state_dir` and `work_dir` are absolute and the agent's own."""
+    """Durations in seconds. `server_url`: one or several, separated by commas. `state_dir` and `work_dir` are absolute and the agent's own. `labels`: declared, `sys.*` among them."""
 
     agent_id: str
     name: str
@@ -30,6 +32,7 @@ class Profile:
     lost_after_seconds: float = 120.0
     cleanup_interval: float = 3600.0
     cleanup_enabled: bool = True
+    policy: Policy = OPEN
 
     @property
     def server_urls(self) -> tuple[str, ...]:

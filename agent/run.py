@@ -39,7 +39,8 @@ class Run:
     """One try of a task. `live` once; `stop` at any time."""
 
     def __init__(self, order: Dispatch, place: Workplace, reports: Reports, shipping: Shipping, ready: Wakeup) -> None:
-        self.order = order
+        self._lowered = place.policy.lowered(order)
+        self.order = order = self._lowered.order
         self.started_at: datetime | None = None
         self.shipment: Shipment | None = None
         self._place, self._reports, self._shipping, self._ready = place, reports, shipping, ready
@@ -73,6 +74,8 @@ class Run:
             self._clean_up()
             return Outcome("start_error", str(exc))
         self._report_started(process)
+        if self._lowered.notes:
+            log.info("limits lowered", instance=self.order.instance_id, **self._lowered.notes)
         try:
             async with trio.open_nursery() as nursery:
                 if self.order.capture_output:
@@ -90,6 +93,7 @@ class Run:
         self.seconds = trio.current_time() - self._started_seconds
         self._finish_output()
         self._clean_up()
+        outcome.message = self._lowered.explained(outcome.reason, outcome.message)
         return outcome
 
     def facts(self, exit_: Exit | None) -> dict[str, Any]:
@@ -124,6 +128,9 @@ class Run:
         problem = _why_impossible(argv, environment)
         if problem is not None:
             raise StartError(problem)
+        refusal = self._place.policy.check(self.order, self._place.facts, environment, self._directory)
+        if refusal is not None:
+            raise StartError(str(refusal))
         return ProcessSpec(
             argv=argv,
             environment=environment,

@@ -13,6 +13,9 @@ from urllib.parse import urlsplit
 import platformdirs
 from attrs import field, frozen
 
+from agent.labels import SYSTEM_PREFIX
+from agent.policy import Policy
+from agent.policy_settings import POLICY_SETTINGS, check_variables
 from hetuflow.configuration import (
     LOGGING_SETTINGS,
     Configuration,
@@ -57,11 +60,12 @@ class ConnectionSettings:
 
 @frozen(slots=True)
 class ExecutorSettings:
-    """Where instances work; `cleanup_interval` in seconds."""
+    """Where instances work; `cleanup_interval` in seconds. `environment_allow`: names that programs get of the agent's own."""
 
     work_dir: Path
     cleanup_enabled: bool
     cleanup_interval: float
+    environment_allow: tuple[str, ...]
 
 
 @frozen(slots=True)
@@ -71,6 +75,7 @@ class AgentSettings:
     logging: LoggingSettings
     agent: ConnectionSettings
     executor: ExecutorSettings
+    policy: Policy
     labels: Mapping[str, str] = field(hash=False)
     metadata: Mapping[str, str] = field(hash=False)
     configuration: Configuration = field(eq=False, repr=False)
@@ -98,10 +103,13 @@ def agent_schema() -> Schema:
         Setting("executor", "work_dir", Kind.PATH, DEFAULT_WORK_DIR, "a directory per agent, in it one per instance"),
         Setting("executor", "cleanup_enabled", Kind.BOOLEAN, True, "remove old working directories"),
         Setting("executor", "cleanup_interval", Kind.DURATION, 3600.0, "between two removals", low=1),
-    )
+        Setting("executor", "environment_allow", Kind.TEXTS, (), "variables of the agent's own environment that programs"
+                " get, as names or patterns; beside PATH, LANG, LC_ALL, TZ and TMPDIR", check=check_variables),
+    )  # fmt: skip
     return Schema(
-        settings=LOGGING_SETTINGS + connection + executor,
+        settings=LOGGING_SETTINGS + connection + executor + POLICY_SETTINGS,
         free_tables=("labels", "metadata"),
+        check_free=_check_label,
         foreign_tables=dict.fromkeys(("server", "database", "scheduler"), "config.toml"),
         unused_environment=("REDIS_URL",),
     )
@@ -126,10 +134,22 @@ def load_agent_settings(
         logging=configuration.group(LoggingSettings, "logging"),
         agent=configuration.group(ConnectionSettings, "agent"),
         executor=configuration.group(ExecutorSettings, "executor"),
+        policy=configuration.group(Policy, "policy"),
         labels=configuration.entries("labels"),
         metadata=configuration.entries("metadata"),
         configuration=configuration,
     )
+
+
+def check_label_name(name: str) -> None:
+    """Raises `NotAllowed` for a name that the agent gives itself."""
+    if name.startswith(SYSTEM_PREFIX):
+        raise NotAllowed(f"another one: those that begin with {SYSTEM_PREFIX} are set by the agent itself")
+
+
+def _check_label(table: str, name: str) -> None:
+    if table == "labels":
+        check_label_name(name)
 
 
 def _check_intervals(configuration: Configuration) -> None:

@@ -10,6 +10,7 @@ from attrs import define, field, frozen
 
 from agent.directories import Directories
 from agent.limits import KILL_GRACE_SECONDS
+from agent.policy import OPEN, Facts, PlainFacts, Policy
 from hetuflow.ports.clock import Clock
 from hetuflow.ports.disk import Disk
 from hetuflow.ports.processes import Exit, ProcessRunner
@@ -60,6 +61,8 @@ class Workplace:
     clock: Clock
     directories: Directories
     leftovers: Leftovers = field(factory=NoLeftovers)
+    policy: Policy = OPEN
+    facts: Facts = field(factory=PlainFacts)
 
 
 @frozen(slots=True)

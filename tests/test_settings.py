@@ -9,6 +9,7 @@ from attrs import fields
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.policy import Policy
 from agent.settings import AgentSettings, ConnectionSettings, ExecutorSettings, agent_schema, load_agent_settings
 from hetuflow.configuration import ConfigurationError, Kind, LoggingSettings, Schema, Setting, nearest, resolve
 from hetuflow.settings import (
@@ -68,7 +69,8 @@ def test_agent_defaults_are_those_of_the_contract(monkeypatch: pytest.MonkeyPatc
     assert settings.agent == ConnectionSettings(
         None, None, "ws://127.0.0.1:8081", 30.0, 10.0, 5, Path("/state/hetuflow/agent"), 120.0
     )
-    assert settings.executor == ExecutorSettings(Path("/tmp/hetuflow"), True, 3600.0)
+    assert settings.executor == ExecutorSettings(Path("/tmp/hetuflow"), True, 3600.0, ())
+    assert settings.policy == Policy()
     assert (settings.labels, settings.metadata) == ({}, {})
 
 
@@ -84,13 +86,15 @@ def test_every_default_is_a_value_that_could_be_given(schema: Schema) -> None:
 
 def test_types_of_the_groups_fit_the_kinds() -> None:
     expected: dict[Kind, tuple[Any, ...]] = {
-        Kind.INTEGER: (int,), Kind.DURATION: (float,), Kind.BOOLEAN: (bool,), Kind.TEXTS: (tuple[str, ...],),
+        Kind.INTEGER: (int, int | None), Kind.DURATION: (float, float | None), Kind.BOOLEAN: (bool,),
+        Kind.TEXTS: (tuple[str, ...], tuple[str, ...] | None), Kind.NUMBER: (float | None,),
         Kind.PATH: (Path, Path | None), Kind.TEXT: (str, str | None), Kind.URL: (str | None,), Kind.CHOICE: (str,),
         Kind.IDENTITY: (str | None,),
     }  # fmt: skip
     groups: dict[str, Any] = {
         "logging": LoggingSettings, "server": ListenerSettings, "database": DatabaseSettings,
         "scheduler": SchedulerSettings, "agent": ConnectionSettings, "executor": ExecutorSettings,
+        "policy": Policy,
     }  # fmt: skip
     for setting in (*server_schema().settings, *agent_schema().settings):
         hint = get_type_hints(groups[setting.table])[setting.key]
@@ -328,6 +332,21 @@ def test_file_that_was_named_must_be_readable() -> None:
     ("[agent]\nheartbeat_interval = '2m'", "agent.heartbeat_interval (file /etc/hetuflow/agent.toml): 120 s is not "
      "allowed, use less than agent.lost_after_seconds (120 s)"),
     ("[database]\nurl = 'x'", "[database] (file /etc/hetuflow/agent.toml): this table belongs in config.toml"),
+    ("[labels]\n'sys.os' = 'plan9'", "labels.sys.os (file /etc/hetuflow/agent.toml): this name is not allowed, use another "
+     "one: those that begin with sys. are set by the agent itself"),
+    ("[policy]\nallowed_program = ['bash']", "policy.allowed_program (file /etc/hetuflow/agent.toml): unknown key, did you "
+     "mean allowed_programs?"),
+    ("[policy]\nallowed_programs = ['bin/x']", "policy.allowed_programs (file /etc/hetuflow/agent.toml): ['bin/x'] is not "
+     "allowed, use names without a slash, absolute paths, or patterns of either; 'bin/x' is none"),
+    ("[policy]\nallowed_directories = ['srv']", "policy.allowed_directories (file /etc/hetuflow/agent.toml): ['srv'] is not "
+     "allowed, use absolute paths, or patterns of them; 'srv' is none"),
+    ("[policy]\nallowed_commands = ['shutdwn']", "policy.allowed_commands (file /etc/hetuflow/agent.toml): ['shutdwn'] is "
+     "not allowed, use some of shutdown, update_config, clear_cache, fetch_metrics, fetch_log; 'shutdwn' is none; did you "
+     "mean shutdown?"),
+    ("[policy]\nmax_cpu_percent = '0.8'", "policy.max_cpu_percent (file /etc/hetuflow/agent.toml): '0.8' is not allowed, use "
+     "a number, 0.01 to 100000"),
+    ("[policy]\nallowed_environment = ['A=1']", "policy.allowed_environment (file /etc/hetuflow/agent.toml): ['A=1'] is not "
+     "allowed, use names of variables, or patterns such as APP_*; 'A=1' is none"),
     ("[executor]\ncleanup_enabled = 'yes'", "executor.cleanup_enabled (file /etc/hetuflow/agent.toml): 'yes' is not "
      "allowed, use true or false"),
 ])  # fmt: skip

@@ -25,6 +25,8 @@ class Kind(Enum):
     """One of a few words, whatever the case."""
     BOOLEAN = auto()
     INTEGER = auto()
+    NUMBER = auto()
+    """A number that may have a fraction."""
     DURATION = auto()
     """Seconds: a number, or a number and one of ms, s, m, h, d."""
     TEXTS = auto()
@@ -41,6 +43,7 @@ class NotAllowed(ValueError):
 
 _IDENTITY = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}")
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
+_NUMBER = re.compile(r"[+-]?[0-9]{1,15}(\.[0-9]{1,9})?")
 _DURATION = re.compile(r"(?P<number>[0-9]{1,15}(\.[0-9]{1,9})?)\s*(?P<unit>ms|s|m|h|d)?")
 _UNIT_SECONDS = {None: 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
@@ -61,6 +64,8 @@ def parse(
             return _boolean(given, is_text)
         case Kind.INTEGER:
             return _integer(given, low, high, is_text)
+        case Kind.NUMBER:
+            return _number(given, low, high, is_text)
         case Kind.DURATION:
             return _duration(given, low, high)
         case Kind.TEXTS:
@@ -87,6 +92,8 @@ def shown(kind: Kind, value: object) -> str:
             return "true" if value else "false"
         case Kind.DURATION:
             return f"{value:g} s"
+        case Kind.NUMBER:
+            return f"{value:g}"
         case Kind.URL:
             return without_password(str(value))
         case Kind.TEXTS:
@@ -125,6 +132,15 @@ def _integer(given: object, low: float | None, high: float | None, is_text: bool
     if not isinstance(given, int) or isinstance(given, bool) or not _is_within(given, low, high):
         raise NotAllowed(allowed)
     return given
+
+
+def _number(given: object, low: float | None, high: float | None, is_text: bool) -> float:
+    if is_text and isinstance(given, str) and _NUMBER.fullmatch(given.strip()):
+        given = float(given)
+    is_number = isinstance(given, int | float) and not isinstance(given, bool) and math.isfinite(given)
+    if not is_number or not _is_within(float(given), low, high):  # type: ignore[arg-type]
+        raise NotAllowed("a number" + _bounds(low, high))
+    return float(given)  # type: ignore[arg-type]
 
 
 def _duration(given: object, low: float | None, high: float | None) -> float:

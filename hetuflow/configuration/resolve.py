@@ -33,7 +33,7 @@ class Resolved:
     @property
     def text(self) -> str:
         """The value for people; a password in a URL is hidden."""
-        return shown(self.setting.kind, self.value)
+        return self.setting.unset if self.value is None else shown(self.setting.kind, self.value)
 
 
 @frozen(slots=True)
@@ -221,10 +221,16 @@ class _Reading:
             self.values[setting.name] = Resolved(setting, value, source)
 
     def _set_free(self, table: str, key: str, value: object, source: str) -> None:
-        if isinstance(value, str):
-            self.free[table][key] = (value, source)
-        else:
+        if not isinstance(value, str):
             self._problem(f"{table}.{key}", source, f"{value!r} is not allowed, use a text in quotes")
+            return
+        try:
+            if self.schema.check_free is not None:
+                self.schema.check_free(table, key)
+        except NotAllowed as error:
+            self._problem(f"{table}.{key}", source, f"this name is not allowed, use {error.allowed}")
+        else:
+            self.free[table][key] = (value, source)
 
     def _problem(self, name: str, source: str, message: str) -> None:
         self.problems.append(Problem(name, source, message))

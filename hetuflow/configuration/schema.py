@@ -39,7 +39,7 @@ class Setting:
 
     `low` and `high` bound numbers and durations (seconds), both included; `choices` are the words of a CHOICE;
     `aliases` are further environment names, weaker than its own. `check` may raise `NotAllowed` for what the kind does
-    not know. `default` is not checked.
+    not know. `default` is not checked. `unset` is how people read that there is no value.
     """
 
     table: str
@@ -52,6 +52,7 @@ class Setting:
     high: float | None = field(default=None, kw_only=True)
     choices: tuple[str, ...] = field(default=(), kw_only=True)
     check: Callable[[Any], None] | None = field(default=None, kw_only=True)
+    unset: str = field(default="none", kw_only=True)
 
     @property
     def name(self) -> str:
@@ -66,13 +67,14 @@ class Setting:
 class Schema:
     """What a program can be told.
 
-    `free_tables` hold any names with text values. `foreign_tables` belong to the other program, in the file named:
+    `free_tables` hold any names with text values; `check_free`(table, name) may raise `NotAllowed`. `foreign_tables` belong to the other program, in the file named:
     variables of theirs are left to it, a table of theirs in this file is a mistake. `unused_environment` are variables
     that are accepted without effect.
     """
 
     settings: tuple[Setting, ...]
     free_tables: tuple[str, ...] = ()
+    check_free: Callable[[str, str], None] | None = None
     foreign_tables: Mapping[str, str] = Factory(dict)
     unused_environment: tuple[str, ...] = ()
 

@@ -87,6 +87,8 @@ class Hello(Message):
     """False on the wire when `KnownPage`s follow; a `Session` joins them, its users never see it."""
     life: str = ""
     store_id: str = ""
+    protected_labels: tuple[str, ...] = ()
+    """Names of `labels` that hold for placement whatever is set over the API."""
 
 
 @frozen(slots=True, kw_only=True)
@@ -267,6 +269,13 @@ class Dispatch(Message):
     capture_output: bool = True
     output_bytes_max: int = 10 * 1024 * 1024
     scheduled_at: str = ""
+    working_dir: str = ""
+    run_as: str = ""
+    nice: int = 0
+    memory_bytes_max: int = 0
+    cpu_cores_max: float = 0.0
+    processes_max: int = 0
+    executor: str = ""
 
 
 @frozen(slots=True, kw_only=True)

@@ -236,7 +236,9 @@ async def test_labels_from_file_and_flags_reach_the_server(machine: Machine) -> 
     config.write_text('[labels]\nos = "linux"\nzone = "a"\n[metadata]\nrack = "4"\n')
     await machine.start_agent("--config", str(config), "--label", "zone=b", "--label", "gpu=")
     hello = machine.gateway.hellos[-1]
-    assert hello.labels == {"os": "linux", "zone": "b", "gpu": ""} and hello.metadata == {"rack": "4"}
+    given = {name: value for name, value in hello.labels.items() if not name.startswith("sys.")}
+    assert given == {"os": "linux", "zone": "b", "gpu": ""} and hello.metadata == {"rack": "4"}
+    assert hello.labels["sys.os"] == os.uname().sysname.lower()
 
 
 async def test_an_idle_agent_is_small(machine: Machine) -> None:

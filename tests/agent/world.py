@@ -13,6 +13,7 @@ from attrs import define, evolve, field, frozen
 from agent.daemon import Agent, Ports
 from agent.directories import RecycledDirectories
 from agent.host import SystemLeftovers, base_environment
+from agent.policy import Facts, PlainFacts
 from agent.processes import open_processes
 from agent.profile import Profile
 from hetuflow.ports.disk import DiskError
@@ -48,7 +49,9 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def real_world(tmp_path: Path, gateway: Gateway | None = None, **fields: Any) -> AsyncIterator[World]:
+async def real_world(
+    tmp_path: Path, gateway: Gateway | None = None, *, facts: Facts | None = None, **fields: Any
+) -> AsyncIterator[World]:
     """An agent with real processes and a real disk, and a gateway in memory; connected."""
     disk = SystemDisk()
     async with open_processes() as runner, trio.open_nursery() as nursery:
@@ -61,6 +64,7 @@ async def real_world(tmp_path: Path, gateway: Gateway | None = None, **fields: A
             runner=runner,
             directories=RecycledDirectories(disk),
             leftovers=SystemLeftovers(),
+            facts=facts or PlainFacts(),
             base_environment=base_environment(),
         )
         async with _running(nursery, ports, a_profile(str(tmp_path), **fields), gateway or Gateway()) as world:

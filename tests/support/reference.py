@@ -14,7 +14,7 @@ from agent.command import command as agent_command
 from agent.settings import agent_schema
 from hetuflow.cli import exits, times
 from hetuflow.cli.main import main
-from hetuflow.configuration import Schema
+from hetuflow.configuration import Schema, Setting
 from hetuflow.domain import events
 from hetuflow.protocol import messages, session
 from hetuflow.settings import server_schema
@@ -82,14 +82,17 @@ def _table(schema: Schema) -> str:
     rows = ["| key | default | environment | meaning |", "|---|---|---|---|"]
     for setting in schema.settings:
         names = ", ".join(f"`{name}`" for name in (setting.environment_name, *setting.aliases))
-        rows.append(f"| `{setting.name}` | {_default(setting.default)} | {names} | {setting.help} |")
+        rows.append(f"| `{setting.name}` | {_default(setting)} | {names} | {setting.help} |")
     return "\n".join(rows) + "\n"
 
 
-def _default(value: object) -> str:
+def _default(setting: Setting) -> str:
+    value = setting.default
     if isinstance(value, Path):
         return f"`{str(value).replace(str(Path.home()), '~')}`"
-    if value in (None, (), ""):
+    if value is None:
+        return setting.unset
+    if value in ((), ""):
         return "none"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
