@@ -28,6 +28,7 @@ from hetuflow.domain.decider import Address
 from hetuflow.domain.deciders import DECIDERS
 from hetuflow.domain.events import ScheduleUpdated, TaskRetryScheduled
 from hetuflow.domain.rejection import Rejected
+from hetuflow.gateway.files import FileRoom
 from hetuflow.gateway.gateway import Gateway
 from hetuflow.gateway.output import OutputSink
 from hetuflow.gateway.settings import GatewaySettings
@@ -108,6 +109,7 @@ async def open_core(
     find_open: FindOpen,
     schedules_of: SchedulesOf,
     followers_of: FollowersOf,
+    files: FileRoom | None = None,
     codec: EventCodec | None = None,
 ) -> AsyncIterator[Core]:
     """Start in this order; stop in the reverse order when the block ends.
@@ -118,7 +120,7 @@ async def open_core(
     3. it follows the log, from where it was at 1, loads everything open, and ends the sessions of its previous life
     4. the scheduler's duties; then the caller may let agents and clients in
     """
-    core, agenda = _built(store, sink, clock, ids, settings, schedules_of, followers_of, codec)
+    core, agenda = _built(store, sink, clock, ids, settings, schedules_of, followers_of, codec, files)
     system, scheduler, reactions = core.system, core.scheduler, core.reactions
     async with trio.open_nursery() as actors:
         await actors.start(system.run)
@@ -156,11 +158,12 @@ async def open_idle_core(
     find_open: FindOpen,
     schedules_of: SchedulesOf,
     followers_of: FollowersOf,
+    files: FileRoom | None = None,
     codec: EventCodec | None = None,
 ) -> AsyncIterator[Core]:
     """The same without any duty, for a log that is only looked at: states can be read, nothing is decided, sent or
     written, and no agent is let in."""
-    core, _ = _built(store, sink, clock, ids, settings, schedules_of, followers_of, codec)
+    core, _ = _built(store, sink, clock, ids, settings, schedules_of, followers_of, codec, files)
     core.gateway.stop_accepting()
     async with trio.open_nursery() as actors:
         await actors.start(core.system.run)
@@ -177,6 +180,7 @@ def _built(
     schedules_of: SchedulesOf,
     followers_of: FollowersOf,
     codec: EventCodec | None,
+    files: FileRoom | None,
 ) -> tuple[Core, Agenda]:
     """The rooms, put together; nothing runs yet."""
     agenda = Agenda(
@@ -209,7 +213,7 @@ def _built(
         event_depth_max=settings.event_depth_max,
     )
     gateway_settings = evolve(settings.gateway, store_id=settings.gateway.store_id or store.identity)
-    gateway = Gateway(system, scheduler, sink, agreed, ids, gateway_settings)
+    gateway = Gateway(system, scheduler, sink, agreed, ids, gateway_settings, files)
     scheduler.connect(gateway)
     reactions = Reactions(system, schedules_of)
     return Core(system, scheduler, gateway, reactions, agreed), agenda

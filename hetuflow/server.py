@@ -27,6 +27,7 @@ from eventstore.postgres.migrate import EVENTSTORE, Source
 from eventstore.postgres.roles import SERVER_ROLE, may_become
 from hetuflow.actors import SYSTEM
 from hetuflow.api.app import create_app
+from hetuflow.api.endings import InstanceEnd, end_of_instance
 from hetuflow.api.rooms import Identity, Rooms
 from hetuflow.api.rows import ProjectionRows, ProjectionTables
 from hetuflow.api.serving import HttpListener
@@ -34,6 +35,7 @@ from hetuflow.api.serving import ListenError as HttpListenError
 from hetuflow.core import Core, CoreSettings, open_core, open_idle_core
 from hetuflow.domain.decider import Address
 from hetuflow.domain.enums import ScheduleStatus
+from hetuflow.file_room import StoredFiles
 from hetuflow.gateway.listener import ListenError as AgentListenError
 from hetuflow.gateway.listener import WebSocketListener
 from hetuflow.gateway.output import OutputUnavailable
@@ -47,7 +49,9 @@ from hetuflow.ports.real import SystemClock, SystemDisk, SystemIds
 from hetuflow.ports.state_lock import hold
 from hetuflow.protocol.messages import Output
 from hetuflow.settings import ServerSettings, namespace_limits
+from projections.artifacts import PostgresArtifacts
 from projections.errors import ProjectionError
+from projections.kept_files import PostgresFiles
 from projections.output import InvalidOutput, PostgresOutput
 from projections.past import PastTables
 from projections.queries import fetch
@@ -199,6 +203,11 @@ async def _serve(
             find_open=OpenStreams(store.database, runner),
             schedules_of=SchedulesOf(store.database, runner),
             followers_of=FollowersOfJobs(store, runner),
+            files=(
+                files := StoredFiles(
+                    PostgresArtifacts(store.database), PostgresFiles(store.database), EndsOfInstances(store)
+                )
+            ),
         ) as core,
         trio.open_nursery() as nursery,
     ):
@@ -211,7 +220,7 @@ async def _serve(
         nursery.start_soon(past.run)
         rebuilds = Rebuilds(store.database, world.clock.now, lambda: str(world.ids.uuid7()))
         await nursery.start(rebuilds.run)
-        rooms = await _rooms(settings, server_id, sockets, store, runner, core, output, past, rebuilds, world)
+        rooms = await _rooms(settings, server_id, sockets, store, runner, core, output, files, past, rebuilds, world)
         agents, clients = Listening("agents"), Listening("clients")
         await nursery.start(agents.run, sockets.agents.serve, core.gateway.serve_connection)
         await nursery.start(clients.run, sockets.http.serve, create_app(rooms))
@@ -301,6 +310,7 @@ async def _rooms(
     runner: Runner,
     core: Core,
     output: PostgresOutput,
+    files: StoredFiles,
     past: PastTables,
     rebuilds: Rebuilds,
     world: World,
@@ -328,6 +338,8 @@ async def _rooms(
         projections=ProjectionTables(runner, rebuilds),
         scheduler=core.scheduler,
         output=output,
+        artifacts=files.artifacts,
+        files=files.files,
         agents=core.gateway,
         clock=core.clock,
         ids=world.ids,
@@ -449,6 +461,19 @@ class FollowersOfJobs:
             wanted,
         )
         return [row[0] for row in rows]
+
+
+@frozen(slots=True)
+class EndsOfInstances:
+    """How instances ended, for agents that ask for their files."""
+
+    store: PostgresStore
+
+    async def __call__(self, instance_id: str) -> InstanceEnd | None:
+        rows = await fetch(
+            self.store.database, "select task_id::text from sched_task_instance where id = $1::text::uuid", instance_id
+        )
+        return await end_of_instance(self.store, rows[0][0], instance_id) if rows else None
 
 
 @frozen(slots=True)

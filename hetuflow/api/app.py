@@ -77,7 +77,8 @@ class Api:
         reader = BodyReader.of(dict(scope["headers"]), receive, self.memory.bodies)
         seen, started = _Seen(), trio.current_time()
         try:
-            status, reply, error = 200, await self._reply(scope, reader, request_id, seen), None
+            reply, error = await self._reply(scope, reader, request_id, seen), None
+            status = reply.status
         except Disconnected:
             return
         except Exception as raised:
@@ -92,14 +93,16 @@ class Api:
         self.memory.telemetry.answered(scope["method"], seen.route, status, trio.current_time() - started)
         content = b""
         headers = [(b"x-request-id", request_id.encode()), *reply.headers]
-        if reply.stream is None:
+        if reply.body is not None:
+            headers.append((b"content-type", reply.content_type))
+        elif reply.stream is None:
             content = write_json(reply.value) if reply.content is None else reply.content
             headers += [(b"content-type", reply.content_type), (b"content-length", str(len(content)).encode())]
         else:
             headers += _STREAM
         if reply.position is not None:
             headers.append((b"x-hetuflow-position", str(reply.position).encode()))
-        if reply.content_type == _JSON or reply.stream is not None:
+        if reply.content_type == _JSON or reply.stream is not None or reply.body is not None:
             headers.append((b"cache-control", b"no-store"))
         if error is not None:
             headers += error.headers
@@ -110,8 +113,9 @@ class Api:
                 (b"vary", b"Origin"),
             ]
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        if reply.stream is not None and scope["method"] != "HEAD":
-            await Outgoing(receive, send).run(reply.stream, self.memory.streams)
+        written = reply.stream or reply.body
+        if written is not None and scope["method"] != "HEAD":
+            await Outgoing(receive, send).run(written, self.memory.streams)
         body = b"" if scope["method"] == "HEAD" else content
         await send({"type": "http.response.body", "body": body, "more_body": not reader.is_over})
         if not reader.is_over:
@@ -129,7 +133,7 @@ class Api:
         if self.rooms.identity.is_read_only and match.endpoint.is_write:
             raise conflict("read_only", "this server only shows a log (read-only): nothing can be changed here")
         seen.route = match.endpoint.path
-        has_body = head.method in ("POST", "PUT") and match.endpoint.body is not None
+        has_body = head.method in ("POST", "PUT") and match.endpoint.has_body
         body = await reader.read(match.endpoint.body_bytes_max) if has_body else b""
         call = self._call(head, match, body, request_id)
         return await match.endpoint.handler(call)
@@ -144,7 +148,7 @@ class Api:
         endpoint = match.endpoint
         entity_id = endpoint.read_id(match.arguments[0]) if endpoint.path_id is not None else ""
         document = None
-        if body:
+        if body and not endpoint.takes_bytes:
             require_json(head.text(b"content-type"))
             document = read_json(body)
         problems = Problems()
@@ -156,6 +160,8 @@ class Api:
             id=entity_id,
             query=query,
             document=document,
+            tail=match.arguments[-1] if endpoint.has_tail else "",
+            content=body if endpoint.takes_bytes else b"",
             request_id=request_id,
             memory=self.memory,
         )

@@ -35,7 +35,7 @@ MASK = "update_mask"
 
 @frozen(slots=True)
 class Reply:
-    """A 200. `value` is rendered as JSON unless `content` holds other bytes."""
+    """A 200, or 206 for a range. `value` is rendered as JSON unless `content` or `body` has other bytes."""
 
     value: Any = None
     position: int | None = None
@@ -45,6 +45,9 @@ class Reply:
     is_write: bool = False
     stream: Produce | None = None
     """Where given, the answer is `text/event-stream`, written by this."""
+    status: int = 200
+    body: Produce | None = None
+    """Where given, it writes the answer's content, whose length is in `headers`."""
 
 
 @define(slots=True)
@@ -59,6 +62,10 @@ class Call:
     document: Any
     request_id: str
     memory: Memory
+    tail: str = ""
+    """The rest of the path, of an endpoint that has one."""
+    content: bytes = b""
+    """The body's bytes, of an endpoint that takes them."""
     context: Context = field(init=False)
 
     def __attrs_post_init__(self) -> None:

@@ -6,6 +6,7 @@ from typing import Final
 
 from hetuflow.api import (
     agents,
+    artifacts,
     backfills,
     batches,
     calendars,
@@ -14,6 +15,7 @@ from hetuflow.api import (
     events,
     external_events,
     external_instances,
+    files,
     flows,
     gateway,
     jobs,
@@ -43,6 +45,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *flows.ENDPOINTS,
     *external_instances.ENDPOINTS,
     *task_instances.ENDPOINTS,
+    *artifacts.ENDPOINTS,
+    *files.ENDPOINTS,
     *agents.ENDPOINTS,
     *servers.ENDPOINTS,
     *external_events.ENDPOINTS,

@@ -31,6 +31,7 @@ TAGS: Mapping[str, str] = {
     "calendars": "When schedules do not run: exclusion calendars that they refer to.",
     "tasks": "One due moment, or one run by hand.",
     "task instances": "One try of a task on an agent, and its output.",
+    "files": "What people upload for task instances to read.",
     "agents": "The machines that run things.",
     "servers": "The servers of this cluster.",
     "events": "The log of everything that happened.",
@@ -114,6 +115,8 @@ def _operation(endpoint: Endpoint, path: str, components: Components, is_alias: 
         if endpoint.example is not None:
             content["example"] = endpoint.example
         operation["requestBody"] = {"required": required, "content": {"application/json": content}}
+    if endpoint.takes_bytes:
+        operation["requestBody"] = {"required": False, "content": {"application/octet-stream": {"schema": {}}}}
     return operation
 
 
@@ -121,6 +124,14 @@ def _parameters(endpoint: Endpoint) -> Iterable[dict[str, Any]]:
     if endpoint.path_id is not None:
         kind: Kind = Uuid() if endpoint.path_id is PathId.UUID else NameId()
         yield {"name": "id", "in": "path", "required": True, "schema": kind.schema()}
+    if endpoint.has_tail:
+        yield {
+            "name": endpoint.path.rpartition("{")[2].rstrip("}"),
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string", "minLength": 1},
+            "description": "the rest of the path; its slashes may be sent as they are",
+        }
     for parameter in endpoint.parameters:
         schema = parameter.kind.schema()
         if parameter.is_repeatable:
@@ -165,9 +176,13 @@ def _responses(endpoint: Endpoint, components: Components) -> dict[str, Any]:
         if endpoint.is_stream or endpoint.may_stream:
             answers["text/event-stream"] = {"schema": _EVENT_STREAM}
         responses["200"] = {"description": "done", "headers": HEADERS, "content": answers}
+        if 416 in endpoint.also:
+            responses["206"] = {"description": "the range that was asked for", "headers": HEADERS, "content": answers}
     usual = [400, 403, 422, 431, 500, 503, 504]
     if endpoint.body is not None:
         usual += [408, 413, 415]
+    elif endpoint.takes_bytes:
+        usual += [408, 413]
     if endpoint.path_id is not None:
         usual.append(404)
     for status in sorted({*usual, *endpoint.also}):

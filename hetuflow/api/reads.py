@@ -197,6 +197,15 @@ class PlainText(_Reply):
         return {"type": "string"}
 
 
+class Bytes(_Reply):
+    """A file."""
+
+    media = "application/octet-stream"
+
+    def schema(self) -> Schema:
+        return {}
+
+
 class AnyDocument(_Reply):
     def schema(self) -> Schema:
         return {"type": "object"}

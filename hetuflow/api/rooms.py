@@ -23,6 +23,8 @@ from hetuflow.ports.clock import Clock
 from hetuflow.ports.ids import Ids
 from hetuflow.ports.network import MessageStream
 from hetuflow.scheduler.scheduler import SchedulerStatus
+from projections.artifacts import ArtifactStore
+from projections.kept_files import FileStore
 from projections.output import OutputStore
 from projections.rebuilds import Underway
 from projections.status import ProjectionStatus
@@ -164,6 +166,8 @@ class Rooms:
     projections: Projections
     scheduler: Scheduling
     output: OutputStore
+    artifacts: ArtifactStore
+    files: FileStore
     agents: Agents
     clock: Clock
     ids: Ids

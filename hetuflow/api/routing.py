@@ -68,6 +68,8 @@ class Endpoint:
       is_keyed: takes an `Idempotency-Key`.
       body_bytes_max: of the request.
       is_positioned: a read that waits for `X-Hetuflow-Min-Position`.
+      has_tail: the last parameter of the path takes all that is left of it, with its slashes.
+      takes_bytes: the body is a file, of any media type.
       is_stream: the reply is an event stream, and `reply` the data of its events. `may_stream`: it can be one too.
     """
 
@@ -88,6 +90,8 @@ class Endpoint:
     is_positioned: bool = True
     is_stream: bool = False
     may_stream: bool = False
+    has_tail: bool = False
+    takes_bytes: bool = False
     example: Any = None
 
     @property
@@ -95,6 +99,10 @@ class Endpoint:
         """Whether a request can change anything."""
         asks = isinstance(self.body, Collection) or self.number in READING_POSTS
         return self.method != "GET" and not asks
+
+    @property
+    def has_body(self) -> bool:
+        return self.body is not None or self.takes_bytes
 
     def read_id(self, segment: str) -> str:
         """The id in the path, in its written form.
@@ -167,6 +175,7 @@ NO_BODY = Shape(title="Nothing", members=[])
 class _Node:
     literals: dict[str, _Node] = Factory(dict)
     parameter: _Node | None = None
+    tail: _Node | None = None
     endpoints: dict[str, Endpoint] = Factory(dict)
 
 
@@ -190,8 +199,12 @@ class Router:
 
     def _add(self, method: str, path: str, endpoint: Endpoint) -> None:
         node = self._root
-        for part in path[1:].split("/"):
-            if part.startswith("{"):
+        parts = path[1:].split("/")
+        for place, part in enumerate(parts):
+            if endpoint.has_tail and place == len(parts) - 1:
+                node.tail = node.tail or _Node()
+                node = node.tail
+            elif part.startswith("{"):
                 node.parameter = node.parameter or _Node()
                 node = node.parameter
             else:
@@ -231,6 +244,8 @@ class Router:
             found.extend(self._nodes(literal, segments, at + 1, arguments))
         if node.parameter is not None:
             found.extend(self._nodes(node.parameter, segments, at + 1, (*arguments, segments[at])))
+        if node.tail is not None and not found:
+            found.append((node.tail, (*arguments, "/".join(segments[at:]))))
         return found
 
 

@@ -70,7 +70,7 @@ async def logs(call: Call) -> Reply:
         raise invalid([Problem("query.offset", "needs stream: it counts bytes within one")])
     if query.get("follow", False):
         return await _follow(call)
-    task_id, is_final, position = await _printed_by(call)
+    task_id, is_final, position = await task_of_instance(call)
     await use_reported_output(call, task_id, call.id)
     totals = await call.rooms.output.totals(call.id)
     after = _cursor(query.get("after"))
@@ -97,7 +97,7 @@ async def logs(call: Call) -> Reply:
 async def _follow(call: Call) -> Reply:
     """The same as an event stream, until the instance has ended and all it sent was told."""
     stream = call.query.get("stream")
-    task_id, _, position = await _printed_by(call)
+    task_id, _, position = await task_of_instance(call)
     await use_reported_output(call, task_id, call.id)
     place = await _place(call, stream)
     call.memory.streams.require_room()
@@ -144,7 +144,7 @@ async def _place(call: Call, stream: str | None) -> Place:
     return Place(offset)
 
 
-async def _printed_by(call: Call) -> tuple[str, bool, int]:
+async def task_of_instance(call: Call) -> tuple[str, bool, int]:
     """The instance's task, whether it has ended, and the position that reflects; also when the task was deleted.
 
     Raises:

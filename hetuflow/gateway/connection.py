@@ -18,10 +18,12 @@ from hetuflow.domain.decider import Address, Available, DispatchOrder
 from hetuflow.domain.enums import InstanceReason
 from hetuflow.domain.event_watch import Watches
 from hetuflow.domain.rejection import Rejected
+from hetuflow.gateway.files import Fetching, FileRoom, artifact_intake
 from hetuflow.gateway.hooks import SchedulerHooks
+from hetuflow.gateway.intake import Intake
 from hetuflow.gateway.observations import ObservationIntake
 from hetuflow.gateway.outbox import Outbox, OutboxFull
-from hetuflow.gateway.output import OutputIntake, OutputSink
+from hetuflow.gateway.output import OutputSink, output_intake
 from hetuflow.gateway.reports import ReportIntake
 from hetuflow.gateway.settings import GatewaySettings
 from hetuflow.gateway.translate import declared_labels, dispatch_of, metrics_of, standing_of
@@ -29,8 +31,10 @@ from hetuflow.ports.clock import Clock
 from hetuflow.ports.network import MessageStream
 from hetuflow.protocol.errors import CloseCode, LocalProtocolError
 from hetuflow.protocol.messages import (
+    ArtifactPart,
     Dispatch,
     Ended,
+    FetchPart,
     FileWatch,
     Heartbeat,
     HeartbeatAck,
@@ -73,6 +77,7 @@ class Connection:
         system: ActorSystem,
         scheduler: SchedulerHooks,
         sink: OutputSink,
+        files: FileRoom,
         clock: Clock,
         settings: GatewaySettings,
     ) -> None:
@@ -99,7 +104,10 @@ class Connection:
         self._observations = ObservationIntake(
             system, agent_id, self._outbox.acknowledge, waiting_max=settings.reports_max
         )
-        self._output = OutputIntake(sink, self.tell, bytes_max=settings.output_bytes_max)
+        self._output = output_intake(sink, self.tell, bytes_max=settings.output_bytes_max)
+        self._files = files
+        self._artifacts: Intake[ArtifactPart] | None = None
+        self._fetching: Fetching | None = None
         self._standing = Standing(labels=declared_labels(labels))
         self._nursery: trio.Nursery | None = None
 
@@ -239,6 +247,10 @@ class Connection:
                 await self._observations.put(message)
             case Output():
                 await self._output.put(message)
+            case ArtifactPart():
+                await self._take_artifact(message)
+            case FetchPart():
+                self._fetch(message)
             case Heartbeat():
                 self._alive()
                 self.metrics = metrics_of(message.metrics)
@@ -252,6 +264,21 @@ class Connection:
                 self.tell(Pong(token=token))
             case Shutdown():
                 self._scheduler.close_session(self.agent_id, self.session)
+
+    async def _take_artifact(self, part: ArtifactPart) -> None:
+        """The first one starts the task that stores them: an agent that only waits costs no more than it must."""
+        if self._artifacts is None:
+            assert self._nursery is not None
+            self._artifacts = artifact_intake(self._files, self.tell, bytes_max=self._settings.output_bytes_max)
+            self._nursery.start_soon(self._artifacts.run)
+        await self._artifacts.put(part)
+
+    def _fetch(self, wanted: FetchPart) -> None:
+        if self._fetching is None:
+            assert self._nursery is not None
+            self._fetching = Fetching(self._files, self.tell)
+            self._nursery.start_soon(self._fetching.run)
+        self._fetching.put(wanted)
 
     def _answer_to(self, heartbeat: Heartbeat) -> Message:
         """An acknowledgement renews the agent's lease: given only while this server may (see `scheduler.trust`)."""

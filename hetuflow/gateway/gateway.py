@@ -21,6 +21,7 @@ from hetuflow.domain.environment import rfc3339
 from hetuflow.domain.event_watch import Watches
 from hetuflow.domain.rejection import Rejected
 from hetuflow.gateway.connection import LOST, Connection
+from hetuflow.gateway.files import FileRoom, NoFiles
 from hetuflow.gateway.greeting import Greeting, Unwelcome, check, missing_in, session_name, settlement, started_later
 from hetuflow.gateway.hooks import SchedulerHooks
 from hetuflow.gateway.output import OutputSink
@@ -81,10 +82,12 @@ class Gateway:
         clock: Clock,
         ids: Ids,
         settings: GatewaySettings,
+        files: FileRoom | None = None,
     ) -> None:
         self._system = system
         self._scheduler = scheduler
         self._sink = sink
+        self._files = NoFiles() if files is None else files
         self._clock = clock
         self._ids = ids
         self._settings = settings
@@ -269,6 +272,7 @@ class Gateway:
             system=self._system,
             scheduler=self._scheduler,
             sink=self._sink,
+            files=self._files,
             clock=self._clock,
             settings=self._settings,
         )

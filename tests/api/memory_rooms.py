@@ -16,15 +16,19 @@ from attrs import frozen
 from eventstore.memory import MemoryStore
 from eventstore.store import EventStore
 from hetuflow.api import Identity, Rooms, create_app
+from hetuflow.api.endings import InstanceEnd, end_of_instance
 from hetuflow.api.filters import Comparison, PageRequest
 from hetuflow.api.rooms import BadCursor, Row, RowPage
 from hetuflow.core import CoreSettings, open_core
 from hetuflow.domain.decider import Address
 from hetuflow.domain.flow_graph import upstream_ids
+from hetuflow.file_room import StoredFiles
 from hetuflow.gateway.settings import GatewaySettings
 from hetuflow.ports.real import SystemClock, SystemIds
+from projections.artifacts import MemoryArtifacts
 from projections.errors import RebuildRunning
 from projections.fold import Tables
+from projections.kept_files import MemoryFiles
 from projections.output import MemoryOutput
 from projections.rebuilds import Underway
 from projections.status import ProjectionStatus
@@ -158,7 +162,7 @@ async def memory_world(**identity: Any) -> AsyncIterator[World]:
     clock, ids = SystemClock(), SystemIds()
     store = MemoryStore(clock.now)
     rows = FoldedRows(store)
-    output = MemoryOutput()
+    output, artifacts, files = MemoryOutput(), MemoryArtifacts(), MemoryFiles()
 
     async def find_open(position: int) -> Sequence[Address]:
         return []
@@ -170,11 +174,23 @@ async def memory_world(**identity: Any) -> AsyncIterator[World]:
         found = await rows._rows("jobs")
         return [str(row["id"]) for row in found if set(upstream_ids(row["upstream"])) & set(job_ids)]
 
+    async def end_of(instance_id: str) -> InstanceEnd | None:
+        row = await rows.get("task_instances", instance_id)
+        return None if row is None else await end_of_instance(store, str(row["task_id"]), instance_id)
+
     settings = CoreSettings(
         server_name="test", version="0", address="127.0.0.1:0", gateway=GatewaySettings(server_id="server-1")
     )
     async with open_core(
-        store, output, clock, ids, settings, find_open=find_open, schedules_of=schedules_of, followers_of=followers_of
+        store,
+        output,
+        clock,
+        ids,
+        settings,
+        find_open=find_open,
+        schedules_of=schedules_of,
+        followers_of=followers_of,
+        files=StoredFiles(artifacts, files, end_of),
     ) as core:
         rooms = Rooms(
             identity=Identity(
@@ -193,6 +209,8 @@ async def memory_world(**identity: Any) -> AsyncIterator[World]:
             projections=FoldedTables(store),
             scheduler=core.scheduler,
             output=output,
+            artifacts=artifacts,
+            files=files,
             agents=core.gateway,
             clock=core.clock,
             ids=ids,

@@ -19,6 +19,7 @@ from hetuflow.domain.decider import Address
 from hetuflow.domain.enums import ScheduleKind
 from hetuflow.domain.flow_graph import upstream_ids
 from hetuflow.domain.job import snapshot
+from hetuflow.gateway.files import FileRoom
 from hetuflow.gateway.settings import GatewaySettings
 from hetuflow.protocol.messages import Output
 from projections.fold import TableFold, decode
@@ -94,6 +95,7 @@ async def a_server(
     limits: Limits | None = None,
     server_lost_seconds: float = 10.0,
     store_now: Callable[[], datetime] | None = None,
+    files: FileRoom | None = None,
     **gateway: Any,
 ) -> AsyncIterator[Server]:
     """A core over the log, started as after a crash or a stop of whoever wrote it.
@@ -140,7 +142,15 @@ async def a_server(
     )
     try:
         async with open_core(
-            store, sink, clock, ids, settings, find_open=find_open, schedules_of=schedules_of, followers_of=followers_of
+            store,
+            sink,
+            clock,
+            ids,
+            settings,
+            find_open=find_open,
+            schedules_of=schedules_of,
+            followers_of=followers_of,
+            files=files,
         ) as core:
             yield Server(core, store, clock, ids, sink)
     finally:
