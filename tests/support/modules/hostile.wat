@@ -1,0 +1,110 @@
+;; Functions that misbehave, and such that try what a module may not.
+(module
+  (import "extism:host/env" "input_length" (func $input_length (result i64)))
+  (import "extism:host/env" "input_load_u8" (func $input_byte (param i64) (result i32)))
+  (import "extism:host/env" "alloc" (func $alloc (param i64) (result i64)))
+  (import "extism:host/env" "length" (func $length (param i64) (result i64)))
+  (import "extism:host/env" "store_u8" (func $store (param i64 i32)))
+  (import "extism:host/env" "output_set" (func $output (param i64 i64)))
+  (import "extism:host/env" "error_set" (func $error (param i64)))
+  (import "extism:host/env" "log_warn" (func $warn (param i64)))
+  (import "extism:host/env" "config_get" (func $config (param i64) (result i64)))
+  (import "extism:host/env" "http_request" (func $request (param i64 i64) (result i64)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $path_open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
+  (memory (export "memory") 1)
+  (table $table 1 funcref)
+  (data (i32.const 0) "something is odd")
+  (data (i32.const 32) "color")
+  (data (i32.const 64) "by WASI\n")
+  (data (i32.const 80) "secret")
+  (data (i32.const 96) "\40\00\00\00\08\00\00\00")    ;; iovec: 64, 8
+  (data (i32.const 112) "\00\02\00\00\40\00\00\00")   ;; iovec: 512, 64
+
+  (func $shared (param $from i32) (param $length i32) (result i64)
+    (local $to i64) (local $at i32)
+    (local.set $to (call $alloc (i64.extend_i32_u (local.get $length))))
+    (loop $byte
+      (call $store
+        (i64.add (local.get $to) (i64.extend_i32_u (local.get $at)))
+        (i32.load8_u (i32.add (local.get $from) (local.get $at))))
+      (local.set $at (i32.add (local.get $at) (i32.const 1)))
+      (br_if $byte (i32.lt_u (local.get $at) (local.get $length))))
+    (local.get $to))
+
+  (func $echo (export "echo") (result i32)
+    (local $to i64) (local $at i64)
+    (local.set $to (call $alloc (call $input_length)))
+    (block $done
+      (loop $byte
+        (br_if $done (i64.ge_u (local.get $at) (call $input_length)))
+        (call $store (i64.add (local.get $to) (local.get $at)) (call $input_byte (local.get $at)))
+        (local.set $at (i64.add (local.get $at) (i64.const 1)))
+        (br $byte)))
+    (call $output (local.get $to) (call $input_length))
+    (i32.const 0))
+
+  (func (export "trap") (result i32) unreachable)
+  (func (export "forever") (result i32)
+    (drop (call $fd_write (i32.const 1) (i32.const 96) (i32.const 1) (i32.const 128)))
+    (loop $again (br $again)) unreachable)
+  (func $deep (export "deep") (result i32) (i32.add (i32.const 1) (call $deep)))
+  (func (export "memory_bomb") (result i32)
+    (loop $more (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1))))
+    unreachable)
+  (func (export "shared_bomb") (result i32)
+    (loop $more (drop (call $alloc (i64.const 10000000))) (br $more))
+    unreachable)
+  (func (export "table_bomb") (result i32)
+    (loop $more
+      (br_if $more (i32.ne (table.grow $table (ref.null func) (i32.const 10000000)) (i32.const -1))))
+    unreachable)
+  (func (export "fail") (result i32)
+    (call $error (call $shared (i32.const 0) (i32.const 16)))
+    (i32.const 3))
+  (func (export "returns_5") (result i32) (i32.const 5))
+  (func (export "returns_300") (result i32) (i32.const 300))
+  (func (export "exits_with_7") (call $proc_exit (i32.const 7)))
+  (func (export "exits_with_0") (call $proc_exit (i32.const 0)))
+  (func (export "logs") (result i32)
+    (call $warn (call $shared (i32.const 0) (i32.const 16)))
+    (drop (call $fd_write (i32.const 1) (i32.const 96) (i32.const 1) (i32.const 128)))
+    (drop (call $fd_write (i32.const 2) (i32.const 96) (i32.const 1) (i32.const 128)))
+    (i32.const 0))
+  (func (export "color") (result i32)
+    (local $found i64)
+    (local.set $found (call $config (call $shared (i32.const 32) (i32.const 5))))
+    (call $output (local.get $found) (call $length (local.get $found)))
+    (i32.const 0))
+
+  ;; The input is the request as Extism wants it: {"url": …, "method": …}
+  (func (export "request") (result i32)
+    (local $to i64) (local $at i64) (local $answer i64)
+    (drop (call $echo))
+    (local.set $to (call $alloc (call $input_length)))
+    (loop $byte
+      (call $store (i64.add (local.get $to) (local.get $at)) (call $input_byte (local.get $at)))
+      (local.set $at (i64.add (local.get $at) (i64.const 1)))
+      (br_if $byte (i64.lt_u (local.get $at) (call $input_length))))
+    (local.set $answer (call $request (local.get $to) (i64.const 0)))
+    (call $output (local.get $answer) (call $length (local.get $answer)))
+    (i32.const 0))
+
+  ;; Puts out up to 64 bytes of the file "secret" in the first directory that is allowed; returns WASI's error otherwise.
+  (func (export "read") (result i32)
+    (local $problem i32)
+    (local.set $problem
+      (call $path_open (i32.const 3) (i32.const 0) (i32.const 80) (i32.const 6) (i32.const 0)
+        (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 128)))
+    (if (local.get $problem) (then (return (local.get $problem))))
+    (drop (call $fd_read (i32.load (i32.const 128)) (i32.const 112) (i32.const 1) (i32.const 132)))
+    (call $output (call $shared (i32.const 512) (i32.load (i32.const 132))) (i64.extend_i32_u (i32.load (i32.const 132))))
+    (i32.const 0))
+
+  ;; Makes the file "secret" there.
+  (func (export "write") (result i32)
+    (call $path_open (i32.const 3) (i32.const 0) (i32.const 80) (i32.const 6) (i32.const 1)
+      (i64.const 64) (i64.const 0) (i32.const 0) (i32.const 128))))
