@@ -20,6 +20,7 @@ from agent.daemon import Agent, Ports
 from agent.directories import RecycledDirectories
 from agent.facts import SystemFacts, system_labels
 from agent.identity import kept_agent_id
+from agent.inside import InsideKeepers
 from agent.logs import configure_logging
 from agent.processes import SystemProcesses, open_processes
 from agent.profile import Profile
@@ -148,6 +149,7 @@ async def _live(profile: Profile, disk: SystemDisk, ids: SystemIds, allowed: Seq
 async def _serve(
     profile: Profile, disk: SystemDisk, ids: SystemIds, runner: SystemProcesses, base_environment: Mapping[str, str]
 ) -> None:
+    leftovers = host.SystemLeftovers()
     async with open_dialer() as dialer, trio.open_nursery() as nursery:
         agent = Agent(
             profile,
@@ -157,9 +159,9 @@ async def _serve(
                 random=SystemRandom(),
                 disk=disk,
                 dialer=dialer,
-                runner=runner,
+                keepers=InsideKeepers(runner, disk, SystemClock(), leftovers),
                 directories=RecycledDirectories(disk),
-                leftovers=host.SystemLeftovers(),
+                leftovers=leftovers,
                 facts=SystemFacts(),
                 gauges=host.SystemGauges(profile.work_dir),
                 files=LateFileWatcher(),

@@ -17,7 +17,6 @@ from agent.limits import NO_LEASE
 from agent.link import Link, Silent
 from agent.wakeup import Wakeup
 from agent.work import Work
-from agent.workplace import StopOrder
 from hetuflow.ports.network import ConnectionLost, Dialer, DialError
 from hetuflow.ports.randomness import Random
 from hetuflow.protocol.errors import CloseCode, ProtocolError
@@ -72,17 +71,17 @@ class Connection:
         return link is not None and not link.is_away and (link.refusal is not None or not link.was_let_in)
 
     async def watch_lease(self) -> None:
-        """End the work when the lease runs out: the server will give it to others. Until cancelled."""
+        """End what has outlived its lease, should the keeper not do so: the server will give it to others. Until cancelled."""
+        work = self._work
         while True:
-            await self._work.lease_changed.wait(until=self._work.lease.deadline)
-            lease = self._work.lease
-            if trio.current_time() < lease.deadline:
+            await work.lease_changed.wait(until=work.next_lease_deadline())
+            now = trio.current_time()
+            overdue = work.executor.end_overdue(work.renewed_at, now)
+            if overdue:
+                log.error("the lease has run out; running work is ended", instances=overdue)
+            if now < work.lease.deadline:
                 continue
-            if self._work.executor.active_count:
-                message = f"the server could not be reached for the length of the lease ({lease.seconds:g} s)"
-                log.error("the lease has run out; running work is ended", instances=self._work.executor.active_count)
-                self._work.executor.stop_all(StopOrder("lost", message, lease.grace_seconds))
-            self._work.lease = NO_LEASE
+            work.lease = NO_LEASE
             if self._link is not None:  # what is on its way by it was meant for a lease that is over
                 self._link.end("the lease has run out")
 

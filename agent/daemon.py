@@ -15,10 +15,13 @@ from agent.directories import Directories, PlainDirectories
 from agent.executor import Executor
 from agent.identity import keep_store_id, kept_store_id
 from agent.journal import Journal
+from agent.keeper.messages import Attach
+from agent.keeping import Keepers
 from agent.limits import KILL_GRACE_SECONDS
 from agent.policy import Facts, PlainFacts
+from agent.preparation import Preparations
 from agent.profile import Gauges, NoGauges, Profile
-from agent.recovery import clean_up, end_leftovers, next_incarnation, recover_output, report_lost, ship_again
+from agent.recovery import REBOOTED, clean_up, next_incarnation, notice_boot, recover_output, ship_again
 from agent.reports import Reports
 from agent.shipping import Shipping
 from agent.wakeup import Wakeup
@@ -30,7 +33,6 @@ from hetuflow.ports.disk import Disk, DiskError
 from hetuflow.ports.files import FileWatcher, NoFileWatcher
 from hetuflow.ports.ids import Ids
 from hetuflow.ports.network import Dialer
-from hetuflow.ports.processes import ProcessRunner
 from hetuflow.ports.randomness import Random
 
 log = structlog.get_logger()
@@ -51,7 +53,7 @@ class Ports:
     random: Random
     disk: Disk
     dialer: Dialer
-    runner: ProcessRunner
+    keepers: Keepers
     directories: Directories = field()
     """Made with plain mkdir and rmdir unless given."""
     leftovers: Leftovers = field(factory=NoLeftovers)
@@ -59,6 +61,7 @@ class Ports:
     facts: Facts = field(factory=PlainFacts)
     files: FileWatcher = field(factory=NoFileWatcher)
     base_environment: Mapping[str, str] = Factory(dict)
+    preparations: Preparations = Factory(Preparations)
 
     @directories.default
     def _plain(self) -> Directories:
@@ -85,24 +88,26 @@ class Agent:
         self._stop_requested.set()
 
     async def run(self, *, task_status: trio.TaskStatus[Agent] = trio.TASK_STATUS_IGNORED) -> None:
-        """Until stopped or cancelled. Raises `DiskError` when the state directory cannot be used at all.
+        """Until stopped or cancelled. Raises `DiskError` when the state directory cannot be used at all, `KeeperLost` when
+        there can be no keeper.
 
-        Cancelled without a stop, it kills its processes and says nothing to anybody.
+        Cancelled without a stop, it says nothing to anybody, and its keeper goes on.
         """
         ports, profile = self._ports, self.profile
         ports.disk.make_private_dir(profile.state_dir)
         self.incarnation = next_incarnation(ports.disk, profile.state_dir)
+        why_gone = REBOOTED if notice_boot(ports.disk, profile.state_dir, profile.boot_id) else ports.keepers.why_gone
         journal = Journal.open(ports.disk, f"{profile.state_dir}/journal")
         if journal.damage is not None:
             log.error("the journal was damaged", problem=journal.damage)
         ready = Wakeup()
         shipping = Shipping(lambda problem: log.error("output is lost", error=problem))
-        spools = recover_output(ports.disk, profile.work_dir, journal)
-        shipments = ship_again(spools, shipping)
-        reports = Reports(journal, ports.ids, ready, shipments)
-        self.executor = Executor(self._workplace(), reports, shipping, ready)
-        await end_leftovers(journal, ports.leftovers)
-        lost = report_lost(journal, reports, spools, shipments, ports.clock)
+        reports = Reports(
+            journal, ports.ids, ready, ship_again(recover_output(ports.disk, profile.work_dir, journal), shipping)
+        )
+        attach = Attach(agent_id=profile.agent_id, incarnation=self.incarnation, version=profile.version)
+        self.executor = Executor(self._workplace(), ports.keepers, attach, reports, shipping, ready)
+        left = [entry for entry in journal.entries.values() if entry.ended is None]
         work = Work(profile, self.incarnation, ports.ids.token(), self.executor, reports, shipping, ports.gauges)
         work.store_id = kept_store_id(ports.disk, profile.state_dir)
         work.store_changed = self._keep_store
@@ -113,13 +118,20 @@ class Agent:
         self.connection = Connection(work, ports.dialer, ports.random, ready)
         try:
             async with trio.open_nursery() as nursery:
-                await nursery.start(self.executor.run)
+                await nursery.start(self.executor.run, left, why_gone)
                 nursery.start_soon(reports.run)
                 nursery.start_soon(self.connection.watch_lease)
                 nursery.start_soon(self.connection.run)
                 nursery.start_soon(self._clean_up_forever, shipping)
                 nursery.start_soon(watching.run)
-                log.info("agent started", agent_id=profile.agent_id, incarnation=self.incarnation, lost=lost)
+                adopted = self.executor.active_count
+                log.info(
+                    "agent started",
+                    agent_id=profile.agent_id,
+                    incarnation=self.incarnation,
+                    adopted=adopted,
+                    lost=len(left) - adopted,
+                )
                 task_status.started(self)
                 await self._stop_requested.wait()
                 await self._drain(work, ready)
@@ -141,6 +153,7 @@ class Agent:
             await work.reports.wait_drained()
         if patience.cancelled_caught:
             log.warning("reports will be sent at the next start", reports=work.reports.unacked_count)
+        work.executor.leave()
 
     async def _clean_up_forever(self, shipping: Shipping) -> None:
         profile = self.profile
@@ -168,10 +181,10 @@ class Agent:
             work_dir=self.profile.work_dir,
             slots=self.profile.slots,
             base_environment=ports.base_environment,
-            runner=ports.runner,
             disk=ports.disk,
             clock=ports.clock,
             directories=ports.directories,
+            preparations=ports.preparations,
             leftovers=ports.leftovers,
             policy=self.profile.policy,
             facts=ports.facts,

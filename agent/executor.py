@@ -1,68 +1,94 @@
-"""Runs instances, never more at once than there are slots; reports their ends. One instance's life is `agent.run`.
+"""Takes orders and stops, never more at once than there are slots. What runs is the keeper's (`agent.attachment`).
 
-Nothing here decides whether to try again: the server does.
+An order for which nothing is prepared (`agent.preparation`) costs no task of its own. Nothing here decides whether to try
+again: the server does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import structlog
 import trio
 
+from agent.attachment import Attachment
+from agent.journal import Entry
+from agent.keeper.messages import Attach, Lease, Leave
+from agent.keeping import Keepers
+from agent.preparation import Prepared, Step, plain
 from agent.reports import Reports
-from agent.run import Run
+from agent.run import Run, kept_of
+from agent.runs import Runs
 from agent.shipping import Shipping
 from agent.wakeup import Wakeup
-from agent.workplace import Outcome, StopOrder, Workplace, instant
+from agent.workplace import StopOrder, Workplace
 from hetuflow.ports.disk import DiskError
-from hetuflow.protocol.messages import Dispatch, Ended, Known, KnownState, Standing
+from hetuflow.ports.processes import StartError
+from hetuflow.protocol.messages import Dispatch, Known, Standing
 
 log = structlog.get_logger()
 
+FORGOTTEN = "forgotten by the server"
+
 
 class Executor:
-    """Accepts dispatches and stops; `run` owns the tasks."""
+    """`run` once; everything else at any time after it has started."""
 
-    def __init__(self, workplace: Workplace, reports: Reports, shipping: Shipping, ready: Wakeup) -> None:
-        self.workplace, self.reports, self.shipping, self._ready = workplace, reports, shipping, ready
-        self._runs: dict[str, Run] = {}
+    def __init__(
+        self,
+        workplace: Workplace,
+        keepers: Keepers,
+        attach: Attach,
+        reports: Reports,
+        shipping: Shipping,
+        ready: Wakeup,
+    ) -> None:
+        self.workplace, self.reports, self.shipping = workplace, reports, shipping
+        self._runs = Runs(workplace, reports, shipping, ready)
+        self._keeper = Attachment(self._runs, keepers, attach)
         self._refusal: StopOrder | None = None
         self.standing = Standing()
         self._nursery: trio.Nursery | None = None
-        self._emptied = trio.Event()
-        self._began = trio.current_time()
-        self._ended_count = self._succeeded_count = 0
-        self._run_seconds = 0.0
 
     @property
     def active_count(self) -> int:
-        return len(self._runs)
+        return len(self._runs.held)
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Own the running instances until cancelled; their processes are killed then."""
+    async def run(
+        self, left: Sequence[Entry], why: str, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Until cancelled; it has started when what was left is sorted out.
+
+        Args:
+          left: what an earlier life accepted and has not seen end.
+          why: what became of that, if no keeper has it.
+        Raises `KeeperLost` when there is no keeper at the start.
+        """
+        for entry in left:
+            self._runs.recall(entry)
         async with trio.open_nursery() as self._nursery:
+            await self._nursery.start(self._keeper.run, why)
             task_status.started()
-            await trio.sleep_forever()
+
+    # --- what the server wants ---------------------------------------------------------------------------------------
 
     def dispatch(self, order: Dispatch) -> None:
         """Start an instance, or report why not. Repeated dispatches of the same epoch are one."""
-        held = self._runs.get(order.instance_id)
+        held = self._runs.held.get(order.instance_id)
         if (held is not None and held.order.epoch >= order.epoch) or self.reports.holds(order.instance_id, order.epoch):
             return
+        run = self._runs.make(order)
         refusal = self._why_refuse(held)
         if refusal is None:
             try:
-                self.reports.accept(task_id=order.task_id, instance_id=order.instance_id, epoch=order.epoch)
+                self.reports.accept(order, kept_of(run, self.workplace.preparations.collectors))
             except DiskError as exc:
                 refusal = f"the agent cannot write its journal: {exc}"
         if refusal is not None:
-            self._report(order, Outcome("rejected", refusal))
+            self._runs.report(run, self._runs.ended_here(order, "rejected", refusal))
             return
-        assert self._nursery is not None, "Executor.run is not running"
-        run = Run(order, self.workplace, self.reports, self.shipping, self._ready)
-        self._runs[order.instance_id] = run
-        self._nursery.start_soon(self._perform, run, name=f"instance {order.instance_id}")
+        self._runs.held[order.instance_id] = run
+        self._prepare(run)
 
     def stand(self, standing: Standing) -> None:
         """How the server counts this agent from now on. What was sent before still starts: its dispatch is committed."""
@@ -76,94 +102,127 @@ class Executor:
 
     def stop(self, instance_id: str, epoch: int, order: StopOrder) -> None:
         """End the instance if it is held with this epoch (or an older one)."""
-        run = self._runs.get(instance_id)
+        run = self._runs.held.get(instance_id)
         if run is not None and run.order.epoch <= epoch:
-            run.stop(order)
+            self._stop(run, order)
 
     def stop_all(self, order: StopOrder) -> None:
-        for run in list(self._runs.values()):
-            run.stop(order)
+        for run in list(self._runs.held.values()):
+            self._stop(run, order)
 
     def refuse_from_now(self, order: StopOrder) -> None:
         """Take nothing any more: the agent is stopping."""
         self._refusal = order
 
     async def wait_empty(self) -> None:
-        while self._runs:
-            self._emptied = trio.Event()
-            await self._emptied.wait()
+        await self._runs.wait_empty()
 
     def forget(self, instance_id: str) -> None:
         """The server wants to hear nothing of this instance."""
-        run = self._runs.get(instance_id)
+        run = self._runs.held.get(instance_id)
         if run is not None:
-            run.stop(StopOrder("cancelled", "forgotten by the server", silent=True))
+            self._stop(run, StopOrder("cancelled", FORGOTTEN, silent=True))
+
+    def leave(self) -> None:
+        """The agent stops for good, and nothing runs: the keeper may end too."""
+        self._keeper.settle()
+        self._keeper.tell(Leave())
 
     def known(self) -> list[Known]:
-        return [
-            Known(
-                task_id=run.order.task_id,
-                instance_id=run.order.instance_id,
-                epoch=run.order.epoch,
-                state=KnownState.RUNNING if run.started_at else KnownState.ACCEPTED,
-            )
-            for run in self._runs.values()
-        ]
+        return [run.known() for run in self._runs.held.values()]
 
     def metrics(self) -> Mapping[str, float]:
-        """For the heartbeat: since the start of the agent, times in seconds."""
-        ended = self._ended_count
-        return {
-            "active_tasks": len(self._runs),
-            "total_executed": ended,
-            "success_rate": self._succeeded_count / ended if ended else 0.0,
-            "avg_execution_time": round(self._run_seconds / ended, 6) if ended else 0.0,
-            "uptime": round(trio.current_time() - self._began, 3),
-        }
+        return self._runs.metrics()
 
-    # --- inside ----------------------------------------------------------------------------------------------------
+    # --- leases ------------------------------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        """Seconds of the clock by which the keeper counts leases."""
+        return self._keeper.now()
+
+    def renew_lease(self, renewed: float, session_seconds: float) -> None:
+        """The server has renewed the lease. `renewed`: `now()` when the heartbeat was sent that it acknowledges."""
+        self._runs.session_lease_seconds = session_seconds
+        self._keeper.renew(Lease(renewed_at=renewed))
+
+    @property
+    def shortest_lease_seconds(self) -> float:
+        """Of what is held; infinite when nothing is."""
+        return min((run.lease_seconds for run in self._runs.held.values()), default=float("inf"))
+
+    def next_lease_deadline(self, renewed: float) -> float:
+        """When the first of what is not ending yet must begin to, unless the lease is renewed (monotonic seconds)."""
+        running = [run for run in self._runs.held.values() if run.stop_order is None]
+        return min((run.lease_deadline(renewed) for run in running), default=float("inf"))
+
+    def end_overdue(self, renewed: float, now: float) -> int:
+        """End what has outlived its lease, should the keeper not have done so; how many."""
+        running = [run for run in self._runs.held.values() if run.stop_order is None]
+        overdue = [run for run in running if now >= run.lease_deadline(renewed)]
+        for run in overdue:
+            self._stop(run, run.end_of_lease())
+        return len(overdue)
+
+    # --- inside ------------------------------------------------------------------------------------------------------
 
     def _why_refuse(self, held: Run | None) -> str | None:
         if self._refusal is not None:
             return self._refusal.message
         if held is not None:
             return f"epoch {held.order.epoch} of this instance has not ended on this agent yet"
-        if len(self._runs) >= self.workplace.slots:
+        if len(self._runs.held) >= self.workplace.slots:
             return f"all {self.workplace.slots} slots of the agent are taken"
+        if self._keeper.problem is not None:
+            return f"nothing can be started here: {self._keeper.problem}"
         return None
 
-    async def _perform(self, run: Run) -> None:
-        try:
-            outcome = await run.live()
-        except trio.Cancelled:
-            raise
-        except Exception as exc:  # a bug in one run must not end the others
-            log.exception("an instance failed inside the agent", instance_id=run.order.instance_id)
-            outcome = Outcome("lost", f"internal error of the agent: {exc!r}")
-        del self._runs[run.order.instance_id]
-        if run.started_at is not None:
-            self._ended_count += 1
-            self._succeeded_count += outcome.reason is None
-            self._run_seconds += run.seconds
-        if run.silent:
-            self.reports.forget([run.order.instance_id])
-            self.shipping.forget(run.order.instance_id)
-        else:
-            self._report(run.order, outcome, run)
-        if not self._runs:
-            self._emptied.set()
+    def _stop(self, run: Run, order: StopOrder) -> None:
+        """The first reason counts, but silence can be added."""
+        is_first = run.stop_order is None
+        if is_first or order.silent:
+            run.stop_order = order
+        if run.is_at_work:
+            run.interrupt()
+        elif run.launch is not None and not run.is_sent:
+            self._runs.end_here(run, order.reason, order.message)
+        elif is_first:
+            self._keeper.end(run)
 
-    def _report(self, order: Dispatch, outcome: Outcome, run: Run | None = None) -> None:
-        ended = Ended(
-            event_id="",
-            sequence=0,
-            task_id=order.task_id,
-            instance_id=order.instance_id,
-            epoch=order.epoch,
-            completed_at=instant(self.workplace.clock.now()),
-            reason=outcome.reason,
-            error_message=outcome.message,
-            **(run.facts(outcome.exit) if run is not None and run.started_at is not None else {}),
-        )
-        self.reports.ended(ended, run.shipment if run is not None else None)
-        self._ready.set()
+    def _prepare(self, run: Run) -> None:
+        place = self.workplace
+        try:
+            place.directories.take(run.directory)
+            prepared = plain(run.order, place.base_environment, run.directory)
+            refusal = place.policy.check(run.order, place.facts, prepared.environment, run.directory)
+            if refusal is not None:
+                raise StartError(str(refusal))
+        except (DiskError, StartError) as exc:
+            self._runs.end_here(run, "start_error", str(exc))
+            return
+        if run.lowered.notes:
+            log.info("limits lowered", instance=run.order.instance_id, **run.lowered.notes)
+        steps = [step for step in place.preparations.steps if step.wanted(run.order)]
+        if steps:
+            assert self._nursery is not None, "Executor.run is not running"
+            self._nursery.start_soon(self._take_steps, run, prepared, steps, name=f"instance {run.order.instance_id}")
+        else:
+            run.launch = run.launch_of(prepared)
+            self._keeper.launch(run)
+
+    async def _take_steps(self, run: Run, prepared: Prepared, steps: Sequence[Step]) -> None:
+        problem = StopOrder("lost", "interrupted while it was prepared")
+        with run.work():
+            try:
+                for step in steps:
+                    prepared = await step.take(run.order, prepared)
+                run.launch = run.launch_of(prepared)
+            except (DiskError, StartError) as exc:
+                problem = StopOrder("start_error", str(exc))
+            except Exception as exc:  # a bug in one run must not end the others
+                log.exception("an instance failed inside the agent", instance_id=run.order.instance_id)
+                problem = StopOrder("lost", f"internal error of the agent: {exc!r}")
+        if run.launch is not None and run.stop_order is None:
+            self._keeper.launch(run)
+        else:
+            why = run.stop_order or problem
+            self._runs.end_here(run, why.reason, why.message)

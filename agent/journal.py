@@ -24,7 +24,7 @@ from attrs import define, frozen
 from hetuflow.ports.disk import AppendFile, Disk, DiskError
 from hetuflow.protocol.codec import Tagged
 from hetuflow.protocol.errors import RemoteProtocolError
-from hetuflow.protocol.messages import Ended, Observed, Report, Started
+from hetuflow.protocol.messages import Dispatch, Ended, Observed, Report, Started
 
 RECORD_BYTES_MAX: Final = 1024 * 1024
 RESYNC_BYTES_MAX: Final = 64 * 1024
@@ -45,9 +45,12 @@ class Opened:
 
 @frozen(slots=True, kw_only=True)
 class Accepted:
+    """`order`: what is needed of it until its end, when that is more than that it was accepted; see `agent.run`."""
+
     task_id: str
     instance_id: str
     epoch: int
+    order: Dispatch | None = None
 
 
 @frozen(slots=True, kw_only=True)

@@ -26,12 +26,21 @@ class Lease:
 
     @property
     def grace_seconds(self) -> float:
-        return min(KILL_GRACE_SECONDS, self.seconds * LEASE_GRACE_SHARE_MAX)
+        return lease_grace_seconds(self.seconds)
 
     @property
     def deadline(self) -> float:
         """When running work must begin to end, so that it is gone when the lease is."""
         return self.renewed_deadline_base + self.seconds - self.grace_seconds
+
+
+def lease_grace_seconds(lease_seconds: float, kill_grace_seconds: float = KILL_GRACE_SECONDS) -> float:
+    """How long before the end of a lease its work must begin to end."""
+    return min(kill_grace_seconds, lease_seconds * LEASE_GRACE_SHARE_MAX)
+
+
+def lease_message(lease_seconds: float) -> str:
+    return f"the server could not be reached for the length of the lease ({lease_seconds:g} s)"
 
 
 NO_LEASE: Final = Lease(float("inf"), 0.0)

@@ -19,7 +19,7 @@ import trio
 from agent.commands import Obeying
 from agent.limits import NO_LEASE
 from agent.wakeup import Wakeup
-from agent.work import Work
+from agent.work import Moment, Work
 from agent.workplace import StopOrder
 from hetuflow.ports.network import ConnectionLost, MessageStream
 from hetuflow.protocol.errors import CloseCode, ProtocolError
@@ -55,6 +55,8 @@ ACK_SECONDS_MIN: Final = 10.0
 short lease already, so that there is time to dial again."""
 INTERVAL_SECONDS_MIN: Final = 0.05
 """Whatever the server says."""
+BEAT_SHARE_MAX: Final = 0.25
+"""Of the shortest lease: the longest time between two heartbeats."""
 UNRENEWED_SHARE_MAX: Final = 0.25
 """Of the lease: so long a server is kept that answers and does not renew it, when there is another address to try."""
 INBOX_FRAMES_MAX: Final = 64
@@ -87,7 +89,7 @@ class Link:
         self.is_away = False
         """It is the server that cannot do anything now: it stops, or its database is away."""
         self._lease_seconds = 0.0
-        self._beats: dict[int, float] = {}
+        self._beats: dict[int, Moment] = {}
         """Sequence of a heartbeat -> when it was sent: those not acknowledged yet."""
         self._beat_sequence = 0
         self._unrenewed: float | None = None
@@ -168,8 +170,8 @@ class Link:
             store_id=self._work.store_id,
             protected_labels=profile.policy.protected_labels,
         )
-        self._hello_sent = trio.current_time()
-        self._greet_deadline = self._hello_sent + GREET_SECONDS_MAX
+        self._hello_sent = self._work.moment()
+        self._greet_deadline = self._hello_sent.at + GREET_SECONDS_MAX
         await self._send([hello])
 
     async def _turn(self) -> None:
@@ -194,18 +196,32 @@ class Link:
     def _next_deadline(self) -> float:
         if not self.is_open:
             return self._greet_deadline
-        oldest = next(iter(self._beats.values()), float("inf"))
-        return min(self._next_beat, self._work.reports.next_deadline, oldest + self._ack_seconds)
+        return min(self._next_beat, self._work.reports.next_deadline, self._oldest_beat_at + self._ack_seconds)
+
+    @property
+    def _oldest_beat_at(self) -> float:
+        """When the first heartbeat was sent that is not acknowledged."""
+        oldest = next(iter(self._beats.values()), None)
+        return float("inf") if oldest is None else oldest.at
+
+    @property
+    def _shortest_lease_seconds(self) -> float:
+        """Of the session, and of what runs."""
+        return min(self._lease_seconds, self._work.executor.shortest_lease_seconds)
+
+    @property
+    def _interval(self) -> float:
+        """Between two heartbeats."""
+        return max(INTERVAL_SECONDS_MIN, min(self._beat_interval, self._shortest_lease_seconds * BEAT_SHARE_MAX))
 
     @property
     def _ack_seconds(self) -> float:
-        return min(max(ACK_SECONDS_MIN, self._beat_interval), self._lease_seconds / 4)
+        return min(max(ACK_SECONDS_MIN, self._beat_interval), self._shortest_lease_seconds * BEAT_SHARE_MAX)
 
     def _check_silence(self, now: float) -> None:
         if not self.is_open and self._end is None and now >= self._greet_deadline:
             raise Silent(f"the server did not answer the hello within {GREET_SECONDS_MAX:g} s")
-        oldest = next(iter(self._beats.values()), float("inf"))
-        if now >= oldest + self._ack_seconds:
+        if now >= self._oldest_beat_at + self._ack_seconds:
             raise Silent(f"a heartbeat was not answered within {self._ack_seconds:g} s")
 
     def _collect(self, now: float) -> list[Message]:
@@ -223,8 +239,8 @@ class Link:
 
     def _heartbeat(self, now: float) -> Heartbeat:
         self._beat_sequence += 1
-        self._beats[self._beat_sequence] = now
-        self._next_beat = now + self._beat_interval
+        self._beats[self._beat_sequence] = self._work.moment()
+        self._next_beat = now + self._interval
         known = None
         if now >= self._next_check:
             known = self._work.known()
@@ -313,6 +329,13 @@ class Link:
             self._end = "the lease ran out before an order was read"
         else:
             self._work.executor.dispatch(message)
+            if getattr(message, "lost_after_seconds", 0.0):
+                self._keep_pace()
+
+    def _keep_pace(self) -> None:
+        """Something runs under a lease of its own, perhaps a shorter one."""
+        self._next_beat = min(self._next_beat, trio.current_time() + self._interval)
+        self._work.lease_changed.set()
 
     def _stop(self, message: Stop) -> None:
         reason = message.reason or "cancelled"
@@ -332,8 +355,8 @@ class Link:
             self._check_interval = seconds
             self._next_check = min(self._next_check, trio.current_time() + seconds)
         else:
-            self._beat_interval = min(seconds, self._lease_seconds / 4)
-            self._next_beat = min(self._next_beat, trio.current_time() + self._beat_interval)
+            self._beat_interval = min(seconds, self._lease_seconds * BEAT_SHARE_MAX)
+            self._next_beat = min(self._next_beat, trio.current_time() + self._interval)
         self._ready.set()
 
     def _standing(self, message: Standing) -> None:

@@ -1,7 +1,7 @@
-"""What an earlier life of the agent left: its number, its running processes, its unshipped output, old directories.
+"""What an earlier life of the agent left: its number, its unshipped output, processes that no keeper has, old directories.
 
-Order at a start: a new incarnation is on disk before anything is said in its name; then what ran is ended for certain
-(the server will start it again elsewhere), and only then reported lost.
+A new incarnation is on disk before anything is said in its name. What nobody holds is ended for certain before it is
+reported lost: the server will start it again elsewhere.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from typing import Final
 
 import structlog
 import trio
+from attrs import frozen
 
 from agent.journal import Entry, Journal, Key
 from agent.limits import KILL_GRACE_SECONDS
 from agent.profile import Profile
-from agent.reports import Reports
-from agent.run import POLL_SECONDS
 from agent.shipping import Shipment, Shipping
-from agent.spool import SPOOL_SUFFIX, FoundSpool
-from agent.workplace import Leftovers, instant
-from hetuflow.ports.clock import Clock
+from agent.spool import SPOOL_SUFFIX, FoundSpool, spool_path
+from agent.workplace import Leftovers
 from hetuflow.ports.disk import Disk, DiskError
-from hetuflow.protocol.messages import Ended
 
 log = structlog.get_logger()
 
 LEFTOVER_KILL_SECONDS_MAX: Final = 5.0
+POLL_SECONDS: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
 RESTARTED: Final = "the agent restarted"
+REBOOTED: Final = "the machine restarted"
+BOOT_FILE: Final = "boot-id"
 
 
 def next_incarnation(disk: Disk, state_dir: str) -> int:
@@ -41,42 +41,63 @@ def next_incarnation(disk: Disk, state_dir: str) -> int:
     return incarnation
 
 
-async def end_leftovers(journal: Journal, leftovers: Leftovers) -> None:
-    """End all processes of instances that were accepted and have not ended."""
-    open_entries = [entry for entry in journal.entries.values() if entry.ended is None]
-    async with trio.open_nursery() as nursery:
-        for entry in open_entries:
-            nursery.start_soon(_end_leftover, entry, leftovers)
+def notice_boot(disk: Disk, state_dir: str, boot_id: str) -> bool:
+    """Whether the machine has been started anew since the last life of the agent. Raises `DiskError`."""
+    path = f"{state_dir}/{BOOT_FILE}"
+    before = (disk.read(path) or b"").decode(errors="replace").strip()
+    if before != boot_id:
+        disk.replace(path, f"{boot_id}\n".encode())
+    return before not in ("", boot_id)
 
 
-async def _end_leftover(entry: Entry, leftovers: Leftovers) -> None:
-    instance_id = entry.accepted.instance_id
-    pid = entry.running.started.pid if entry.running is not None else None
-    identity = entry.running.identity if entry.running is not None else None
-    found = leftovers.of(instance_id, pid, identity)
-    if not found:
-        return
-    log.warning("ending what an earlier life of the agent left running", instance_id=instance_id, pids=found)
+@frozen(slots=True)
+class Trace:
+    """By what the processes of an instance are found."""
+
+    instance_id: str
+    pid: int | None = None
+    identity: str | None = None
+
+    @classmethod
+    def of(cls, entry: Entry | None) -> Trace | None:
+        if entry is None:
+            return None
+        if entry.running is None:
+            return cls(entry.accepted.instance_id)
+        return cls(entry.accepted.instance_id, entry.running.started.pid, entry.running.identity)
+
+    def found(self, leftovers: Leftovers) -> list[int]:
+        return leftovers.of(self.instance_id, self.pid, self.identity)
+
+
+async def end_leftover(trace: Trace, leftovers: Leftovers) -> None:
+    """End all processes of an instance that no keeper has."""
+    found = trace.found(leftovers)
+    log.warning("ending what was left running", instance_id=trace.instance_id, pids=found)
     for forcefully, seconds in ((False, KILL_GRACE_SECONDS), (True, LEFTOVER_KILL_SECONDS_MAX)):
         leftovers.kill(found, forcefully=forcefully)
         with trio.move_on_after(seconds):
             for delay in (*POLL_SECONDS, *[POLL_SECONDS[-1]] * 1000):
                 await trio.sleep(delay)
-                found = leftovers.of(instance_id, pid, identity)
+                found = trace.found(leftovers)
                 if not found:
                     return
                 if forcefully:
                     leftovers.kill(found, forcefully=True)
-    log.error("processes of an earlier life could not be ended", instance_id=instance_id, pids=found)
+    log.error("processes of an earlier life could not be ended", instance_id=trace.instance_id, pids=found)
 
 
 def recover_output(disk: Disk, work_dir: str, journal: Journal) -> dict[Key, FoundSpool]:
-    """The spools that are left, in files and in the journal; a file is what the journal began, unless it is torn."""
+    """The spools of what has ended, in files and in the journal; a file is what the journal began, unless it is torn."""
+    running = [entry.accepted for entry in journal.entries.values() if entry.ended is None]
+    held = frozenset(spool_path(work_dir, each.instance_id, each.epoch) for each in running)
     found: dict[Key, FoundSpool] = {}
     for name in _listed(disk, work_dir):
         if not name.endswith(SPOOL_SUFFIX):
             continue
         path = f"{work_dir}/{name}"
+        if path in held:
+            continue
         try:
             spool = FoundSpool(disk, path, disk.read(path) or b"", is_small=False)
         except DiskError as exc:
@@ -84,7 +105,9 @@ def recover_output(disk: Disk, work_dir: str, journal: Journal) -> dict[Key, Fou
             continue
         found[(spool.owner.instance_id, spool.owner.epoch)] = spool
     for entry in journal.entries.values():
-        if entry.captured and (entry.key not in found or found[entry.key].end < len(entry.captured)):
+        if entry.ended is None or not entry.captured:
+            continue
+        if entry.key not in found or found[entry.key].end < len(entry.captured):
             found[entry.key] = FoundSpool(disk, "journal", entry.captured, is_small=True)
     return found
 
@@ -98,33 +121,6 @@ def ship_again(spools: Mapping[Key, FoundSpool], shipping: Shipping) -> dict[Key
         shipping.settle(shipment)
         shipments[key] = shipment
     return shipments
-
-
-def report_lost(
-    journal: Journal,
-    reports: Reports,
-    spools: Mapping[Key, FoundSpool],
-    shipments: Mapping[Key, Shipment],
-    clock: Clock,
-) -> int:
-    """Report as lost what was accepted and has not ended; how many."""
-    lost = [entry for entry in journal.entries.values() if entry.ended is None]
-    for entry in lost:
-        accepted, running = entry.accepted, entry.running
-        ended = Ended(
-            event_id="",
-            sequence=0,
-            task_id=accepted.task_id,
-            instance_id=accepted.instance_id,
-            epoch=accepted.epoch,
-            completed_at=instant(clock.now()),
-            reason="lost",
-            error_message=RESTARTED,
-            started_at=running.started.started_at if running is not None else None,
-            output=spools[entry.key].summary() if entry.key in spools else None,
-        )
-        reports.ended(ended, shipments.get(entry.key))
-    return len(lost)
 
 
 def clean_up(disk: Disk, profile: Profile, in_use: frozenset[str]) -> int:

@@ -16,13 +16,26 @@ import structlog
 import trio
 from attrs import evolve, frozen
 
-from agent.journal import Accepted, Acked, Captured, Forgotten, Journal, Key, Noticed, Outcome, Record, Running, Spilled
+from agent.journal import (
+    Accepted,
+    Acked,
+    Captured,
+    Entry,
+    Forgotten,
+    Journal,
+    Key,
+    Noticed,
+    Outcome,
+    Record,
+    Running,
+    Spilled,
+)
 from agent.shipping import Shipment
 from agent.spool import Owner
 from agent.wakeup import Wakeup
 from hetuflow.ports.disk import DiskError
 from hetuflow.ports.ids import Ids
-from hetuflow.protocol.messages import Ended, Known, KnownState, Observed, Started, Told
+from hetuflow.protocol.messages import Dispatch, Ended, Known, KnownState, Observed, Started, Told
 
 log = structlog.get_logger()
 
@@ -82,13 +95,18 @@ class Reports:
 
     # --- what happens to instances ---------------------------------------------------------------------------------
 
-    def accept(self, *, task_id: str, instance_id: str, epoch: int) -> None:
-        """Before anything is started. Raises `DiskError`: then nothing may be started."""
+    def accept(self, order: Dispatch, kept: Dispatch | None = None) -> None:
+        """Before anything is started; `kept` is what a later life must know of it. Raises `DiskError`: then nothing may be."""
+        accepted = Accepted(task_id=order.task_id, instance_id=order.instance_id, epoch=order.epoch, order=kept)
         try:
-            self._journal.append(Accepted(task_id=task_id, instance_id=instance_id, epoch=epoch))
+            self._journal.append(accepted)
         except DiskError:
-            self._journal.entries.pop((instance_id, epoch), None)
+            self._journal.entries.pop((order.instance_id, order.epoch), None)
             raise
+
+    def entry(self, key: Key) -> Entry | None:
+        """What the journal has of this try."""
+        return self._journal.entries.get(key)
 
     def holds(self, instance_id: str, epoch: int) -> bool:
         """Whether this try was accepted, and its end not acknowledged yet."""

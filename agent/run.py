@@ -1,247 +1,178 @@
-"""The life of one instance, as a list of verbs.
+"""One try of a task, as the agent follows it: what was asked, how far it has come, what it has written.
 
-Prepare the directory, start, report `Started`, wait (for the end, the time limit, a stop), end the rest of the tree, finish
-the output. Ending a tree: SIGTERM, grace, SIGKILL until nothing is left. It is also done when the root has ended by itself
-and left processes behind: a slot that is free must be free.
+The program itself is the keeper's. Nothing here waits; see `agent.executor` for who tells it what.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
-import structlog
 import trio
+from attrs import evolve
 
-from agent.limits import KILL_GRACE_SECONDS, run_deadline, timeout_message
-from agent.output import Capture
-from agent.reports import Reports
-from agent.shipping import Shipment, Shipping
-from agent.spool import Owner, Spool
-from agent.wakeup import Wakeup
-from agent.workplace import Outcome, StopOrder, Workplace, instant
-from hetuflow.ports.disk import DiskError
-from hetuflow.ports.processes import Exit, ProcessSpec, RunningProcess, StartError
-from hetuflow.protocol.messages import Dispatch, Started
+from agent.keeper.messages import Finished, Launch, Launched
+from agent.kept_spool import KeptSpool
+from agent.limits import KILL_GRACE_SECONDS, lease_grace_seconds, lease_message
+from agent.policy import Lowered
+from agent.preparation import Collector, Prepared
+from agent.shipping import Shipment
+from agent.workplace import StopOrder
+from hetuflow.protocol.messages import Dispatch, Ended, Known, KnownState, Started
 
-log = structlog.get_logger()
-
-KILL_SECONDS_MAX: Final = 5.0
-"""How long SIGKILL is repeated before the instance says that processes are left (uninterruptible ones)."""
-DRAIN_SECONDS_MAX: Final = 2.0
-"""How long output is awaited after the tree is gone: somebody outside may hold the pipe open."""
-POLL_SECONDS: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
-INSTANCE_MARK: Final = "HETUFLOW_INSTANCE_ID"
+CONTINUE = "continue"
+"""`on_disconnect` of a job whose instances outlive the lease."""
 
 
 class Run:
-    """One try of a task. `live` once; `stop` at any time."""
+    """See the module. `given`: the order as the server gave it; after a restart of the agent, what its journal keeps of it.
+    `order`: that, within this machine's ceilings.
 
-    def __init__(self, order: Dispatch, place: Workplace, reports: Reports, shipping: Shipping, ready: Wakeup) -> None:
-        self._lowered = place.policy.lowered(order)
-        self.order = order = self._lowered.order
-        self.started_at: datetime | None = None
+    `lease_seconds`: how long it may go on after a renewal; infinite for one that goes on without a server.
+    """
+
+    def __init__(
+        self, given: Dispatch, lowered: Lowered, directory: str, spool: KeptSpool, lease_seconds: float
+    ) -> None:
+        self.given, self.lowered, self.order = given, lowered, lowered.order
+        self.directory, self.spool, self.lease_seconds = directory, spool, lease_seconds
+        self.launch: Launch | None = None
+        """Until the keeper has answered it: what it is, or is to be, told."""
+        self.is_sent = False
+        """The keeper may have been told of it: only it knows whether it has run."""
+        self.started_at: str | None = None
         self.shipment: Shipment | None = None
-        self._place, self._reports, self._shipping, self._ready = place, reports, shipping, ready
-        self._directory = f"{self._place.work_dir}/{order.instance_id}"
-        self._stop: StopOrder | None = None
-        self._patience = trio.CancelScope()
-        self._pumped = trio.Event()
-        self._started_seconds = self.seconds = 0.0
-        owner = Owner(task_id=order.task_id, instance_id=order.instance_id, epoch=order.epoch)
-        self._spool = Spool(self._place.disk, owner.spool_path(self._place.work_dir), owner, reports)
-        self._capture = Capture(self._spool, bytes_max=order.output_bytes_max, grown=self._grown)
+        self.stop_order: StopOrder | None = None
+        self._at_work: trio.CancelScope | None = None
 
     @property
-    def silent(self) -> bool:
-        return self._stop is not None and self._stop.silent
+    def key(self) -> tuple[str, int]:
+        return self.order.instance_id, self.order.epoch
 
-    def stop(self, order: StopOrder) -> None:
-        """Ask the run to end. The first reason counts, but silence can be added."""
-        if self._stop is None or order.silent:
-            self._stop = order
-        self._patience.cancel()
+    @property
+    def is_silent(self) -> bool:
+        return self.stop_order is not None and self.stop_order.silent
 
-    async def live(self) -> Outcome:
-        """From the directory to the last byte of output. The process tree is gone when it returns, or is raised from."""
-        if self._stop is not None:
-            return Outcome(self._stop.reason, self._stop.message)
+    @property
+    def is_at_work(self) -> bool:
+        """A task of the agent does something for it just now, and will go on with it: see `work`."""
+        return self._at_work is not None
+
+    @contextmanager
+    def work(self, *, is_shielded: bool = False) -> Iterator[trio.CancelScope]:
+        """Prepare or collect for it, or end what is left of it; `interrupt` cancels the block unless it is shielded."""
+        scope = trio.CancelScope()
+        self._at_work = trio.CancelScope() if is_shielded else scope
         try:
-            self._place.directories.take(self._directory)
-            process = await self._place.runner.start(self._spec())
-        except (DiskError, StartError) as exc:
-            self._clean_up()
-            return Outcome("start_error", str(exc))
-        self._report_started(process)
-        if self._lowered.notes:
-            log.info("limits lowered", instance=self.order.instance_id, **self._lowered.notes)
-        try:
-            async with trio.open_nursery() as nursery:
-                if self.order.capture_output:
-                    nursery.start_soon(self._pump, process)
-                else:
-                    self._pumped.set()
-                outcome = await self._follow(process)
-                if not self._pumped.is_set():
-                    with trio.move_on_after(DRAIN_SECONDS_MAX):
-                        await self._pumped.wait()
-                nursery.cancel_scope.cancel()
-        except BaseException:
-            process.kill_tree()
-            raise
-        self.seconds = trio.current_time() - self._started_seconds
-        self._finish_output()
-        self._clean_up()
-        outcome.message = self._lowered.explained(outcome.reason, outcome.message)
-        return outcome
+            with scope:
+                yield scope
+        finally:
+            self._at_work = None
 
-    def facts(self, exit_: Exit | None) -> dict[str, Any]:
-        """Members of the final report that only a run which started has."""
-        assert self.started_at is not None
-        found: dict[str, Any] = {
-            "started_at": instant(self.started_at),
-            "duration_seconds": round(self.seconds, 6),
-            "output": self._capture.summary() if self.order.capture_output else None,
-        }
-        if exit_ is not None:
-            found["exit_code"], found["signal"] = exit_.exit_code, exit_.signal
-            found["metrics"] = {
-                "cpu_time": exit_.cpu_seconds,
-                "memory_peak": exit_.memory_peak_bytes,
-                "disk_read": exit_.disk_read_bytes,
-                "disk_write": exit_.disk_write_bytes,
-                "network_in": 0,
-                "network_out": 0,
-            }
-        return found
+    def interrupt(self) -> None:
+        if self._at_work is not None:
+            self._at_work.cancel()
 
-    # --- the verbs -------------------------------------------------------------------------------------------------
-
-    def _spec(self) -> ProcessSpec:
-        environment = {
-            **self._place.base_environment,
-            **self.order.environment,
-            INSTANCE_MARK: self.order.instance_id,
-        }
-        argv = (self.order.cmd, *self.order.args)
-        problem = _why_impossible(argv, environment)
-        if problem is not None:
-            raise StartError(problem)
-        refusal = self._place.policy.check(self.order, self._place.facts, environment, self._directory)
-        if refusal is not None:
-            raise StartError(str(refusal))
-        return ProcessSpec(
-            argv=argv,
-            environment=environment,
-            work_dir=self._directory,
-            capture_output=self.order.capture_output,
+    def known(self) -> Known:
+        return Known(
+            task_id=self.order.task_id,
+            instance_id=self.order.instance_id,
+            epoch=self.order.epoch,
+            state=KnownState.RUNNING if self.started_at else KnownState.ACCEPTED,
         )
 
-    def _report_started(self, process: RunningProcess) -> None:
-        self.started_at = self._place.clock.now()
-        self._started_seconds = trio.current_time()
-        report = Started(
+    def lease_deadline(self, renewed: float) -> float:
+        """When it must begin to end unless the lease is renewed."""
+        return renewed + self.lease_seconds - lease_grace_seconds(self.lease_seconds, kill_grace_seconds(self.order))
+
+    def end_of_lease(self) -> StopOrder:
+        grace_seconds = lease_grace_seconds(self.lease_seconds, kill_grace_seconds(self.order))
+        return StopOrder("lost", lease_message(self.lease_seconds), grace_seconds)
+
+    def launched(self, message: Launched) -> Started:
+        """The report, without number and id."""
+        self.launch = None
+        self.is_sent = True
+        self.started_at = message.started_at
+        return Started(
             event_id="",
             sequence=0,
             task_id=self.order.task_id,
             instance_id=self.order.instance_id,
             epoch=self.order.epoch,
-            started_at=instant(self.started_at),
-            pid=process.pid,
-            isolation="session",
+            started_at=message.started_at,
+            pid=message.pid,
+            isolation=message.isolation,
         )
-        self._reports.started(report, self._place.leftovers.identity(process.pid))
 
-    async def _pump(self, process: RunningProcess) -> None:
-        while (piece := await process.receive_output()) is not None:
-            stream, data = piece
-            self._capture.write(stream, data, self._place.clock.now())
-        self._pumped.set()
+    def ended(self, finished: Finished, collected: Sequence[Mapping[str, Any]] = ()) -> Ended:
+        """The report, without number and id."""
+        of_a_start: dict[str, Any] = {}
+        is_lost_here = finished.reason == "lost" and not finished.duration_seconds
+        if self.started_at is not None:
+            of_a_start = {
+                "started_at": self.started_at,
+                "duration_seconds": None if is_lost_here else round(finished.duration_seconds, 6),
+                "output": finished.output if self.order.capture_output else None,
+                "exit_code": finished.exit_code,
+                "signal": finished.signal,
+                "metrics": finished.metrics or None,
+            }
+            if collected:
+                of_a_start["artifacts"] = tuple(collected)
+        return Ended(
+            event_id="",
+            sequence=0,
+            task_id=self.order.task_id,
+            instance_id=self.order.instance_id,
+            epoch=self.order.epoch,
+            completed_at=finished.completed_at,
+            reason=finished.reason,
+            error_message=self.lowered.explained(finished.reason, finished.message),
+            **of_a_start,
+        )
 
-    async def _follow(self, process: RunningProcess) -> Outcome:
-        deadline = run_deadline(self._started_seconds, self.order.timeout_seconds)
-        with self._patience:
-            self._patience.deadline = deadline
-            ended = await process.wait()
-        if not self._patience.cancelled_caught:
-            outcome = _outcome_of(ended)
-            if process.tree_is_alive():
-                complete = await self._end_tree(process, KILL_GRACE_SECONDS)
-                if not complete:
-                    outcome.message = f"{outcome.message or 'ended'}; {_LEFT}"
-            return outcome
-        order = self._stop or StopOrder("timeout", timeout_message(self.order.timeout_seconds))
-        complete = await self._end_tree(process, order.grace_seconds)
-        if not complete:
-            return Outcome(order.reason, f"{order.message}; {_LEFT}")
-        return Outcome(order.reason, order.message, await process.wait())
-
-    async def _end_tree(self, process: RunningProcess, grace_seconds: float) -> bool:
-        """SIGTERM, grace, SIGKILL. False when processes are left all the same."""
-        process.terminate_tree()
-        with trio.move_on_after(grace_seconds):
-            await process.wait()
-            await _until_gone(process)
-            return True
-        with trio.move_on_after(KILL_SECONDS_MAX):
-            process.kill_tree()
-            await _until_gone(process, again=process.kill_tree)
-            await process.wait()
-            return True
-        return False
-
-    def _finish_output(self) -> None:
-        self._capture.finish(self._place.clock.now())
-        if self._capture.error is not None:
-            log.warning("output could not be spooled", instance_id=self.order.instance_id, error=self._capture.error)
-        if self.shipment is not None:
-            self.shipment.finished = True
-            self._shipping.settle(self.shipment)
-
-    def _grown(self) -> None:
-        if self.shipment is None:
-            self.shipment = Shipment(self._spool)
-            self._shipping.add(self.shipment)
-        self._ready.set()
-
-    def _clean_up(self) -> None:
-        try:
-            self._place.directories.give_back(self._directory)
-        except DiskError as exc:
-            log.debug("the work directory stays", instance_id=self.order.instance_id, error=str(exc))
+    def launch_of(self, prepared: Prepared) -> Launch:
+        order = self.order
+        return Launch(
+            task_id=order.task_id,
+            instance_id=order.instance_id,
+            epoch=order.epoch,
+            argv=prepared.argv,
+            environment=prepared.environment,
+            directory=prepared.working_dir,
+            spool_path=self.spool.path,
+            capture_output=order.capture_output,
+            output_bytes_max=order.output_bytes_max,
+            timeout_seconds=order.timeout_seconds,
+            lease_seconds=self.lease_seconds if self.lease_seconds < float("inf") else 0.0,
+            kill_grace_seconds=kill_grace_seconds(order),
+            stdin=prepared.stdin,
+            limits=prepared.limits,
+            manners=prepared.manners,
+        )
 
 
-_LEFT: Final = "processes of it could not be ended and may still run"
+def kill_grace_seconds(order: Dispatch) -> float:
+    return float(getattr(order, "kill_grace_seconds", KILL_GRACE_SECONDS))
 
 
-async def _until_gone(process: RunningProcess, again: Callable[[], None] | None = None) -> None:
-    delays = iter(POLL_SECONDS)
-    delay = 0.0
-    while process.tree_is_alive():
-        delay = next(delays, POLL_SECONDS[-1])
-        await trio.sleep(delay)
-        if again is not None:
-            again()
+def lease_seconds_of(order: Dispatch, session_seconds: float) -> float:
+    """The lease of one instance under a session's lease."""
+    if getattr(order, "on_disconnect", "") == CONTINUE:
+        return float("inf")
+    return getattr(order, "lost_after_seconds", 0.0) or session_seconds
 
 
-def _outcome_of(ended: Exit) -> Outcome:
-    """How an end by itself counts."""
-    if ended.signal is not None:
-        return Outcome("signal", f"ended by signal {ended.signal}", ended)
-    if ended.exit_code is None:
-        return Outcome("lost", "the exit status could not be collected", ended)
-    if ended.exit_code != 0:
-        return Outcome("exit_code", f"ended with exit code {ended.exit_code}", ended)
-    return Outcome(None, None, ended)
+def kept_of(run: Run, collectors: Sequence[Collector]) -> Dispatch | None:
+    """What a later life of the agent must know of the order; None = that it was accepted is enough."""
+    order = run.lowered.order
+    has_plain_end = lease_seconds_of(order, 0.0) == 0.0 and kill_grace_seconds(order) == KILL_GRACE_SECONDS
+    if has_plain_end and not run.lowered.notes and not any(each.wanted(order) for each in collectors):
+        return None
+    bulk = {name: empty for name, empty in _BULK.items() if hasattr(order, name)}
+    return evolve(run.given, cmd="", args=(), environment={}, **bulk)
 
 
-def _why_impossible(argv: tuple[str, ...], environment: Mapping[str, str]) -> str | None:
-    """Arguments and variables that no operating system takes."""
-    for number, argument in enumerate(argv[1:]):
-        if "\0" in argument:
-            return f"args[{number}] contains a NUL character"
-    for name, value in environment.items():
-        if not name or "=" in name or "\0" in name or "\0" in value:
-            return f"environment variable {name!r} has a name or value that the system does not take"
-    return None
+_BULK: Final[Mapping[str, Any]] = {"stdin": b"", "files": (), "executor_options": {}, "parameters": {}}

@@ -43,7 +43,11 @@ class Owner:
     epoch: int
 
     def spool_path(self, work_dir: str) -> str:
-        return f"{work_dir}/{self.instance_id}.{self.epoch}{SPOOL_SUFFIX}"
+        return spool_path(work_dir, self.instance_id, self.epoch)
+
+
+def spool_path(work_dir: str, instance_id: str, epoch: int) -> str:
+    return f"{work_dir}/{instance_id}.{epoch}{SPOOL_SUFFIX}"
 
 
 @define(slots=True)

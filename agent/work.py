@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import trio
+from attrs import frozen
+
 from agent.executor import Executor
 from agent.limits import NO_LEASE, Lease
 from agent.profile import Gauges, Profile
@@ -11,6 +14,14 @@ from agent.reports import Reports
 from agent.shipping import Shipping
 from agent.wakeup import Wakeup
 from hetuflow.protocol.messages import Known, WatchFiles
+
+
+@frozen(slots=True)
+class Moment:
+    """A sending time, on trio's clock, and on the one that goes on while the machine sleeps."""
+
+    at: float
+    lease_clock: float
 
 
 class Work:
@@ -29,6 +40,9 @@ class Work:
         self.profile, self.incarnation, self.life = profile, incarnation, life
         self.executor, self.reports, self.shipping, self.gauges = executor, reports, shipping, gauges
         self.lease: Lease = NO_LEASE
+        """The session's."""
+        self.renewed_at = float("inf")
+        """When the last heartbeat was sent that has renewed it, also of a session that is over (monotonic seconds)."""
         self.lease_changed = Wakeup()
         self.stopping: str | None = None
         self.store_id = ""
@@ -42,9 +56,18 @@ class Work:
     def known(self) -> tuple[Known, ...]:
         return (*self.executor.known(), *self.reports.known_ended())
 
-    def renew_lease(self, sent: float, seconds: float) -> None:
-        self.lease = Lease(sent, seconds)
+    def moment(self) -> Moment:
+        return Moment(trio.current_time(), self.executor.now())
+
+    def renew_lease(self, sent: Moment, seconds: float) -> None:
+        self.lease = Lease(sent.at, seconds)
+        self.renewed_at = sent.at
+        self.executor.renew_lease(sent.lease_clock, seconds)
         self.lease_changed.set()
+
+    def next_lease_deadline(self) -> float:
+        """Of the session, or of the first instance (monotonic seconds)."""
+        return min(self.lease.deadline, self.executor.next_lease_deadline(self.renewed_at))
 
     def metrics(self) -> Mapping[str, float]:
         return {**self.gauges.read(), **self.executor.metrics()}

@@ -1,4 +1,4 @@
-"""Values that executor and runs share: where work is done, why it is to end, what it came to."""
+"""Values that executor and runs share: where work is done, why it is to end."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Protocol
 
-from attrs import define, field, frozen
+from attrs import field, frozen
 
 from agent.directories import Directories
 from agent.limits import KILL_GRACE_SECONDS
 from agent.policy import OPEN, Facts, PlainFacts, Policy
+from agent.preparation import Preparations
 from hetuflow.ports.clock import Clock
 from hetuflow.ports.disk import Disk
-from hetuflow.ports.processes import Exit, ProcessRunner
 
 
 def instant(at: datetime) -> str:
@@ -56,10 +56,10 @@ class Workplace:
     work_dir: str
     slots: int
     base_environment: Mapping[str, str]
-    runner: ProcessRunner
     disk: Disk
     clock: Clock
     directories: Directories
+    preparations: Preparations = field(factory=Preparations)
     leftovers: Leftovers = field(factory=NoLeftovers)
     policy: Policy = OPEN
     facts: Facts = field(factory=PlainFacts)
@@ -73,12 +73,3 @@ class StopOrder:
     message: str
     grace_seconds: float = KILL_GRACE_SECONDS
     silent: bool = False
-
-
-@define(slots=True)
-class Outcome:
-    """What a run has come to, before it is a report."""
-
-    reason: str | None
-    message: str | None = None
-    exit: Exit | None = None

@@ -9,6 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from agent.work import Moment
 from hetuflow.protocol.codec import encode_frames
 from hetuflow.protocol.errors import CloseCode
 from hetuflow.protocol.messages import (
@@ -134,7 +135,7 @@ async def test_work_ends_when_the_lease_runs_out(autojump_clock: MockClock) -> N
         last_beat_at = 20.0
         world.dialer.reachable = False
         await gateway.cut()
-        runner = world.ports.runner
+        runner = world.runner
         process = runner.started[0][1]  # type: ignore[attr-defined]
         await process.wait()
         assert trio.current_time() == pytest.approx(last_beat_at + 60 - 10, abs=0.5)
@@ -151,11 +152,11 @@ async def test_an_order_that_is_older_than_the_lease_is_not_started(autojump_clo
         connection = world.agent.connection
         assert connection is not None and connection._link is not None
         await trio.sleep(5)  # between two heartbeats
-        connection._work.renew_lease(trio.current_time() - 60, 60)
+        connection._work.renew_lease(Moment(trio.current_time() - 60, trio.current_time() - 60), 60)
         await gateway.send(an_order("work"))
         await gateway.until(lambda: len(gateway.hellos) == 2)
         assert gateway.hellos[1].known == ()
-        assert world.ports.runner.started == []  # type: ignore[attr-defined]
+        assert world.runner.started == []  # type: ignore[attr-defined]
         assert (await gateway.run("work")).reason is None
 
 
@@ -322,7 +323,7 @@ async def test_a_repeated_dispatch_starts_one_process(autojump_clock: MockClock)
         await world.gateway.until_started(order.instance_id)
         await world.gateway.send(order)
         await world.gateway.until_ended(order.instance_id)
-        assert len(world.ports.runner.started) == 1  # type: ignore[attr-defined]
+        assert len(world.runner.started) == 1  # type: ignore[attr-defined]
 
 
 async def test_a_newer_epoch_of_what_still_runs_is_rejected(autojump_clock: MockClock) -> None:

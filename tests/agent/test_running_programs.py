@@ -267,9 +267,9 @@ async def test_output_is_live(gateway: Gateway) -> None:
 async def until_measured(world: World, instance_id: str, at_least: int = 1) -> int:
     """The program's process id, when a sample of its memory says so much."""
     pid = (await world.gateway.until_started(instance_id)).pid
-    assert isinstance(world.ports.runner, SystemProcesses) and pid is not None
+    assert isinstance(world.runner, SystemProcesses) and pid is not None
     with trio.fail_after(60):
-        while world.ports.runner.memory_peak_of(pid) < at_least:  # noqa: ASYNC110 - a sample is nobody's news
+        while world.runner.memory_peak_of(pid) < at_least:  # noqa: ASYNC110 - a sample is nobody's news
             await trio.sleep(0.01)
     return pid
 
@@ -293,8 +293,8 @@ async def test_a_program_is_measured_soon_however_long_another_has_run(world: Wo
     first, second = (an_order("cat", str(tmp_path / "go")) for _ in range(2))
     await world.gateway.send(first)
     pid = await until_measured(world, first.instance_id)
-    assert isinstance(world.ports.runner, SystemProcesses)
-    world.ports.runner._running[pid].sample_deadline = trio.current_time() + 1000
+    assert isinstance(world.runner, SystemProcesses)
+    world.runner._running[pid].sample_deadline = trio.current_time() + 1000
     await trio.sleep(0.3)  # so that the sampler sleeps towards that deadline
     await world.gateway.send(second)
     await until_measured(world, second.instance_id)

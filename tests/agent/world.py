@@ -13,6 +13,7 @@ from attrs import define, evolve, field, frozen
 from agent.daemon import Agent, Ports
 from agent.directories import RecycledDirectories
 from agent.host import SystemLeftovers, base_environment
+from agent.inside import InsideKeepers
 from agent.policy import Facts, PlainFacts
 from agent.processes import open_processes
 from agent.profile import Profile
@@ -46,6 +47,7 @@ class World:
     gateway: Gateway
     dialer: MemoryDialer
     ports: Ports
+    runner: Any
 
 
 @contextlib.asynccontextmanager
@@ -61,13 +63,13 @@ async def real_world(
             random=SystemRandom(),
             disk=disk,
             dialer=MemoryDialer(nursery, Gateway()),
-            runner=runner,
+            keepers=InsideKeepers(runner, disk, SystemClock(), SystemLeftovers()),
             directories=RecycledDirectories(disk),
             leftovers=SystemLeftovers(),
             facts=facts or PlainFacts(),
             base_environment=base_environment(),
         )
-        async with _running(nursery, ports, a_profile(str(tmp_path), **fields), gateway or Gateway()) as world:
+        async with _running(nursery, runner, ports, a_profile(str(tmp_path), **fields), gateway or Gateway()) as world:
             yield world
         nursery.cancel_scope.cancel()
 
@@ -83,30 +85,33 @@ async def fake_world(
     **fields: Any,
 ) -> AsyncIterator[World]:
     """An agent with everything faked, for virtual time; connected. `disk` survives from one life to the next."""
-    clock = TrioClock()
+    clock, mounted = TrioClock(), disk or MemoryDisk()
+    runner = ScriptedRunner(script or (lambda spec: Script()))
     async with trio.open_nursery() as nursery:
         ports = Ports(
             clock=clock,
             ids=SeededIds(seed, clock),
             random=SeededRandom(seed),
-            disk=disk or MemoryDisk(),
+            disk=mounted,
             dialer=MemoryDialer(nursery, Gateway()),
-            runner=ScriptedRunner(script or (lambda spec: Script())),
+            keepers=InsideKeepers(runner, mounted, clock),
             files=files or NoFileWatcher(),
         )
-        async with _running(nursery, ports, a_profile("/agent", **fields), gateway or Gateway()) as world:
+        async with _running(nursery, runner, ports, a_profile("/agent", **fields), gateway or Gateway()) as world:
             yield world
         nursery.cancel_scope.cancel()
 
 
 @contextlib.asynccontextmanager
-async def _running(nursery: trio.Nursery, ports: Ports, profile: Profile, gateway: Gateway) -> AsyncIterator[World]:
+async def _running(
+    nursery: trio.Nursery, runner: Any, ports: Ports, profile: Profile, gateway: Gateway
+) -> AsyncIterator[World]:
     dialer = MemoryDialer(nursery, gateway)
     ports = evolve(ports, dialer=dialer)
     agent = Agent(profile, ports)
     await nursery.start(agent.run)
     await gateway.until_connected()
-    yield World(agent, gateway, dialer, ports)
+    yield World(agent, gateway, dialer, ports, runner)
 
 
 # --- disk ----------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from agent.daemon import Agent, Ports
+from agent.inside import InsideKeepers
 from agent.limits import KILL_GRACE_SECONDS
 from agent.profile import Profile
 from tests.support.disk import Life, MemoryDisk
@@ -48,14 +49,15 @@ class Host:
         self.lives += 1
         self.node = Node(f"{self.name}#{self.lives}")
         self._life, self._scope, self.ended = Life(), trio.CancelScope(), trio.Event()
+        disk = self.disk.mount(self._life)
         seed = f"{self.cluster.seed} {self.name} {self.lives}"
         ports = Ports(
             clock=self.clock,
             ids=SeededIds(seed, self.clock),
             random=SeededRandom(seed),
-            disk=self.disk.mount(self._life),
+            disk=disk,
             dialer=self.cluster.network.dialer(self.name),
-            runner=self.machine.runner(self._life),
+            keepers=InsideKeepers(self.machine.runner(self._life), disk, self.clock, self.machine),
             leftovers=self.machine,
         )
         self.agent = Agent(self._profile(), ports)

@@ -12,6 +12,7 @@ import trio
 
 from agent.limits import Lease
 from agent.link import Link
+from agent.run import Run
 from hetuflow.domain import (
     need,
     retry,
@@ -46,7 +47,11 @@ def retry_after_success() -> AbstractContextManager[object]:
 
 
 def agent_outlives_its_lease() -> AbstractContextManager[object]:
-    return mock.patch.object(Lease, "deadline", property(lambda self: float("inf")))
+    """Neither the session's end is seen, nor that of its instances' own leases."""
+    return together(
+        mock.patch.object(Lease, "deadline", property(lambda self: float("inf"))),
+        mock.patch.object(Run, "lease_deadline", lambda self, renewed: float("inf")),
+    )
 
 
 def start_stale_orders() -> AbstractContextManager[object]:

@@ -1,0 +1,257 @@
+"""The agent and its keeper: what is said to it, what it says, and a new one when it is lost.
+
+Whoever is killed at whatever point, the journal knows what was accepted and the keeper what was launched: at every new
+connection the two are compared. What the keeper holds goes on, what it was never told it is told now, and the rest is
+lost; what nobody has accepted is ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import structlog
+import trio
+from attrs import evolve
+
+from agent.keeper.messages import (
+    Attach,
+    End,
+    Finished,
+    Grew,
+    Held,
+    KeeperMessage,
+    Launched,
+    Lease,
+    Settled,
+)
+from agent.keeping import KeeperLost, Keepers, Keeping
+from agent.preparation import Collector
+from agent.recovery import Trace, end_leftover
+from agent.run import Run
+from agent.runs import Runs
+
+log = structlog.get_logger()
+
+AGAIN_SECONDS: Final = (0.05, 0.2, 1.0, 5.0)
+"""Between two tries to have a keeper."""
+ARTIFACT: Final = "artifact"
+"""Reason of an instance whose program succeeded, and whose files could not be kept."""
+UNKNOWN: Final = "the agent does not know it"
+
+
+class Attachment:
+    """`run` once; the rest at any time after it has started."""
+
+    def __init__(self, runs: Runs, keepers: Keepers, attach: Attach) -> None:
+        self._runs, self._keepers, self._attach = runs, keepers, attach
+        self._keeping: Keeping | None = None
+        self.problem: str | None = None
+        """Why there is no keeper, when none can be had."""
+        self._lease: Lease | None = None
+        self._nursery: trio.Nursery | None = None
+        self._hearing: Mapping[type[KeeperMessage], Callable[[Any], None]] = {
+            Launched: self._launched,
+            Grew: self._grew,
+            Finished: self._finished,
+        }
+
+    async def run(self, why: str, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Follow a keeper, and a new one when it is lost, until cancelled. Started when what was held is sorted out.
+
+        Args:
+          why: what became of what is held now, if no keeper has it.
+        Raises `KeeperLost` when there is none at the start.
+        """
+        failures, has_started = 0, False
+        async with trio.open_nursery() as self._nursery:
+            while True:
+                try:
+                    async with self._keepers.attached(self._attach) as keeping:
+                        self.problem, failures = None, 0
+                        self._meet(keeping, why)
+                        if not has_started:
+                            has_started, why = True, self._keepers.why_gone
+                            task_status.started()
+                        problem = await self._follow(keeping)
+                        log.error("the keeper is lost", problem=problem, instances=len(self._runs.held))
+                except KeeperLost as exc:
+                    if not has_started:
+                        raise
+                    self.problem = str(exc)
+                    log.error("there is no keeper", problem=self.problem, instances=len(self._runs.held))
+                    await trio.sleep(AGAIN_SECONDS[min(failures, len(AGAIN_SECONDS) - 1)])
+                    failures += 1
+
+    async def _follow(self, keeping: Keeping) -> str:
+        """Until it is lost; why."""
+        try:
+            while True:
+                for message in await keeping.receive():
+                    self._hear(message)
+                self.settle()
+        except KeeperLost as exc:
+            return str(exc)
+        finally:
+            self._keeping = None
+
+    # --- what it is told ---------------------------------------------------------------------------------------------
+
+    def tell(self, message: KeeperMessage) -> None:
+        if self._keeping is not None:
+            self._keeping.send(message)
+
+    def launch(self, run: Run) -> None:
+        """Now, or when there is a keeper again."""
+        assert run.launch is not None
+        if self._keeping is not None:
+            run.is_sent = True
+            self._keeping.send(run.launch)
+
+    def end(self, run: Run) -> None:
+        """As its stop order says."""
+        order = run.stop_order
+        assert order is not None
+        self.tell(
+            End(
+                instance_id=run.order.instance_id,
+                epoch=run.order.epoch,
+                reason=order.reason,
+                message=order.message,
+                grace_seconds=order.grace_seconds,
+            )
+        )
+
+    def renew(self, lease: Lease) -> None:
+        self._lease = lease
+        self.tell(lease)
+
+    def settle(self) -> None:
+        """What has ended and is journaled need not be kept any more."""
+        if self._runs.unsettled and self._keeping is not None:
+            settled, self._runs.unsettled = self._runs.unsettled, []
+            self._keeping.send(Settled(ended=tuple(settled)))
+
+    def now(self) -> float:
+        return self._keepers.now()
+
+    # --- what it says ------------------------------------------------------------------------------------------------
+
+    def _hear(self, message: KeeperMessage) -> None:
+        heard = self._hearing.get(type(message))
+        if heard is None:
+            return
+        try:
+            heard(message)
+        except Exception as exc:  # a bug in one run must not end the others
+            instance_id, epoch = getattr(message, "instance_id", ""), getattr(message, "epoch", 0)
+            log.exception("an instance failed inside the agent", instance_id=instance_id)
+            run = self._runs.of(instance_id, epoch)
+            if run is not None:
+                self.tell(End(instance_id=instance_id, epoch=epoch, reason="lost", message=repr(exc)))
+                self._runs.end_here(run, "lost", f"internal error of the agent: {exc!r}")
+
+    def _launched(self, message: Launched) -> None:
+        run = self._runs.of(message.instance_id, message.epoch)
+        if run is not None and run.started_at is None:
+            report = run.launched(message)
+            if not run.is_silent:
+                self._runs.reports.started(report, message.identity or None)
+
+    def _grew(self, message: Grew) -> None:
+        run = self._runs.of(message.instance_id, message.epoch)
+        if run is not None:
+            run.spool.grew(message.spool_bytes, message.data)
+            self._runs.ship(run)
+
+    def _finished(self, message: Finished) -> None:
+        run = self._runs.of(message.instance_id, message.epoch)
+        if run is None:  # it was ended as unknown
+            self._runs.unsettled.append((message.instance_id, message.epoch))
+            return
+        collectors = [each for each in self._runs.place.preparations.collectors if each.wanted(run.order)]
+        if collectors and run.started_at is not None and not run.is_silent:
+            self._spare().start_soon(self._collect, run, message, collectors)
+        else:
+            self._runs.end(run, message)
+
+    async def _collect(self, run: Run, finished: Finished, collectors: Sequence[Collector]) -> None:
+        """What its tree, which is gone, has left."""
+        listing: list[Mapping[str, Any]] = []
+        problem = None
+        with run.work() as scope:
+            try:
+                for collector in collectors:
+                    collected = await collector.take(run.order, run.directory)
+                    listing.extend(collected.listing)
+                    problem = problem or collected.problem
+            except Exception as exc:  # a bug in one run must not end the others
+                log.exception("files of an instance could not be collected", instance_id=run.order.instance_id)
+                problem = f"internal error of the agent: {exc!r}"
+        if scope.cancelled_caught:
+            problem = "stopped while its files were collected"
+        if problem is not None and finished.reason is None:
+            finished = evolve(finished, reason=ARTIFACT, message=problem)
+        self._runs.end(run, finished, listing)
+        self.settle()
+
+    # --- a keeper, old or new ----------------------------------------------------------------------------------------
+
+    def _meet(self, keeping: Keeping, why: str) -> None:
+        """Compare what it holds with what is held here."""
+        self._keeping = keeping
+        if self._lease is not None:
+            keeping.send(self._lease)
+        held = {(each.launched.instance_id, each.launched.epoch): each for each in keeping.holding.instances}
+        for key, each in held.items():
+            run = self._runs.of(*key)
+            if run is None:
+                self._end_stranger(each)
+            elif not run.is_at_work:
+                self._adopt(run, each)
+        for run in list(self._runs.held.values()):
+            if run.key in held or run.is_at_work:
+                continue
+            if run.launch is not None and not run.is_sent:
+                self.launch(run)
+            else:
+                self._lose(run, why)
+        self.settle()
+
+    def _adopt(self, run: Run, held: Held) -> None:
+        run.launch, run.is_sent = None, True
+        if held.launched.pid:  # else it could not be started
+            self._launched(held.launched)
+        run.spool.adopt(held.spool_bytes, held.small)
+        self._runs.ship(run)
+        if run.stop_order is not None:
+            self.end(run)
+        if held.finished is not None:
+            self._finished(held.finished)
+
+    def _end_stranger(self, held: Held) -> None:
+        """The journal was lost, or the server wanted to hear no more of it."""
+        launched = held.launched
+        if held.finished is not None:
+            self._runs.unsettled.append((launched.instance_id, launched.epoch))
+            return
+        log.warning("ending what the keeper runs and the journal does not know", instance_id=launched.instance_id)
+        self.tell(End(instance_id=launched.instance_id, epoch=launched.epoch, reason="cancelled", message=UNKNOWN))
+
+    def _lose(self, run: Run, why: str) -> None:
+        """No keeper has it. Should processes of it be left, they are ended before anybody is told."""
+        run.launch = None
+        trace = Trace.of(self._runs.reports.entry(run.key))
+        if trace is not None and trace.found(self._runs.place.leftovers):
+            self._spare().start_soon(self._end_and_lose, run, trace, why)
+        else:
+            self._runs.end_here(run, "lost", why, run.spool.cut_off())
+
+    async def _end_and_lose(self, run: Run, trace: Trace, why: str) -> None:
+        with run.work(is_shielded=True):
+            await end_leftover(trace, self._runs.place.leftovers)
+        self._runs.end_here(run, "lost", why, run.spool.cut_off())
+
+    def _spare(self) -> trio.Nursery:
+        assert self._nursery is not None, "Attachment.run is not running"
+        return self._nursery

@@ -1,0 +1,135 @@
+"""What the agent holds now: the runs, and the end of each, whoever brings it about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+import trio
+
+from agent.journal import Entry
+from agent.keeper.messages import Finished
+from agent.kept_spool import KeptSpool
+from agent.reports import Reports
+from agent.run import Run, lease_seconds_of
+from agent.shipping import Shipment, Shipping
+from agent.spool import Owner
+from agent.wakeup import Wakeup
+from agent.workplace import Workplace, instant
+from hetuflow.ports.disk import DiskError
+from hetuflow.protocol.messages import Dispatch
+
+log = structlog.get_logger()
+
+
+class Runs:
+    """By instance. `ready` is set when there is something to send."""
+
+    def __init__(self, place: Workplace, reports: Reports, shipping: Shipping, ready: Wakeup) -> None:
+        self.place, self.reports, self._shipping, self._ready = place, reports, shipping, ready
+        self.held: dict[str, Run] = {}
+        self.session_lease_seconds = float("inf")
+        self.unsettled: list[tuple[str, int]] = []
+        """What has ended, and the keeper was not told that it is journaled."""
+        self._emptied = trio.Event()
+        self._began = trio.current_time()
+        self._ended_count = self._succeeded_count = 0
+        self._run_seconds = 0.0
+
+    def make(self, order: Dispatch) -> Run:
+        """A run that is not held yet."""
+        owner = Owner(task_id=order.task_id, instance_id=order.instance_id, epoch=order.epoch)
+        spool = KeptSpool(self.place.disk, owner.spool_path(self.place.work_dir), owner, self.reports)
+        lease_seconds = lease_seconds_of(order, self.session_lease_seconds)
+        lowered = self.place.policy.lowered(order)
+        return Run(order, lowered, f"{self.place.work_dir}/{order.instance_id}", spool, lease_seconds)
+
+    def recall(self, entry: Entry) -> None:
+        """Hold what an earlier life of the agent accepted and has not seen end."""
+        accepted = entry.accepted
+        order = accepted.order or Dispatch(
+            task_id=accepted.task_id,
+            job_id="",
+            instance_id=accepted.instance_id,
+            epoch=accepted.epoch,
+            attempt=0,
+            cmd="",
+        )
+        run = self.held[order.instance_id] = self.make(order)
+        run.is_sent = True
+        run.spool.recover(entry.captured)
+        if entry.running is not None:
+            run.started_at = entry.running.started.started_at
+        self.ship(run)
+
+    def of(self, instance_id: str, epoch: int) -> Run | None:
+        run = self.held.get(instance_id)
+        return run if run is not None and run.order.epoch == epoch else None
+
+    def ship(self, run: Run) -> None:
+        """Its output has grown."""
+        if run.shipment is None and run.spool.end:
+            run.shipment = Shipment(run.spool)
+            self._shipping.add(run.shipment)
+        self._ready.set()
+
+    def end(self, run: Run, finished: Finished, collected: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Its tree is gone, and nothing more is to be done for it: report it, and free its slot."""
+        del self.held[run.order.instance_id]
+        if run.shipment is not None:
+            run.shipment.finished = True
+            self._shipping.settle(run.shipment)
+        try:
+            self.place.directories.give_back(run.directory)
+        except DiskError as exc:
+            log.debug("the work directory stays", instance_id=run.order.instance_id, error=str(exc))
+        if run.started_at is not None:
+            self._ended_count += 1
+            self._succeeded_count += finished.reason is None
+            self._run_seconds += finished.duration_seconds
+        if run.is_silent:
+            self.reports.forget([run.order.instance_id])
+            self._shipping.forget(run.order.instance_id)
+        else:
+            self.report(run, finished, collected)
+        if run.is_sent:
+            self.unsettled.append(run.key)
+        if not self.held:
+            self._emptied.set()
+
+    def end_here(self, run: Run, reason: str, message: str, output: Mapping[str, Any] | None = None) -> None:
+        """As `end`, of what no keeper has ended."""
+        self.end(run, self.ended_here(run.order, reason, message, output))
+
+    def ended_here(
+        self, order: Dispatch, reason: str, message: str, output: Mapping[str, Any] | None = None
+    ) -> Finished:
+        return Finished(
+            instance_id=order.instance_id,
+            epoch=order.epoch,
+            completed_at=instant(self.place.clock.now()),
+            reason=reason,
+            message=message,
+            output=output,
+        )
+
+    def report(self, run: Run, finished: Finished, collected: Sequence[Mapping[str, Any]] = ()) -> None:
+        self.reports.ended(run.ended(finished, collected), run.shipment)
+        self._ready.set()
+
+    async def wait_empty(self) -> None:
+        while self.held:
+            self._emptied = trio.Event()
+            await self._emptied.wait()
+
+    def metrics(self) -> Mapping[str, float]:
+        """For the heartbeat: since the start of the agent, times in seconds."""
+        ended = self._ended_count
+        return {
+            "active_tasks": len(self.held),
+            "total_executed": ended,
+            "success_rate": self._succeeded_count / ended if ended else 0.0,
+            "avg_execution_time": round(self._run_seconds / ended, 6) if ended else 0.0,
+            "uptime": round(trio.current_time() - self._began, 3),
+        }
