@@ -12,6 +12,7 @@ PORTS = {
     "hetuflow/ports/real.py": "the real ports",
     "hetuflow/ports/real_files.py": "the real port of files that change",
     "agent/processes.py": "the real port of processes",
+    "agent/system_tree.py": "the real port of the files below instances' directories",
     "agent/keeper/spawning.py": "the real port of processes, of the keeper",
     "hetuflow/cli": "the command line is a client: it is not simulated",
     "hetuflow/embedded": "starts PostgreSQL; not simulated",

@@ -58,7 +58,11 @@ def _operation(endpoint: Any, told: Mapping[str, Any]) -> str:
             text = _cell(each.get("description", ""))
             lines.append(f"| `{each['name']}` | {each['in']} | {_type(each['schema'])} | {text} |")
     lines.append("")
-    if (body := told.get("requestBody")) is not None:
+    if endpoint.takes_bytes:
+        lines.append(
+            f"Request: the bytes of a file, at most {endpoint.body_bytes_max // 2**20} MiB, of any media type.\n"
+        )
+    elif (body := told.get("requestBody")) is not None:
         content = body["content"]["application/json"]
         schema = {each.get("$ref"): each for each in content["schema"].get("anyOf", [content["schema"]])}
         named = next((each for ref, each in schema.items() if ref), None)
