@@ -18,12 +18,15 @@ import trio
 
 from agent.commands import Obeying
 from agent.limits import NO_LEASE
+from agent.skew import in_protocol
 from agent.wakeup import Wakeup
 from agent.work import Moment, Work
 from agent.workplace import StopOrder
 from hetuflow.ports.network import ConnectionLost, MessageStream
 from hetuflow.protocol.errors import CloseCode, ProtocolError
 from hetuflow.protocol.messages import (
+    PROTOCOL_VERSION,
+    PROTOCOL_VERSION_MIN,
     Ack,
     Command,
     Dispatch,
@@ -86,6 +89,8 @@ class Link:
         self.refusal: str | None = None
         """What the server said when it wanted this agent not, or no longer."""
         self.was_let_in = False
+        self.protocol = PROTOCOL_VERSION_MIN
+        """What is spoken here: the server's welcome says so."""
         self.is_away = False
         """It is the server that cannot do anything now: it stops, or its database is away."""
         self._lease_seconds = 0.0
@@ -162,6 +167,9 @@ class Link:
             version=profile.version,
             host=profile.host,
             slots=profile.slots,
+            protocol=PROTOCOL_VERSION_MIN,
+            protocol_max=PROTOCOL_VERSION,
+            features=profile.features,
             labels=profile.labels,
             metadata=profile.metadata,
             lost_after_seconds=profile.lost_after_seconds,
@@ -230,7 +238,7 @@ class Link:
         if self._work.stopping is not None and self.session.state is State.OPEN:
             messages.append(Shutdown(reason=self._work.stopping))
         messages.extend(self._work.shipping.take(OUTPUT_BYTES_PER_TURN))
-        messages.extend(self._work.reports.take())
+        messages.extend(in_protocol(report, self.protocol) for report in self._work.reports.take())
         if self._work.shipping.has_more:
             self._ready.set()
         if now >= self._next_beat:
@@ -258,6 +266,7 @@ class Link:
 
     def _welcomed(self, message: Welcome) -> None:
         self.was_let_in = True
+        self.protocol = message.protocol
         now = trio.current_time()
         self._beat_interval = max(INTERVAL_SECONDS_MIN, min(self._beat_interval, message.heartbeat_interval))
         self._check_interval = max(INTERVAL_SECONDS_MIN, min(self._check_interval, message.check_interval))

@@ -26,6 +26,8 @@ class Profile:
     work_dir: str
     slots: int = 5
     labels: Mapping[str, str] = Factory(dict)
+    features: tuple[str, ...] = ()
+    """What this agent can do beyond running a program, see `hetuflow.protocol.messages.Hello`."""
     metadata: Mapping[str, str] = Factory(dict)
     heartbeat_interval: float = 30.0
     check_interval: float = 10.0

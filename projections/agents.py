@@ -130,6 +130,7 @@ AGENTS = Table(
         ),
         CAPABILITIES,
         Column("reported_labels", Kind.JSON, same("reported_labels", AgentRegistered, default={}), initial={}),
+        Column("protected_labels", Kind.JSON, same("protected_labels", AgentRegistered, default=[]), initial=[]),
         Column("config", Kind.JSON, same("config", AgentCreated, AgentUpdated)),
         STATISTICS,
         Counter(

@@ -32,6 +32,7 @@ from hetuflow.domain.explanation import Circumstances, Told
 from hetuflow.domain.explanation import explain as explain_task
 from hetuflow.domain.limits import rate_of
 from hetuflow.domain.need import Need
+from hetuflow.domain.placement_labels import placement_labels
 from hetuflow.domain.starts import free_at
 from hetuflow.domain.task_state import TaskState
 from hetuflow.scheduler.recent_starts import recent_starts
@@ -130,7 +131,9 @@ def _worker(row: Row) -> Worker:
         is_draining=row["draining"],
         slots=capabilities["max_concurrent_tasks"],
         used=row["running_instances"],
-        labels=capabilities["labels"] or {},
+        labels=placement_labels(
+            capabilities["labels"] or {}, row["reported_labels"] or {}, row["protected_labels"] or ()
+        ),
     )
 
 

@@ -222,7 +222,8 @@ def labels_(client: Client, agent_: str, changes: tuple[str, ...], reset: bool, 
     if reset:
         client.put(f"/agents/{row['id']}", {"labels": None, "update_mask": ["labels"]})
     elif changes:
-        wanted = dict(row["capabilities"]["labels"])
+        labels = row["capabilities"]["labels"]
+        wanted = {name: value for name, value in labels.items() if not name.startswith("sys.")}
         for text in changes:
             if text.endswith("-") and "=" not in text:
                 wanted.pop(text[:-1], None)

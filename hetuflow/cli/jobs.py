@@ -7,10 +7,11 @@ from typing import Any, TypeVar
 
 import click
 
-from hetuflow.cli import limits, parameters, render, retries
+from hetuflow.cli import execution, limits, parameters, render, retries
 from hetuflow.cli.client import Client
 from hetuflow.cli.edges import followed_by, follows, upstream_change, upstream_options
 from hetuflow.cli.editing import assign, assignments, edit_options, update_body
+from hetuflow.cli.execution import execution_changes, execution_options
 from hetuflow.cli.limits import limit_changes, limit_options
 from hetuflow.cli.listing import (
     Wanted,
@@ -77,7 +78,7 @@ def config_options(command: F) -> F:
         ]
     ):
         command = option(command)
-    return retry_options(limit_options(command))
+    return retry_options(limit_options(execution_options(command)))
 
 
 def config_changes(given: dict[str, Any], argv: Sequence[str]) -> dict[str, Any]:
@@ -95,6 +96,7 @@ def config_changes(given: dict[str, Any], argv: Sequence[str]) -> dict[str, Any]
         "environment": pairs(given["env"], "--env") or None,
         **limit_changes(given),
         **retry_changes(given),
+        **execution_changes(given),
         **parameters.declared(given["declare"]),
     }
     return {name: value for name, value in changes.items() if value is not None}
@@ -220,6 +222,7 @@ def show(client: Client, job_: str, as_of_: str | None, json_: bool) -> None:
             ("retries", lambda _: retries.shown(config)),
             *(("parameter", lambda _, line=line: line) for line in parameters.shown(config.get("params"))),
             ("limits", lambda _: limits.shown(config)),
+            ("run", lambda _: execution.shown(config)),
             ("start within", lambda _: f"{late} s" if (late := config.get("start_deadline_seconds")) else None),
             ("follows", lambda r: follows(client, r["upstream"], as_of_)),
             ("followed by", lambda r: followed_by(client, r["id"], as_of_)),

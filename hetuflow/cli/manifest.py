@@ -16,6 +16,7 @@ from attrs import Factory, define, field, frozen
 from hetuflow.cli.calendar_words import CALENDAR_DEFAULTS, members_of
 from hetuflow.cli.daemon_written import daemon
 from hetuflow.cli.documents import Document
+from hetuflow.cli.execution import READ_EXECUTION, read_resource_limits
 from hetuflow.cli.limits import read_limits
 from hetuflow.cli.options import nearest_hint
 from hetuflow.cli.parameters import read_params
@@ -23,7 +24,7 @@ from hetuflow.cli.retries import read_retry
 from hetuflow.cli.times import duration_seconds
 from hetuflow.cli.upstream import labelled, read_upstream
 from hetuflow.domain import daemon_rules
-from hetuflow.domain.config import DEFAULTS, RESERVED, effective
+from hetuflow.domain.config import DEFAULTS, RESERVED, completed, effective
 from hetuflow.domain.cron import CronError, UnknownTimeZone, parse_cron
 from hetuflow.domain.enums import IntervalMode, JobStatus, MisfirePolicy, OverlapPolicy, ScheduleKind, ScheduleStatus
 from hetuflow.domain.event_filter import faults as filter_faults
@@ -149,11 +150,12 @@ READ_CONFIG: Mapping[str, Read] = {
     "max_output_size": integer(0),
     "environment": table_of(str, int, float, bool),
     "labels": table_of(str),
-    "resource_limits": obj,
+    "resource_limits": read_resource_limits,
     "start_deadline_seconds": seconds(),
     "retry": read_retry,
     "params": read_params,
     "limits": read_limits,
+    **READ_EXECUTION,
 }
 
 READ_JOB: Mapping[str, tuple[str, Read]] = {
@@ -337,7 +339,7 @@ class Reader:
             if "cmd" in config or "args" in config:
                 self._add(document, _join(path, "command"), "stands for config.cmd and config.args: give one of them")
             config |= {"cmd": command[0], "args": command[1:]}
-        complete = {**JOB_DEFAULTS, **members, "config": effective(config)}
+        complete = {**JOB_DEFAULTS, **members, "config": completed(effective(config))}
         complete["upstream"] = labelled(complete["upstream"], complete["namespace_id"])
         self.jobs.append(WantedJob(document, path, complete, written_as, schedules))
 

@@ -1,8 +1,8 @@
 """The agent: what it declares of itself, its sessions, and what was set for it over the API.
 
 A session is one connection. It ends by `AgentDisconnected`; until `AgentLost` its lease may still run, and what it ran
-stays its own. Labels set over the API replace the declared ones and hold across reconnections. A higher incarnation
-always wins: it is a later start of the same agent, so whoever shows a lower one is a stale copy.
+stays its own. Labels set over the API replace the declared ones and hold across reconnections; but placement goes by
+the agent's own word on what it finds out itself (`sys.…`) and on what it protects. A higher incarnation always wins: it is a later start of the same agent, so whoever shows a lower one is a stale copy.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from hetuflow.domain.events import (
     AgentUpdated,
     Event,
 )
+from hetuflow.domain.placement_labels import placement_labels
 from hetuflow.domain.rejection import Rejected
 from hetuflow.domain.table_decider import NO_INTENTS, TableDecider
 from hetuflow.domain.transition import IllegalTransition, changed_members
@@ -61,6 +62,7 @@ class AgentState:
     metadata_set: JSON | None = None
     reported_labels: JSON | None = None
     reported_metadata: JSON | None = None
+    protected_labels: tuple[str, ...] = ()
     max_concurrent_tasks: int = 0
     config: JSON | None = None
     version: str = ""
@@ -79,8 +81,12 @@ class AgentState:
 
     @property
     def labels(self) -> JSON:
-        """Those that count for placement."""
+        """Those that people see: set over the API, else declared."""
         return self.labels_set if self.labels_set is not None else self.reported_labels or {}
+
+    @property
+    def labels_for_placement(self) -> JSON:
+        return placement_labels(self.labels, self.reported_labels or {}, self.protected_labels)
 
     @property
     def metadata(self) -> JSON:
@@ -206,6 +212,7 @@ def _registration(command: ConnectAgent, state: AgentState, now: datetime) -> Ag
     declares = (
         command.labels,
         command.metadata,
+        command.protected_labels,
         command.max_concurrent_tasks,
         command.version,
         command.host,
@@ -214,6 +221,7 @@ def _registration(command: ConnectAgent, state: AgentState, now: datetime) -> Ag
     known = (
         state.reported_labels,
         state.reported_metadata,
+        state.protected_labels,
         state.max_concurrent_tasks,
         state.version,
         state.host,
@@ -226,6 +234,7 @@ def _registration(command: ConnectAgent, state: AgentState, now: datetime) -> Ag
         name=state.name or command.name or command.agent_id,
         reported_labels=command.labels,
         reported_metadata=command.metadata,
+        protected_labels=command.protected_labels,
         effective_labels=command.labels if state.labels_set is None else state.labels_set,
         effective_metadata=command.metadata if state.metadata_set is None else state.metadata_set,
         max_concurrent_tasks=command.max_concurrent_tasks,
@@ -287,6 +296,7 @@ def _registered(state: AgentState, event: AgentRegistered) -> AgentState:
         name=event.name,
         reported_labels=event.reported_labels,
         reported_metadata=event.reported_metadata,
+        protected_labels=event.protected_labels,
         max_concurrent_tasks=event.max_concurrent_tasks,
         version=event.version,
         host=event.host,
@@ -378,7 +388,7 @@ def intents(state: AgentState) -> frozenset[Intent]:
         server_id=state.server_id,
         session=state.session,
         slots=0 if state.is_draining else state.max_concurrent_tasks,
-        labels=tuple(sorted(state.labels.items())),
+        labels=tuple(sorted(state.labels_for_placement.items())),
         draining=state.is_draining,
         drain_reason=state.drain_reason,
         version=state.stream_version,

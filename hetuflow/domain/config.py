@@ -1,7 +1,7 @@
 """The TaskConfig of jobs and tasks: what is known, its defaults and bounds, and how one lays over another.
 
 A config travels as a JSON object: known members typed, open ones kept as they came. Stored configs are *effective*:
-all known members present. Unknown members that resemble a known one are the API's to refuse; here only values count.
+all known members present, but those of `execution` only where they differ from their default. Unknown members that resemble a known one are the API's to refuse; here only values count.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 from attrs import frozen
 
+from hetuflow.domain import execution, parameters, retry
 from hetuflow.domain import limits as task_limits
-from hetuflow.domain import parameters, retry
 from hetuflow.domain.rejection import Rejected
 
 JSON = Mapping[str, Any]
@@ -21,7 +21,7 @@ JSON = Mapping[str, Any]
 MAX_RETRIES_MAX = 1000
 CMD_LENGTH_MAX = 4096
 
-DEFAULTS: JSON = MappingProxyType(
+STORED: JSON = MappingProxyType(
     {
         "timeout": 3600,
         "max_retries": 3,
@@ -39,45 +39,34 @@ DEFAULTS: JSON = MappingProxyType(
         "limits": None,
     }
 )
-"""The known members and the value each has when it is not given. Source: REST contract, "TaskConfig"."""
+"""The members that every stored config has, and the value each has when it is not given."""
 
-RESERVED: tuple[str, ...] = (
-    "working_dir",
-    "stdin",
-    "kill_grace_seconds",
-    "on_disconnect",
-    "lost_after_seconds",
-    "idempotent",
-    "run_as",
-    "umask",
-    "nice",
-    "files",
-    "artifacts",
-    "wasm",
-    "secrets",
-)
+DEFAULTS: JSON = MappingProxyType({**STORED, **execution.DEFAULTS})
+"""All known members. Source: REST contract, "TaskConfig"."""
+
+RESERVED: tuple[str, ...] = ("secrets",)
 """Refused until they are built, so that no stored job changes its meaning later."""
 
 _NOTHING_GIVEN: JSON = MappingProxyType({})
 
 
 def effective(job_config: JSON, overrides: JSON | None = None) -> dict[str, Any]:
-    """Return `job_config` with `overrides` laid over it member by member, every known member present.
+    """Return `job_config` with `overrides` laid over it member by member, as it is stored.
 
     A known member that is None in either counts as not given. Open members are kept, their None too.
     """
-    merged = dict(DEFAULTS)
+    merged = dict(STORED)
     for layer in (job_config, overrides or _NOTHING_GIVEN):
         for name, value in layer.items():
             if value is not None or name not in DEFAULTS:
                 merged[name] = value
     merged["args"] = list(merged["args"])
-    return merged
+    return execution.without_defaults(merged)
 
 
 def completed(config: JSON) -> JSON:
-    """A stored config with the members that are newer than it, so that what is shown has always the same ones."""
-    return config if DEFAULTS.keys() <= config.keys() else {**DEFAULTS, **config}
+    """A stored config with the members that it lacks, so that what is shown has always the same ones."""
+    return {**DEFAULTS, **config}
 
 
 @frozen(slots=True)
@@ -116,8 +105,11 @@ class TaskConfig:
 
 
 def required_labels(config: JSON) -> tuple[tuple[str, str], ...]:
-    """The labels an agent must have, as sorted pairs."""
+    """The labels an agent must have, as sorted pairs: those of the config, and one for each feature that it needs."""
     labels = config["labels"]
+    features = execution.features_of(config)
+    if features:
+        labels = {**(labels or {}), **{f"{execution.FEATURE_LABEL}{name}": "true" for name in features}}
     return tuple(sorted(labels.items())) if labels else ()
 
 
@@ -190,14 +182,16 @@ BOUNDS: Mapping[str, _Bound] = {
     "retry": (lambda v: isinstance(v, Mapping), "must be an object"),
     "params": (lambda v: isinstance(v, Mapping), "must be an object"),
     "limits": (lambda v: isinstance(v, Mapping), "must be an object"),
+    **execution.BOUNDS,
 }
 
 LIMIT_BOUNDS: Mapping[str, _Bound] = {
-    "max_memory_mb": _COUNT,
+    "max_memory_mb": (lambda v: _is_int(v) and v >= 1, "must be an integer ≥ 1"),
     "max_cpu_percent": (
         lambda v: isinstance(v, int | float) and not isinstance(v, bool) and v > 0,
         "must be a number > 0",
     ),
+    "max_processes": (lambda v: _is_int(v) and v >= 1, "must be an integer ≥ 1"),
     "max_execution_time_secs": _COUNT,
     "max_output_size_bytes": _COUNT,
 }
@@ -217,6 +211,7 @@ def problems(config: JSON, path: str = "config") -> list[tuple[str, str]]:
         where = f"{path}.params"
         found += [(f"{where}.{each.path}".rstrip("."), each.message) for each in parameters.faults(config["params"])]
     found += task_limits.problems(config.get("limits"), f"{path}.limits")
+    found += execution.problems(config, path)
     found += [(f"{path}.{name}", "is not supported by this version") for name in RESERVED if name in config]
     return found
 

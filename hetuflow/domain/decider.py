@@ -14,6 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from attrs import Factory, field, frozen
 
 from hetuflow.domain.events import Event
+from hetuflow.domain.execution import PLAIN, Execution
 
 S = TypeVar("S")
 
@@ -282,7 +283,10 @@ class Watch(Intent):
 
 @frozen(slots=True, kw_only=True)
 class DispatchOrder:
-    """All that an agent needs to run one instance. `environment` is final (job < task < parameters < HETUFLOW_*)."""
+    """All that an agent needs to run one instance. `environment` is final (job < task < parameters < HETUFLOW_*).
+
+    `execution`: what its config asks for beyond a plain program.
+    """
 
     task_id: str
     job_id: str
@@ -296,6 +300,7 @@ class DispatchOrder:
     capture_output: bool
     output_bytes_max: int
     scheduled_at: datetime
+    execution: Execution = PLAIN
 
 
 @frozen(slots=True)

@@ -118,11 +118,19 @@ class InstanceReason(StrEnum):
     TIMEOUT = "timeout"
     MEMORY = "memory"
     CPU = "cpu"
+    PROCESSES = "processes"
     OUTPUT = "output"
     LOST = "lost"
     REJECTED = "rejected"
     START_ERROR = "start_error"
     CANCELLED = "cancelled"
+
+
+class OnDisconnect(StrEnum):
+    """What an agent does with an instance whose lease it cannot renew."""
+
+    STOP = "stop"
+    CONTINUE = "continue"
 
 
 class ParameterType(StrEnum):
@@ -146,6 +154,7 @@ class RetryReason(StrEnum):
     TIMEOUT = "timeout"
     MEMORY = "memory"
     CPU = "cpu"
+    PROCESSES = "processes"
     OUTPUT = "output"
     LOST = "lost"
     START_ERROR = "start_error"

@@ -14,6 +14,7 @@ from typing import Any
 
 from hetuflow.domain.config import output_bytes_max, timeout_seconds
 from hetuflow.domain.decider import DispatchOrder
+from hetuflow.domain.execution import execution_of
 
 JSON = Mapping[str, Any]
 
@@ -115,4 +116,5 @@ def dispatch_order(
         capture_output=config["capture_output"],
         output_bytes_max=output_bytes_max(config),
         scheduled_at=scheduled_at,
+        execution=execution_of(config, parameters),
     )

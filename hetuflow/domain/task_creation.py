@@ -10,7 +10,7 @@ from attrs import evolve as changed
 
 from hetuflow.domain import task_dependencies, task_expiry, task_outcomes, task_transitions
 from hetuflow.domain.commands import CreateTask
-from hetuflow.domain.config import DEFAULTS, checked, effective
+from hetuflow.domain.config import STORED, checked, effective
 from hetuflow.domain.decider import Choice, Guard, Placement
 from hetuflow.domain.enums import TaskTrigger
 from hetuflow.domain.environment import merged
@@ -110,7 +110,7 @@ def _created(command: CreateTask, now: datetime) -> tuple[TaskCreated, Sequence[
 
 def _effective(job_config: Mapping[str, Any], overrides: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """The job's own, which is effective, unless something is laid over it or a member is newer than the job."""
-    if not overrides and DEFAULTS.keys() <= job_config.keys():
+    if not overrides and STORED.keys() <= job_config.keys():
         return job_config
     return effective(job_config, overrides)
 

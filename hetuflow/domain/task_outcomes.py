@@ -127,6 +127,7 @@ _MESSAGES: Mapping[str, str] = {
     InstanceReason.TIMEOUT: "ran longer than allowed",
     InstanceReason.MEMORY: "used more memory than allowed",
     InstanceReason.CPU: "used more CPU than allowed",
+    InstanceReason.PROCESSES: "had more processes than allowed",
     InstanceReason.OUTPUT: "wrote more output than allowed",
     InstanceReason.LOST: "the agent lost it",
     InstanceReason.START_ERROR: "could not be started",

@@ -26,7 +26,7 @@ from hetuflow.gateway.outbox import Outbox, OutboxFull
 from hetuflow.gateway.output import OutputSink, output_intake
 from hetuflow.gateway.reports import ReportIntake
 from hetuflow.gateway.settings import GatewaySettings
-from hetuflow.gateway.translate import declared_labels, dispatch_of, metrics_of, standing_of
+from hetuflow.gateway.translate import dispatch_of, metrics_of, standing_of
 from hetuflow.ports.clock import Clock
 from hetuflow.ports.network import MessageStream
 from hetuflow.protocol.errors import CloseCode, LocalProtocolError
@@ -108,7 +108,7 @@ class Connection:
         self._files = files
         self._artifacts: Intake[ArtifactPart] | None = None
         self._fetching: Fetching | None = None
-        self._standing = Standing(labels=declared_labels(labels))
+        self._standing = Standing(labels=labels)
         self._nursery: trio.Nursery | None = None
 
     def __repr__(self) -> str:

@@ -22,15 +22,33 @@ from hetuflow.domain.event_watch import Watches
 from hetuflow.domain.rejection import Rejected
 from hetuflow.gateway.connection import LOST, Connection
 from hetuflow.gateway.files import FileRoom, NoFiles
-from hetuflow.gateway.greeting import Greeting, Unwelcome, check, missing_in, session_name, settlement, started_later
+from hetuflow.gateway.greeting import (
+    Greeting,
+    Unwelcome,
+    check,
+    missing_in,
+    protocol_with,
+    session_name,
+    settlement,
+    started_later,
+)
 from hetuflow.gateway.hooks import SchedulerHooks
 from hetuflow.gateway.output import OutputSink
 from hetuflow.gateway.settings import GatewaySettings
+from hetuflow.gateway.translate import declared_labels
 from hetuflow.ports.clock import Clock
 from hetuflow.ports.ids import Ids
 from hetuflow.ports.network import ConnectionLost, MessageStream
 from hetuflow.protocol.errors import CloseCode, ProtocolError
-from hetuflow.protocol.messages import AGENT_ID_RULE, Command, Hello, Refused, Welcome, is_agent_id
+from hetuflow.protocol.messages import (
+    AGENT_ID_RULE,
+    PROTOCOL_VERSION_MIN,
+    Command,
+    Hello,
+    Refused,
+    Welcome,
+    is_agent_id,
+)
 from hetuflow.protocol.session import Role, Session
 
 log = logging.getLogger(__name__)
@@ -266,7 +284,7 @@ class Gateway:
             agent_id=hello.agent_id,
             session=session,
             incarnation=hello.incarnation,
-            labels=hello.labels,
+            labels=declared_labels(hello),
             stream=stream,
             protocol=protocol,
             system=self._system,
@@ -328,6 +346,7 @@ class Gateway:
             check_interval=self._settings.check_seconds,
             server_time=rfc3339(self._clock.now()),
             store_id=self._settings.store_id,
+            protocol=protocol_with(hello) or PROTOCOL_VERSION_MIN,
         )
 
     async def _farewell(self, connection: Connection) -> None:

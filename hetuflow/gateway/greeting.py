@@ -30,7 +30,14 @@ from hetuflow.gateway.hooks import SchedulerHooks
 from hetuflow.gateway.settings import GatewaySettings
 from hetuflow.gateway.translate import connect_agent
 from hetuflow.protocol.errors import CloseCode
-from hetuflow.protocol.messages import AGENT_ID_RULE, PROTOCOL_VERSION, Hello, KnownState, is_agent_id
+from hetuflow.protocol.messages import (
+    AGENT_ID_RULE,
+    PROTOCOL_VERSION,
+    PROTOCOL_VERSION_MIN,
+    Hello,
+    KnownState,
+    is_agent_id,
+)
 
 log = logging.getLogger(__name__)
 
@@ -74,10 +81,14 @@ def started_later(hello: Hello, incarnation: int) -> Unwelcome:
 
 def check(hello: Hello, agent_id: str) -> None:
     """Raises `Unwelcome` for a hello that does not fit its connection."""
-    if hello.protocol != PROTOCOL_VERSION:
+    if protocol_with(hello) is None:
+        oldest, newest = hello.protocol, newest_of(hello)
+        spoken = f"{oldest}" if oldest >= newest else f"{oldest} to {newest}"
+        older = "server" if oldest > PROTOCOL_VERSION else "agent"
         raise Unwelcome(
             CloseCode.INCOMPATIBLE,
-            f"this server speaks protocol {PROTOCOL_VERSION}, the agent {hello.protocol}: upgrade the older",
+            f"this server speaks protocol {PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION}, the agent {spoken}:"
+            f" upgrade the {older}",
         )
     if not is_agent_id(hello.agent_id):
         raise Unwelcome(CloseCode.REFUSED, f"{hello.agent_id[:64]!r} is no id of an agent: {AGENT_ID_RULE}")
@@ -87,6 +98,17 @@ def check(hello: Hello, agent_id: str) -> None:
         raise Unwelcome(CloseCode.REFUSED, "incarnation must be at least 1, slots at least 0")
     if hello.life and not is_agent_id(hello.life):
         raise Unwelcome(CloseCode.REFUSED, f"life must be empty, or {AGENT_ID_RULE}")
+
+
+def newest_of(hello: Hello) -> int:
+    """The newest protocol that the agent speaks."""
+    return max(hello.protocol, hello.protocol_max)
+
+
+def protocol_with(hello: Hello) -> int | None:
+    """The protocol of the connection: the newest that both speak; None when there is none."""
+    agreed = min(newest_of(hello), PROTOCOL_VERSION)
+    return agreed if agreed >= max(hello.protocol, PROTOCOL_VERSION_MIN) else None
 
 
 class Greeting:

@@ -11,11 +11,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from attrs import evolve
+
 from hetuflow.domain.commands import ConnectAgent, ReportEnded, ReportStarted
 from hetuflow.domain.decider import Available, DispatchOrder
 from hetuflow.domain.environment import rfc3339
+from hetuflow.domain.execution import FEATURE_LABEL, PLAIN, Execution
 from hetuflow.protocol.errors import CloseCode, RemoteProtocolError
-from hetuflow.protocol.messages import Dispatch, Ended, Hello, Standing, Started
+from hetuflow.protocol.messages import ArtifactWanted, Dispatch, Ended, FileGiven, Hello, Standing, Started
 
 MESSAGE_CHARACTERS_MAX = 4096
 """Of an error message kept in the log; the output has the rest."""
@@ -24,6 +27,11 @@ STREAMS = ("stdout", "stderr")
 
 
 def dispatch_of(order: DispatchOrder) -> Dispatch:
+    dispatch = _plain_dispatch(order)
+    return dispatch if order.execution is PLAIN else _with_execution(dispatch, order.execution)
+
+
+def _plain_dispatch(order: DispatchOrder) -> Dispatch:
     return Dispatch(
         task_id=order.task_id,
         job_id=order.job_id,
@@ -40,12 +48,43 @@ def dispatch_of(order: DispatchOrder) -> Dispatch:
     )
 
 
+def _with_execution(dispatch: Dispatch, execution: Execution) -> Dispatch:
+    return evolve(
+        dispatch,
+        working_dir=execution.working_dir,
+        stdin=execution.stdin,
+        kill_grace_seconds=float(execution.kill_grace_seconds),
+        on_disconnect=execution.on_disconnect,
+        lost_after_seconds=float(execution.lost_after_seconds),
+        run_as=execution.run_as,
+        umask=execution.umask,
+        nice=execution.nice,
+        ionice=execution.ionice,
+        memory_bytes_max=execution.memory_bytes_max,
+        cpu_cores_max=execution.cpu_cores_max,
+        processes_max=execution.processes_max,
+        files=tuple(
+            FileGiven(path=each.path, content=each.content, url=each.url, mode=each.mode) for each in execution.files
+        ),
+        artifacts=tuple(
+            ArtifactWanted(glob=each.glob, bytes_max=each.bytes_max, optional=each.optional)
+            for each in execution.artifacts
+        ),
+        executor=execution.executor,
+        executor_options=dict(execution.executor_options),
+        parameters=dict(execution.parameters),
+    )
+
+
 def standing_of(agent: Available) -> Standing:
     return Standing(labels=dict(agent.labels), draining=agent.draining, reason=agent.drain_reason or "")
 
 
-def declared_labels(labels: Mapping[str, str]) -> dict[str, str]:
-    return {clean(name): clean(value) for name, value in labels.items()}
+def declared_labels(hello: Hello) -> dict[str, str]:
+    """The agent's labels, and one for each of its features; nobody else's word on features counts."""
+    labels = {clean(name): clean(value) for name, value in hello.labels.items() if not name.startswith(FEATURE_LABEL)}
+    labels.update((f"{FEATURE_LABEL}{clean(feature)}", "true") for feature in sorted(hello.features))
+    return labels
 
 
 def connect_agent(hello: Hello, *, server_id: str, session: str, address: str, lease_seconds: float) -> ConnectAgent:
@@ -56,13 +95,14 @@ def connect_agent(hello: Hello, *, server_id: str, session: str, address: str, l
         address=address,
         name=clean(hello.name) or hello.agent_id,
         incarnation=hello.incarnation,
-        labels=declared_labels(hello.labels),
+        labels=declared_labels(hello),
         metadata={clean(name): clean(value) for name, value in hello.metadata.items()},
         max_concurrent_tasks=hello.slots,
         version=clean(hello.version),
         host=clean(hello.host),
         lease_seconds=lease_seconds,
         takeover=True,
+        protected_labels=tuple(sorted({clean(name) for name in hello.protected_labels})),
     )
 
 

@@ -17,7 +17,12 @@ from typing import Any
 
 from attrs import Factory, frozen
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
+"""What is spoken here. 2 added: how a program is run and under what (`Dispatch`), `Hello.features`, `Ended.artifacts`,
+the reasons memory, cpu and processes."""
+
+PROTOCOL_VERSION_MIN = 1
+"""The oldest that is understood. Two that differ speak the older one's: `Welcome.protocol`."""
 
 LEASE_SECONDS = 120.0
 """Of an agent that does not say which it wants."""
@@ -77,6 +82,9 @@ class Hello(Message):
     host: str
     slots: int
     protocol: int = PROTOCOL_VERSION
+    """The oldest that the agent speaks: a server of protocol 1 takes no other than 1."""
+    protocol_max: int = 0
+    """The newest that the agent speaks; 0 = `protocol`."""
     labels: Mapping[str, str] = Factory(dict)
     metadata: Mapping[str, str] = Factory(dict)
     lost_after_seconds: float = LEASE_SECONDS
@@ -87,6 +95,9 @@ class Hello(Message):
     """False on the wire when `KnownPage`s follow; a `Session` joins them, its users never see it."""
     life: str = ""
     store_id: str = ""
+    features: tuple[str, ...] = ()
+    """What it can do beyond running a program: keeper, limits, manners, policies, files, artifacts, python, wasm,
+    executors. A task that needs one of them comes only to agents that have it."""
     protected_labels: tuple[str, ...] = ()
     """Names of `labels` that hold for placement whatever is set over the API."""
 
@@ -126,12 +137,12 @@ class Started(Message):
 class Ended(Message):
     """Report: the instance is over on the agent and its process tree gone. `reason` None = exit code 0.
 
-    `reason` is one of exit_code, signal, timeout, output, lost, start_error, cancelled, rejected. "rejected" and
-    "start_error" mean that nothing ran; after "rejected" the same instance may be dispatched again with a new epoch.
+    `reason` is one of exit_code, signal, timeout, memory, cpu, processes, output, lost, start_error, cancelled, rejected;
+    memory, cpu and processes since protocol 2. "rejected" and "start_error" mean that nothing ran; after "rejected" the same instance may be dispatched again with a new epoch.
     `signal` n comes with `exit_code` 128 + n. `metrics`: cpu_time (s), memory_peak, disk_read, disk_write, network_in,
     network_out (bytes; 0 = not measured). `output`: per stream (`stdout`, `stderr`) `bytes` written by the process,
     `kept` of them, `shipped` bytes in `Output` chunks (kept and marker), `sha256` of all that was written; and
-    `dropped` bytes in total.
+    `dropped` bytes in total. `artifacts`: the files that were kept, each `path`, `bytes` and `sha256`.
     """
 
     event_id: str
@@ -148,6 +159,7 @@ class Ended(Message):
     signal: int | None = None
     metrics: Mapping[str, float] | None = None
     output: Mapping[str, Any] | None = None
+    artifacts: tuple[Mapping[str, Any], ...] = ()
 
 
 @frozen(slots=True, kw_only=True)
@@ -218,7 +230,10 @@ class FetchPart(Message):
 
 @frozen(slots=True, kw_only=True)
 class Welcome(Message):
-    """The agent is connected. `store_id` names the event store and its restore generation."""
+    """The agent is connected. `store_id` names the event store and its restore generation.
+
+    `protocol`: the older one's of the two; what is newer is not to be said on this connection.
+    """
 
     session: str
     server_id: str
@@ -227,6 +242,7 @@ class Welcome(Message):
     check_interval: float
     server_time: str
     store_id: str = ""
+    protocol: int = 1
 
 
 @frozen(slots=True, kw_only=True)
@@ -251,10 +267,32 @@ class HeartbeatHeard(Message):
 
 
 @frozen(slots=True, kw_only=True)
+class FileGiven:
+    """A file that the program finds in its directory. `content` None: it is fetched from `url`. `mode`: its permissions."""
+
+    path: str
+    content: bytes | None = None
+    url: str = ""
+    mode: int = 0o600
+
+
+@frozen(slots=True, kw_only=True)
+class ArtifactWanted:
+    """Files of the directory that are kept after the run. `bytes_max` 0 = as the agent allows."""
+
+    glob: str
+    bytes_max: int = 0
+    optional: bool = False
+
+
+@frozen(slots=True, kw_only=True)
 class Dispatch(Message):
     """Run one instance. Valid only on the connection it came by. `environment` is final.
 
-    `timeout_seconds` 0 = no limit; `output_bytes_max` bounds stdout and stderr together.
+    `timeout_seconds` 0 = no limit; `output_bytes_max` bounds stdout and stderr together. `working_dir` "" = a directory
+    of its own. `on_disconnect` is stop or continue; `lost_after_seconds` 0 = the session's lease, which bounds the run
+    when it says stop. `*_max` 0 = no limit, `cpu_cores_max` 0.8 = 80 % of one core. `executor` "" = a plain program;
+    else python, wasm or the name of an installed one, with its `executor_options` and the task's `parameters`.
     """
 
     task_id: str
@@ -270,12 +308,22 @@ class Dispatch(Message):
     output_bytes_max: int = 10 * 1024 * 1024
     scheduled_at: str = ""
     working_dir: str = ""
+    stdin: bytes = b""
+    kill_grace_seconds: float = 10.0
+    on_disconnect: str = "stop"
+    lost_after_seconds: float = 0.0
     run_as: str = ""
+    umask: int = 0o077
     nice: int = 0
+    ionice: str = ""
     memory_bytes_max: int = 0
     cpu_cores_max: float = 0.0
     processes_max: int = 0
+    files: tuple[FileGiven, ...] = ()
+    artifacts: tuple[ArtifactWanted, ...] = ()
     executor: str = ""
+    executor_options: Mapping[str, Any] = Factory(dict)
+    parameters: Mapping[str, Any] = Factory(dict)
 
 
 @frozen(slots=True, kw_only=True)

@@ -301,7 +301,6 @@ def test_7_2_the_shorter_of_two_time_limits_holds(guide: ContractServer) -> None
     assert (instance["status"], instance["reason"]) == (20, "timeout")
 
 
-@pytest.mark.xfail(reason="limits of memory and CPU come with the item on resource limits")
 def test_7_2_resource_limits_of_memory_and_cpu(guide: ContractServer) -> None:
     limits = {
         "max_memory_mb": 1024,

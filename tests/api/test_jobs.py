@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from hetuflow.actors import ActorSystem
+from hetuflow.domain import execution
 from hetuflow.domain.decider import Address
 from tests.api.client import Client
 
@@ -23,7 +24,17 @@ FULL_CONFIG = {
     "max_output_size": 1024000,
     "environment": {"A": "b", "N": 1, "B": True},
     "labels": None,
-    "resource_limits": {"max_execution_time_secs": 5},
+    "resource_limits": {
+        "max_execution_time_secs": 5,
+        "max_memory_mb": 64,
+        "max_cpu_percent": 0.8,
+        "max_processes": 12,
+    },
+    "on_disconnect": "continue",
+    "lost_after_seconds": 600,
+    "idempotent": True,
+    "files": {"conf/app.ini": "[app]"},
+    "artifacts": ["out/*", {"path": "log", "optional": True}],
     "start_deadline_seconds": 90,
     "retry": {
         "strategy": "exponential",
@@ -44,12 +55,8 @@ FULL_CONFIG = {
 
 
 async def test_a_job_is_shown_as_it_was_sent(client: Client) -> None:
-    sent = {
-        "name": "hello",
-        "agent_id": "",
-        "environment": {"MESSAGE": "你好"},
-        "config": {**FULL_CONFIG, "owner": "me"},
-    }
+    config = {**execution.DEFAULTS, **FULL_CONFIG, "owner": "me"}
+    sent = {"name": "hello", "agent_id": "", "environment": {"MESSAGE": "你好"}, "config": config}
     job_id = await client.made("/jobs/item", sent)
     assert UUID(job_id).version == 7
     job = (await client.get(f"/jobs/item/{job_id}")).json
@@ -59,7 +66,7 @@ async def test_a_job_is_shown_as_it_was_sent(client: Client) -> None:
         "name": "hello",
         "description": None,
         "environment": {"MESSAGE": "你好"},
-        "config": {**FULL_CONFIG, "owner": "me"},
+        "config": config,
         "status": 100,
         "agent_id": None,
         "status_note": None,
@@ -91,6 +98,7 @@ async def test_missing_members_of_config_get_their_defaults(client: Client) -> N
         "retry": None,
         "params": None,
         "limits": None,
+        **execution.DEFAULTS,
     }
 
 

@@ -102,8 +102,12 @@ def test_ignored_members_have_no_effect() -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        {"resource_limits": {"max_memory_mb": 1}},
-        {"resource_limits": {"max_cpu_percent": 0.5}},
+        {"resource_limits": {"max_memory_mb": 0}},
+        {"resource_limits": {"max_cpu_percent": 0}},
+        {"files": {"../x": ""}},
+        {"secrets": {}},
+        {"on_disconnekt": "stop"},
+        {"lost_after": 60},
         {"resource_limits": {"max_memory": 1}},
         {"environment": {"1X": "a"}},
         {"environment": {"X": None}},

@@ -166,10 +166,10 @@ def test_mistakes_are_named_with_file_line_and_member(hetuflow: Shell, tmp_path:
 
 
 def test_what_the_server_refuses_has_its_place_too_and_the_rest_is_done(hetuflow: Shell, tmp_path: Path) -> None:
-    text = "name: refused-one\ncommand: x\nconfig:\n  resource_limits: {max_memory: 5}\n---\nname: refused-two\ncommand: x\n"
+    text = "name: refused-one\ncommand: x\nconfig:\n  environment: {1X: a}\n---\nname: refused-two\ncommand: x\n"
     file = write(tmp_path, text)
     done = hetuflow.run("apply", "-f", file)
-    assert done.returncode == 2 and "jobs.yaml:4: config.resource_limits.max_memory" in done.stderr, done.stderr
+    assert done.returncode == 2 and "jobs.yaml:4: config.environment.1X" in done.stderr, done.stderr
     assert hetuflow.run("job", "show", "refused-two").returncode == 0
 
 

@@ -378,7 +378,12 @@ async def test_another_protocol_another_name_and_nonsense_are_refused(autojump_c
     async with a_server() as server, trio.open_nursery() as nursery:
         future = an_agent(server, nursery)
         await future.hello(protocol=99)
-        assert (await refused(future)).code == CloseCode.INCOMPATIBLE
+        told = await refused(future)
+        assert told.code == CloseCode.INCOMPATIBLE
+        assert told.reason == "this server speaks protocol 1 to 2, the agent 99: upgrade the server"
+        ancient = an_agent(server, nursery)
+        await ancient.hello(protocol=0)
+        assert "the agent 0: upgrade the agent" in (await refused(ancient)).reason
         other = an_agent(server, nursery)
         await other.hello(agent_id="somebody-else")
         assert (await refused(other)).code == CloseCode.REFUSED
@@ -389,6 +394,24 @@ async def test_another_protocol_another_name_and_nonsense_are_refused(autojump_c
             raise AssertionError("the connection goes on")
         except ConnectionLost as lost:
             assert lost.code == CloseCode.MALFORMED
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("spoken", "agreed"),
+    [
+        ({"protocol": 1}, 1),
+        ({"protocol": 1, "protocol_max": 2}, 2),
+        ({"protocol": 1, "protocol_max": 99}, 2),
+        ({"protocol": 2}, 2),
+        ({"protocol": 0, "protocol_max": 1}, 1),
+    ],
+)
+async def test_the_newest_protocol_that_both_speak_is_spoken(
+    autojump_clock, spoken: dict[str, int], agreed: int
+) -> None:
+    async with a_server() as server, trio.open_nursery() as nursery:
+        assert (await an_agent(server, nursery).connect(**spoken)).protocol == agreed
         nursery.cancel_scope.cancel()
 
 

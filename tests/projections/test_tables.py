@@ -45,7 +45,7 @@ CONTRACT = {
     " next_retry_at cancel_requested_at created_by updated_by created_at updated_at version",
     "task_instances": "id task_id job_id agent_id status started_at completed_at error_message exit_code signal reason"
     " metrics attempt epoch external created_at updated_at version",
-    "agents": "id name namespace_id description address status capabilities reported_labels config statistics"
+    "agents": "id name namespace_id description address status capabilities reported_labels protected_labels config statistics"
     " running_instances draining drain last_heartbeat_at created_at updated_at version",
     "servers": "id name address bind_namespaces status description last_heartbeat_at created_at updated_at version",
     "calendars": "id description timezone dates ranges yearly weekdays times periods imported_until_at created_by"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import fields
+from attrs import evolve, fields
 from hypothesis import strategies as st
 
 from hetuflow.protocol.messages import (
@@ -13,10 +13,12 @@ from hetuflow.protocol.messages import (
     Ack,
     ArtifactPart,
     ArtifactStored,
+    ArtifactWanted,
     Command,
     Dispatch,
     Ended,
     FetchPart,
+    FileGiven,
     FilePart,
     FileWatch,
     Forget,
@@ -52,6 +54,7 @@ SAMPLES: Mapping[str, Message] = {
         version="0.1.0",
         host="host-1",
         slots=16,
+        protocol=1,
         labels={"os": "linux", "größe": "ü"},
         metadata={"rack": "4"},
         last_acked=41,
@@ -159,6 +162,48 @@ SAMPLES: Mapping[str, Message] = {
     "standing": Standing(labels={"env": "staging"}, draining=True, reason="new disk"),
     "shutdown": Shutdown(reason="maintenance"),
 }
+"""As of protocol 1: what a message lacks that is newer has its default."""
+
+SAMPLES_2: Mapping[str, Message] = {
+    "hello": evolve(
+        SAMPLES["hello"],  # type: ignore[type-var]
+        protocol_max=2,
+        features=("keeper", "limits"),
+        protected_labels=("os",),
+        life="life-1",
+        store_id="store-1/0",
+    ),
+    "welcome": evolve(SAMPLES["welcome"], protocol=2),  # type: ignore[type-var]
+    "ended": evolve(
+        SAMPLES["ended"],  # type: ignore[type-var]
+        reason="memory",
+        artifacts=({"path": "out/report.csv", "bytes": 12, "sha256": "cd"},),
+    ),
+    "dispatch": evolve(
+        SAMPLES["dispatch"],  # type: ignore[type-var]
+        working_dir="/srv/app",
+        stdin=b"hello\n",
+        kill_grace_seconds=30.0,
+        on_disconnect="continue",
+        lost_after_seconds=600.0,
+        run_as="worker",
+        umask=0o027,
+        nice=5,
+        ionice="best-effort:7",
+        memory_bytes_max=512 * 1024 * 1024,
+        cpu_cores_max=0.8,
+        processes_max=64,
+        files=(
+            FileGiven(path="conf/app.ini", content=b"[app]\n", mode=0o640),
+            FileGiven(path="data.bin", url="https://example.org/data.bin"),
+        ),
+        artifacts=(ArtifactWanted(glob="out/*.csv", bytes_max=1048576, optional=True),),
+        executor="wasm",
+        executor_options={"module": "/opt/plugin.wasm", "memory_mb": 64},
+        parameters={"day": "2026-01-31", "n": 3},
+    ),
+}
+"""What protocol 2 added to."""
 
 _text = st.text(st.characters(codec="utf-8"), max_size=20)
 _count = st.integers(0, 2**63)
@@ -175,6 +220,16 @@ _BY_TYPE: Mapping[str, st.SearchStrategy[Any]] = {
     "bytes": st.binary(max_size=100),
     "tuple[str, ...]": st.lists(_text, max_size=3).map(tuple),
     "tuple[int, ...]": st.lists(_count, max_size=3).map(tuple),
+    "tuple[FileGiven, ...]": st.lists(
+        st.builds(FileGiven, path=_text, content=st.none() | st.binary(max_size=20), mode=st.integers(0, 0o777)),
+        max_size=3,
+    ).map(tuple),
+    "tuple[ArtifactWanted, ...]": st.lists(
+        st.builds(ArtifactWanted, glob=_text, bytes_max=_count, optional=st.booleans()), max_size=3
+    ).map(tuple),
+    "tuple[Mapping[str, Any], ...]": st.lists(st.dictionaries(_text, _count | _text, max_size=3), max_size=3).map(
+        tuple
+    ),
     "tuple[FileWatch, ...]": st.lists(
         st.builds(FileWatch, glob=_text, types=st.just(("file.created",))), max_size=3
     ).map(tuple),

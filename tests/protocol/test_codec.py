@@ -13,24 +13,25 @@ from hypothesis import strategies as st
 from hetuflow.protocol.codec import FRAME_BYTES_MAX, decode_frame, encode_frames
 from hetuflow.protocol.errors import CloseCode, LocalProtocolError, RemoteProtocolError
 from hetuflow.protocol.messages import TAGS, Ack, Heartbeat, Message, Output, Ping, Started
-from tests.protocol.builders import SAMPLES, any_message
+from tests.protocol.builders import SAMPLES, SAMPLES_2, any_message
 
 GOLDEN = Path(__file__).parent / "golden"
 """One frame per message type and release, never rewritten: a new release adds files."""
 
 
 def test_every_message_has_a_sample() -> None:
-    assert {type(message) for message in SAMPLES.values()} == set(TAGS.values())
+    assert {type(message) for message in (*SAMPLES.values(), *SAMPLES_2.values())} == set(TAGS.values())
 
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.msgpack")), ids=lambda path: path.stem)
 def test_frames_of_every_release_are_read_for_ever(path: Path) -> None:
-    name = path.stem.rpartition("-")[0]
-    assert decode_frame(path.read_bytes()) == ([SAMPLES[name]], 0)
+    name, _, protocol = path.stem.rpartition("-")
+    assert decode_frame(path.read_bytes()) == ([{"1": SAMPLES, "2": SAMPLES_2}[protocol][name]], 0)
 
 
 def test_this_release_is_in_the_corpus() -> None:
-    assert {path.stem.rpartition("-")[0] for path in GOLDEN.glob("*.msgpack")} == set(SAMPLES)
+    here = {f"{name}-1" for name in SAMPLES} | {f"{name}-2" for name in SAMPLES_2}
+    assert {path.stem for path in GOLDEN.glob("*.msgpack")} == here
 
 
 @given(st.lists(any_message, max_size=20))

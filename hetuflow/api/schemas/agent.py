@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hetuflow.api.coded import CodeOut
-from hetuflow.api.kinds import INT32_MAX, Boolean, Integer, NameId, Number, Text, Time
+from hetuflow.api.kinds import INT32_MAX, Array, Boolean, Integer, NameId, Number, Text, Time
 from hetuflow.api.objects import FreeObject, StringTable
 from hetuflow.api.problems import Problems
 from hetuflow.api.schemas.job import CREATED_UPDATED, DESCRIPTION, NAME, NAMESPACE
@@ -80,6 +80,11 @@ AGENT = Entity(
         Member(name="metadata", kind=FreeObject(), write="CUW", nullable=True, doc="replaces `capabilities.metadata`"),
         Member(name="max_concurrent_tasks", kind=SLOTS, write="CUW", doc="replaces its part of `capabilities`"),
         Member(name="reported_labels", kind=StringTable(), doc="what the agent itself declared"),
+        Member(
+            name="protected_labels",
+            kind=Array(Text()),
+            doc="names of reported labels that count for placement whatever is set here, as all that begin with `sys.`",
+        ),
         Member(name="config", kind=FreeObject(), write="CU", nullable=True, default=None),
         Member(name="statistics", kind=STATISTICS),
         Member(name="metrics", kind=AGENT_METRICS, nullable=True, doc="of the last heartbeat"),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from hetuflow.api.kinds import INT32_MAX, Array, Boolean, Integer, NotBuilt, Text
+from hetuflow.api.kinds import INT32_MAX, Array, Boolean, Integer, Number, Text
 from hetuflow.api.objects import StringTable, Variables
+from hetuflow.api.schemas.execution import EXECUTION
 from hetuflow.api.schemas.limits import TASK_LIMITS
 from hetuflow.api.schemas.parameters import DeclaredParameters
 from hetuflow.api.schemas.retry import RETRY
@@ -16,8 +17,14 @@ LIMITS = Shape(
     title="ResourceLimits",
     is_sparse=True,
     members=[
-        Member(name="max_memory_mb", kind=NotBuilt(), nullable=True, doc="MiB of the process tree"),
-        Member(name="max_cpu_percent", kind=NotBuilt(), nullable=True, doc="share of one core; 2.0 = two cores"),
+        Member(name="max_memory_mb", kind=Integer(1), nullable=True, doc="MiB of the process tree"),
+        Member(
+            name="max_cpu_percent",
+            kind=Number(above=0),
+            nullable=True,
+            doc="of the process tree, as a share of one core: 0.8 = 80 % of one core, 2.0 = two cores",
+        ),
+        Member(name="max_processes", kind=Integer(1), nullable=True, doc="processes and threads of the process tree"),
         Member(
             name="max_execution_time_secs",
             kind=Integer(),
@@ -40,7 +47,13 @@ CONFIG = Shape(
     is_open=True,
     ignored=frozenset({"retry_count"}),
     reserved=frozenset(RESERVED),
-    unlike={"params": r"params?_?\d+"},
+    unlike={
+        "params": r"params?_?\d+",
+        "files": r"\w*profiles\w*",
+        "python": r"python_\w+|\w+_python",
+        "nice": r"\w+nice|nice\w+",
+        "wasm": r"wasm_\w+|\w+_wasm",
+    },
     members=[
         Member(
             name="timeout",
@@ -124,6 +137,7 @@ CONFIG = Shape(
             default=None,
             doc="how many tasks run at once, and how often the job starts; until a limit allows it, a task waits",
         ),
+        *EXECUTION,
     ],
 )
 

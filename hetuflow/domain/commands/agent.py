@@ -56,6 +56,7 @@ class ConnectAgent:
     lease_seconds: float
     takeover: bool = False
     left: LeftBehind | None = None
+    protected_labels: tuple[str, ...] = ()
 
 
 @frozen(slots=True, kw_only=True)

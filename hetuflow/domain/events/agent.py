@@ -38,7 +38,8 @@ class AgentRegistered(AgentEvent):
     `name` is the agent's current name; a first registration sets it, later ones repeat it.
     `effective_labels`, `effective_metadata`: those set over the API, else the declared ones.
     `running_instances`, `started_instances`: what an agent of this id that was removed has left, so that the new row
-    counts it; 0 at every other registration.
+    counts it; 0 at every other registration. `protected_labels`: names of reported ones that count for placement
+    whatever is set over the API.
     """
 
     agent_id: str
@@ -54,6 +55,7 @@ class AgentRegistered(AgentEvent):
     registered_at: datetime
     running_instances: int = 0
     started_instances: int = 0
+    protected_labels: tuple[str, ...] = ()
 
 
 @frozen(slots=True, kw_only=True)
