@@ -22,9 +22,9 @@ from typing import Final
 from attrs import define, frozen
 
 from hetuflow.ports.disk import AppendFile, Disk, DiskError
-from hetuflow.protocol.codec import Tagged
 from hetuflow.protocol.errors import RemoteProtocolError
 from hetuflow.protocol.messages import Dispatch, Ended, Observed, Report, Started
+from hetuflow.protocol.tagged import Tagged
 
 RECORD_BYTES_MAX: Final = 1024 * 1024
 RESYNC_BYTES_MAX: Final = 64 * 1024

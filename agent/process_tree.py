@@ -6,7 +6,8 @@ A member of the tree of root process `root` is any process that
 - carries the tree's mark in its environment (a descendant that called setsid and whose parent has died; nothing but its
   environment connects it with us).
 
-Without /proc (macOS) psutil's children of the root and the process group are all that can be found.
+Without /proc (macOS) psutil's children of the root and the process group are all that can be found. It is imported only
+there: the keeper is small.
 """
 
 from __future__ import annotations

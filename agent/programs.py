@@ -106,3 +106,14 @@ def explain(path: str, exc: OSError) -> str:
     if exc.errno == errno.E2BIG:
         return f"program {path!r}: arguments and environment are larger than the system allows"
     return f"program {path!r} cannot be started: {exc.strerror}"
+
+
+def why_impossible(argv: Sequence[str], environment: Mapping[str, str]) -> str | None:
+    """Arguments and variables that no operating system takes; None when there are none."""
+    for number, argument in enumerate(argv[1:]):
+        if "\0" in argument:
+            return f"args[{number}] contains a NUL character"
+    for name, value in environment.items():
+        if not name or "=" in name or "\0" in name or "\0" in value:
+            return f"environment variable {name!r} has a name or value that the system does not take"
+    return None

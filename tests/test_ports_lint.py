@@ -14,6 +14,7 @@ PORTS = {
     "agent/processes.py": "the real port of processes",
     "agent/system_tree.py": "the real port of the files below instances' directories",
     "agent/keeper/spawning.py": "the real port of processes, of the keeper",
+    "agent/keeper/watchdog.py": "a program of its own, of the standard library alone",
     "hetuflow/cli": "the command line is a client: it is not simulated",
     "hetuflow/embedded": "starts PostgreSQL; not simulated",
     "eventstore/postgres": "the real store; the simulation has the memory store",

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from attrs import Factory, frozen
 
-from hetuflow.protocol.codec import Tagged
+from hetuflow.protocol.tagged import Tagged
 
 KEEPER_PROTOCOL: Final = 1
 

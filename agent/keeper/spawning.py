@@ -24,7 +24,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from agent import process_tree
-from agent.keeper.messages import Launch
+from agent.keeper.messages import Launch, Launched
+from agent.keeper.orphan import OrphanTree
 from agent.keeper.system import Listener, Loop
 from agent.keeper.tree import ProcessTree, exit_of
 from agent.programs import explain, find_program
@@ -98,6 +99,9 @@ class OperatingSystem:
         self._watch_exit(tree)
         self._due = min(self._due, tree.sample_deadline)
         return tree
+
+    def orphan(self, launched: Launched) -> OrphanTree:
+        return OrphanTree(launched)
 
     def tick(self, now: float) -> float:
         """Measure what runs, reap orphans; when to be called again (`now()` seconds), infinity = after the next spawn."""

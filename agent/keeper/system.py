@@ -8,7 +8,7 @@ from typing import Protocol
 
 from attrs import frozen
 
-from agent.keeper.messages import Launch
+from agent.keeper.messages import Launch, Launched
 from hetuflow.ports.processes import Exit
 
 
@@ -105,6 +105,15 @@ class System(Protocol):
 
     def spawn(self, launch: Launch, listener: Listener) -> Tree:
         """Raises `StartError`."""
+        ...
+
+    def orphan(self, launched: Launched) -> Tree:
+        """What an earlier keeper, which was killed, has left of this instance: the root when pid and start time are the
+        same, what is in its session, what carries the instance's mark, what is in its group. Perhaps nothing is alive.
+        `pid` 0: whether it was started is not known.
+
+        Its listener hears nothing; it is only asked whether it lives, killed, and closed.
+        """
         ...
 
     def isolation(self) -> str: ...

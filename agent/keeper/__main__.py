@@ -1,0 +1,160 @@
+"""The keeper's process. Started by the dead-man's switch (`watchdog`), which `client` starts."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from attrs import frozen
+
+from agent import process_tree
+from agent.keeper.core import Keeper, KeeperProfile
+from agent.keeper.disk import KeeperDisk
+from agent.keeper.loop import NEVER, Loop
+from agent.keeper.place import Identity, Place, write_identity
+from agent.keeper.socket import Agents
+from agent.keeper.spawning import OperatingSystem
+from agent.keeper.switch import PipeSwitch
+from hetuflow.ports.disk import DiskError
+
+LINGER_SECONDS: Final = 5.0
+"""How long a keeper with nothing to do waits for an agent."""
+FIRST_SECONDS: Final = 30.0
+"""Likewise, for the first one."""
+STOPPED: Final = "the keeper was stopped"
+
+
+@frozen(slots=True, kw_only=True)
+class Given:
+    """What the keeper is started with: JSON, as its only argument."""
+
+    state_dir: str
+    version: str
+    boot_id: str
+    mark: str
+    ready_fd: int
+    """Says "ready", or what is wrong."""
+    switch_fd: int
+    """To the dead-man's switch; see `switch`."""
+
+
+def main() -> int:
+    given = Given(**json.loads(sys.argv[1]))
+    for fd in (given.ready_fd, given.switch_fd):
+        os.set_inheritable(fd, False)
+    os.umask(0o077)
+    place = Place(given.state_dir)
+    try:
+        with _locked(place):
+            _keep(given, place)
+    except (DiskError, OSError) as exc:
+        with contextlib.suppress(OSError):
+            os.write(given.ready_fd, f"{exc}\n".encode())
+        _complain(str(exc))
+        return 1
+    return 0
+
+
+def _keep(given: Given, place: Place) -> None:
+    disk, loop = KeeperDisk(), Loop(_complain)
+    stopping = _stop_signals(loop)
+    switch = PipeSwitch(given.switch_fd, given.mark, loop)
+    profile = KeeperProfile(
+        log_path=place.log, pid=os.getpid(), version=given.version, boot_id=given.boot_id, mark=given.mark
+    )
+    system = OperatingSystem(loop, bystanders=[os.getppid()])
+    keeper = Keeper(system, disk, profile, switch=switch, complain=_complain)
+    agents = Agents(place, loop, keeper, _complain)
+    write_identity(disk, place, _identity(given))
+    os.write(given.ready_fd, b"ready\n")
+    os.close(given.ready_fd)
+    _serve(loop, system, keeper, agents, stopping)
+    agents.close()
+    keeper.close()
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(place.socket)
+    system.close()
+    switch.goodbye()
+
+
+def _serve(loop: Loop, system: OperatingSystem, keeper: Keeper, agents: Agents, stopping: Callable[[], bool]) -> None:
+    """Until there is nothing to keep."""
+    done_at = loop.now() + FIRST_SECONDS
+    while True:
+        now = loop.now()
+        if stopping() and not keeper.is_stopping:
+            keeper.stop(STOPPED)
+        due = system.tick(now)
+        keeper.tick()
+        agents.pump()
+        if not keeper.is_done:
+            done_at = NEVER
+        elif keeper.is_stopping or keeper.has_left or now >= done_at:
+            return
+        elif done_at == NEVER:
+            done_at = now + LINGER_SECONDS
+        loop.turn(min(keeper.next_deadline, due, done_at))
+
+
+def _stop_signals(loop: Loop) -> Callable[[], bool]:
+    """SIGTERM ends everything. A terminal's signals are for the agent; a handler, for what is ignored is inherited."""
+    received: list[int] = []
+    wakes, waker = socket.socketpair()
+    for each in (wakes, waker):
+        each.setblocking(False)
+    signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+    signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    for ignored in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(ignored, lambda number, frame: None)
+
+    def drain() -> None:
+        with contextlib.suppress(BlockingIOError):
+            wakes.recv(64)
+
+    loop.watch(wakes.fileno(), drain)
+    received_waker.append(waker)
+    return lambda: bool(received)
+
+
+received_waker: list[socket.socket] = []
+"""Lives as long as the process."""
+
+
+def _identity(given: Given) -> Identity:
+    return Identity(
+        pid=os.getpid(),
+        start_time=process_tree.identity(os.getpid()) or "",
+        boot_id=given.boot_id,
+        version=given.version,
+        watchdog_pid=os.getppid(),
+    )
+
+
+@contextlib.contextmanager
+def _locked(place: Place) -> Iterator[None]:
+    """One keeper per state directory: the kernel lets go of the lock when it dies. Raises `DiskError`."""
+    fd = os.open(place.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DiskError(f"another keeper holds {place.lock}") from None
+        yield
+    finally:
+        os.close(fd)
+
+
+def _complain(problem: str) -> None:
+    with contextlib.suppress(OSError):
+        os.write(2, f"keeper {os.getpid()}: {problem}\n".encode())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,370 @@
+"""The agent's side of the keeper: finds it or starts it, speaks with it, and replaces it when it is lost.
+
+There is a keeper for as long as the block of `ProcessKeepers.opened` lasts. One that has died, or does not answer, is made sure to be
+dead, a new one is started, and the agent hears `Attached` again: it then says all that is held.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Final
+
+import structlog
+import trio
+from attrs import evolve, frozen
+
+from agent.keeper.frames import Unframer, framed
+from agent.keeper.loop import lease_now
+from agent.keeper.messages import Attach, Held, Holding, KeeperMessage, Leave, Probe, Probed
+from agent.keeper.place import Identity, Place, peer_of, read_identity, short_path
+from agent.keeper.starting import DEATH_SECONDS_MAX, KeeperError, end_keeper, start_keeper, until_dead
+from agent.wakeup import Wakeup
+from hetuflow.ports.disk import Disk
+from hetuflow.ports.ids import Ids
+from hetuflow.protocol.errors import ProtocolError
+
+log = structlog.get_logger()
+
+BATCHES_MAX: Final = 4
+"""Received and not yet taken, each at most what one read gives; beyond it the socket is left alone, and the keeper sums up."""
+UNSENT_BYTES_MAX: Final = 64 * 1024 * 1024
+RECEIVE_BYTES: Final = 64 * 1024
+ATTACH_SECONDS_MAX: Final = 10.0
+TRIES_MAX: Final = 4
+PROBE_SECONDS: Final = 2.0
+MISSED_MAX: Final = 5
+"""Probes in a row without a word from the keeper; then it hangs. Counted, not timed: an agent that was stopped itself must
+not find its keeper guilty."""
+BACKOFF_SECONDS: Final = (0.1, 0.5, 2.0, 5.0)
+
+
+@frozen(slots=True, kw_only=True)
+class Attached:
+    """There is a keeper (again), and this is all it holds. `why`: what became of the one before, "" = there was none."""
+
+    instances: tuple[Held, ...]
+    pid: int
+    isolation: str
+    limits: tuple[str, ...]
+    restarted: bool = False
+    """Another process than the last one we were attached to."""
+    why: str = ""
+
+
+KeeperEvent = KeeperMessage | Attached
+
+
+class _Lost(Exception):
+    """The connection is of no use any more."""
+
+    def __init__(self, message: str, *, hangs: bool = False) -> None:
+        self.hangs = hangs
+        super().__init__(message)
+
+
+class KeeperLink:
+    """The conversation with whatever keeper there is; see `agent.keeping.Keeping`. Made by `ProcessKeepers.opened`."""
+
+    def __init__(
+        self,
+        keepers: ProcessKeepers,
+        attach: Attach,
+        events_in: trio.MemorySendChannel[Sequence[KeeperEvent]],
+        events: trio.MemoryReceiveChannel[Sequence[KeeperEvent]],
+    ) -> None:
+        self.identity: Identity | None = None
+        """Of the keeper we are attached to, or were last."""
+        self.is_attached = False
+        self.problem: str | None = None
+        """Why there is no keeper, when none can be had for the time being."""
+        self._place, self._attach = Place(keepers.state_dir), attach
+        self._disk, self._ids, self._boot_id = keepers.disk, keepers.ids, keepers.boot_id
+        self._events_in, self._events = events_in, events
+        self._unsent: deque[bytes] = deque()
+        self._unsent_bytes = 0
+        self._ready = Wakeup()
+        self._sent = trio.Event()
+        self._heard = True
+        self._is_reading = self._has_left = False
+
+    def __repr__(self) -> str:
+        pid = self.identity.pid if self.identity is not None else None
+        return f"<KeeperLink to {pid}{'' if self.is_attached else ', lost'}>"
+
+    @property
+    def keeper_pid(self) -> int | None:
+        return self.identity.pid if self.identity is not None else None
+
+    @property
+    def watchdog_pid(self) -> int | None:
+        return self.identity.watchdog_pid if self.identity is not None else None
+
+    def send(self, message: KeeperMessage) -> None:
+        """At once, in order; dropped while no keeper is attached: the next `Attached` says what it does not know.
+
+        Raises `LocalProtocolError` for a message that cannot be encoded.
+        """
+        frame = framed(message)
+        if not self.is_attached:
+            return
+        self._has_left = self._has_left or isinstance(message, Leave)
+        self._unsent.append(frame)
+        self._unsent_bytes += len(frame)
+        self._ready.set()
+
+    async def receive(self) -> Sequence[KeeperEvent]:
+        """What has happened, at least one event; the very first is `Attached`. Raises `trio.EndOfChannel` when the keeper is
+        gone after a `Leave`."""
+        return await self._events.receive()
+
+    async def flush(self) -> None:
+        """Everything sent so far has left the agent, or the keeper is lost."""
+        while self._unsent_bytes and self.is_attached:
+            self._sent = trio.Event()
+            await self._sent.wait()
+
+    # --- inside ----------------------------------------------------------------------------------------------------
+
+    async def run(self, first: _Reached) -> None:
+        """Until cancelled, or the keeper is gone after a `Leave`. `first`: what `reach` has returned."""
+        reached, why = first, ""
+        while True:
+            why = await self._converse(reached, why)
+            if self._has_left:
+                self._events_in.close()
+                return
+            log.error("the keeper is lost", problem=why)
+            reached = await self._reach_again()
+
+    async def reach(self) -> _Reached:
+        """A keeper that has answered: the one that runs, else a new one. Raises `KeeperError`."""
+        problem = f"see {self._place.complaints}"
+        for _ in range(TRIES_MAX):
+            found = read_identity(self._disk, self._place)
+            if found is None or not found.is_alive(self._boot_id):
+                try:
+                    await start_keeper(self._place, version=self._attach.version, boot_id=self._boot_id, ids=self._ids)
+                except KeeperError as exc:
+                    problem = str(exc)
+                continue
+            try:
+                return await self._attach_to(found)
+            except _Lost as exc:
+                log.warning("the keeper cannot be used", pid=found.pid, problem=str(exc))
+                await self._until_gone(found)
+        raise KeeperError(f"no keeper can be reached: {problem}")
+
+    async def _reach_again(self) -> _Reached:
+        failures = 0
+        while True:
+            try:
+                reached = await self.reach()
+            except KeeperError as exc:
+                if self.problem is None:
+                    log.error("there is no keeper", problem=str(exc))
+                self.problem = str(exc)
+                await trio.sleep(BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)])
+                failures += 1
+            else:
+                self.problem = None
+                return reached
+
+    async def _until_gone(self, found: Identity) -> None:
+        """One that is just ending may do so; one that does not is ended."""
+        with trio.move_on_after(DEATH_SECONDS_MAX):
+            await until_dead(found, self._boot_id)
+            return
+        await end_keeper(found, self._boot_id)
+
+    async def _attach_to(self, found: Identity) -> _Reached:
+        """Raises `_Lost`."""
+        stream = await _connect(self._place, found)
+        try:
+            with trio.move_on_after(ATTACH_SECONDS_MAX):
+                await stream.send(framed(self._attach))
+                return await self._first_answer(stream, found)
+            raise _Lost(f"it did not answer within {ATTACH_SECONDS_MAX:g} s", hangs=True)
+        except BaseException:
+            await trio.aclose_forcefully(stream.raw)
+            raise
+
+    async def _first_answer(self, stream: _Stream, found: Identity) -> _Reached:
+        """All that it holds, and what came behind that already."""
+        instances: list[Held] = []
+        while True:
+            messages = deque(await stream.receive())
+            while messages:
+                message = messages.popleft()
+                if not isinstance(message, Holding):
+                    continue
+                instances.extend(message.instances)
+                if message.more:
+                    continue
+                attached = Attached(
+                    instances=tuple(instances),
+                    pid=message.pid,
+                    isolation=message.isolation,
+                    limits=message.limits,
+                    restarted=self.identity is not None and self.identity != found,
+                )
+                self.identity = found
+                return _Reached(stream, attached, messages)
+
+    async def _converse(self, reached: _Reached, why: str) -> str:
+        """Until the keeper is lost; why. `why`: what became of the one before."""
+        stream = reached.stream
+        self.is_attached = True
+        hangs = False
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write, stream)
+                nursery.start_soon(self._probe)
+                await self._events_in.send((evolve(reached.attached, why=why),))
+                await self._pass_on(reached.behind)
+                await self._read(stream)
+        except* _Lost as group:
+            lost = _first(group)
+            why, hangs = str(lost), lost.hangs
+        finally:
+            self.is_attached = False
+            self._unsent.clear()
+            self._unsent_bytes = 0
+            self._sent.set()
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(stream.raw)
+        if hangs and self.identity is not None:
+            with contextlib.suppress(KeeperError):
+                await end_keeper(self.identity, self._boot_id)
+        return why
+
+    async def _read(self, stream: _Stream) -> None:
+        while True:
+            self._is_reading = True
+            messages = await stream.receive()
+            self._is_reading, self._heard = False, True
+            await self._pass_on(messages)
+
+    async def _pass_on(self, messages: Iterable[KeeperMessage]) -> None:
+        events = [message for message in messages if not isinstance(message, Probed)]
+        if events:
+            await self._events_in.send(events)
+
+    async def _write(self, stream: _Stream) -> None:
+        while True:
+            if not self._unsent:
+                await self._ready.wait(until=math.inf)
+                continue
+            if self._unsent_bytes > UNSENT_BYTES_MAX:
+                raise _Lost("the keeper does not read what it is told", hangs=True)
+            data = b"".join(self._unsent)
+            self._unsent.clear()
+            await stream.send(data)
+            self._unsent_bytes -= len(data)
+            self._sent.set()
+
+    async def _probe(self) -> None:
+        """A keeper that says nothing, though it is asked and heard, hangs."""
+        missed = token = 0
+        while True:
+            self._heard = False
+            token += 1
+            self.send(Probe(token=token))
+            await trio.sleep(PROBE_SECONDS)
+            missed = 0 if self._heard or not self._is_reading else missed + 1
+            if missed >= MISSED_MAX:
+                raise _Lost(f"the keeper has not answered {missed} times in {missed * PROBE_SECONDS:g} s", hangs=True)
+
+
+@frozen(slots=True)
+class _Reached:
+    """A keeper that has answered."""
+
+    stream: _Stream
+    attached: Attached
+    behind: Sequence[KeeperMessage]
+    """Messages that came in the same breath."""
+
+
+class _Stream:
+    """Messages over the socket. Raises `_Lost`."""
+
+    def __init__(self, raw: trio.SocketStream) -> None:
+        self.raw = raw
+        self._unframer = Unframer()
+
+    async def send(self, data: bytes) -> None:
+        try:
+            await self.raw.send_all(data)
+        except trio.BrokenResourceError as exc:
+            raise _Lost("the keeper has closed the connection") from exc
+
+    async def receive(self) -> list[KeeperMessage]:
+        try:
+            data = await self.raw.receive_some(RECEIVE_BYTES)
+            if not data:
+                raise _Lost("the keeper has closed the connection")
+            self._unframer.feed(data)
+            return list(self._unframer.messages())
+        except trio.BrokenResourceError as exc:
+            raise _Lost("the connection to the keeper is broken") from exc
+        except ProtocolError as exc:
+            raise _Lost(f"the keeper cannot be understood: {exc}", hangs=True) from exc
+
+
+async def _connect(place: Place, found: Identity) -> _Stream:
+    """Raises `_Lost`, also when somebody else listens there."""
+    raw = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
+    try:
+        with short_path(place.socket) as name:
+            await raw.connect(name)
+        pid, uid = peer_of(raw)
+        if uid not in (os.geteuid(), 0) or pid not in (0, found.pid):
+            raise _Lost(f"process {pid} of user id {uid} listens on {place.socket}, not the keeper ({found.pid})")
+    except OSError as exc:
+        raw.close()
+        raise _Lost(f"cannot connect to {place.socket}: {exc.strerror or exc}") from exc
+    except BaseException:
+        raw.close()
+        raise
+    return _Stream(trio.SocketStream(raw))
+
+
+def _first(group: BaseExceptionGroup[_Lost]) -> _Lost:
+    inner: BaseException = group
+    while isinstance(inner, BaseExceptionGroup):
+        inner = inner.exceptions[0]
+    assert isinstance(inner, _Lost)
+    return inner
+
+
+@frozen(slots=True, kw_only=True)
+class ProcessKeepers:
+    """See `agent.keeping.Keepers`: a keeper that is a process of its own, one per state directory."""
+
+    state_dir: str
+    boot_id: str
+    disk: Disk
+    ids: Ids
+    why_gone: str = "the keeper has lost it"
+    remembers: bool = True
+
+    def now(self) -> float:
+        return lease_now()
+
+    @contextlib.asynccontextmanager
+    async def opened(self, attach: Attach) -> AsyncIterator[KeeperLink]:
+        """A keeper for the length of the block. It stays when the block ends, unless it was told `Leave`.
+
+        Raises `KeeperError` at the beginning, when there is none and none can be started.
+        """
+        events_in, events = trio.open_memory_channel[Sequence[KeeperEvent]](BATCHES_MAX)
+        link = KeeperLink(self, attach, events_in, events)
+        first = await link.reach()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(link.run, first)
+            yield link
+            nursery.cancel_scope.cancel()

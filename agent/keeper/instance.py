@@ -1,0 +1,610 @@
+"""The life of one instance in the keeper, as a small state machine that is told of events and asked for its next deadline.
+
+    RUNNING -> ENDING -> KILLING -> DRAINING -> FINISHED
+
+RUNNING: the root lives. ENDING: SIGTERM was sent, SIGKILL follows after the grace. KILLING: SIGKILL is repeated until
+nothing is left, or it is given up. DRAINING: the tree is gone, and output may still be in the pipes. States are left out
+when there is nothing to do in them. What a root that has ended by itself leaves running is ended too: a slot that is free
+must be free.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from datetime import datetime
+from enum import Enum
+from typing import Any, Final, Protocol
+
+from attrs import define, evolve, frozen
+
+from agent.keeper.log import Entry, Intent, Key, Log, Recorded, Started, not_launched
+from agent.keeper.messages import Finished, Grew, Held, KeeperMessage, Launch, Launched, Sample
+from agent.keeper.system import System, Tree, Usage
+from agent.limits import NO_LEASE, Lease, run_deadline, timeout_message
+from agent.output import Capture
+from agent.programs import why_impossible
+from agent.spool import Owner, Spool
+from hetuflow.ports.disk import Disk, DiskError
+from hetuflow.ports.processes import Exit, StartError
+
+KILL_SECONDS_MAX: Final = 5.0
+"""How long SIGKILL is repeated before the instance says that processes are left (uninterruptible ones)."""
+DRAIN_SECONDS_MAX: Final = 2.0
+"""How long output is awaited after the tree is gone: somebody outside may hold the pipe open."""
+POLL_SECONDS: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
+LIMIT_SECONDS: Final = 0.25
+"""Between two looks at the limits of a tree that has some."""
+SAMPLE_SECONDS: Final = 5.0
+KEEPER_MARK: Final = "HETUFLOW_KEEPER_MARK"
+"""Environment variable of every program that a keeper starts; its value is drawn at the start of the keeper."""
+NEVER: Final = float("inf")
+LEFT: Final = "processes of it could not be ended and may still run"
+KILLED: Final = "the keeper was killed, and its processes with it"
+UNKNOWN: Final = "the exit status could not be collected"
+RESTARTED: Final = "the machine was restarted"
+
+
+class Phase(Enum):
+    RUNNING = "running"
+    ENDING = "ending"
+    KILLING = "killing"
+    DRAINING = "draining"
+    FINISHED = "finished"
+
+
+@frozen(slots=True)
+class Why:
+    """Why an instance is ended, and how its report says so."""
+
+    reason: str
+    message: str
+
+
+@define(slots=True)
+class Outcome:
+    reason: str | None
+    message: str | None = None
+
+
+class Room(Protocol):
+    """What an instance needs of its keeper."""
+
+    @property
+    def system(self) -> System: ...
+    @property
+    def disk(self) -> Disk: ...
+    @property
+    def log(self) -> Log: ...
+    @property
+    def mark(self) -> str: ...
+    @property
+    def renewed_at(self) -> float: ...
+    @property
+    def is_attached(self) -> bool: ...
+
+    def grew(self, instance: Instance) -> None:
+        """There is something to tell the agent."""
+        ...
+
+    def changed(self, instance: Instance) -> None:
+        """Likewise, and perhaps another deadline."""
+        ...
+
+    def finished(self, instance: Instance) -> None:
+        """Its tree is gone."""
+        ...
+
+    def complain(self, problem: str) -> None:
+        """For people."""
+        ...
+
+
+class Kept(Protocol):
+    """Output that is there: `agent.spool.Spool`, or what an earlier keeper has left of one."""
+
+    @property
+    def is_small(self) -> bool: ...
+    @property
+    def end(self) -> int: ...
+    def read(self, at: int, length: int) -> bytes: ...
+
+
+@frozen(slots=True)
+class NoMore:
+    """Output of an instance that ended under an earlier keeper."""
+
+    small: bytes
+    end: int
+
+    @property
+    def is_small(self) -> bool:
+        return len(self.small) == self.end
+
+    def read(self, at: int, length: int) -> bytes:
+        return self.small[at : at + length]
+
+
+class Told:
+    """What the agent has heard of one instance over this connection, and what is next."""
+
+    __slots__ = ("bytes", "finished", "launched", "sample")
+
+    def __init__(self) -> None:
+        self.launched = self.finished = False
+        self.bytes = 0
+        self.sample: Mapping[str, float] | None = None
+
+
+class Instance:
+    """One try of a task. `start` once; the rest is told by the tree (see `Listener`) and by the keeper."""
+
+    def __init__(self, launch: Launch, room: Room) -> None:
+        self.key: Key = (launch.instance_id, launch.epoch)
+        self.phase = Phase.RUNNING
+        self.launched: Launched | None = None
+        self.ended: Finished | None = None
+        self.told = Told()
+        self.tree: Tree | None = None
+        self._launch, self._room = launch, room
+        self._why: Why | None = None
+        self._exit: Exit | None = None
+        self._root_gone = self._failed = self._is_orphan = False
+        self._final = Outcome("lost")
+        self._closed = not launch.capture_output
+        self._started = 0.0
+        self._run_deadline = self._kill_at = self._limit_at = self._sample_at = self._poll_at = self._over_at = NEVER
+        self._polls = 0
+        owner = Owner(task_id=launch.task_id, instance_id=launch.instance_id, epoch=launch.epoch)
+        spool = Spool(room.disk, launch.spool_path, owner, room.log)
+        self.spool: Kept = spool
+        self._capture = Capture(spool, bytes_max=launch.output_bytes_max, grown=lambda: room.grew(self))
+        self._found_output: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of_earlier(cls, entry: Entry, room: Room) -> Instance:
+        """What an earlier keeper has left of one in the log: how it ended, or something to end. See `end_orphan`."""
+        intent = entry.intent
+        launch = Launch(
+            task_id=intent.task_id,
+            instance_id=intent.instance_id,
+            epoch=intent.epoch,
+            argv=(),
+            environment={},
+            directory="",
+            spool_path=intent.spool_path,
+            capture_output=False,
+        )
+        found = cls(launch, room)
+        found.launched = entry.launched
+        if entry.recorded is not None:
+            found.phase, found.ended = Phase.FINISHED, entry.recorded.finished
+            found.spool = NoMore(entry.small, entry.recorded.spool_bytes)
+        elif (spool := entry.found_spool(room.disk)) is not None:
+            found.spool, found._found_output = spool, spool.summary()
+        return found
+
+    @property
+    def lease_seconds(self) -> float:
+        return self._launch.lease_seconds
+
+    @property
+    def kill_grace_seconds(self) -> float:
+        return self._launch.kill_grace_seconds
+
+    @property
+    def deadline(self) -> float:
+        """When `tick` has something to do."""
+        match self.phase:
+            case Phase.RUNNING:
+                sample = self._sample_at if self._room.is_attached else NEVER
+                return min(self._run_deadline, self._lease().deadline, self._limit_at, sample)
+            case Phase.ENDING:
+                return min(self._poll_at, self._kill_at, self._lease_over())
+            case Phase.KILLING:
+                return min(self._poll_at, self._over_at)
+            case Phase.DRAINING:
+                return self._over_at
+            case Phase.FINISHED:
+                return NEVER
+
+    def start(self) -> None:
+        """Whatever comes of it, it is in the log and told."""
+        with self._guarded():
+            self._start()
+
+    def _start(self) -> None:
+        launch, room = self._launch, self._room
+        try:
+            room.log.append(self._intent())
+        except DiskError as exc:
+            self._finish(Outcome("rejected", f"the keeper cannot write its log: {exc}"))
+            return
+        try:
+            self.tree = tree = self._spawn()
+        except StartError as exc:
+            self._finish(Outcome("start_error", str(exc)))
+            return
+        now = self._started = room.system.now()
+        self._run_deadline = run_deadline(now, launch.timeout_seconds)
+        self._sample_at = now + SAMPLE_SECONDS
+        limits = launch.limits
+        if limits.memory_bytes or limits.cpu_cores or limits.processes:
+            self._limit_at = now + LIMIT_SECONDS
+        self._launch = evolve(launch, argv=(), environment={}, stdin=b"")  # it may be large, and is used
+        self.launched = Launched(
+            task_id=launch.task_id,
+            instance_id=launch.instance_id,
+            epoch=launch.epoch,
+            pid=tree.pid,
+            identity=tree.identity,
+            started_at=instant(room.system.wall()),
+            isolation=tree.isolation,
+        )
+        self._record(Started(launched=self.launched))
+        room.changed(self)
+
+    def refuse(self, reason: str, message: str) -> None:
+        """It is not started at all."""
+        with self._guarded():
+            self._record(self._intent())
+            self._finish(Outcome(reason, message))
+
+    def end_orphan(self, *, same_boot: bool) -> None:
+        """End what is left of an instance whose keeper was killed. Of another boot nothing is."""
+        with self._guarded():
+            self._root_gone = self._is_orphan = True
+            if not same_boot:
+                self._finish(Outcome("lost", RESTARTED), self._facts())
+                return
+            self._why = Why("lost", KILLED)
+            launched = self.launched or not_launched(self._launch.task_id, *self.key)
+            self.tree = self._room.system.orphan(launched)
+            if self.tree.is_alive():
+                self._begin_killing(self._room.system.now())
+            else:
+                self._drain()
+
+    def end(self, why: Why, grace_seconds: float) -> None:
+        """Begin to end the tree, or end it sooner. The first reason counts."""
+        now = self._room.system.now()
+        if self.phase is Phase.RUNNING:
+            self._why = why
+            self._begin_ending(now, grace_seconds)
+        elif self.phase is Phase.ENDING:
+            self._kill_at = min(self._kill_at, now + grace_seconds)
+        self._room.changed(self)
+
+    # --- what the tree tells, see `Listener` -----------------------------------------------------------------------
+
+    def wrote(self, stream: int, data: bytes) -> None:
+        with self._guarded():
+            if self.phase is not Phase.FINISHED:
+                self._capture.write(stream, data, self._room.system.wall())
+
+    def closed(self) -> None:
+        with self._guarded():
+            self._closed = True
+            if self.phase is Phase.DRAINING:
+                self._complete()
+
+    def exited(self, exit_: Exit) -> None:
+        with self._guarded():
+            self._exit, self._root_gone = exit_, True
+            if self.phase is Phase.RUNNING:
+                self._ended_by_itself(exit_)
+            elif self.phase in (Phase.ENDING, Phase.KILLING):
+                self._look()
+
+    # --- time ------------------------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> None:
+        with self._guarded():
+            match self.phase:
+                case Phase.RUNNING:
+                    self._tick_running(now)
+                case Phase.ENDING:
+                    if now >= min(self._kill_at, self._lease_over()):
+                        self._begin_killing(now)
+                    elif now >= self._poll_at:
+                        self._look()
+                case Phase.KILLING:
+                    self._tick_killing(now)
+                case Phase.DRAINING:
+                    if now >= self._over_at:
+                        self._complete()
+                case Phase.FINISHED:
+                    pass
+
+    # --- what to tell the agent ------------------------------------------------------------------------------------
+
+    def next_message(self) -> KeeperMessage | None:
+        """In the order of its life; output is told as it stands now, however often it has grown."""
+        told, (instance_id, epoch) = self.told, self.key
+        if self.launched is not None and not told.launched:
+            told.launched = True
+            return self.launched
+        end = self.spool.end
+        if told.bytes < end:
+            data = self.spool.read(told.bytes, end - told.bytes) if self.spool.is_small else b""
+            told.bytes = end
+            return Grew(instance_id=instance_id, epoch=epoch, spool_bytes=end, data=data)
+        if self.ended is not None:
+            if told.finished:
+                return None
+            told.finished = True
+            return self.ended
+        if told.sample is not None:
+            values, told.sample = told.sample, None
+            return Sample(instance_id=instance_id, epoch=epoch, values=values)
+        return None
+
+    def held(self) -> Held:
+        """As it is now; from here on, `next_message` tells what comes after."""
+        self.told = told = Told()
+        told.launched = True
+        told.bytes, told.finished = self.spool.end, self.ended is not None
+        launched = self.launched or not_launched(self._launch.task_id, *self.key)
+        small = self.spool.read(0, told.bytes) if self.spool.is_small else b""
+        return Held(launched=launched, small=small, spool_bytes=told.bytes, finished=self.ended)
+
+    # --- inside: running -------------------------------------------------------------------------------------------
+
+    def _tick_running(self, now: float) -> None:
+        lease = self._lease()
+        if now >= lease.deadline:
+            grace = min(lease.grace_seconds, self._launch.kill_grace_seconds)
+            self.end(Why("lost", lease_message(lease.seconds)), grace)
+        elif now >= self._run_deadline:
+            message = timeout_message(self._launch.timeout_seconds)
+            self.end(Why("timeout", message), self._launch.kill_grace_seconds)
+        elif now >= self._limit_at:
+            self._limit_at = now + LIMIT_SECONDS
+            self._check_limits()
+        elif now >= self._sample_at:
+            self._sample_at = now + SAMPLE_SECONDS
+            if self._room.is_attached and self.tree is not None:
+                self.told.sample = sampled(self.tree.usage())
+        self._room.changed(self)
+
+    def _check_limits(self) -> None:
+        """A tree that has broken a limit is given no time: what it does with it is what the limit is for."""
+        broken = self.tree.exceeded() if self.tree is not None else None
+        if broken is not None:
+            self.end(Why(*broken), 0.0)
+
+    def _ended_by_itself(self, exit_: Exit) -> None:
+        assert self.tree is not None
+        broken = self.tree.exceeded() if self._limit_at != NEVER else None
+        now = self._room.system.now()
+        if broken is not None:
+            self._why = Why(*broken)
+        elif exit_.signal == 9 and now >= self._lease_over():
+            self._why = Why("lost", lease_message(self.lease_seconds))  # the dead-man's switch was faster
+        if self.tree.is_alive():
+            self._begin_ending(now, 0.0 if broken is not None else self._launch.kill_grace_seconds)
+        else:
+            self._drain()
+
+    # --- inside: ending --------------------------------------------------------------------------------------------
+
+    def _begin_ending(self, now: float, grace_seconds: float) -> None:
+        assert self.tree is not None
+        self.phase, self._kill_at = Phase.ENDING, now + grace_seconds
+        if grace_seconds <= 0:
+            self._begin_killing(now)
+            return
+        self.tree.terminate()
+        self._poll_soon(now)
+
+    def _begin_killing(self, now: float) -> None:
+        assert self.tree is not None
+        self.phase, self._over_at = Phase.KILLING, now + KILL_SECONDS_MAX
+        self.tree.kill()
+        self._polls = 0
+        self._poll_soon(now)
+
+    def _tick_killing(self, now: float) -> None:
+        assert self.tree is not None
+        if now < self._over_at:
+            self.tree.kill()
+            self._look()
+        elif not self._look():
+            outcome = self._outcome()
+            outcome.message = f"{outcome.message or 'ended'}; {LEFT}"
+            self._drain(outcome)
+
+    def _look(self) -> bool:
+        """Whether the tree is gone."""
+        assert self.tree is not None
+        if not self._root_gone or self.tree.is_alive():
+            self._poll_soon(self._room.system.now())
+            return False
+        self._drain()
+        return True
+
+    def _poll_soon(self, now: float) -> None:
+        self._poll_at = now + POLL_SECONDS[min(self._polls, len(POLL_SECONDS) - 1)]
+        self._polls += 1
+        self._room.changed(self)
+
+    def _drain(self, outcome: Outcome | None = None) -> None:
+        """The tree is gone, or given up."""
+        self._final = outcome or self._outcome()
+        self.phase = Phase.DRAINING
+        if self._closed:
+            self._complete()
+            return
+        self._over_at = self._room.system.now() + DRAIN_SECONDS_MAX
+        self._room.changed(self)
+
+    def _outcome(self) -> Outcome:
+        if self._why is not None:
+            return Outcome(self._why.reason, self._why.message)
+        return outcome_of(self._exit) if self._exit is not None else Outcome("lost", UNKNOWN)
+
+    # --- inside: finished ------------------------------------------------------------------------------------------
+
+    def _complete(self) -> None:
+        self._capture.finish(self._room.system.wall())
+        self._finish(self._final, self._facts())
+
+    def _finish(self, outcome: Outcome, facts: Mapping[str, Any] | None = None) -> None:
+        """It is on disk before anybody is told."""
+        instance_id, epoch = self.key
+        self.phase = Phase.FINISHED
+        self.ended = Finished(
+            instance_id=instance_id,
+            epoch=epoch,
+            completed_at=instant(self._room.system.wall()),
+            reason=outcome.reason,
+            message=outcome.message,
+            **(facts or {}),
+        )
+        self._record(Recorded(finished=self.ended, spool_bytes=self.spool.end))
+        if self.tree is not None:
+            self.tree.close()
+            self.tree = None
+        self._room.changed(self)
+        self._room.finished(self)
+
+    def _facts(self) -> Mapping[str, Any]:
+        """Members of the report that only an instance which started has."""
+        if self._is_orphan:
+            return {"output": self._found_output}
+        facts: dict[str, Any] = {
+            "duration_seconds": round(self._room.system.now() - self._started, 6),
+            "output": self._capture.summary() if self._launch.capture_output else None,
+        }
+        if self._exit is not None:
+            usage = self.tree.usage() if self.tree is not None else Usage()
+            facts["exit_code"], facts["signal"] = self._exit.exit_code, self._exit.signal
+            facts["metrics"] = measured(self._exit, usage)
+        return facts
+
+    def _intent(self) -> Intent:
+        launch = self._launch
+        return Intent(
+            task_id=launch.task_id,
+            instance_id=launch.instance_id,
+            epoch=launch.epoch,
+            spool_path=launch.spool_path,
+        )
+
+    def _record(self, record: Intent | Started | Recorded) -> None:
+        try:
+            self._room.log.append(record)
+        except DiskError as exc:  # it counts in memory, and is in the file when that is written again
+            self._room.complain(f"{self.key[0]}: {exc}")
+
+    # --- inside ----------------------------------------------------------------------------------------------------
+
+    def _spawn(self) -> Tree:
+        launch = self._launch
+        problem = why_impossible(launch.argv, launch.environment)
+        if problem is not None:
+            raise StartError(problem)
+        if self._room.mark:
+            launch = evolve(launch, environment={**launch.environment, KEEPER_MARK: self._room.mark})
+        return self._room.system.spawn(launch, self)
+
+    def _lease(self) -> Lease:
+        seconds = self._launch.lease_seconds
+        return Lease(self._room.renewed_at, seconds) if seconds > 0 else NO_LEASE
+
+    def _lease_over(self) -> float:
+        """When the server may give the work to others."""
+        seconds = self._launch.lease_seconds
+        return self._room.renewed_at + seconds if seconds > 0 else NEVER
+
+    def _guarded(self) -> _Guard:
+        return _Guard(self)
+
+    def fail(self, exc: Exception) -> None:
+        """A bug in handling one instance must not end the others. What it has started is ended all the same."""
+        message = f"internal error of the keeper: {exc!r}"
+        self._room.complain(f"{self.key[0]}: {message}")
+        if self.phase is Phase.FINISHED:
+            return
+        if self.tree is not None and not self._failed:
+            self._failed, self._why = True, Why("lost", message)
+            with self._guarded():
+                self._begin_killing(self._room.system.now())
+            return
+        tree, self.tree = self.tree, None
+        if tree is not None:
+            with contextlib.suppress(Exception):
+                tree.kill()
+                tree.close()
+        try:
+            self._finish(Outcome("lost", message))
+        except Exception as again:  # it is told all the same
+            self._room.complain(f"{self.key[0]}: {again!r}")
+            self._room.finished(self)
+
+
+class _Guard:
+    """Errors of the block are the instance's own."""
+
+    __slots__ = ("_instance",)
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> bool:
+        if not isinstance(exc, Exception):
+            return False
+        self._instance.fail(exc)
+        return True
+
+
+def instant(at: datetime) -> str:
+    return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def lease_message(seconds: float) -> str:
+    return f"the server could not be reached for the length of the lease ({seconds:g} s)"
+
+
+def outcome_of(ended: Exit) -> Outcome:
+    """How an end by itself counts."""
+    if ended.signal is not None:
+        return Outcome("signal", f"ended by signal {ended.signal}")
+    if ended.exit_code is None:
+        return Outcome("lost", UNKNOWN)
+    if ended.exit_code != 0:
+        return Outcome("exit_code", f"ended with exit code {ended.exit_code}")
+    return Outcome(None)
+
+
+def sampled(usage: Usage) -> Mapping[str, float]:
+    """The values of a `Sample`."""
+    return {
+        "cpu_seconds": usage.cpu_seconds,
+        "memory_bytes": usage.memory_bytes,
+        "disk_read": usage.disk_read_bytes,
+        "disk_write": usage.disk_write_bytes,
+        "processes": usage.processes,
+        **pressure(usage),
+    }
+
+
+def measured(ended: Exit, usage: Usage) -> Mapping[str, float]:
+    """The `metrics` of a report: of the root and what it has reaped, or of the whole tree where that is known."""
+    return {
+        "cpu_time": max(ended.cpu_seconds, usage.cpu_seconds),
+        "memory_peak": max(ended.memory_peak_bytes, usage.memory_peak_bytes),
+        "disk_read": max(ended.disk_read_bytes, usage.disk_read_bytes),
+        "disk_write": max(ended.disk_write_bytes, usage.disk_write_bytes),
+        "network_in": 0,
+        "network_out": 0,
+        **pressure(usage),
+    }
+
+
+def pressure(usage: Usage) -> Mapping[str, float]:
+    found = {"cpu_pressure": usage.cpu_pressure_seconds, "memory_pressure": usage.memory_pressure_seconds}
+    return {name: seconds for name, seconds in found.items() if seconds}

@@ -1,0 +1,93 @@
+"""The keeper's loop: descriptors that became ready, instants that have come. One thread, no library."""
+
+from __future__ import annotations
+
+import heapq
+import selectors
+import time
+from collections.abc import Callable
+from typing import Final
+
+Callback = Callable[[], None]
+
+WAIT_SECONDS_MAX: Final = 5.0
+"""At a time, while an instant is awaited: the kernel's timeouts stand still while the machine sleeps, leases do not."""
+_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+NEVER: Final = float("inf")
+
+
+def lease_now() -> float:
+    """Seconds of the clock of leases: it goes on while the machine sleeps, and is the same in every process."""
+    return time.clock_gettime(_CLOCK)
+
+
+class Loop:
+    """See `agent.keeper.system.Loop`. `turn` it until done."""
+
+    def __init__(self, complain: Callable[[str], None] = lambda problem: None) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._readers: dict[int, Callback] = {}
+        self._writers: dict[int, Callback] = {}
+        self._timers: list[tuple[float, int, Callback]] = []
+        self._timer_count = 0
+        self._complain = complain
+
+    def now(self) -> float:
+        return lease_now()
+
+    def watch(self, fd: int, callback: Callback) -> None:
+        self._readers[fd] = callback
+        self._register(fd)
+
+    def watch_writable(self, fd: int, callback: Callback) -> None:
+        """Call back whenever something can be written to `fd`, or nobody reads any more."""
+        self._writers[fd] = callback
+        self._register(fd)
+
+    def unwatch(self, fd: int) -> None:
+        self._readers.pop(fd, None)
+        self._writers.pop(fd, None)
+        self._register(fd)
+
+    def unwatch_writable(self, fd: int) -> None:
+        self._writers.pop(fd, None)
+        self._register(fd)
+
+    def call_at(self, instant: float, callback: Callback) -> None:
+        """Once, in seconds of `now`. It cannot be taken back: the callback looks whether it is still wanted."""
+        self._timer_count += 1
+        heapq.heappush(self._timers, (instant, self._timer_count, callback))
+
+    def turn(self, until: float) -> None:
+        """Wait for something to happen, at most to the instant `until`, and call back for all of it."""
+        until = min(until, self._timers[0][0] if self._timers else NEVER)
+        wait = None if until == NEVER else min(max(0.0, until - self.now()), WAIT_SECONDS_MAX)
+        for key, events in self._selector.select(wait):
+            if events & selectors.EVENT_READ and (reader := self._readers.get(key.fd)):
+                self._call(reader)
+            if events & selectors.EVENT_WRITE and (writer := self._writers.get(key.fd)):
+                self._call(writer)
+        now = self.now()
+        while self._timers and self._timers[0][0] <= now:
+            self._call(heapq.heappop(self._timers)[2])
+
+    def close(self) -> None:
+        self._selector.close()
+
+    def _call(self, callback: Callback) -> None:
+        try:
+            callback()
+        except Exception as exc:  # whoever it is, the others go on
+            self._complain(f"internal error of the keeper in {callback!r}: {exc!r}")
+
+    def _register(self, fd: int) -> None:
+        events = (selectors.EVENT_READ if fd in self._readers else 0) | (
+            selectors.EVENT_WRITE if fd in self._writers else 0
+        )
+        known = fd in self._selector.get_map()
+        if known and events:
+            self._selector.modify(fd, events)
+        elif known:
+            self._selector.unregister(fd)
+        elif events:
+            self._selector.register(fd, events)

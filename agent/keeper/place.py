@@ -1,0 +1,127 @@
+"""Where a keeper can be found: files in the agent's state directory, and who it is that they speak of.
+
+A keeper is told apart by its pid *and* its start time *and* the boot of the machine, never by a pid alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from typing import Final, Protocol
+
+from attrs import frozen
+
+from agent import process_tree
+from hetuflow.ports.disk import Disk, DiskError
+
+SOCKET_PATH_BYTES_MAX: Final = 100
+"""Of `sun_path`, which has 108 on Linux and 104 on macOS."""
+
+
+@frozen(slots=True)
+class Place:
+    """Paths of one agent's keeper."""
+
+    state_dir: str
+
+    @property
+    def socket(self) -> str:
+        return f"{self.state_dir}/keeper.sock"
+
+    @property
+    def identity(self) -> str:
+        return f"{self.state_dir}/keeper.json"
+
+    @property
+    def lock(self) -> str:
+        return f"{self.state_dir}/keeper.lock"
+
+    @property
+    def log(self) -> str:
+        return f"{self.state_dir}/keeper.log"
+
+    @property
+    def complaints(self) -> str:
+        """What a keeper says to people: its standard error, since its start."""
+        return f"{self.state_dir}/keeper.err"
+
+
+@frozen(slots=True, kw_only=True)
+class Identity:
+    pid: int
+    start_time: str
+    boot_id: str
+    version: str = ""
+    watchdog_pid: int = 0
+
+    def is_alive(self, boot_id: str) -> bool:
+        """Whether this very process runs (a zombie does not)."""
+        if self.boot_id != boot_id or self.pid <= 1:
+            return False
+        if not process_tree.HAS_PROC:
+            return process_tree.identity(self.pid) == self.start_time
+        found = process_tree.read_process(self.pid)
+        return found is not None and found.state not in "ZX" and found.start_ticks == self.start_time
+
+
+def write_identity(disk: Disk, place: Place, identity: Identity) -> None:
+    """Raises `DiskError`."""
+    body = {name: getattr(identity, name) for name in Identity.__slots__ if not name.startswith("__")}
+    disk.replace(place.identity, json.dumps(body).encode() + b"\n")
+
+
+def read_identity(disk: Disk, place: Place) -> Identity | None:
+    """None when there is none, or it cannot be understood: then nobody can be found by it."""
+    try:
+        found = json.loads(disk.read(place.identity) or b"null")
+        return Identity(
+            pid=int(found["pid"]),
+            start_time=str(found["start_time"]),
+            boot_id=str(found["boot_id"]),
+            version=str(found.get("version", "")),
+            watchdog_pid=int(found.get("watchdog_pid", 0)),
+        )
+    except (DiskError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+class HasOptions(Protocol):
+    """A socket, of the standard library or of trio."""
+
+    def getsockopt(self, level: int, optname: int, buflen: int, /) -> bytes: ...
+
+
+@contextlib.contextmanager
+def short_path(path: str) -> Iterator[str]:
+    """Another name of the socket's path that fits into an address, for the length of the block."""
+    if len(os.fsencode(path)) <= SOCKET_PATH_BYTES_MAX:
+        yield path
+        return
+    directory, name = os.path.split(path)
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if process_tree.HAS_PROC:
+            yield f"/proc/self/fd/{fd}/{name}"
+        else:
+            home = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            os.fchdir(fd)
+            try:
+                yield name
+            finally:
+                os.fchdir(home)
+                os.close(home)
+    finally:
+        os.close(fd)
+
+
+def peer_of(connection: HasOptions) -> tuple[int, int]:
+    """(pid, user id) of the process at the other end; pid 0 where the system does not tell."""
+    option = getattr(socket, "SO_PEERCRED", None)
+    if option is None:
+        return 0, os.geteuid()  # the socket lies in a directory that only this user may enter
+    pid, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i")))
+    return pid, uid

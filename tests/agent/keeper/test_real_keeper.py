@@ -1,0 +1,203 @@
+"""A keeper that is a process, with programs that are."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from agent import process_tree
+from agent.keeper.client import Attached
+from agent.keeper.messages import End, Grew, Leave, Settled
+from agent.spool import FoundSpool
+from hetuflow.ports.real import SystemDisk
+from tests.agent.keeper.real import Site, open_site, until_dead, until_no_process
+
+pytestmark = pytest.mark.skipif(not process_tree.HAS_PROC, reason="needs /proc")
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with open_site(tmp_path) as site:
+        yield site
+
+
+async def test_output_input_and_exit_code(site: Site) -> None:
+    async with site.link() as agent:
+        await agent.start("cat; echo problem >&2; exit 3", "k1", stdin=b"given\n")
+        end = await agent.finished("k1")
+        assert (end.reason, end.exit_code) == ("exit_code", 3)
+        small = b"".join(e.data for e in agent.heard if isinstance(e, Grew))
+        spool = FoundSpool(SystemDisk(), "-", small, is_small=True)
+        assert end.output is not None and spool.summary()["stdout"] == end.output["stdout"]
+        assert (spool.tallies[1].written, spool.tallies[2].written) == (6, 8)
+
+
+async def test_what_runs_survives_its_agent_and_goes_on_writing(site: Site) -> None:
+    async with site.link() as agent:
+        await agent.start("echo one; read line < go; echo $line; exit 5", "k2", directory=_with_fifo(site))
+        keeper = agent.keeper_pid
+        await agent.until(lambda e: isinstance(e, Grew))
+    await trio.to_thread.run_sync((site.directory / "go").write_text, "two\n")
+    async with site.link() as agent:
+        assert agent.keeper_pid == keeper
+        [held] = agent.held
+        end = held.finished or await agent.finished("k2")
+        assert end.exit_code == 5
+        small = held.small + b"".join(e.data for e in agent.heard if isinstance(e, Grew))
+        assert FoundSpool(SystemDisk(), "-", small, is_small=True).tallies[1].written == len("one\ntwo\n")
+
+
+def _with_fifo(site: Site) -> str:
+    os.mkfifo(site.directory / "go")
+    return str(site.directory)
+
+
+async def test_a_killed_keeper_takes_its_programs_with_it_and_is_replaced(site: Site) -> None:
+    """Also what has left the session and cleaned its environment: its parent is the dead-man's switch."""
+    hidden = site.directory / "hidden"
+    script = f"(setsid env -i /bin/sh -c 'echo $$ > {hidden}; exec sleep 1000' &) ; (exit 0); sleep 1000"
+    async with site.link() as agent:
+        await agent.start(script, "k3")
+        await agent.start("echo done", "k4")
+        await agent.finished("k4")
+        with trio.fail_after(10):
+            while not hidden.exists() or not hidden.read_text().strip():  # noqa: ASYNC110
+                await trio.sleep(0.02)
+        slipped, keeper = int(hidden.read_text()), agent.keeper_pid
+        agent.heard.clear()
+        os.kill(keeper, signal.SIGKILL)
+        attached = await agent.until(lambda e: isinstance(e, Attached))
+        assert isinstance(attached, Attached) and attached.restarted and attached.pid != keeper and attached.why
+        held = {each.launched.instance_id: each for each in attached.instances}
+        assert held["k4"].finished is not None and held["k4"].finished.exit_code == 0
+        end = held["k3"].finished or await agent.finished("k3")
+        assert (end.reason, end.message) == ("lost", "the keeper was killed, and its processes with it")
+        await until_no_process("k3")
+        await until_dead(slipped)
+
+
+async def test_a_stopped_keeper_is_killed_and_replaced(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.keeper.client.PROBE_SECONDS", 0.1)
+    async with site.link() as agent:
+        await agent.start("sleep 1000", "k5")
+        keeper = agent.keeper_pid
+        agent.heard.clear()
+        os.kill(keeper, signal.SIGSTOP)
+        attached = await agent.until(lambda e: isinstance(e, Attached))
+        assert isinstance(attached, Attached) and attached.pid != keeper and "not answered" in attached.why
+        [held] = attached.instances
+        assert (held.finished or await agent.finished("k5")).reason == "lost"
+        await until_no_process("k5")
+
+
+async def test_with_agent_and_keeper_stopped_nothing_outlives_its_lease(site: Site) -> None:
+    async with site.link() as agent:
+        agent.renew()
+        await agent.start("trap '' TERM; setsid sleep 1000 & sleep 1000", "k6", lease_seconds=3.0)
+        await agent.start("sleep 1000", "k7", lease_seconds=0.0)
+        keeper = agent.keeper_pid
+        os.kill(keeper, signal.SIGSTOP)
+    await until_no_process("k6")
+    assert process_tree.marked("k7")
+    os.kill(keeper, signal.SIGCONT)
+    async with site.link() as agent:
+        assert agent.keeper_pid == keeper
+        held = {each.launched.instance_id: each for each in agent.held}
+        assert (held["k6"].finished or await agent.finished("k6")).reason == "lost"
+        agent.link.send(End(instance_id="k7", epoch=1, reason="cancelled", message="enough"))
+        assert (await agent.finished("k7")).reason == "cancelled"
+
+
+async def test_a_flood_costs_the_keeper_no_memory(site: Site) -> None:
+    async with site.link() as agent:
+        size = 100 * 2**20
+        await agent.start(f"head -c {size} /dev/zero", "k8", output_bytes_max=2**20)
+        end = await agent.finished("k8")
+        assert end.output is not None
+        assert end.output["stdout"]["bytes"] == size and end.output["dropped"] == size - 2**20
+        assert _rss(agent.keeper_pid, "VmHWM") < 32 * 2**20
+        assert (site.directory / "k8.1.out").stat().st_size < 2**20 + 64 * 1024
+
+
+async def test_an_agent_that_does_not_read_holds_nothing_up(site: Site) -> None:
+    async with site.link() as agent:
+        for number in range(300):
+            agent.link.send(site.launch("yes | head -c 30000", f"f{number}"))
+        await agent.link.flush()
+        with trio.fail_after(60):  # nobody takes an event meanwhile, and they all end
+            while any(_running(site, number) for number in range(300)):  # noqa: ASYNC110
+                await trio.sleep(0.05)
+        for number in range(300):
+            assert (await agent.finished(f"f{number}")).reason is None
+
+
+def _running(site: Site, number: int) -> bool:
+    path = site.directory / f"f{number}.1.out"
+    return not path.exists() or path.stat().st_size < 30000
+
+
+async def test_a_state_directory_with_a_long_name(tmp_path: Path) -> None:
+    directory = tmp_path / ("d" * 100) / ("e" * 100)
+    directory.mkdir(parents=True)
+    with open_site(directory) as site:
+        async with site.link() as agent:
+            await agent.start("exit 4", "k9")
+            assert (await agent.finished("k9")).exit_code == 4
+
+
+async def test_a_keeper_goes_when_it_was_left_and_takes_its_switch_along(site: Site) -> None:
+    async with site.link() as agent:
+        await agent.start("exit 0", "k10")
+        await agent.finished("k10")
+        agent.link.send(Settled(ended=(("k10", 1),)))
+        agent.link.send(Leave())
+        keeper, watchdog = agent.keeper_pid, agent.watchdog_pid
+        with pytest.raises(trio.EndOfChannel):
+            await agent.until(lambda e: False)
+        await until_dead(keeper)
+        await until_dead(watchdog)
+
+
+async def test_sigterm_ends_everything_and_the_exits_are_found_afterwards(site: Site) -> None:
+    async with site.link() as agent:
+        await agent.start("trap 'exit 7' TERM; while :; do sleep 0.05; done", "k11")
+        keeper = agent.keeper_pid
+    os.kill(keeper, signal.SIGTERM)
+    await until_dead(keeper)
+    async with site.link() as agent:
+        [held] = agent.held
+        assert held.finished is not None
+        assert (held.finished.reason, held.finished.message) == ("lost", "the keeper was stopped")
+
+
+async def test_a_terminal_does_not_reach_it_and_its_programs_can_be_interrupted(site: Site) -> None:
+    async with site.link() as agent:
+        for number in (signal.SIGHUP, signal.SIGINT):
+            os.kill(agent.keeper_pid, number)
+        await agent.start("kill -INT $$; sleep 1000", "k12")
+        assert (await agent.finished("k12")).signal == signal.SIGINT
+
+
+def _rss(pid: int, name: str) -> int:
+    text = process_tree.read_proc(f"/proc/{pid}/status").decode()
+    return int(text.split(f"{name}:")[1].split()[0]) * 1024
+
+
+async def test_what_keeper_and_switch_take(site: Site) -> None:
+    async with site.link() as agent:
+        assert _rss(agent.keeper_pid, "VmRSS") < 26 * 2**20
+        assert _rss(agent.watchdog_pid, "VmRSS") < 14 * 2**20
+
+
+def test_the_keeper_imports_no_event_loop_and_no_client() -> None:
+    script = "import agent.keeper.__main__, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    forbidden = {"trio", "structlog", "httpx", "psutil", "asyncio", "logging", "click"}
+    assert not forbidden & set(done.stdout.split())
