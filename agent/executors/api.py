@@ -1,10 +1,10 @@
 """What an executor of your own implements: one pure function, from an order to a program.
 
-    from agent.executors.api import Order, Prepared, options
+    from agent.executors.api import Order, Program, options
 
-    def prepare(order: Order) -> Prepared:
+    def prepare(order: Order) -> Program:
         given = options(order.options, {"database": str, "sql": str}, required=("database", "sql"))
-        return Prepared(argv=("sqlite3", "-csv", given["database"], given["sql"]))
+        return Program(argv=("sqlite3", "-csv", given["database"], given["sql"]))
 
     # pyproject.toml
     [project.entry-points."hetuflow.executors"]
@@ -51,23 +51,21 @@ class Order:
 
 
 @frozen(slots=True, kw_only=True)
-class Prepared:
-    """The program to start: found and contained as any other one.
+class Program:
+    """What is to be started: found, contained and captured as any other program.
 
-    `environment` is laid over the job's. `stdin` is given to the program, then end of file. `files`: path below the
-    instance's directory -> content, written before the start with mode 0600.
+    `environment` is laid over the job's. `stdin` is given to the program, then end of file; None = the job's `stdin`.
     """
 
     argv: tuple[str, ...]
     environment: Mapping[str, str] = Factory(dict)
-    stdin: str = ""
-    files: Mapping[str, str] = Factory(dict)
+    stdin: bytes | None = None
 
 
 class Executor(Protocol):
     """An entry point of the group `hetuflow.executors`."""
 
-    def __call__(self, order: Order) -> Prepared: ...
+    def __call__(self, order: Order) -> Program: ...
 
 
 class OptionProblem(ValueError):

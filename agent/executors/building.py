@@ -5,20 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import trio
 from attrs import frozen
 
+from agent.executors.children import Done, run
 from agent.programs import find_program
 from hetuflow.ports.processes import StartError
 
-SAID_BYTES_MAX: Final = 2000
-"""Of what a failed installer wrote, the end, for the instance's message."""
 PASSED: Final = ("PIP_", "UV_")
 PASSED_TOO: Final = (
     "HTTP_PROXY",
@@ -95,28 +91,32 @@ class Installer:
 
     async def _with_pip(self, directory: str, interpreter: Interpreter) -> list[list[str]]:
         """The environment itself has no pip where the interpreter has: nobody installs into what others use."""
-        has_pip = await run([interpreter.path, "-m", "pip", "--version"], self._environment, cwd=directory, check=False)
+        has_pip = await self._run([interpreter.path, "-m", "pip", "--version"], directory)
         python = os.path.join(directory, "bin", "python")
         make = [interpreter.path, "-m", "venv", directory]
         install = [*_PIP_INSTALL, "-r", os.path.join(directory, "requirements.txt")]
-        if has_pip[0] == 0:
+        if has_pip.code == 0:
             return [[*make, "--without-pip"], [interpreter.path, "-m", "pip", "--python", python, *install]]
         return [make, [python, "-m", "pip", *install]]
 
     async def _step(self, command: Sequence[str], directory: str) -> None:
-        code, said = await run(command, self._environment, cwd=directory)
-        if code != 0:
+        done = await self._run(command, directory, mixed=True)
+        if done.code != 0:
             program = " ".join(os.path.basename(part) for part in command[:4])
             raise BuildError(
-                f"the environment could not be built: {program} … ended with exit code {code}: {_end(said)}"
+                f"the environment could not be built: {program} … ended with exit code {done.code}: {_end(done.said)}"
             )
 
     async def _ask(self, path: str) -> Interpreter:
-        code, said = await run([path, "-I", "-c", _ASK], self._environment, cwd="/", errors=False)
         try:
-            real, full = json.loads(said)
+            done = await self._run([path, "-I", "-c", _ASK], "/")
+        except BuildError as exc:
+            raise StartError(f"python: {exc}") from exc
+        try:
+            real, full = json.loads(done.answer)
         except ValueError:
-            raise StartError(f"python: {path} is no Python interpreter (exit code {code}): {_end(said)}") from None
+            said = _end(done.said or done.answer)
+            raise StartError(f"python: {path} is no Python interpreter (exit code {done.code}): {said}") from None
         return Interpreter(real, f"{real} {full}")
 
     async def _managed(self, version: str) -> str:
@@ -124,8 +124,14 @@ class Installer:
         if not uv:
             return ""
         command = [uv, "python", "find", "--no-python-downloads", "--managed-python", version or "3"]
-        code, said = await run(command, self._environment, cwd="/", errors=False)
-        return said.decode(errors="replace").strip() if code == 0 else ""
+        done = await self._run(command, "/")
+        return done.answer.decode(errors="replace").strip() if done.code == 0 else ""
+
+    async def _run(self, command: Sequence[str], directory: str, *, mixed: bool = False) -> Done:
+        try:
+            return await run(command, self._environment, cwd=directory, mixed=mixed)
+        except OSError as exc:
+            raise BuildError(f"{command[0]} cannot be started: {exc.strerror}") from exc
 
     def _uv(self) -> str:
         try:
@@ -147,49 +153,6 @@ def _with_uv(uv: str, directory: str, interpreter: Interpreter) -> list[list[str
         *("--python", python, "-r", os.path.join(directory, "requirements.txt")),
     ]
     return [make, install]
-
-
-async def run(
-    command: Sequence[str], environment: Mapping[str, str], *, cwd: str, check: bool = True, errors: bool = True
-) -> tuple[int, bytes]:
-    """Run a program to its end; its whole session is killed when the caller is cancelled.
-
-    Args:
-      check: a program that cannot be started is a `BuildError`; else exit code 127.
-      errors: standard error is part of what is returned.
-    Returns its exit code (negative: the signal) and the end of what it wrote.
-    """
-    try:
-        process = await trio.lowlevel.open_process(
-            list(command),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT if errors else subprocess.DEVNULL,
-            cwd=cwd,
-            env=dict(environment),
-            start_new_session=True,
-            umask=0o022,
-        )
-    except OSError as exc:
-        if check:
-            raise BuildError(f"{command[0]} cannot be started: {exc.strerror}") from exc
-        return 127, b""
-    said = b""
-    try:
-        assert process.stdout is not None
-        async for data in process.stdout:
-            said = (said + data)[-SAID_BYTES_MAX:]
-        return await process.wait(), said
-    except BaseException:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
-            await process.wait()
-        raise
-    finally:
-        if process.stdout is not None:
-            with trio.CancelScope(shield=True):
-                await process.stdout.aclose()
 
 
 def _end(said: bytes) -> str:

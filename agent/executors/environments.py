@@ -22,7 +22,8 @@ import trio
 from attrs import define, field
 
 from agent.executors import requirements
-from agent.executors.building import BuildError, Installer, Interpreter, run
+from agent.executors.building import BuildError, Installer, Interpreter
+from agent.executors.children import run
 from hetuflow.ports.processes import StartError
 
 log = structlog.get_logger()
@@ -200,8 +201,7 @@ def _key_of(path: str) -> str:
 
 async def remove_tree(path: str) -> None:
     """A large tree takes a second: done by a process of its own, so that the agent does not stand still."""
-    program = shutil.which("rm")
-    if program is None:
+    try:
+        await run(["rm", "-rf", "--", path], {"PATH": os.defpath}, cwd="/")
+    except OSError:  # there is no such program
         shutil.rmtree(path, ignore_errors=True)
-        return
-    await run([program, "-rf", "--", path], {"PATH": os.defpath}, cwd="/", check=False)

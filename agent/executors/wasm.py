@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from attrs import Factory, frozen
 
-from agent.executors.api import OptionProblem, options
+from agent.executors.api import OptionProblem, Program, options
 from hetuflow.ports.processes import StartError
 
 FUNCTION: Final = "execute_task"
@@ -53,15 +53,6 @@ class WasmOptions:
     allowed_hosts: tuple[str, ...] = ()
     config: Mapping[str, str] = Factory(dict)
     sha256: str = ""
-
-
-@frozen(slots=True, kw_only=True)
-class WasmProgram:
-    """What is started. `environment` is only what it needs beside the agent's base: none of the job's variables."""
-
-    argv: tuple[str, ...]
-    environment: Mapping[str, str]
-    stdin: bytes
 
 
 @cache
@@ -110,8 +101,8 @@ def wasm_options(given: Any) -> WasmOptions:
 
 def prepare(
     given: Mapping[str, Any], parameters: Mapping[str, Any], directory: str, variables: Mapping[str, str]
-) -> WasmProgram:
-    """Return the process that runs the module, with `parameters` as its input.
+) -> Program:
+    """Return the process that runs the module, with `parameters` as its input. It needs the agent's base environment only.
 
     Args:
       directory: the instance's; paths that are not absolute lie there.
@@ -139,7 +130,7 @@ def prepare(
     }
     # -E -P: no PYTHON… variable and nothing in the instance's directory decides what is imported.
     argv = (sys.executable, "-E", "-P", _RUNNER)
-    return WasmProgram(argv=argv, environment={}, stdin=json.dumps(spec).encode())
+    return Program(argv=argv, stdin=json.dumps(spec).encode())
 
 
 def host_paths(wanted: WasmOptions, directory: str) -> tuple[str, ...]:

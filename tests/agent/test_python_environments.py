@@ -14,7 +14,7 @@ import pytest
 import trio
 import uv
 
-from agent.executors import environments, python
+from agent.executors import python
 from agent.executors.environments import Environments
 from agent.host import base_environment
 from hetuflow.ports.processes import StartError
@@ -263,7 +263,7 @@ async def test_an_environment_that_exists_is_taken_as_it_is(kept: Environments, 
 async def test_removing_waits_for_nobody_without_the_program(
     kept: Environments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(environments.shutil, "which", lambda name: None)
+    monkeypatch.setattr(os, "defpath", "/no/such")
     await kept.take("i-1", "", [])
     assert await kept.clean_up((), kept_max=0) == 1 and builds(kept) == []
 
