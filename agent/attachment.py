@@ -25,18 +25,17 @@ from agent.keeper.messages import (
     Lease,
     Settled,
 )
-from agent.keeping import KeeperLost, Keepers, Keeping
+from agent.keeping import Attached, KeeperEvent, Keepers, Keeping
 from agent.preparation import Collector
-from agent.recovery import Trace, end_leftover
+from agent.recovery import REBOOTED, Trace, end_leftover
 from agent.run import Run
 from agent.runs import Runs
 
 log = structlog.get_logger()
 
-AGAIN_SECONDS: Final = (0.05, 0.2, 1.0, 5.0)
-"""Between two tries to have a keeper."""
 ARTIFACT: Final = "artifact"
 """Reason of an instance whose program succeeded, and whose files could not be kept."""
+NOT_LAUNCHED: Final = "the agent restarted before it was started"
 UNKNOWN: Final = "the agent does not know it"
 
 
@@ -46,54 +45,47 @@ class Attachment:
     def __init__(self, runs: Runs, keepers: Keepers, attach: Attach) -> None:
         self._runs, self._keepers, self._attach = runs, keepers, attach
         self._keeping: Keeping | None = None
-        self.problem: str | None = None
-        """Why there is no keeper, when none can be had."""
         self._lease: Lease | None = None
         self._nursery: trio.Nursery | None = None
-        self._hearing: Mapping[type[KeeperMessage], Callable[[Any], None]] = {
+        self._hearing: Mapping[type[KeeperEvent], Callable[[Any], None]] = {
             Launched: self._launched,
             Grew: self._grew,
             Finished: self._finished,
         }
 
-    async def run(self, why: str, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Follow a keeper, and a new one when it is lost, until cancelled. Started when what was held is sorted out.
+    @property
+    def problem(self) -> str | None:
+        """Why nothing can be started for the time being."""
+        return self._keeping.problem if self._keeping is not None else None
 
-        Args:
-          why: what became of what is held now, if no keeper has it.
-        Raises `KeeperLost` when there is none at the start.
+    async def run(self, *, is_same_boot: bool, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Follow the keeper, and each that takes its place, until cancelled. Started when what is held is sorted out.
+
+        `is_same_boot`: whether what is held now was accepted since the machine was started. Raises `KeeperError`.
         """
-        failures, has_started = 0, False
-        async with trio.open_nursery() as self._nursery:
-            while True:
-                try:
-                    async with self._keepers.attached(self._attach) as keeping:
-                        self.problem, failures = None, 0
-                        self._meet(keeping, why)
-                        if not has_started:
-                            has_started, why = True, self._keepers.why_gone
-                            task_status.started()
-                        problem = await self._follow(keeping)
-                        log.error("the keeper is lost", problem=problem, instances=len(self._runs.held))
-                except KeeperLost as exc:
-                    if not has_started:
-                        raise
-                    self.problem = str(exc)
-                    log.error("there is no keeper", problem=self.problem, instances=len(self._runs.held))
-                    await trio.sleep(AGAIN_SECONDS[min(failures, len(AGAIN_SECONDS) - 1)])
-                    failures += 1
-
-    async def _follow(self, keeping: Keeping) -> str:
-        """Until it is lost; why."""
-        try:
-            while True:
-                for message in await keeping.receive():
-                    self._hear(message)
+        async with trio.open_nursery() as self._nursery, self._keepers.opened(self._attach) as self._keeping:
+            while (events := await self._next(self._keeping)) is not None:
+                for event in events:
+                    if isinstance(event, Attached):
+                        self._meet(event, is_same_boot)
+                        is_same_boot = True
+                        task_status.started()
+                        task_status = trio.TASK_STATUS_IGNORED
+                    else:
+                        self._hear(event)
                 self.settle()
-        except KeeperLost as exc:
-            return str(exc)
-        finally:
-            self._keeping = None
+
+    async def _next(self, keeping: Keeping) -> Sequence[KeeperEvent] | None:
+        """None when it is gone as it was told."""
+        try:
+            return await keeping.receive()
+        except trio.EndOfChannel:
+            return None
+
+    async def flush(self) -> None:
+        """What it was told so far has left the agent."""
+        if self._keeping is not None:
+            await self._keeping.flush()
 
     # --- what it is told ---------------------------------------------------------------------------------------------
 
@@ -104,9 +96,7 @@ class Attachment:
     def launch(self, run: Run) -> None:
         """Now, or when there is a keeper again."""
         assert run.launch is not None
-        if self._keeping is not None:
-            run.is_sent = True
-            self._keeping.send(run.launch)
+        self.tell(run.launch)
 
     def end(self, run: Run) -> None:
         """As its stop order says."""
@@ -128,16 +118,16 @@ class Attachment:
 
     def settle(self) -> None:
         """What has ended and is journaled need not be kept any more."""
-        if self._runs.unsettled and self._keeping is not None:
+        if self._runs.unsettled:
             settled, self._runs.unsettled = self._runs.unsettled, []
-            self._keeping.send(Settled(ended=tuple(settled)))
+            self.tell(Settled(ended=tuple(settled)))
 
     def now(self) -> float:
         return self._keepers.now()
 
     # --- what it says ------------------------------------------------------------------------------------------------
 
-    def _hear(self, message: KeeperMessage) -> None:
+    def _hear(self, message: KeeperEvent) -> None:
         heard = self._hearing.get(type(message))
         if heard is None:
             return
@@ -197,12 +187,13 @@ class Attachment:
 
     # --- a keeper, old or new ----------------------------------------------------------------------------------------
 
-    def _meet(self, keeping: Keeping, why: str) -> None:
+    def _meet(self, keeper: Attached, is_same_boot: bool) -> None:
         """Compare what it holds with what is held here."""
-        self._keeping = keeping
+        if keeper.why:
+            log.error("the keeper was lost", problem=keeper.why, instances=len(self._runs.held))
         if self._lease is not None:
-            keeping.send(self._lease)
-        held = {(each.launched.instance_id, each.launched.epoch): each for each in keeping.holding.instances}
+            self.tell(self._lease)
+        held = {(each.launched.instance_id, each.launched.epoch): each for each in keeper.instances}
         for key, each in held.items():
             run = self._runs.of(*key)
             if run is None:
@@ -210,16 +201,24 @@ class Attachment:
             elif not run.is_at_work:
                 self._adopt(run, each)
         for run in list(self._runs.held.values()):
-            if run.key in held or run.is_at_work:
-                continue
-            if run.launch is not None and not run.is_sent:
-                self.launch(run)
-            else:
-                self._lose(run, why)
+            if run.key not in held and not run.is_at_work:
+                self._miss(run, is_same_boot)
         self.settle()
 
+    def _miss(self, run: Run, is_same_boot: bool) -> None:
+        """The keeper does not have it: then it has not run, if keepers remember; else nobody knows."""
+        if self._keepers.remembers and is_same_boot and run.started_at is None:
+            if run.launch is None:
+                self._runs.end_here(run, "rejected", NOT_LAUNCHED)
+            elif run.stop_order is not None:
+                self._runs.end_here(run, run.stop_order.reason, run.stop_order.message)
+            else:
+                self.launch(run)
+        else:
+            self._lose(run, self._keepers.why_gone if is_same_boot else REBOOTED)
+
     def _adopt(self, run: Run, held: Held) -> None:
-        run.launch, run.is_sent = None, True
+        run.launch = None
         if held.launched.pid:  # else it could not be started
             self._launched(held.launched)
         run.spool.adopt(held.spool_bytes, held.small)

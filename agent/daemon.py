@@ -21,7 +21,7 @@ from agent.limits import KILL_GRACE_SECONDS
 from agent.policy import Facts, PlainFacts
 from agent.preparation import Preparations
 from agent.profile import Gauges, NoGauges, Profile
-from agent.recovery import REBOOTED, clean_up, next_incarnation, notice_boot, recover_output, ship_again
+from agent.recovery import clean_up, next_incarnation, notice_boot, recover_output, ship_again
 from agent.reports import Reports
 from agent.shipping import Shipping
 from agent.wakeup import Wakeup
@@ -39,6 +39,7 @@ log = structlog.get_logger()
 
 FLUSH_SECONDS_MAX: Final = 5.0
 """How long a stopping agent waits for the acknowledgement of its last reports; the journal keeps what is left."""
+LEAVE_SECONDS_MAX: Final = 2.0
 CLEARED_SECONDS_MIN: Final = 60.0
 """What an operator's ClearCache leaves: directories so young may be about to be used."""
 STOPPED: Final = "the agent was stopped"
@@ -88,7 +89,7 @@ class Agent:
         self._stop_requested.set()
 
     async def run(self, *, task_status: trio.TaskStatus[Agent] = trio.TASK_STATUS_IGNORED) -> None:
-        """Until stopped or cancelled. Raises `DiskError` when the state directory cannot be used at all, `KeeperLost` when
+        """Until stopped or cancelled. Raises `DiskError` when the state directory cannot be used at all, `KeeperError` when
         there can be no keeper.
 
         Cancelled without a stop, it says nothing to anybody, and its keeper goes on.
@@ -96,7 +97,7 @@ class Agent:
         ports, profile = self._ports, self.profile
         ports.disk.make_private_dir(profile.state_dir)
         self.incarnation = next_incarnation(ports.disk, profile.state_dir)
-        why_gone = REBOOTED if notice_boot(ports.disk, profile.state_dir, profile.boot_id) else ports.keepers.why_gone
+        is_same_boot = not notice_boot(ports.disk, profile.state_dir, profile.boot_id)
         journal = Journal.open(ports.disk, f"{profile.state_dir}/journal")
         if journal.damage is not None:
             log.error("the journal was damaged", problem=journal.damage)
@@ -118,7 +119,7 @@ class Agent:
         self.connection = Connection(work, ports.dialer, ports.random, ready)
         try:
             async with trio.open_nursery() as nursery:
-                await nursery.start(self.executor.run, left, why_gone)
+                await nursery.start(partial(self.executor.run, left, is_same_boot=is_same_boot))
                 nursery.start_soon(reports.run)
                 nursery.start_soon(self.connection.watch_lease)
                 nursery.start_soon(self.connection.run)
@@ -153,7 +154,8 @@ class Agent:
             await work.reports.wait_drained()
         if patience.cancelled_caught:
             log.warning("reports will be sent at the next start", reports=work.reports.unacked_count)
-        work.executor.leave()
+        with trio.move_on_after(LEAVE_SECONDS_MAX):
+            await work.executor.leave()
 
     async def _clean_up_forever(self, shipping: Shipping) -> None:
         profile = self.profile

@@ -7,6 +7,7 @@ again: the server does.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import structlog
 import trio
@@ -55,19 +56,22 @@ class Executor:
         return len(self._runs.held)
 
     async def run(
-        self, left: Sequence[Entry], why: str, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+        self,
+        left: Sequence[Entry],
+        *,
+        is_same_boot: bool,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Until cancelled; it has started when what was left is sorted out.
 
         Args:
-          left: what an earlier life accepted and has not seen end.
-          why: what became of that, if no keeper has it.
-        Raises `KeeperLost` when there is no keeper at the start.
+          left: what an earlier life accepted and has not seen end; `is_same_boot`: the machine was not restarted since.
+        Raises `KeeperError` when there is no keeper at the start.
         """
         for entry in left:
             self._runs.recall(entry)
         async with trio.open_nursery() as self._nursery:
-            await self._nursery.start(self._keeper.run, why)
+            await self._nursery.start(partial(self._keeper.run, is_same_boot=is_same_boot))
             task_status.started()
 
     # --- what the server wants ---------------------------------------------------------------------------------------
@@ -123,10 +127,11 @@ class Executor:
         if run is not None:
             self._stop(run, StopOrder("cancelled", FORGOTTEN, silent=True))
 
-    def leave(self) -> None:
+    async def leave(self) -> None:
         """The agent stops for good, and nothing runs: the keeper may end too."""
         self._keeper.settle()
         self._keeper.tell(Leave())
+        await self._keeper.flush()
 
     def known(self) -> list[Known]:
         return [run.known() for run in self._runs.held.values()]
@@ -183,8 +188,6 @@ class Executor:
             run.stop_order = order
         if run.is_at_work:
             run.interrupt()
-        elif run.launch is not None and not run.is_sent:
-            self._runs.end_here(run, order.reason, order.message)
         elif is_first:
             self._keeper.end(run)
 

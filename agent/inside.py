@@ -16,8 +16,8 @@ import structlog
 import trio
 from attrs import define, evolve, frozen
 
-from agent.keeper.messages import Attach, End, Finished, Grew, Holding, KeeperMessage, Launch, Launched, Probe, Probed
-from agent.keeping import Keeping
+from agent.keeper.messages import Attach, End, Finished, Grew, KeeperMessage, Launch, Launched
+from agent.keeping import Attached, KeeperEvent, Keeping
 from agent.limits import KILL_GRACE_SECONDS, run_deadline, timeout_message
 from agent.output import Capture
 from agent.recovery import POLL_SECONDS, RESTARTED
@@ -51,6 +51,7 @@ class InsideKeepers:
     """See `agent.keeping.Keepers`: every one is new, and holds nothing."""
 
     why_gone = RESTARTED
+    remembers = False
 
     def __init__(self, runner: ProcessRunner, disk: Disk, clock: Clock, leftovers: Leftovers | None = None) -> None:
         self._means = Means(runner, disk, clock, leftovers or NoLeftovers())
@@ -59,40 +60,41 @@ class InsideKeepers:
         return trio.current_time()
 
     @asynccontextmanager
-    async def attached(self, attach: Attach) -> AsyncIterator[Keeping]:
+    async def opened(self, attach: Attach) -> AsyncIterator[Keeping]:
         async with trio.open_nursery() as nursery:
-            yield InsideKeeper(self._means, nursery, attach.version)
+            yield InsideKeeper(self._means, nursery)
             nursery.cancel_scope.cancel()
 
 
 class InsideKeeper:
     """See `agent.keeping.Keeping`."""
 
-    def __init__(self, means: Means, nursery: trio.Nursery, version: str) -> None:
+    problem: str | None = None
+
+    def __init__(self, means: Means, nursery: trio.Nursery) -> None:
         self._means, self._nursery = means, nursery
-        self.holding = Holding(pid=0, version=version)
-        self._said: deque[KeeperMessage] = deque()
+        self._said: deque[KeeperEvent] = deque([Attached()])
         self._news = Wakeup()
         self._programs: dict[tuple[str, int], Program] = {}
 
-    def send(self, *messages: KeeperMessage) -> None:
-        for message in messages:
-            match message:
-                case Launch():
-                    key = (message.instance_id, message.epoch)
-                    if key not in self._programs:
-                        program = self._programs[key] = Program(message, self._means, self._say)
-                        self._nursery.start_soon(self._perform, program, name=f"instance {message.instance_id}")
-                case End():
-                    ending = self._programs.get((message.instance_id, message.epoch))
-                    if ending is not None:
-                        ending.end(message)
-                case Probe(token=token):
-                    self._say(Probed(token=token))
-                case _:  # leases are the agent's, and nothing is held once it has ended
-                    pass
+    def send(self, message: KeeperMessage) -> None:
+        match message:
+            case Launch():
+                key = (message.instance_id, message.epoch)
+                if key not in self._programs:
+                    program = self._programs[key] = Program(message, self._means, self._say)
+                    self._nursery.start_soon(self._perform, program, name=f"instance {message.instance_id}")
+            case End():
+                ending = self._programs.get((message.instance_id, message.epoch))
+                if ending is not None:
+                    ending.end(message)
+            case _:  # leases are the agent's, and nothing is held once it has ended
+                pass
 
-    async def receive(self) -> Sequence[KeeperMessage]:
+    async def flush(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def receive(self) -> Sequence[KeeperEvent]:
         while not self._said:
             await self._news.wait()
         said = list(self._said)

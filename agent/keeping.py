@@ -8,44 +8,72 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from agent.keeper.messages import Attach, Holding, KeeperMessage
+from attrs import frozen
+
+from agent.keeper.messages import Attach, Held, KeeperMessage
 
 
-class KeeperLost(Exception):
-    """There is no connection with a keeper any more, or none can be had; the message says why."""
+class KeeperError(Exception):
+    """There is no keeper, and none can be had. The message says why."""
+
+
+@frozen(slots=True, kw_only=True)
+class Attached:
+    """There is a keeper (again), and this is all it holds. `why`: what became of the one before, "" = there was none."""
+
+    instances: tuple[Held, ...] = ()
+    pid: int = 0
+    isolation: str = "session"
+    limits: tuple[str, ...] = ()
+    restarted: bool = False
+    """Another process than the last one we were attached to."""
+    why: str = ""
+
+
+KeeperEvent = KeeperMessage | Attached
 
 
 class Keeping(Protocol):
-    """One connection with a keeper."""
+    """The conversation with whatever keeper there is."""
 
     @property
-    def holding(self) -> Holding:
-        """What the keeper held when the connection began: complete, whatever number of messages it took."""
+    def problem(self) -> str | None:
+        """Why there is no keeper, when none can be had for the time being."""
         ...
 
-    def send(self, *messages: KeeperMessage) -> None:
-        """In this order, as soon as the keeper takes them; never waits. Without effect on a connection that is lost."""
+    def send(self, message: KeeperMessage) -> None:
+        """At once, in order; never waits. Dropped while no keeper is attached: the next `Attached` says what is missing."""
         ...
 
-    async def receive(self) -> Sequence[KeeperMessage]:
-        """At least one, in order. Raises `KeeperLost`."""
+    async def receive(self) -> Sequence[KeeperEvent]:
+        """What has happened, at least one event; the very first is `Attached`. Raises `trio.EndOfChannel` when the keeper is
+        gone because it was told to `Leave`."""
+        ...
+
+    async def flush(self) -> None:
+        """Everything sent so far has left the agent, or the keeper is lost."""
         ...
 
 
 class Keepers(Protocol):
     """Where keepers come from: one per state directory."""
 
-    why_gone: str
-    """What became of an instance that was launched and that no keeper holds, as a sentence of its report."""
+    @property
+    def why_gone(self) -> str:
+        """What became of an instance that has run and that no keeper holds, as a sentence of its report."""
+        ...
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a keeper holds, or has held, all that was ever launched: what it does not know has not run."""
+        ...
 
     def now(self) -> float:
         """Seconds of the lease clock (`agent.keeper.messages`)."""
         ...
 
-    def attached(self, attach: Attach) -> AbstractAsyncContextManager[Keeping]:
-        """Find the keeper, or start one, and be connected with it for the length of the block.
-
-        Entering raises `KeeperLost` when neither is possible; the block is never cancelled because the connection is
-        lost (`receive` tells). At its end the keeper goes on, unless it lives inside the agent.
+    def opened(self, attach: Attach) -> AbstractAsyncContextManager[Keeping]:
+        """Find the keeper, or start one, and have one for the length of the block. It goes on afterwards, unless it lives
+        inside the agent. Raises `KeeperError` at the beginning.
         """
         ...

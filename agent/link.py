@@ -338,7 +338,7 @@ class Link:
             self._end = "the lease ran out before an order was read"
         else:
             self._work.executor.dispatch(message)
-            if getattr(message, "lost_after_seconds", 0.0):
+            if message.lost_after_seconds:
                 self._keep_pace()
 
     def _keep_pace(self) -> None:

@@ -76,7 +76,7 @@ def plain(order: Dispatch, base_environment: Mapping[str, str], directory: str) 
         environment=environment,
         directory=directory,
         working_dir=order.working_dir or directory,
-        stdin=getattr(order, "stdin", b""),
+        stdin=order.stdin,
         limits=Limits(
             memory_bytes=order.memory_bytes_max,
             cpu_cores=order.cpu_cores_max,
@@ -84,9 +84,9 @@ def plain(order: Dispatch, base_environment: Mapping[str, str], directory: str) 
         ),
         manners=Manners(
             run_as=order.run_as,
-            umask=getattr(order, "umask", 0o077),
+            umask=order.umask,
             nice=order.nice,
-            ionice=getattr(order, "ionice", ""),
+            ionice=order.ionice,
         ),
     )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any
 
 import trio
 from attrs import evolve
@@ -38,9 +38,7 @@ class Run:
         self.given, self.lowered, self.order = given, lowered, lowered.order
         self.directory, self.spool, self.lease_seconds = directory, spool, lease_seconds
         self.launch: Launch | None = None
-        """Until the keeper has answered it: what it is, or is to be, told."""
-        self.is_sent = False
-        """The keeper may have been told of it: only it knows whether it has run."""
+        """What the keeper is told, until it has answered."""
         self.started_at: str | None = None
         self.shipment: Shipment | None = None
         self.stop_order: StopOrder | None = None
@@ -84,16 +82,15 @@ class Run:
 
     def lease_deadline(self, renewed: float) -> float:
         """When it must begin to end unless the lease is renewed."""
-        return renewed + self.lease_seconds - lease_grace_seconds(self.lease_seconds, kill_grace_seconds(self.order))
+        return renewed + self.lease_seconds - lease_grace_seconds(self.lease_seconds, self.order.kill_grace_seconds)
 
     def end_of_lease(self) -> StopOrder:
-        grace_seconds = lease_grace_seconds(self.lease_seconds, kill_grace_seconds(self.order))
+        grace_seconds = lease_grace_seconds(self.lease_seconds, self.order.kill_grace_seconds)
         return StopOrder("lost", lease_message(self.lease_seconds), grace_seconds)
 
     def launched(self, message: Launched) -> Started:
         """The report, without number and id."""
         self.launch = None
-        self.is_sent = True
         self.started_at = message.started_at
         return Started(
             event_id="",
@@ -147,32 +144,24 @@ class Run:
             output_bytes_max=order.output_bytes_max,
             timeout_seconds=order.timeout_seconds,
             lease_seconds=self.lease_seconds if self.lease_seconds < float("inf") else 0.0,
-            kill_grace_seconds=kill_grace_seconds(order),
+            kill_grace_seconds=order.kill_grace_seconds,
             stdin=prepared.stdin,
             limits=prepared.limits,
             manners=prepared.manners,
         )
 
 
-def kill_grace_seconds(order: Dispatch) -> float:
-    return float(getattr(order, "kill_grace_seconds", KILL_GRACE_SECONDS))
-
-
 def lease_seconds_of(order: Dispatch, session_seconds: float) -> float:
     """The lease of one instance under a session's lease."""
-    if getattr(order, "on_disconnect", "") == CONTINUE:
+    if order.on_disconnect == CONTINUE:
         return float("inf")
-    return getattr(order, "lost_after_seconds", 0.0) or session_seconds
+    return order.lost_after_seconds or session_seconds
 
 
 def kept_of(run: Run, collectors: Sequence[Collector]) -> Dispatch | None:
     """What a later life of the agent must know of the order; None = that it was accepted is enough."""
     order = run.lowered.order
-    has_plain_end = lease_seconds_of(order, 0.0) == 0.0 and kill_grace_seconds(order) == KILL_GRACE_SECONDS
+    has_plain_end = lease_seconds_of(order, 0.0) == 0.0 and order.kill_grace_seconds == KILL_GRACE_SECONDS
     if has_plain_end and not run.lowered.notes and not any(each.wanted(order) for each in collectors):
         return None
-    bulk = {name: empty for name, empty in _BULK.items() if hasattr(order, name)}
-    return evolve(run.given, cmd="", args=(), environment={}, **bulk)
-
-
-_BULK: Final[Mapping[str, Any]] = {"stdin": b"", "files": (), "executor_options": {}, "parameters": {}}
+    return evolve(run.given, cmd="", args=(), environment={}, stdin=b"", files=(), executor_options={}, parameters={})

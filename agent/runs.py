@@ -57,7 +57,6 @@ class Runs:
             cmd="",
         )
         run = self.held[order.instance_id] = self.make(order)
-        run.is_sent = True
         run.spool.recover(entry.captured)
         if entry.running is not None:
             run.started_at = entry.running.started.started_at
@@ -93,8 +92,7 @@ class Runs:
             self._shipping.forget(run.order.instance_id)
         else:
             self.report(run, finished, collected)
-        if run.is_sent:
-            self.unsettled.append(run.key)
+        self.unsettled.append(run.key)
         if not self.held:
             self._emptied.set()
 

@@ -21,7 +21,8 @@ from agent.keeper.frames import Unframer, framed
 from agent.keeper.loop import lease_now
 from agent.keeper.messages import Attach, Held, Holding, KeeperMessage, Leave, Probe, Probed
 from agent.keeper.place import Identity, Place, peer_of, read_identity, short_path
-from agent.keeper.starting import DEATH_SECONDS_MAX, KeeperError, end_keeper, start_keeper, until_dead
+from agent.keeper.starting import DEATH_SECONDS_MAX, end_keeper, start_keeper, until_dead
+from agent.keeping import Attached, KeeperError, KeeperEvent
 from agent.wakeup import Wakeup
 from hetuflow.ports.disk import Disk
 from hetuflow.ports.ids import Ids
@@ -40,22 +41,6 @@ MISSED_MAX: Final = 5
 """Probes in a row without a word from the keeper; then it hangs. Counted, not timed: an agent that was stopped itself must
 not find its keeper guilty."""
 BACKOFF_SECONDS: Final = (0.1, 0.5, 2.0, 5.0)
-
-
-@frozen(slots=True, kw_only=True)
-class Attached:
-    """There is a keeper (again), and this is all it holds. `why`: what became of the one before, "" = there was none."""
-
-    instances: tuple[Held, ...]
-    pid: int
-    isolation: str
-    limits: tuple[str, ...]
-    restarted: bool = False
-    """Another process than the last one we were attached to."""
-    why: str = ""
-
-
-KeeperEvent = KeeperMessage | Attached
 
 
 class _Lost(Exception):

@@ -15,6 +15,7 @@ import trio
 
 from agent.keeper import watchdog
 from agent.keeper.place import Identity, Place
+from agent.keeping import KeeperError
 from hetuflow.ports.ids import Ids
 
 START_SECONDS_MAX: Final = 30.0
@@ -23,10 +24,6 @@ ANSWER_BYTES_MAX: Final = 4096
 _ROOT: Final = str(Path(__file__).parent.parent.parent)
 _KEPT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "LOGNAME", "SHELL")
 """Variables of the agent's own environment that its keeper gets."""
-
-
-class KeeperError(Exception):
-    """There is no keeper, and none can be had. The message says why."""
 
 
 async def start_keeper(place: Place, *, version: str, boot_id: str, ids: Ids) -> None:

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 import trio
 
 from agent.daemon import Agent, Ports
-from agent.inside import InsideKeepers
-from agent.limits import KILL_GRACE_SECONDS
 from agent.profile import Profile
 from tests.support.disk import Life, MemoryDisk
-from tests.support.nodes import Node, start_outside
+from tests.support.keepers import MachineKeepers
+from tests.support.nodes import Node
 from tests.support.ports import SeededIds, SeededRandom, TrioClock
-from tests.support.processes import Machine, Running
+from tests.support.processes import Machine
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
@@ -28,12 +27,12 @@ class Host:
         self.cluster, self.name, self.slots, self.labels = cluster, name, slots, labels
         self.server_url, self.agent_id = server_url, agent_id or name
         self.clock: TrioClock = cluster.clock.another()
-        self.machine = Machine(name, cluster.rng)
+        self.machine = Machine(name)
         self.disk = MemoryDisk(self.clock)
+        self.keepers = MachineKeepers(self.machine, self.disk, self.clock, cluster.rng)
         self.has_watchdog = cluster.rng.random() < 0.5
-        """Whether what a killed agent leaves is ended by the watchdog beside it. Without: it was killed too."""
+        """Whether a keeper's dead-man's switch survives what kills the keeper."""
         self.lives = 0
-        self.boots = 1
         self.agent: Agent | None = None
         self.node = Node(name)
         self.ended = trio.Event()
@@ -46,19 +45,18 @@ class Host:
     def start(self) -> None:
         """Start the agent's next life; returns at once."""
         assert self.cluster.nursery is not None
+        self.keepers.nursery = self.cluster.nursery
         self.lives += 1
         self.node = Node(f"{self.name}#{self.lives}")
         self._life, self._scope, self.ended = Life(), trio.CancelScope(), trio.Event()
-        disk = self.disk.mount(self._life)
         seed = f"{self.cluster.seed} {self.name} {self.lives}"
         ports = Ports(
             clock=self.clock,
             ids=SeededIds(seed, self.clock),
             random=SeededRandom(seed),
-            disk=disk,
+            disk=self.disk.mount(self._life),
             dialer=self.cluster.network.dialer(self.name),
-            keepers=InsideKeepers(self.machine.runner(self._life), disk, self.clock, self.machine),
-            leftovers=self.machine,
+            keepers=self.keepers,
         )
         self.agent = Agent(self._profile(), ports)
         self.node.start_soon(self.cluster.nursery, self._live, self.agent, self._life, self._scope, self.ended)
@@ -68,7 +66,7 @@ class Host:
         return Profile(
             agent_id=self.agent_id,
             name=self.agent_id,
-            boot_id=f"{self.name}-{self.boots}",
+            boot_id=f"{self.name}-{self.keepers.boots}",
             host=self.name,
             version="0",
             server_url=self.server_url,
@@ -99,26 +97,20 @@ class Host:
             ended.set()
 
     def kill(self) -> None:
-        """SIGKILL of the agent: its processes go on, or its watchdog ends them."""
+        """SIGKILL of the agent: its keeper and what that runs go on."""
         self._life.is_dead = True
-        if self.has_watchdog and self.cluster.nursery is not None:
-            start_outside(self.cluster.nursery, self._watch_over, self.machine.living())
         self.cluster.network.drop(self.name)
         self._scope.cancel()
         self.node.resume()
 
-    async def _watch_over(self, left: list[Running]) -> None:
-        """What the real watchdog does: SIGTERM at once, SIGKILL after the grace."""
-        for number, seconds in ((15, KILL_GRACE_SECONDS), (9, 0.0)):
-            for process in left:
-                process.end_by(number)
-            await trio.sleep(seconds)
+    def kill_keeper(self) -> None:
+        """SIGKILL of the keeper: its processes end with it, or by the next one, when its switch was killed too."""
+        self.keepers.kill(with_switch=not self.has_watchdog)
 
     def power_off(self, *, silently: bool) -> None:
         """The whole machine ends; `silently`: its peers are not told, as when a cable is cut."""
         self._life.is_dead = True
-        self.machine.power_off()
-        self.boots += 1
+        self.keepers.power_off()
         if silently:
             self.cluster.network.vanish(self.name)
         self.kill()

@@ -1,4 +1,4 @@
-"""Machines on which simulated programs run: they outlive the agent that started them, as processes do.
+"""Machines on which simulated programs run: they outlive who started them, as processes do.
 
 A program is described by its arguments: `seconds=2.5`, `exit=1`, `ignore_term`, `output=300` (bytes in all),
 `exit_below_epoch=3` (fails while the epoch is smaller), `signal=9` (ends by that signal, as one that the kernel kills
@@ -8,18 +8,16 @@ ran is kept in `Machine.history`: what the checkers judge by, for it does not co
 
 from __future__ import annotations
 
-import random
 from collections import deque
 
 import trio
 from attrs import define, field
 
-from hetuflow.ports.processes import Exit, ProcessSpec, StartError
-from tests.support.disk import Life
+from agent.keeper.messages import Launch
+from hetuflow.ports.processes import Exit, StartError
 from tests.support.nodes import start_outside
 
 FOREVER = float("inf")
-SPAWN_SECONDS = (0.001, 0.005)
 
 
 @define(slots=True, eq=False)
@@ -87,6 +85,9 @@ class Running:
         self._changed.set()
         self._changed = trio.Event()
 
+    def exit(self) -> Exit:
+        return Exit(exit_code=self.exit_code, signal=self.signal, cpu_seconds=0.01, memory_peak_bytes=1 << 20)
+
     async def next_piece(self) -> tuple[int, bytes] | None:
         await trio.lowlevel.checkpoint()
         while not self._pieces:
@@ -104,8 +105,8 @@ class Running:
 class Machine:
     """A host with processes. `run` owns them; `power_off` ends all of them."""
 
-    def __init__(self, name: str, rng: random.Random) -> None:
-        self.name, self._random = name, rng
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.history: list[Running] = []
         self.doubtful: list[Running] = []
         """What ran while another machine had the same identity: no server can tell the two apart."""
@@ -137,89 +138,23 @@ class Machine:
         for process in self.living():
             process.end_by(9)
 
-    def runner(self, life: Life) -> MortalRunner:
-        return MortalRunner(self, life)
-
-    async def spawn(self, spec: ProcessSpec, life: Life) -> Running:
-        """The process exists before anybody is told: whoever dies in between leaves it behind."""
-        if spec.argv[0] != "program":
-            raise StartError(f"{spec.argv[0]}: no such program")
+    def spawn(self, launch: Launch) -> Running:
+        """A process that outlives whoever starts it. Raises `StartError`."""
+        if launch.argv[0] != "program":
+            raise StartError(f"{launch.argv[0]}: no such program")
         assert self._nursery is not None
         self._pids += 1
         process = Running(
             machine=self.name,
             pid=self._pids,
-            task_id=spec.environment["HETUFLOW_TASK_ID"],
-            instance_id=spec.environment["HETUFLOW_INSTANCE_ID"],
-            epoch=int(spec.environment["HETUFLOW_EPOCH"]),
-            arguments={name: value for name, _, value in (argument.partition("=") for argument in spec.argv[1:])},
+            task_id=launch.task_id,
+            instance_id=launch.instance_id,
+            epoch=launch.epoch,
+            arguments={name: value for name, _, value in (argument.partition("=") for argument in launch.argv[1:])},
             started=trio.current_time(),
         )
         (self.doubtful if self.is_doubled else self.history).append(process)
         self._alive[process.pid] = process
         self.most_at_once = max(self.most_at_once, len(self.living()))
-        start_outside(self._nursery, process.live)  # it goes on while its agent is stopped
-        try:
-            await trio.sleep(self._random.uniform(*SPAWN_SECONDS))
-        except trio.Cancelled:
-            if not life.is_dead:
-                process.end_by(9)
-            raise
+        start_outside(self._nursery, process.live)  # it goes on while its keeper is stopped
         return process
-
-    # --- what a later life of the agent finds ------------------------------------------------------------------------
-
-    def identity(self, pid: int) -> str | None:
-        return f"{self.name}/{pid}"
-
-    def of(self, instance_id: str, pid: int | None, identity: str | None) -> list[int]:
-        return [process.pid for process in self.living() if process.instance_id == instance_id]
-
-    def kill(self, pids: list[int], *, forcefully: bool) -> None:
-        for process in self.living():
-            if process.pid in pids:
-                process.end_by(9 if forcefully else 15)
-
-
-class MortalRunner:
-    """The machine as one life of the agent uses it."""
-
-    def __init__(self, machine: Machine, life: Life) -> None:
-        self._machine, self._life = machine, life
-
-    async def start(self, spec: ProcessSpec) -> Handle:
-        if self._life.is_dead:
-            await trio.sleep_forever()
-        return Handle(await self._machine.spawn(spec, self._life), self._life)
-
-
-class Handle:
-    def __init__(self, process: Running, life: Life) -> None:
-        self._process, self._life = process, life
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    async def receive_output(self) -> tuple[int, bytes] | None:
-        return await self._process.next_piece()
-
-    async def wait(self) -> Exit:
-        await self._process.until_root_ended()
-        return Exit(
-            exit_code=self._process.exit_code,
-            signal=self._process.signal,
-            cpu_seconds=0.01,
-            memory_peak_bytes=1 << 20,
-        )
-
-    def terminate_tree(self) -> None:
-        if not self._life.is_dead:
-            self._process.end_by(15)
-
-    def kill_tree(self) -> None:
-        if not self._life.is_dead:
-            self._process.end_by(9)
-
-    def tree_is_alive(self) -> bool:
-        return self._process.ended is None

@@ -10,7 +10,9 @@ from unittest import mock
 import attrs
 import trio
 
-from agent.limits import Lease
+from agent.keeper.core import Keeper
+from agent.keeper.instance import Instance
+from agent.limits import NO_LEASE, Lease
 from agent.link import Link
 from agent.run import Run
 from hetuflow.domain import (
@@ -55,8 +57,11 @@ def agent_outlives_its_lease() -> AbstractContextManager[object]:
 
 
 def start_stale_orders() -> AbstractContextManager[object]:
-    """Neither the order is looked at, nor is the connection left when the lease is over: each alone keeps the promise."""
+    """Neither the order is looked at, nor is the connection left when the lease is over, nor does the keeper refuse it, or
+    end it: each alone keeps the promise."""
     return together(
+        mock.patch.object(Keeper, "_why_refuse", lambda self, launch: None),
+        mock.patch.object(Instance, "_lease", lambda self: NO_LEASE),
         mock.patch.object(Link, "_dispatched", lambda self, message: self._work.executor.dispatch(message)),
         mock.patch.object(Link, "end", lambda self, reason: None),
     )
