@@ -14,6 +14,7 @@ import structlog
 import trio
 from attrs import evolve
 
+from agent.condition import keeper_facts
 from agent.keeper.messages import (
     Attach,
     End,
@@ -23,6 +24,7 @@ from agent.keeper.messages import (
     KeeperMessage,
     Launched,
     Lease,
+    Sample,
     Settled,
 )
 from agent.keeping import Attached, KeeperEvent, Keepers, Keeping
@@ -51,7 +53,10 @@ class Attachment:
             Launched: self._launched,
             Grew: self._grew,
             Finished: self._finished,
+            Sample: self._runs.sampled,
         }
+        self.facts: Mapping[str, Any] = {}
+        """What the keeper of the last connection says of itself."""
 
     @property
     def problem(self) -> str | None:
@@ -191,6 +196,7 @@ class Attachment:
         """Compare what it holds with what is held here."""
         if keeper.why:
             log.error("the keeper was lost", problem=keeper.why, instances=len(self._runs.held))
+        self.facts = keeper_facts(keeper)
         if self._lease is not None:
             self.tell(self._lease)
         held = {(each.launched.instance_id, each.launched.epoch): each for each in keeper.instances}

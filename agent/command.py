@@ -21,6 +21,7 @@ from agent.directories import RecycledDirectories
 from agent.facts import SystemFacts, system_labels
 from agent.identity import kept_agent_id
 from agent.inside import InsideKeepers
+from agent.log_ring import LogRing
 from agent.logs import configure_logging
 from agent.processes import SystemProcesses, open_processes
 from agent.profile import Profile
@@ -33,6 +34,8 @@ from hetuflow.ports.real import SystemClock, SystemDisk, SystemIds, SystemRandom
 from hetuflow.ports.state_lock import hold
 
 USAGE_ERROR: Final = 2
+LOG_DIRECTORY: Final = "log"
+"""In the state directory: the last lines of the agent's log, for those who ask for them from afar."""
 _LOCK_SUFFIX: Final = "~lock"
 """No agent's id contains the tilde, so no agent's directory is called so."""
 
@@ -77,12 +80,12 @@ def command(context: click.Context, /, config: Path | None, label: tuple[str, ..
     if context.invoked_subcommand is not None:
         context.obj = settings
         return
-    configure_logging(settings.logging.level, settings.logging.format)
+    ring = configure_logging(settings.logging.level, settings.logging.format)
     state_dir = os.path.abspath(settings.agent.state_dir)
     try:
         SystemDisk().make_private_dir(state_dir)
         with hold(state_dir, who="agent", option="--state-dir"):
-            trio.run(_run, settings, state_dir, own_labels)
+            trio.run(_run, settings, state_dir, own_labels, ring)
     except DiskError as exc:
         _fail(str(exc))
     except OSError as exc:
@@ -120,12 +123,21 @@ def check_policy(settings: AgentSettings, file: str, json_: bool) -> None:
     sys.exit(policy_command.check(settings, file, json_=json_))
 
 
-async def _run(settings: AgentSettings, state_dir: str, own_labels: Mapping[str, str]) -> None:
+async def _run(settings: AgentSettings, state_dir: str, own_labels: Mapping[str, str], ring: LogRing) -> None:
     disk, ids = SystemDisk(), SystemIds()
+    _keep_log(ring, disk, f"{state_dir}/{LOG_DIRECTORY}")
     agent_id = settings.agent.id or kept_agent_id(disk, ids, state_dir)
     profile = _profile(settings, state_dir, agent_id, {**settings.labels, **own_labels})
     with _work_dir_held(disk, profile.work_dir):
-        await _live(profile, disk, ids, settings.executor.environment_allow)
+        await _live(profile, disk, ids, settings.executor.environment_allow, ring)
+
+
+def _keep_log(ring: LogRing, disk: SystemDisk, directory: str) -> None:
+    try:
+        disk.make_private_dir(directory)
+        ring.keep_in(disk, directory)
+    except DiskError as problem:  # an agent works without
+        structlog.get_logger().warning("the log is not kept on disk", problem=str(problem))
 
 
 @contextlib.contextmanager
@@ -138,16 +150,22 @@ def _work_dir_held(disk: SystemDisk, work_dir: str) -> Iterator[None]:
         yield
 
 
-async def _live(profile: Profile, disk: SystemDisk, ids: SystemIds, allowed: Sequence[str]) -> None:
+async def _live(profile: Profile, disk: SystemDisk, ids: SystemIds, allowed: Sequence[str], ring: LogRing) -> None:
     mark = ids.token()
     with watchdog.watch(mark) as watching:
         bystanders = () if watching is None else (watching,)
         async with open_processes(bystanders) as runner:
-            await _serve(profile, disk, ids, runner, {**host.base_environment(allowed), watchdog.MARK: mark})
+            environment = {**host.base_environment(allowed), watchdog.MARK: mark}
+            await _serve(profile, disk, ids, runner, environment, ring)
 
 
 async def _serve(
-    profile: Profile, disk: SystemDisk, ids: SystemIds, runner: SystemProcesses, base_environment: Mapping[str, str]
+    profile: Profile,
+    disk: SystemDisk,
+    ids: SystemIds,
+    runner: SystemProcesses,
+    base_environment: Mapping[str, str],
+    ring: LogRing,
 ) -> None:
     leftovers = host.SystemLeftovers()
     async with open_dialer() as dialer, trio.open_nursery() as nursery:
@@ -163,6 +181,7 @@ async def _serve(
                 directories=RecycledDirectories(disk),
                 leftovers=leftovers,
                 facts=SystemFacts(),
+                log_ring=ring,
                 gauges=host.SystemGauges(profile.work_dir),
                 files=LateFileWatcher(),
                 base_environment=base_environment,

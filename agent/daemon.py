@@ -10,6 +10,7 @@ import structlog
 import trio
 from attrs import Factory, evolve, field, frozen
 
+from agent.condition import facts_of
 from agent.connection import Connection
 from agent.directories import Directories, PlainDirectories
 from agent.executor import Executor
@@ -18,6 +19,7 @@ from agent.journal import Journal
 from agent.keeper.messages import Attach
 from agent.keeping import Keepers
 from agent.limits import KILL_GRACE_SECONDS
+from agent.log_ring import LogRing
 from agent.policy import Facts, PlainFacts
 from agent.preparation import Preparations
 from agent.profile import Gauges, NoGauges, Profile
@@ -60,6 +62,7 @@ class Ports:
     leftovers: Leftovers = field(factory=NoLeftovers)
     gauges: Gauges = field(factory=NoGauges)
     facts: Facts = field(factory=PlainFacts)
+    log_ring: LogRing = field(factory=LogRing)
     files: FileWatcher = field(factory=NoFileWatcher)
     base_environment: Mapping[str, str] = Factory(dict)
     preparations: Preparations = Factory(Preparations)
@@ -113,6 +116,10 @@ class Agent:
         work.store_id = kept_store_id(ports.disk, profile.state_dir)
         work.store_changed = self._keep_store
         work.stop = self.request_stop
+        work.log_ring = ports.log_ring
+        facts = facts_of(profile, self.incarnation, ports.clock.now())
+        executor = self.executor
+        work.facts = lambda: {**facts, **executor.keeper_facts}
         work.clear_cache = partial(self._clean_up, shipping, CLEARED_SECONDS_MIN)
         watching = Watching(profile.agent_id, self.incarnation, reports, ports.files, ports.clock)
         work.watch = watching.want

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import structlog
 import trio
@@ -21,6 +22,7 @@ from agent.reports import Reports
 from agent.run import Run, kept_of
 from agent.runs import Runs
 from agent.shipping import Shipping
+from agent.usage import UsageLog
 from agent.wakeup import Wakeup
 from agent.workplace import StopOrder, Workplace
 from hetuflow.ports.disk import DiskError
@@ -50,6 +52,16 @@ class Executor:
         self._refusal: StopOrder | None = None
         self.standing = Standing()
         self._nursery: trio.Nursery | None = None
+
+    @property
+    def usage(self) -> UsageLog:
+        """What the running instances use."""
+        return self._runs.usage
+
+    @property
+    def keeper_facts(self) -> Mapping[str, Any]:
+        """See `agent.condition`."""
+        return self._keeper.facts
 
     @property
     def active_count(self) -> int:
@@ -137,7 +149,7 @@ class Executor:
         return [run.known() for run in self._runs.held.values()]
 
     def metrics(self) -> Mapping[str, float]:
-        return self._runs.metrics()
+        return {**self._runs.metrics(), "slots": self.workplace.slots}
 
     # --- leases ------------------------------------------------------------------------------------------------------
 

@@ -84,6 +84,7 @@ class SystemGauges:
             "cpu_usage": psutil.cpu_percent(None),
             "memory_usage": psutil.virtual_memory().percent,
             "disk_usage": psutil.disk_usage(existing).percent,
+            "load": round(os.getloadavg()[0], 2),
         }
 
 

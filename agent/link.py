@@ -10,7 +10,7 @@ Every send has a deadline. A heartbeat that is not answered in time ends the con
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import structlog
@@ -29,6 +29,7 @@ from hetuflow.protocol.messages import (
     PROTOCOL_VERSION_MIN,
     Ack,
     Command,
+    Condition,
     Dispatch,
     Forget,
     Heartbeat,
@@ -69,6 +70,10 @@ OUTPUT_BYTES_PER_TURN: Final = 192 * 1024
 SUPERSEDED: Final = "another agent with this identity has taken over: the server has given its work to others"
 
 
+OBSERVED_PROTOCOL: Final = 2
+"""The first in which a server hears what instances use, and how the agent is."""
+
+
 class Silent(Exception):
     """The server does not answer, or does not take what we send."""
 
@@ -84,6 +89,7 @@ class Link:
         self._inbox_freed = Wakeup()
         self._lost: ConnectionLost | None = None
         self._replies: list[Message] = []
+        self._told_facts: Mapping[str, Any] = {}
         self._acked: list[int] = []
         self._end: str | None = None
         self.refusal: str | None = None
@@ -243,7 +249,17 @@ class Link:
             self._ready.set()
         if now >= self._next_beat:
             messages.append(self._heartbeat(now))
+            if self.protocol >= OBSERVED_PROTOCOL:
+                messages.extend(self._work.executor.usage.take())
+                messages.extend(self._changed_condition())
         return messages
+
+    def _changed_condition(self) -> list[Message]:
+        facts = self._work.facts()
+        if facts == self._told_facts:
+            return []
+        self._told_facts = facts
+        return [Condition(facts=facts)]
 
     def _heartbeat(self, now: float) -> Heartbeat:
         self._beat_sequence += 1
@@ -352,7 +368,16 @@ class Link:
         self._work.executor.stop(message.instance_id, message.epoch, order)
 
     def _commanded(self, message: Command) -> None:
-        Obeying(self._work.stop, self._work.clear_cache, self._beat_now, self._set_interval).obey(message)
+        work = self._work
+        Obeying(
+            work.stop,
+            work.clear_cache,
+            self._beat_now,
+            self._set_interval,
+            work.log_ring.after,
+            self._replies.append,
+            work.profile.policy,
+        ).obey(message)
 
     def _beat_now(self) -> None:
         self._next_beat = trio.current_time()

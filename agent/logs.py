@@ -7,15 +7,20 @@ from typing import Any, Final
 
 import structlog
 
+from agent.log_ring import LogRing, mask
+
 _LEVELS: Final = {"debug": 10, "info": 20, "warn": 30, "error": 40}
 
 
-def configure_logging(level: str, form: str) -> None:
-    """`level`: debug, info, warn, error. `form`: text, json."""
+def configure_logging(level: str, form: str) -> LogRing:
+    """`level`: debug, info, warn, error. `form`: text, json. Returns the ring that has the last lines."""
+    ring = LogRing()
     shared: list[Any] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
+        mask,
+        ring,
     ]
     if form == "json":
         shared.append(structlog.processors.JSONRenderer())
@@ -27,3 +32,4 @@ def configure_logging(level: str, form: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+    return ring

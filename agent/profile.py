@@ -48,7 +48,7 @@ class Profile:
 
 
 class Gauges(Protocol):
-    """What the machine looks like now, in percent: `cpu_usage`, `memory_usage`, `disk_usage`."""
+    """What the machine looks like now, in percent: `cpu_usage`, `memory_usage`, `disk_usage`; and `load` (mean of a minute)."""
 
     def read(self) -> Mapping[str, float]: ...
 

@@ -40,6 +40,8 @@ class Run:
         self.launch: Launch | None = None
         """What the keeper is told, until it has answered."""
         self.started_at: str | None = None
+        self.began: float | None = None
+        """Its start on trio's clock, once it was measured."""
         self.shipment: Shipment | None = None
         self.stop_order: StopOrder | None = None
         self._at_work: trio.CancelScope | None = None

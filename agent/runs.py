@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import structlog
 import trio
 
 from agent.journal import Entry
-from agent.keeper.messages import Finished
+from agent.keeper.messages import Finished, Sample
 from agent.kept_spool import KeptSpool
 from agent.reports import Reports
 from agent.run import Run, lease_seconds_of
 from agent.shipping import Shipment, Shipping
 from agent.spool import Owner
+from agent.usage import UsageLog
 from agent.wakeup import Wakeup
 from agent.workplace import Workplace, instant
 from hetuflow.ports.disk import DiskError
@@ -32,6 +34,7 @@ class Runs:
         self.session_lease_seconds = float("inf")
         self.unsettled: list[tuple[str, int]] = []
         """What has ended, and the keeper was not told that it is journaled."""
+        self.usage = UsageLog()
         self._emptied = trio.Event()
         self._began = trio.current_time()
         self._ended_count = self._succeeded_count = 0
@@ -73,9 +76,20 @@ class Runs:
             self._shipping.add(run.shipment)
         self._ready.set()
 
+    def sampled(self, message: Sample) -> None:
+        """What its tree uses now; its time is counted from its start, which an earlier life of the agent may have seen."""
+        run = self.of(message.instance_id, message.epoch)
+        if run is None or run.started_at is None:
+            return
+        now = trio.current_time()
+        if run.began is None:
+            run.began = now - (self.place.clock.now() - datetime.fromisoformat(run.started_at)).total_seconds()
+        self.usage.sampled(message.instance_id, message.epoch, now - run.began, message.values)
+
     def end(self, run: Run, finished: Finished, collected: Sequence[Mapping[str, Any]] = ()) -> None:
         """Its tree is gone, and nothing more is to be done for it: report it, and free its slot."""
         del self.held[run.order.instance_id]
+        self.usage.ended(run.order.instance_id)
         if run.shipment is not None:
             run.shipment.finished = True
             self._shipping.settle(run.shipment)

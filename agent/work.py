@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import trio
 from attrs import frozen
 
 from agent.executor import Executor
 from agent.limits import NO_LEASE, Lease
+from agent.log_ring import LogRing
 from agent.profile import Gauges, Profile
 from agent.reports import Reports
 from agent.shipping import Shipping
@@ -52,6 +54,9 @@ class Work:
         self.watch: Callable[[WatchFiles], None] = lambda wanted: None
         """What the server wants to be observed."""
         self.clear_cache: Callable[[], None] = lambda: None
+        self.log_ring = LogRing()
+        self.facts: Callable[[], Mapping[str, Any]] = dict
+        """See `Condition`."""
 
     def known(self) -> tuple[Known, ...]:
         return (*self.executor.known(), *self.reports.known_ended())
@@ -70,4 +75,4 @@ class Work:
         return min(self.lease.deadline, self.executor.next_lease_deadline(self.renewed_at))
 
     def metrics(self) -> Mapping[str, float]:
-        return {**self.gauges.read(), **self.executor.metrics()}
+        return {**self.gauges.read(), **self.executor.metrics(), "unacked_reports": self.reports.unacked_count}

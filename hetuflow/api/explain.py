@@ -32,7 +32,7 @@ from hetuflow.domain.explanation import Circumstances, Told
 from hetuflow.domain.explanation import explain as explain_task
 from hetuflow.domain.limits import rate_of
 from hetuflow.domain.need import Need
-from hetuflow.domain.placement_labels import placement_labels
+from hetuflow.domain.placement_labels import overruled, placement_labels
 from hetuflow.domain.starts import free_at
 from hetuflow.domain.task_state import TaskState
 from hetuflow.scheduler.recent_starts import recent_starts
@@ -125,15 +125,15 @@ async def _rate_free_at(call: Call, moment: Moment, state: TaskState) -> datetim
 
 def _worker(row: Row) -> Worker:
     capabilities: Mapping[str, Any] = row["capabilities"]
+    labels = capabilities["labels"] or {}, row["reported_labels"] or {}, row["protected_labels"] or ()
     return Worker(
         agent_id=row["id"],
         is_online=row["status"] == AgentStatus.ONLINE,
         is_draining=row["draining"],
         slots=capabilities["max_concurrent_tasks"],
         used=row["running_instances"],
-        labels=placement_labels(
-            capabilities["labels"] or {}, row["reported_labels"] or {}, row["protected_labels"] or ()
-        ),
+        labels=placement_labels(*labels),
+        overruled=overruled(*labels),
     )
 
 

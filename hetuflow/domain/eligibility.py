@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from attrs import frozen
+from attrs import Factory, frozen
 
 from hetuflow.domain.config import required_labels
 from hetuflow.domain.task_state import TaskState
@@ -22,6 +22,8 @@ class Worker:
     slots: int
     used: int
     labels: Mapping[str, str]
+    overruled: Mapping[str, str] = Factory(dict)
+    """Labels set over the API that do not count: the agent itself says what they are."""
 
     @property
     def is_full(self) -> bool:

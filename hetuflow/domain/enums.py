@@ -108,6 +108,7 @@ class CommandKind(IntEnum):
     AGENT_REGISTERED = 5
     TASK_ACQUIRED = 6
     CANCEL_TASK = 7
+    FETCH_LOG = 8
 
 
 class InstanceReason(StrEnum):

@@ -294,9 +294,11 @@ def _without(labels: Mapping[str, str], online: Sequence[Worker]) -> str:
         name: value for name, value in labels.items() if all(worker.labels.get(name) != value for worker in online)
     }
     shown = ", ".join(f"{name}={value}" for name, value in sorted((missing or labels).items()))
+    barred = [each.agent_id for each in online if labels.items() <= {**each.labels, **each.overruled}.items()]
+    why = f" Set over the API they do not count for {named(barred)}, which protects them." if barred else ""
     if missing:
-        return f"No connected agent has label{'s' if len(missing) > 1 else ''} {shown}."
-    return f"No connected agent has all of the labels {shown}."
+        return f"No connected agent has label{'s' if len(missing) > 1 else ''} {shown}.{why}"
+    return f"No connected agent has all of the labels {shown}.{why}"
 
 
 # --- why here, how it ended -----------------------------------------------------------------------------------------

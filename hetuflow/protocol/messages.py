@@ -99,7 +99,7 @@ class Hello(Message):
     """What it can do beyond running a program: keeper, limits, manners, policies, files, artifacts, python, wasm,
     executors. A task that needs one of them comes only to agents that have it."""
     protected_labels: tuple[str, ...] = ()
-    """Names of `labels` that hold for placement whatever is set over the API."""
+    """Names of labels, or patterns of them, of which placement goes by the agent's word, whatever is set over the API."""
 
 
 @frozen(slots=True, kw_only=True)
@@ -223,6 +223,64 @@ class FetchPart(Message):
     url: str
     offset: int = 0
     length: int = 128 * 1024
+
+
+@frozen(slots=True, kw_only=True)
+class UsagePoint:
+    """What an instance's process tree uses, `elapsed_seconds` after its start. CPU, bytes read and written, the peak and
+    pressure (seconds) are since its start; 0 = not measured."""
+
+    elapsed_seconds: float
+    cpu_seconds: float = 0.0
+    memory_bytes: int = 0
+    memory_peak_bytes: int = 0
+    disk_read_bytes: int = 0
+    disk_write_bytes: int = 0
+    processes: int = 0
+    cpu_pressure_seconds: float = 0.0
+    memory_pressure_seconds: float = 0.0
+
+
+@frozen(slots=True, kw_only=True)
+class InstanceUsage:
+    """Of one instance: its `latest` figures, and the `points` to keep that were not sent before."""
+
+    instance_id: str
+    epoch: int
+    latest: UsagePoint
+    points: tuple[UsagePoint, ...] = ()
+
+
+@frozen(slots=True, kw_only=True)
+class Usage(Message):
+    """With a heartbeat, what the running instances use. Best effort: what is lost with a connection is not sent again."""
+
+    instances: tuple[InstanceUsage, ...]
+
+
+@frozen(slots=True, kw_only=True)
+class Condition(Message):
+    """What people want to know of an agent beyond its hello: told after each welcome, and when it has changed.
+
+    `facts`: version, protocol, python, started_at, boot_id, isolation, limits, keeper, features, policy, work_dir, and what
+    comes later; texts, numbers, arrays and objects of them.
+    """
+
+    facts: Mapping[str, Any] = Factory(dict)
+
+
+@frozen(slots=True, kw_only=True)
+class LogLines(Message):
+    """The answer to a `Command` FetchLog: lines of the agent's own log, the oldest first.
+
+    `first`: the number of the first; numbers grow by one per line and go on in the agent's next life. `problem`: why
+    there are none.
+    """
+
+    id: str
+    first: int = 0
+    lines: tuple[str, ...] = ()
+    problem: str = ""
 
 
 # --- server -> agent -----------------------------------------------------------------------------------------------
@@ -401,11 +459,12 @@ class Standing(Message):
 
 @frozen(slots=True, kw_only=True)
 class Command(Message):
-    """An operator's word to this agent. `kind`: Shutdown 1, UpdateConfig 2, ClearCache 3, FetchMetrics 4, CancelTask 7.
+    """An operator's word to this agent. `kind`: Shutdown 1, UpdateConfig 2, ClearCache 3, FetchMetrics 4, CancelTask 7, FetchLog 8.
 
     `timestamp`: epoch ms. A shutdown ends the running work. UpdateConfig takes `heartbeat_interval` and
     `check_interval` (s), for this connection; FetchMetrics asks for a heartbeat now; CancelTask is only told: the server
-    sends `Stop` by itself.
+    sends `Stop` by itself. FetchLog {`lines`, `after`} is answered with `LogLines`: the last lines, at most so many, with a
+    number greater than `after`.
     """
 
     id: str
@@ -465,6 +524,9 @@ TAGS: Mapping[int, type[Message]] = {
     7: Observed,
     8: ArtifactPart,
     9: FetchPart,
+    10: Usage,
+    11: Condition,
+    12: LogLines,
     20: Welcome,
     21: Refused,
     22: HeartbeatAck,

@@ -24,6 +24,7 @@ from hetuflow.protocol.messages import (
     ArtifactPart,
     ArtifactStored,
     Command,
+    Condition,
     Dispatch,
     Ended,
     FetchPart,
@@ -35,6 +36,7 @@ from hetuflow.protocol.messages import (
     Hello,
     Known,
     KnownPage,
+    LogLines,
     Message,
     Observed,
     Output,
@@ -46,6 +48,7 @@ from hetuflow.protocol.messages import (
     Standing,
     Started,
     Stop,
+    Usage,
     WatchFiles,
     Welcome,
 )
@@ -74,7 +77,20 @@ def _loop(state: State, *types: type[Message]) -> dict[type[Message], State]:
     return dict.fromkeys(types, state)
 
 
-_AGENT_SAYS = (Heartbeat, Started, Ended, Observed, Output, ArtifactPart, FetchPart, Ping, Pong)
+_AGENT_SAYS = (
+    Heartbeat,
+    Started,
+    Ended,
+    Observed,
+    Output,
+    ArtifactPart,
+    FetchPart,
+    Usage,
+    Condition,
+    LogLines,
+    Ping,
+    Pong,
+)
 _SERVER_SAYS = (
     *(HeartbeatAck, HeartbeatHeard, Stop, Forget, Standing, Command, WatchFiles),
     *(Ack, OutputAck, ArtifactStored, FilePart, Ping, Pong),

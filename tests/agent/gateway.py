@@ -14,6 +14,7 @@ from agent.websocket import WebSocketStream
 from hetuflow.ports.network import ConnectionLost, DialError, MessageStream
 from hetuflow.protocol.codec import FRAME_BYTES_MAX
 from hetuflow.protocol.messages import (
+    PROTOCOL_VERSION,
     Ack,
     Dispatch,
     Ended,
@@ -90,6 +91,7 @@ class Gateway:
                         check_interval=10.0,
                         server_time="2026-01-05T08:00:00Z",
                         store_id=self.store_id,
+                        protocol=PROTOCOL_VERSION,
                     )
                 ]
             case Heartbeat():

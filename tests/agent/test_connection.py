@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from agent.condition import facts_of
+from agent.policy import Policy
 from agent.work import Moment
-from hetuflow.protocol.codec import encode_frames
+from hetuflow.protocol.codec import MESSAGES, encode_frames
 from hetuflow.protocol.errors import CloseCode
 from hetuflow.protocol.messages import (
     Command,
+    Condition,
     Ended,
     Heartbeat,
     HeartbeatAck,
@@ -25,7 +29,7 @@ from hetuflow.protocol.messages import (
     Started,
 )
 from tests.agent.gateway import Gateway, an_order
-from tests.agent.world import MemoryDisk, Script, fake_world
+from tests.agent.world import MemoryDisk, Script, a_profile, fake_world
 
 
 async def test_hello_says_who_and_what(autojump_clock: MockClock) -> None:
@@ -472,3 +476,28 @@ async def test_an_agent_that_another_one_has_taken_over_from_ends_its_work_at_on
         ended = await world.gateway.until_ended(order.instance_id)
         assert ended.reason == "lost" and "another agent with this identity" in (ended.error_message or "")
         assert trio.current_time() - begun < 60
+
+
+# --- what people want to know ------------------------------------------------------------------------------------------
+
+
+async def test_its_condition_is_told_after_each_welcome_and_not_with_every_heartbeat(
+    autojump_clock: MockClock,
+) -> None:
+    policy = Policy(allowed_programs=("backup",), max_memory_mb=512)
+    async with fake_world(Gateway(heartbeat_interval=5.0), policy=policy, boot_id="boot-7") as world:
+        gateway = world.gateway
+        await gateway.until(lambda: len([each for each in gateway.heard if isinstance(each, Heartbeat)]) > 3)
+        [condition] = [each for each in gateway.heard if isinstance(each, Condition)]
+        assert condition.facts["policy"] == {"allowed_programs": ["backup"], "max_memory_mb": 512}
+        assert condition.facts["boot_id"] == "boot-7" and condition.facts["incarnation"] == 1
+        assert condition.facts["isolation"] == "session"
+        await gateway.cut()
+        await gateway.until(lambda: len([each for each in gateway.heard if isinstance(each, Condition)]) == 2)
+
+
+def test_a_long_policy_does_not_make_a_long_message() -> None:
+    policy = Policy(allowed_programs=tuple(f"/opt/{number}/{'x' * 4000}" for number in range(1000)))
+    facts = facts_of(a_profile("/agent", policy=policy), 1, datetime(2026, 1, 5, tzinfo=UTC))
+    assert len(MESSAGES.encode(Condition(facts=facts))) < 16_384
+    assert facts["policy"]["allowed_programs"][-1] == "… and 980 more"

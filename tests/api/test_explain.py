@@ -232,3 +232,27 @@ async def test_one_that_did_not_start_in_time(world: World) -> None:
     assert found["summary"] == "It expired (not started within 60 s of its scheduled time)."
     shown = (await world.client.get(f"/tasks/{task}")).json
     assert (shown["status"], shown["config"]["start_deadline_seconds"]) == (99, 60)
+
+
+async def test_a_label_that_the_agent_protects_cannot_be_changed_over_the_api_and_that_is_told(world: World) -> None:
+    async with trio.open_nursery() as nursery:
+        agent = ScriptedAgent(world.rooms.agents.serve_connection, nursery, "one")
+        await agent.connect(slots=1, labels={"env": "production", "sys.os": "linux"}, protected_labels=("env", "zone*"))
+        await world.client.post("/agents/one/update", {"labels": {"env": "staging", "zone-b": "x", "gpu": "true"}})
+        shown = (await world.client.get("/agents/one")).json
+        assert shown["capabilities"]["labels"] == {"env": "staging", "zone-b": "x", "gpu": "true"}
+        assert (shown["reported_labels"], shown["protected_labels"]) == (
+            {"env": "production", "sys.os": "linux"},
+            ["env", "zone*"],
+        )
+        _, staged = await a_run(world, config={"labels": {"env": "staging", "gpu": "true"}})
+        _, zoned = await a_run(world, config={"labels": {"zone-b": "x"}})
+        for task in (staged, zoned):
+            found = await explained(world, task)
+            assert codes(found) == ["no_agent_with_labels"]
+            assert (
+                "Set over the API they do not count for one, which protects them." in found["waiting_for"][0]["message"]
+            )
+        await a_run(world, config={"labels": {"env": "production", "gpu": "true", "sys.os": "linux"}})
+        await agent.expect(Dispatch)
+        nursery.cancel_scope.cancel()

@@ -15,6 +15,7 @@ from hetuflow.protocol.messages import (
     ArtifactStored,
     ArtifactWanted,
     Command,
+    Condition,
     Dispatch,
     Ended,
     FetchPart,
@@ -26,8 +27,10 @@ from hetuflow.protocol.messages import (
     HeartbeatAck,
     HeartbeatHeard,
     Hello,
+    InstanceUsage,
     Known,
     KnownPage,
+    LogLines,
     Message,
     Observed,
     Output,
@@ -39,6 +42,8 @@ from hetuflow.protocol.messages import (
     Standing,
     Started,
     Stop,
+    Usage,
+    UsagePoint,
     WatchFiles,
     Welcome,
 )
@@ -118,6 +123,30 @@ SAMPLES: Mapping[str, Message] = {
     "file_part": FilePart(
         token=5, offset=131072, bytes_total=131080, sha256="cd" * 32, data=b"12345678", problem="gone", is_coming=True
     ),
+    "usage": Usage(
+        instances=(
+            InstanceUsage(
+                instance_id="instance-1",
+                epoch=3,
+                latest=UsagePoint(elapsed_seconds=12.5, cpu_seconds=3.25, memory_bytes=4096, processes=2),
+                points=(
+                    UsagePoint(
+                        elapsed_seconds=10.25,
+                        cpu_seconds=2.5,
+                        memory_bytes=4096,
+                        memory_peak_bytes=8192,
+                        disk_read_bytes=512,
+                        disk_write_bytes=1024,
+                        processes=3,
+                        cpu_pressure_seconds=0.5,
+                        memory_pressure_seconds=0.25,
+                    ),
+                ),
+            ),
+        )
+    ),
+    "condition": Condition(facts={"isolation": "cgroup2", "limits": ["memory:cgroup2"], "policy": {"min_nice": 5}}),
+    "log_lines": LogLines(id="0198-9", first=41, lines=("a line", "eine größere"), problem="none"),
     "welcome": Welcome(
         session="0123456789abcdef",
         server_id="server-1",
@@ -209,6 +238,21 @@ _text = st.text(st.characters(codec="utf-8"), max_size=20)
 _count = st.integers(0, 2**63)
 _real = st.floats(allow_nan=False, allow_infinity=False)
 _known = st.builds(Known, task_id=_text, instance_id=_text, epoch=_count, state=_text)
+_point = st.builds(
+    UsagePoint,
+    elapsed_seconds=_real,
+    cpu_seconds=_real,
+    memory_bytes=_count,
+    memory_peak_bytes=_count,
+    disk_read_bytes=_count,
+    disk_write_bytes=_count,
+    processes=_count,
+    cpu_pressure_seconds=_real,
+    memory_pressure_seconds=_real,
+)
+_usage = st.builds(
+    InstanceUsage, instance_id=_text, epoch=_count, latest=_point, points=st.lists(_point, max_size=3).map(tuple)
+)
 _BY_TYPE: Mapping[str, st.SearchStrategy[Any]] = {
     "str": _text,
     "str | None": st.none() | _text,
@@ -219,6 +263,7 @@ _BY_TYPE: Mapping[str, st.SearchStrategy[Any]] = {
     "bool": st.booleans(),
     "bytes": st.binary(max_size=100),
     "tuple[str, ...]": st.lists(_text, max_size=3).map(tuple),
+    "tuple[InstanceUsage, ...]": st.lists(_usage, max_size=3).map(tuple),
     "tuple[int, ...]": st.lists(_count, max_size=3).map(tuple),
     "tuple[FileGiven, ...]": st.lists(
         st.builds(FileGiven, path=_text, content=st.none() | st.binary(max_size=20), mode=st.integers(0, 0o777)),

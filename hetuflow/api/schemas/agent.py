@@ -83,7 +83,8 @@ AGENT = Entity(
         Member(
             name="protected_labels",
             kind=Array(Text()),
-            doc="names of reported labels that count for placement whatever is set here, as all that begin with `sys.`",
+            doc="names or patterns of labels of which placement goes by what the agent declares, whatever is set here; as of"
+            " all that begin with `sys.`",
         ),
         Member(name="config", kind=FreeObject(), write="CU", nullable=True, default=None),
         Member(name="statistics", kind=STATISTICS),
