@@ -15,7 +15,6 @@ Memory per instance is constant: the shipper reads the spool back, and at most `
 
 from __future__ import annotations
 
-import hashlib
 import json
 import struct
 from collections.abc import Mapping
@@ -31,6 +30,7 @@ CHUNK_BYTES_MAX: Final = 48 * 1024
 SMALL_BYTES_MAX: Final = 8 * 1024
 """Of a spool in the journal."""
 SPOOL_SUFFIX: Final = ".out"
+NOTHING_SHA256: Final = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 PIECE: Final = struct.Struct(">BdI")
 
 
@@ -50,6 +50,13 @@ def spool_path(work_dir: str, instance_id: str, epoch: int) -> str:
     return f"{work_dir}/{instance_id}.{epoch}{SPOOL_SUFFIX}"
 
 
+def _sha256() -> Any:
+    """Imported with the first output: the library takes 4 MB of a keeper that has nothing to keep."""
+    from hashlib import sha256
+
+    return sha256()
+
+
 @define(slots=True)
 class StreamTally:
     """One stream, as the process wrote it and as it was kept."""
@@ -61,13 +68,13 @@ class StreamTally:
 
     def write(self, data: bytes) -> None:
         if self.digest is None:
-            self.digest = hashlib.sha256()
+            self.digest = _sha256()
         self.digest.update(data)
         self.written += len(data)
 
     def summary(self) -> Mapping[str, Any]:
-        digest = self.digest or hashlib.sha256()
-        return {"bytes": self.written, "kept": self.kept, "shipped": self.shipped, "sha256": digest.hexdigest()}
+        digest = self.digest.hexdigest() if self.digest is not None else NOTHING_SHA256
+        return {"bytes": self.written, "kept": self.kept, "shipped": self.shipped, "sha256": digest}
 
 
 class SmallSpools(Protocol):

@@ -65,11 +65,12 @@ def main() -> int:
 def _keep(given: Given, place: Place) -> None:
     disk, loop = KeeperDisk(), Loop(_complain)
     stopping = _stop_signals(loop)
-    switch = PipeSwitch(given.switch_fd, given.mark, loop)
+    bystanders = [os.getppid()]
+    switch = PipeSwitch(given.switch_fd, given.mark, loop, bystanders, _complain)
     profile = KeeperProfile(
         log_path=place.log, pid=os.getpid(), version=given.version, boot_id=given.boot_id, mark=given.mark
     )
-    system = OperatingSystem(loop, bystanders=[os.getppid()])
+    system = OperatingSystem(loop, bystanders=bystanders)
     keeper = Keeper(system, disk, profile, switch=switch, complain=_complain)
     agents = Agents(place, loop, keeper, _complain)
     write_identity(disk, place, _identity(given))

@@ -74,7 +74,7 @@ class NoSwitch:
 
 
 class Keeper:
-    """One life of the keeper. Raises `DiskError` when it is made and its log cannot be used."""
+    """One life of the keeper. Raises `DiskError` when it is made and its log cannot be read."""
 
     def __init__(
         self,
@@ -102,6 +102,8 @@ class Keeper:
         self._deadlines: Deadlines[Key] = Deadlines()
         self._settled: OrderedDict[Key, None] = OrderedDict()
         self.log = Log.open(disk, profile.log_path, boot_id=profile.boot_id, mark=profile.mark)
+        if self.log.problem is not None:
+            complain(self.log.problem)
         self._take_over()
 
     def __repr__(self) -> str:

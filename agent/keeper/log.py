@@ -164,16 +164,24 @@ class Log:
         self.entries: dict[Key, Entry] = {}
         self.earlier: Opened | None = None
         """What the keeper before this one wrote of itself; None: there was none."""
+        self.problem: str | None = None
+        """Why the file could not be written when it was opened."""
 
     @classmethod
     def open(cls, disk: Disk, path: str, *, boot_id: str, mark: str) -> Log:
-        """Read what an earlier keeper left, and begin a file of our own with it. Raises `DiskError`."""
+        """Read what an earlier keeper left, and begin a file of our own with it. Raises `DiskError` when it cannot be read.
+
+        That it cannot be written (a full disk) is no reason not to end, and to tell, what was left: see `problem`.
+        """
         log = cls(disk, path)
         log.fold_file(disk.read(path) or b"")
         if log._records:
             log.earlier = log._opened
         log._opened = Opened(boot_id=boot_id, mark=mark)
-        log._rewrite()
+        try:
+            log._rewrite()
+        except DiskError as exc:
+            log.problem, log._torn = str(exc), True
         return log
 
     def fold_file(self, data: bytes) -> None:

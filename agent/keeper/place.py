@@ -16,8 +16,11 @@ from typing import Final, Protocol
 from attrs import frozen
 
 from agent import process_tree
+from agent.keeper.disk import KeeperDisk
 from hetuflow.ports.disk import Disk, DiskError
 
+IDENTITY_BYTES: Final = 512
+"""Padded, so that one can be written over another."""
 SOCKET_PATH_BYTES_MAX: Final = 100
 """Of `sun_path`, which has 108 on Linux and 104 on macOS."""
 
@@ -68,10 +71,14 @@ class Identity:
         return found is not None and found.state not in "ZX" and found.start_ticks == self.start_time
 
 
-def write_identity(disk: Disk, place: Place, identity: Identity) -> None:
-    """Raises `DiskError`."""
+def write_identity(disk: KeeperDisk, place: Place, identity: Identity) -> None:
+    """Raises `DiskError`. On a full disk over the earlier one, whose place it has: nobody could find this keeper else."""
     body = {name: getattr(identity, name) for name in Identity.__slots__ if not name.startswith("__")}
-    disk.replace(place.identity, json.dumps(body).encode() + b"\n")
+    data = json.dumps(body).encode().ljust(IDENTITY_BYTES - 1) + b"\n"
+    try:
+        disk.replace(place.identity, data)
+    except DiskError:
+        disk.overwrite(place.identity, data)
 
 
 def read_identity(disk: Disk, place: Place) -> Identity | None:

@@ -47,9 +47,9 @@ class OperatingSystem:
     """See `System`. The owner calls `tick` when the time has come that its last call returned, and after each spawn."""
 
     def __init__(self, loop: Loop, *, bystanders: Sequence[int] = ()) -> None:
-        """`bystanders`: children of this process that are none of its programs, to be left alone."""
+        """`bystanders`: children of this process that are none of its programs, to be left alone; others may be added later."""
         self._loop = loop
-        self._bystanders = tuple(bystanders)
+        self._bystanders = bystanders
         self._running: dict[int, ProcessTree] = {}
         self._unwatched: set[int] = set()
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)

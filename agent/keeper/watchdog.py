@@ -17,6 +17,8 @@ import signal
 import sys
 import time
 
+FROM_STDIN = "-"
+"""As second argument: the keeper runs, and is the parent of this process; what it says comes on standard input."""
 INSTANCE_MARK = "HETUFLOW_INSTANCE_ID"
 KEEPER_MARK = "HETUFLOW_KEEPER_MARK"
 WAIT_SECONDS_MAX = 5.0
@@ -33,18 +35,21 @@ CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 def main() -> int:
     """Arguments: the mark, the readiness descriptor, then the keeper's command with `{switch_fd}` in its last word."""
-    mark, ready_fd, command = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
-    if os.fork():
-        os._exit(0)  # whoever started this need not reap it
-    os.setsid()
+    mark, ready_fd, command = sys.argv[1], sys.argv[2], sys.argv[3:]
+    if ready_fd != FROM_STDIN:
+        if os.fork():
+            os._exit(0)  # whoever started this need not reap it
+        os.setsid()
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    if ready_fd == FROM_STDIN:
+        return Watchdog(os.getppid(), 0, mark).run()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     reads, writes = os.pipe()
     keeper = start_keeper(command, writes, reads)
     os.close(writes)
-    os.close(ready_fd)
+    os.close(int(ready_fd))
     return Watchdog(keeper, reads, mark).run()
 
 
@@ -95,7 +100,10 @@ class Watchdog:
                 for each in self.overdue():
                     self.kill_instance(each)
         if self.has_goodbye:
-            os.waitpid(self.keeper, 0)
+            try:
+                os.waitpid(self.keeper, 0)
+            except ChildProcessError:
+                pass  # it has started this one, not the reverse
             return 0
         self.sweep()
         return 1

@@ -29,17 +29,17 @@ class Site:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.state_dir = str(directory / "state")
-        os.makedirs(self.state_dir, mode=0o700)
+        os.makedirs(self.state_dir, mode=0o700, exist_ok=True)
         self.boot_id = host.boot_id(SystemDisk())
-        self._incarnation = 0
+        self.incarnation = 0
         self._seen: set[int] = set()
 
     @contextlib.asynccontextmanager
     async def link(self) -> AsyncIterator[Conversation]:
-        self._incarnation += 1
+        self.incarnation += 1
         disk, ids = SystemDisk(), SystemIds()
         keepers = ProcessKeepers(state_dir=self.state_dir, boot_id=self.boot_id, disk=disk, ids=ids)
-        async with keepers.opened(Attach(agent_id="a", incarnation=self._incarnation, version="1.2.3")) as link:
+        async with keepers.opened(Attach(agent_id="a", incarnation=self.incarnation, version="1.2.3")) as link:
             conversation = Conversation(self, link)
             attached = await conversation.until(lambda event: isinstance(event, Attached))
             assert isinstance(attached, Attached)

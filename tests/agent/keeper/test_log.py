@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from agent.keeper.log import COMPACT_BYTES_MIN, EMPTY_BYTES_MIN, read_log
 from agent.keeper.messages import Settled
-from hetuflow.ports.disk import DiskError
-from tests.agent.keeper.world import World
+from tests.agent.keeper.world import World, launch
 
 PATH = "/state/keeper.log"
 
@@ -104,8 +101,16 @@ def test_nothing_follows_half_a_record() -> None:
         assert [h.launched.instance_id for h in read_log(world.disk, PATH)][-1] == f"b{room}"
 
 
-def test_a_log_that_cannot_be_written_is_no_start() -> None:
+def test_on_a_full_disk_what_was_left_is_ended_and_told_all_the_same() -> None:
     world = World()
+    world.attach()
+    running = world.launch("runs")
+    world.launch("ended").exit(3)
     world.disk.room_bytes = 0
-    with pytest.raises(DiskError, match="No space left"):
-        world.kill_keeper()
+    world.kill_keeper()
+    held = {each.launched.instance_id: each.finished for each in world.attach(2)}
+    assert held["ended"] is not None and held["ended"].exit_code == 3
+    assert running.signals and world.problems
+    world.say(launch("new"))
+    world.settle()
+    assert [end.reason for end in world.ends() if end.instance_id == "new"] == ["rejected"]

@@ -115,6 +115,104 @@ async def test_with_agent_and_keeper_stopped_nothing_outlives_its_lease(site: Si
         assert (await agent.finished("k7")).reason == "cancelled"
 
 
+async def test_what_an_agent_that_was_killed_had_launched_runs(site: Site) -> None:
+    """SIGKILL right after the launches were written: some are still in the socket when the next agent comes."""
+    count = 40
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "-c", _DOOMED_AGENT, str(site.directory), str(count)], stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    with trio.fail_after(60):
+        assert await process.stdout.receive_some(1) == b"."
+    process.kill()
+    await process.wait()
+    await process.stdout.aclose()
+    site.incarnation = 1
+    async with site.link() as agent:
+        held = {each.launched.instance_id: each for each in agent.held}
+        assert len(held) == count
+        for name, each in held.items():
+            assert (each.finished or await agent.finished(name)).exit_code == 0
+        assert len((site.directory / "ran").read_text().split()) == count
+
+
+_DOOMED_AGENT = """
+import sys, trio
+from pathlib import Path
+from tests.agent.keeper.real import Site
+async def main():
+    site = Site(Path(sys.argv[1]))
+    async with site.link() as agent:
+        for number in range(int(sys.argv[2])):
+            agent.link.send(site.launch(f"echo {number} >> ran", f"d{number}"))
+        await agent.link.flush()
+        print(".", end="", flush=True)
+        await trio.sleep_forever()
+trio.run(main)
+"""
+
+
+async def test_with_keeper_and_switch_killed_the_next_keeper_ends_what_is_left(site: Site) -> None:
+    async with site.link() as agent:
+        launched = await agent.start("setsid sleep 1000 & sleep 1000", "k20")
+        keeper, watchdog = agent.keeper_pid, agent.watchdog_pid
+        os.kill(watchdog, signal.SIGSTOP)
+        agent.heard.clear()
+        os.kill(keeper, signal.SIGKILL)
+        os.kill(watchdog, signal.SIGKILL)
+        attached = await agent.until(lambda e: isinstance(e, Attached))
+        assert isinstance(attached, Attached)
+        [held] = attached.instances
+        assert held.launched == launched
+        assert (held.finished or await agent.finished("k20")).reason == "lost"
+        await until_no_process("k20")
+
+
+async def test_a_switch_that_was_killed_is_replaced(site: Site) -> None:
+    async with site.link() as agent:
+        await agent.start("sleep 1000", "k21")
+        os.kill(agent.watchdog_pid, signal.SIGKILL)
+        await until_dead(agent.watchdog_pid)
+        await agent.start("echo; sleep 1000", "k22")
+        [replacement] = await _children(agent.keeper_pid, "watchdog.py")
+        os.kill(agent.keeper_pid, signal.SIGSTOP)  # nothing can be said to it in its last breath
+        os.kill(agent.keeper_pid, signal.SIGKILL)
+        await until_dead(replacement)
+        assert not process_tree.marked("k21") and not process_tree.marked("k22")
+
+
+async def _children(pid: int, word: str) -> list[int]:
+    with trio.fail_after(60):
+        while True:
+            pids = process_tree.read_proc(f"/proc/{pid}/task/{pid}/children").split()
+            found = [
+                int(child) for child in pids if word.encode() in process_tree.read_proc(f"/proc/{int(child)}/cmdline")
+            ]
+            if found:
+                return found
+            await trio.sleep(0.02)
+
+
+async def test_a_switch_that_was_stopped_believes_no_old_news(site: Site) -> None:
+    """It is told late of renewals, and kills nobody for it."""
+    async with site.link() as agent:
+        agent.renew()
+        await agent.start("sleep 1000", "k23", lease_seconds=4.0)
+        os.kill(agent.watchdog_pid, signal.SIGSTOP)
+        with trio.move_on_after(5.0):
+            while True:
+                agent.renew()
+                await trio.sleep(0.25)
+        os.kill(agent.watchdog_pid, signal.SIGCONT)
+        with trio.move_on_after(1.0):
+            while True:
+                agent.renew()
+                await trio.sleep(0.25)
+        assert process_tree.marked("k23")
+        await until_no_process("k23")
+        assert (await agent.finished("k23")).reason == "lost"
+
+
 async def test_a_flood_costs_the_keeper_no_memory(site: Site) -> None:
     async with site.link() as agent:
         size = 100 * 2**20
