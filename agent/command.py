@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
@@ -18,14 +18,17 @@ import trio
 from agent import host, labels, policy_command, watchdog
 from agent.daemon import Agent, Ports
 from agent.directories import RecycledDirectories
+from agent.executors.features import available
 from agent.facts import SystemFacts, system_labels
 from agent.identity import kept_agent_id
 from agent.inside import InsideKeepers
 from agent.log_ring import LogRing
 from agent.logs import configure_logging
+from agent.preparation import Preparations
+from agent.preparations import preparations_of
 from agent.processes import SystemProcesses, open_processes
 from agent.profile import Profile
-from agent.settings import AgentSettings, check_label_name, load_agent_settings
+from agent.settings import AgentSettings, ExecutorSettings, check_label_name, load_agent_settings
 from agent.websocket import open_dialer
 from hetuflow.configuration import ConfigurationError, NotAllowed
 from hetuflow.ports.disk import DiskError
@@ -123,13 +126,26 @@ def check_policy(settings: AgentSettings, file: str, json_: bool) -> None:
     sys.exit(policy_command.check(settings, file, json_=json_))
 
 
+@command.command(name="executors")
+@_json
+@click.pass_obj
+def show_executors(settings: AgentSettings, json_: bool) -> None:
+    """List what tasks can be run with here: programs, environments of Python, WebAssembly, executors of packages.
+
+    Asks no server.
+    """
+    from agent.executors.listing import show
+
+    show(host.base_environment(settings.executor.environment_allow), json_=json_)
+
+
 async def _run(settings: AgentSettings, state_dir: str, own_labels: Mapping[str, str], ring: LogRing) -> None:
     disk, ids = SystemDisk(), SystemIds()
     _keep_log(ring, disk, f"{state_dir}/{LOG_DIRECTORY}")
     agent_id = settings.agent.id or kept_agent_id(disk, ids, state_dir)
     profile = _profile(settings, state_dir, agent_id, {**settings.labels, **own_labels})
     with _work_dir_held(disk, profile.work_dir):
-        await _live(profile, disk, ids, settings.executor.environment_allow, ring)
+        await _live(profile, disk, ids, settings.executor, ring)
 
 
 def _keep_log(ring: LogRing, disk: SystemDisk, directory: str) -> None:
@@ -150,13 +166,14 @@ def _work_dir_held(disk: SystemDisk, work_dir: str) -> Iterator[None]:
         yield
 
 
-async def _live(profile: Profile, disk: SystemDisk, ids: SystemIds, allowed: Sequence[str], ring: LogRing) -> None:
+async def _live(profile: Profile, disk: SystemDisk, ids: SystemIds, executor: ExecutorSettings, ring: LogRing) -> None:
     mark = ids.token()
     with watchdog.watch(mark) as watching:
         bystanders = () if watching is None else (watching,)
         async with open_processes(bystanders) as runner:
-            environment = {**host.base_environment(allowed), watchdog.MARK: mark}
-            await _serve(profile, disk, ids, runner, environment, ring)
+            base = {**host.base_environment(executor.environment_allow), watchdog.MARK: mark}
+            preparations = preparations_of(executor, profile, base, SystemFacts())
+            await _serve(profile, disk, ids, runner, base, preparations, ring)
 
 
 async def _serve(
@@ -165,6 +182,7 @@ async def _serve(
     ids: SystemIds,
     runner: SystemProcesses,
     base_environment: Mapping[str, str],
+    preparations: Preparations,
     ring: LogRing,
 ) -> None:
     leftovers = host.SystemLeftovers()
@@ -185,6 +203,7 @@ async def _serve(
                 gauges=host.SystemGauges(profile.work_dir),
                 files=LateFileWatcher(),
                 base_environment=base_environment,
+                preparations=preparations,
             ),
         )
         await nursery.start(_stop_on_signal, agent)
@@ -228,6 +247,7 @@ def _profile(settings: AgentSettings, state_dir: str, agent_id: str, own_labels:
         work_dir=os.path.join(os.path.abspath(executor.work_dir), agent_id),
         slots=agent.max_concurrent_tasks,
         labels=labels.declared(own_labels, system_labels()),
+        features=available(host.base_environment(executor.environment_allow)),
         metadata=settings.metadata,
         heartbeat_interval=agent.heartbeat_interval,
         check_interval=agent.task_check_interval,

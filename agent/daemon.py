@@ -168,6 +168,7 @@ class Agent:
         profile = self.profile
         while profile.cleanup_enabled:
             self._clean_up(shipping, profile.cleanup_interval)
+            await self._clean_what_is_kept()
             await trio.sleep(profile.cleanup_interval)
 
     def _clean_up(self, shipping: Shipping, older_than_seconds: float) -> None:
@@ -177,6 +178,18 @@ class Agent:
         removed = clean_up(self._ports.disk, evolve(self.profile, cleanup_interval=older_than_seconds), in_use)
         if removed:
             log.info("old work directories removed", count=removed)
+
+    async def _clean_what_is_kept(self) -> None:
+        assert self.executor is not None
+        held = frozenset(known.instance_id for known in self.executor.known())
+        for clean in self._ports.preparations.cleaners:
+            try:
+                removed = await clean(held)
+            except OSError as problem:
+                log.warning("what is kept between instances cannot be cleaned", error=str(problem))
+                continue
+            if removed:
+                log.info("removed what no instance has used for long", count=removed)
 
     def _keep_store(self, store_id: str) -> None:
         try:

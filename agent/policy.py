@@ -131,6 +131,7 @@ class Policy:
     allowed_executors: tuple[str, ...] | None = None
     allowed_users: tuple[str, ...] = ()
     allowed_directories: tuple[str, ...] | None = None
+    allowed_hosts: tuple[str, ...] | None = None
     allowed_environment: tuple[str, ...] | None = None
     denied_environment: tuple[str, ...] | None = None
     max_memory_mb: int | None = None
@@ -189,6 +190,12 @@ class Policy:
         return Refusal(
             "allowed_directories", f"{what} {_named(path, real)} is not in {_listed(path, self.allowed_directories)}"
         )
+
+    def check_host(self, what: str, host: str) -> Refusal | None:
+        """Whether an executor may open this host, or all that a pattern of hosts stands for, to a job."""
+        if self.allowed_hosts is None or any(_covers(entry, host) for entry in self.allowed_hosts):
+            return None
+        return Refusal("allowed_hosts", f"{what} {host!r} is not one of {_listed(host, self.allowed_hosts)}")
 
     def allows_command(self, name: str) -> bool:
         """Whether an operator's command is obeyed, by its name in the REST contract, such as `shutdown`."""
@@ -298,6 +305,12 @@ _CEILINGS: Final = (
 
 OPEN: Final = Policy()
 """Where nothing is said: everything but other users and a nice below 0."""
+
+
+def _covers(entry: str, host: str) -> bool:
+    """`?` in an entry is one character, and a pattern that is asked for may stand for more."""
+    is_pattern = has_wildcard(host) or "[" in host
+    return entry == host or (_glob(entry).matches(host) and not (is_pattern and "?" in entry))
 
 
 def _listed(wanted: str, allowed: Sequence[str]) -> str:

@@ -58,6 +58,8 @@ POLICY_SETTINGS: Final = (
     Setting("policy", "allowed_directories", Kind.TEXTS, None, "directories that jobs may use beside their own, with all"
             " below them: `working_dir`, paths of executors", unset="any",
             check=_each(lambda entry: entry.startswith("/"), "absolute paths, or patterns of them")),
+    Setting("policy", "allowed_hosts", Kind.TEXTS, None, "hosts that a WebAssembly module may ask, as names or patterns",
+            unset="any", check=_anything),
     Setting("policy", "allowed_environment", Kind.TEXTS, None, "variables that jobs may set, as names or patterns",
             unset="any", check=check_variables),
     Setting("policy", "denied_environment", Kind.TEXTS, None, "variables that jobs may not set; not given = none, or where"

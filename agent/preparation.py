@@ -6,7 +6,7 @@ collectors, which take in what an instance leaves when its process tree is gone.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from attrs import Factory, frozen
@@ -64,6 +64,8 @@ class Preparations:
 
     steps: Sequence[Step] = ()
     collectors: Sequence[Collector] = ()
+    cleaners: Sequence[Callable[[Collection[str]], Awaitable[int]]] = ()
+    """Each removes what it keeps beside the instances, is given the ids of those that are held, and says how many it removed."""
 
 
 def plain(order: Dispatch, base_environment: Mapping[str, str], directory: str) -> Prepared:

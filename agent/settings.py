@@ -60,12 +60,18 @@ class ConnectionSettings:
 
 @frozen(slots=True)
 class ExecutorSettings:
-    """Where instances work; `cleanup_interval` in seconds. `environment_allow`: names that programs get of the agent's own."""
+    """Where instances work; `cleanup_interval` in seconds. `environment_allow`: names that programs get of the agent's own.
+
+    `environments_…`: of Python, see `agent.executors.environments`; the timeout is seconds.
+    """
 
     work_dir: Path
     cleanup_enabled: bool
     cleanup_interval: float
     environment_allow: tuple[str, ...]
+    environments_dir: Path | None
+    environments_max: int
+    environment_build_timeout: float
 
 
 @frozen(slots=True)
@@ -105,6 +111,13 @@ def agent_schema() -> Schema:
         Setting("executor", "cleanup_interval", Kind.DURATION, 3600.0, "between two removals", low=1),
         Setting("executor", "environment_allow", Kind.TEXTS, (), "variables of the agent's own environment that programs"
                 " get, as names or patterns; beside PATH, LANG, LC_ALL, TZ and TMPDIR", check=check_variables),
+        Setting("executor", "environments_dir", Kind.PATH, None, "environments of Python that jobs ask for, a directory per agent;"
+                " readable by the users that tasks run as",
+                unset="`~/.cache/hetuflow/environments`, of root `/var/cache/hetuflow/environments`"),
+        Setting("executor", "environments_max", Kind.INTEGER, 20, "environments that are kept although nobody uses them",
+                low=0, high=100_000),
+        Setting("executor", "environment_build_timeout", Kind.DURATION, 600.0, "what building one may take", low=1,
+                high=86_400),
     )  # fmt: skip
     return Schema(
         settings=LOGGING_SETTINGS + connection + executor + POLICY_SETTINGS,

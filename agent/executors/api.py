@@ -23,9 +23,6 @@ from attrs import Factory, frozen
 
 from hetuflow.configuration import nearest
 
-GROUP: Final = "hetuflow.executors"
-"""The group of entry points; the name of one is the `executor` of a job."""
-
 DEADLINE_SECONDS: Final = 30.0
 """What the function may take, with the imports of its package."""
 

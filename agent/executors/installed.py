@@ -7,23 +7,16 @@ import json
 import os
 import sys
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Final
+from typing import Any
 
 import trio
 from attrs import asdict
 
-from agent.executors.api import DEADLINE_SECONDS, GROUP, Order, Program
+from agent.executors.api import DEADLINE_SECONDS, Order, Program
 from agent.executors.children import ANSWER_BYTES_MAX, Done, run
+from agent.executors.features import GROUP, OWN, names
 from hetuflow.configuration import nearest
 from hetuflow.ports.processes import StartError
-
-OWN: Final = ("python", "wasm")
-"""Names that mean ours, whatever a package says."""
-
-
-def names() -> tuple[str, ...]:
-    """What is installed, sorted."""
-    return tuple(sorted({each.name for each in entry_points(group=GROUP)} - set(OWN)))
 
 
 def entry_point(name: str) -> EntryPoint:

@@ -7,18 +7,18 @@ what it loads: they are the module's config.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import stat
 import sys
 from collections.abc import Mapping
-from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from attrs import Factory, frozen
 
 from agent.executors.api import OptionProblem, Program, options
+from agent.executors.features import has_extism
 from hetuflow.ports.processes import StartError
 
 FUNCTION: Final = "execute_task"
@@ -55,10 +55,12 @@ class WasmOptions:
     sha256: str = ""
 
 
-@cache
-def is_available() -> bool:
-    """Whether Extism is installed for this agent; asked once."""
-    return importlib.util.find_spec("extism") is not None
+def extism_version() -> str | None:
+    """Of the installed package; None = there is none."""
+    try:
+        return version("extism") if has_extism() else None
+    except PackageNotFoundError:
+        return "of unknown version"
 
 
 def wasm_options(given: Any) -> WasmOptions:
@@ -99,8 +101,18 @@ def wasm_options(given: Any) -> WasmOptions:
     )
 
 
+def options_of(given: Mapping[str, Any]) -> WasmOptions:
+    """As `wasm_options`, for an order: raises `StartError`, also where Extism is not installed."""
+    if not has_extism():
+        raise StartError(f"wasm: Extism is not installed on this agent ({INSTALL})")
+    try:
+        return wasm_options(given)
+    except OptionProblem as exc:
+        raise StartError(str(exc)) from exc
+
+
 def prepare(
-    given: Mapping[str, Any], parameters: Mapping[str, Any], directory: str, variables: Mapping[str, str]
+    wanted: WasmOptions, parameters: Mapping[str, Any], directory: str, variables: Mapping[str, str]
 ) -> Program:
     """Return the process that runs the module, with `parameters` as its input. It needs the agent's base environment only.
 
@@ -108,15 +120,9 @@ def prepare(
       directory: the instance's; paths that are not absolute lie there.
       variables: the job's environment: the module's config, below what `wasm.config` says.
     Raises:
-      StartError: an option is not allowed, the module is not there or none, or Extism is not installed.
+      StartError: the module is not there, or none.
     """
-    if not is_available():
-        raise StartError(f"wasm: Extism is not installed on this agent ({INSTALL})")
-    try:
-        wanted = wasm_options(given)
-    except OptionProblem as exc:
-        raise StartError(str(exc)) from exc
-    module = os.path.join(directory, wanted.module)
+    module = module_path(wanted, directory)
     _check_module(module, wanted.module)
     spec = {
         "module": module,
@@ -129,8 +135,11 @@ def prepare(
         "sha256": wanted.sha256,
     }
     # -E -P: no PYTHON… variable and nothing in the instance's directory decides what is imported.
-    argv = (sys.executable, "-E", "-P", _RUNNER)
-    return Program(argv=argv, stdin=json.dumps(spec).encode())
+    return Program(argv=(sys.executable, "-E", "-P", _RUNNER), stdin=json.dumps(spec).encode())
+
+
+def module_path(wanted: WasmOptions, directory: str) -> str:
+    return os.path.join(directory, wanted.module)
 
 
 def host_paths(wanted: WasmOptions, directory: str) -> tuple[str, ...]:

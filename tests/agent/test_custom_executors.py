@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from agent.executors import installed
+from agent.executors import features, installed
 from agent.executors.api import OptionProblem, Order, Program, options
 from hetuflow.ports.processes import StartError
 
@@ -181,7 +181,7 @@ async def test_two_packages_with_one_name(packages: Path) -> None:
 
 
 def test_our_own_names_are_ours(several: None) -> None:
-    assert "python" not in installed.names() and set(NAMES) < set(installed.names())
+    assert "python" not in features.names() and set(NAMES) < set(features.names())
 
 
 # --- options ---------------------------------------------------------------------------------------------------------

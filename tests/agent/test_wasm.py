@@ -19,7 +19,8 @@ import wasmtime
 from attrs import frozen
 
 from agent.executors import wasm
-from agent.executors.wasm import WasmOptions, host_paths, prepare
+from agent.executors.api import Program
+from agent.executors.wasm import WasmOptions, host_paths
 from agent.host import base_environment
 from hetuflow.ports.processes import StartError
 
@@ -32,6 +33,12 @@ class Run:
     code: int
     out: str
     err: str
+
+
+def prepare(
+    given: Mapping[str, Any], parameters: Mapping[str, Any], directory: str, variables: Mapping[str, str]
+) -> Program:
+    return wasm.prepare(wasm.options_of(given), parameters, directory, variables)
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +63,7 @@ def started(
 ) -> subprocess.Popen[str]:
     program = prepare(given, parameters, str(directory), variables)
     with open(directory / ".stdin", "wb+") as stdin:
-        stdin.write(program.stdin)
+        stdin.write(program.stdin or b"")
         stdin.seek(0)
         return subprocess.Popen(
             program.argv,
@@ -229,7 +236,7 @@ def test_a_fifo_is_no_module_and_nobody_waits_for_it(tmp_path: Path) -> None:
 
 
 def test_without_extism_it_says_what_to_install(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wasm, "is_available", lambda: False)
+    monkeypatch.setattr(wasm, "has_extism", lambda: False)
     with pytest.raises(
         StartError, match=re.escape("Extism is not installed on this agent (pip install 'hetuflow[wasm]')")
     ):

@@ -12,9 +12,11 @@ from attrs import define, evolve, field, frozen
 
 from agent.daemon import Agent, Ports
 from agent.directories import RecycledDirectories
+from agent.executors.step import EnvironmentRules, Executors
 from agent.host import SystemLeftovers, base_environment
 from agent.inside import InsideKeepers
 from agent.policy import Facts, PlainFacts
+from agent.preparation import Preparations
 from agent.processes import open_processes
 from agent.profile import Profile
 from hetuflow.ports.disk import DiskError
@@ -55,7 +57,9 @@ async def real_world(
     tmp_path: Path, gateway: Gateway | None = None, *, facts: Facts | None = None, **fields: Any
 ) -> AsyncIterator[World]:
     """An agent with real processes and a real disk, and a gateway in memory; connected."""
-    disk = SystemDisk()
+    disk, base, facts = SystemDisk(), base_environment(), facts or PlainFacts()
+    profile = a_profile(str(tmp_path), **fields)
+    executors = Executors(EnvironmentRules(root=f"{tmp_path}/environments"), base, profile.policy, facts)
     async with open_processes() as runner, trio.open_nursery() as nursery:
         ports = Ports(
             clock=SystemClock(),
@@ -66,10 +70,11 @@ async def real_world(
             keepers=InsideKeepers(runner, disk, SystemClock(), SystemLeftovers()),
             directories=RecycledDirectories(disk),
             leftovers=SystemLeftovers(),
-            facts=facts or PlainFacts(),
-            base_environment=base_environment(),
+            facts=facts,
+            base_environment=base,
+            preparations=Preparations(steps=(executors.step,), cleaners=(executors.clean_up,)),
         )
-        async with _running(nursery, runner, ports, a_profile(str(tmp_path), **fields), gateway or Gateway()) as world:
+        async with _running(nursery, runner, ports, profile, gateway or Gateway()) as world:
             yield world
         nursery.cancel_scope.cancel()
 
