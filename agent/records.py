@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from typing import Final
 
 RECORD_BYTES_MAX: Final = 1024 * 1024
+RESYNC_BYTES_MAX: Final = 64 * 1024
+"""How far behind damage whole records are looked for."""
 
 
 def framed(body: bytes) -> bytes:
@@ -26,8 +28,16 @@ def body_at(data: bytes, at: int) -> bytes | None:
 
 
 def bodies(data: bytes) -> Iterator[tuple[bytes, int]]:
-    """Bodies with the offset of their record's end, up to the first that is torn or damaged."""
+    """Bodies of whole records with the offset of their end. What is damaged is left out, and what is torn at the end."""
     at = 0
-    while (body := body_at(data, at)) is not None:
-        at += 8 + len(body)
-        yield body, at
+    while at < len(data):
+        body = body_at(data, at)
+        if body is not None:
+            at += 8 + len(body)
+            yield body, at
+            continue
+        nearest = range(at + 1, min(len(data), at + RESYNC_BYTES_MAX))
+        found = next((further for further in nearest if body_at(data, further) is not None), None)
+        if found is None:
+            return
+        at = found

@@ -28,6 +28,7 @@ LINGER_SECONDS: Final = 5.0
 """How long a keeper with nothing to do waits for an agent."""
 FIRST_SECONDS: Final = 30.0
 """Likewise, for the first one."""
+COMPLAINTS_BYTES_MAX: Final = 1024 * 1024
 STOPPED: Final = "the keeper was stopped"
 
 
@@ -152,9 +153,21 @@ def _locked(place: Place) -> Iterator[None]:
         os.close(fd)
 
 
-def _complain(problem: str) -> None:
-    with contextlib.suppress(OSError):
-        os.write(2, f"keeper {os.getpid()}: {problem}\n".encode())
+class _Complaints:
+    """Lines on standard error, at most `COMPLAINTS_BYTES_MAX` of them: the disk is not the keeper's to fill."""
+
+    def __init__(self) -> None:
+        self._bytes_left = COMPLAINTS_BYTES_MAX
+
+    def __call__(self, problem: str) -> None:
+        line = f"keeper {os.getpid()}: {problem}\n".encode()
+        if len(line) <= self._bytes_left:
+            self._bytes_left -= len(line)
+            with contextlib.suppress(OSError):
+                os.write(2, line)
+
+
+_complain = _Complaints()
 
 
 if __name__ == "__main__":

@@ -139,8 +139,9 @@ class KeeperLink:
             try:
                 return await self._attach_to(found)
             except _Lost as exc:
+                problem = f"the keeper (process {found.pid}) cannot be used: {exc}"
                 log.warning("the keeper cannot be used", pid=found.pid, problem=str(exc))
-                await self._until_gone(found)
+                await self._until_gone(found, hangs=exc.hangs)
         raise KeeperError(f"no keeper can be reached: {problem}")
 
     async def _reach_again(self) -> _Reached:
@@ -158,11 +159,15 @@ class KeeperLink:
                 self.problem = None
                 return reached
 
-    async def _until_gone(self, found: Identity) -> None:
-        """One that is just ending may do so; one that does not is ended."""
+    async def _until_gone(self, found: Identity, *, hangs: bool) -> None:
+        """One that is just ending may do so. One that nobody can talk to is ended; one that only refuses us is not."""
         with trio.move_on_after(DEATH_SECONDS_MAX):
             await until_dead(found, self._boot_id)
             return
+        if not hangs:
+            raise KeeperError(
+                f"the keeper (process {found.pid}) does not take this agent: see {self._place.complaints}"
+            )
         await end_keeper(found, self._boot_id)
 
     async def _attach_to(self, found: Identity) -> _Reached:
@@ -311,7 +316,7 @@ async def _connect(place: Place, found: Identity) -> _Stream:
             raise _Lost(f"process {pid} of user id {uid} listens on {place.socket}, not the keeper ({found.pid})")
     except OSError as exc:
         raw.close()
-        raise _Lost(f"cannot connect to {place.socket}: {exc.strerror or exc}") from exc
+        raise _Lost(f"cannot connect to {place.socket}: {exc.strerror or exc}", hangs=True) from exc
     except BaseException:
         raw.close()
         raise

@@ -144,7 +144,7 @@ def not_launched(task_id: str, instance_id: str, epoch: int) -> Launched:
 def read_log(disk: Disk, path: str) -> list[Held]:
     """What the log says of every instance that was not settled. `finished` None: no end is recorded. Changes nothing.
 
-    Raises `DiskError` when the file cannot be read; what is damaged at its end is left out.
+    Raises `DiskError` when the file cannot be read; what is damaged is left out.
     """
     log = Log(disk, path)
     log.fold_file(disk.read(path) or b"")
@@ -185,12 +185,12 @@ class Log:
         return log
 
     def fold_file(self, data: bytes) -> None:
-        """Everything up to the first record that is torn or damaged."""
+        """Every record that is whole: a damaged one must not hide what was started after it."""
         for body, end in bodies(data):
             try:
                 record = RECORDS.decode(body)
             except RemoteProtocolError:
-                return
+                continue
             self._bytes = end
             self._records += 1
             if record is not None:
@@ -254,8 +254,11 @@ class Log:
             case Intent(instance_id=instance_id, epoch=epoch):
                 self.entries[(instance_id, epoch)] = Entry(intent=record)
             case Started(launched=launched):
-                if entry := self.entries.get((launched.instance_id, launched.epoch)):
-                    entry.launched = launched
+                key = (launched.instance_id, launched.epoch)
+                if key not in self.entries:  # its intent was damaged
+                    intent = Intent(task_id=launched.task_id, instance_id=key[0], epoch=key[1], spool_path="")
+                    self.entries[key] = Entry(intent=intent)
+                self.entries[key].launched = launched
             case Captured(instance_id=instance_id, epoch=epoch, data=data):
                 if entry := self.entries.get((instance_id, epoch)):
                     entry.small += data

@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,13 @@ import trio
 
 from agent import process_tree
 from agent.keeper.client import Attached
-from agent.keeper.messages import End, Grew, Leave, Settled
+from agent.keeper.frames import framed
+from agent.keeper.messages import Attach, End, Grew, Leave, Probe, Settled
+from agent.keeper.place import Place
+from agent.keeping import KeeperError
 from agent.spool import FoundSpool
 from hetuflow.ports.real import SystemDisk
-from tests.agent.keeper.real import Site, open_site, until_dead, until_no_process
+from tests.agent.keeper.real import Conversation, Site, open_site, until_dead, until_no_process
 
 pytestmark = pytest.mark.skipif(not process_tree.HAS_PROC, reason="needs /proc")
 
@@ -299,3 +303,63 @@ def test_the_keeper_imports_no_event_loop_and_no_client() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     forbidden = {"trio", "structlog", "httpx", "psutil", "asyncio", "logging", "click"}
     assert not forbidden & set(done.stdout.split())
+
+
+async def test_strangers_and_nonsense_disturb_nobody(site: Site) -> None:
+    async with site.link() as agent:
+        for said in (b"GET / HTTP/1.1\r\n\r\n", framed(Probe(token=1)), b"\x00\x00\x00\x02\x93\x01", b""):
+            async with _connected(site) as stranger:
+                await stranger.send_all(said)
+                if said:
+                    assert await _closed(stranger)
+        await agent.start("exit 0", "k30")
+        assert (await agent.finished("k30")).exit_code == 0
+
+
+async def test_an_older_incarnation_is_turned_away_and_a_newer_one_takes_over(site: Site) -> None:
+    async with site.link() as agent:
+        await agent.start("sleep 1000", "k31")
+        async with _connected(site) as older:
+            await older.send_all(framed(Attach(agent_id="a", incarnation=0, version="0")))
+            assert await _closed(older)
+        async with _connected(site) as newer:
+            await newer.send_all(framed(Attach(agent_id="a", incarnation=9, version="9")))
+            assert await newer.receive_some(100)
+            await until_event(agent)
+
+
+async def until_event(agent: Conversation) -> None:
+    """The link notices that another one has taken its place."""
+    with trio.fail_after(60):
+        while agent.link.is_attached:  # noqa: ASYNC110
+            await trio.sleep(0.01)
+
+
+async def test_an_agent_that_is_turned_away_says_so_and_kills_no_keeper(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.keeper.client.DEATH_SECONDS_MAX", 0.2)
+    async with site.link() as agent:
+        keeper = agent.keeper_pid
+    site.incarnation = -1
+    with pytest.raises(KeeperError, match="does not take this agent"):
+        async with site.link():
+            pass
+    site.incarnation = 5
+    async with site.link() as agent:
+        assert agent.keeper_pid == keeper
+
+
+@asynccontextmanager
+async def _connected(site: Site) -> AsyncIterator[trio.SocketStream]:
+    stream = await trio.open_unix_socket(Place(site.state_dir).socket)
+    async with stream:
+        yield stream
+
+
+async def _closed(stream: trio.SocketStream) -> bool:
+    with trio.fail_after(60):
+        try:
+            return await stream.receive_some(1) == b""
+        except trio.BrokenResourceError:
+            return True
