@@ -1,30 +1,32 @@
-"""The keeper's operating system, for real: programs started, read, reaped and measured. No trio: `Loop` calls back.
+"""The keeper's operating system, for real: programs started, reaped, measured and ended. No trio: `Loop` calls back.
 
-**Starting.** `posix_spawn` with a session of its own (vfork inside: the cost does not grow with the keeper's memory, and
-errors of exec come back as errno). What it cannot do is inherited: directory and umask are the keeper's own for the
-length of the call. Where libc lacks setsid in posix_spawn: Popen.
+How one is started is in `launching`, what becomes of it in `tree`, what keeps it together in `agent.containment`.
 
-**Reading and reaping.** Pipes and pidfds are watched by the keeper's loop. The exit status is taken with wait4, which also
-tells CPU time and disk blocks. Its peak memory is useless below the keeper's own: after vfork the kernel starts counting
-at the parent's size. So VmHWM of the root is sampled after 20 ms, 60 ms ... and then every second.
+Every tree is born in a control group of its own where there is one to be had: with version 1 it costs 0.05 ms, and holds
+together what starts a session, loses its parent and cleans its environment. With version 2 it costs a fork (0.5 ms).
 
-The keeper is a subreaper: orphans of its trees come to it, and are reaped here.
+The keeper is a subreaper: orphans of its trees come to it, and are reaped here. It gives up new privileges for itself, and
+so for all programs; those that may have them are started by a thread from before that.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import math
 import os
-import signal
+import resource
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
 from agent import process_tree
-from agent.keeper.messages import Launch, Launched
+from agent.containment import calls, detect
+from agent.containment.leaf import Leaf
+from agent.containment.manners import environment_of, find_user, io_priority
+from agent.containment.privileged import PrivilegedThread
+from agent.keeper.launching import Start, start_forked, start_spawned
+from agent.keeper.messages import Launch, Launched, Limits
 from agent.keeper.orphan import OrphanTree
 from agent.keeper.system import Listener, Loop
 from agent.keeper.tree import ProcessTree, exit_of
@@ -35,32 +37,50 @@ ORPHANS_SECONDS: Final = 1.0
 """Between two looks for orphans that have ended, while there are any."""
 UNWATCHED_SECONDS: Final = 0.05
 """Between two looks at processes of which the kernel does not tell the end (no pidfd)."""
+LEFTOVERS_SECONDS: Final = 0.1
+"""Between two tries to remove control groups that were not empty yet."""
+LEFTOVERS_TRIES_MAX: Final = 600
 CLOSE_SECONDS_MAX: Final = 1.0
 """A process that was killed ends at once, but for one in the middle of a disk's or a network's work."""
 CLOSE_SECONDS_STEP: Final = 0.002
+PROCESSES_SPARE: Final = 1024
+"""Processes of the same user beyond a tree's limit: RLIMIT_NPROC counts them all, and the others must not be in its way."""
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-_PR_SET_CHILD_SUBREAPER: Final = 36
-_ALL_SIGNALS: Final = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
 
 
 class OperatingSystem:
-    """See `System`. The owner calls `tick` when the time has come that its last call returned, and after each spawn."""
+    """See `System`. The owner calls `tick` after each round of its loop, and sleeps no longer than that says."""
 
-    def __init__(self, loop: Loop, *, bystanders: Sequence[int] = ()) -> None:
-        """`bystanders`: children of this process that are none of its programs, to be left alone; others may be added later."""
+    def __init__(
+        self, loop: Loop, *, agent: str = "agent", isolation: str = "auto", bystanders: Sequence[int] = ()
+    ) -> None:
+        """`bystanders`: children of this process that are none of its programs, to be left alone; others may be added later.
+
+        Raises `ContainmentError`: `isolation` insists on control groups, see `agent.containment.detect`.
+        """
         self._loop = loop
         self._bystanders = bystanders
         self._running: dict[int, ProcessTree] = {}
         self._unwatched: set[int] = set()
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self._home = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._adopts = _become_subreaper()
+        self._adopts = calls.become_subreaper()
         self._has_orphans = False
+        self._ticket: int | None = None
         self._due = math.inf
+        self._hierarchies = detect.find_hierarchies() if isolation != "session" else []
+        self._groups, self.isolation_reason = detect.open_groups(
+            isolation, agent, process_tree.identity(os.getpid()) or "0", self._hierarchies
+        )
+        self._unremoved: list[Leaf] = []
+        self._leftover_tries = LEFTOVERS_TRIES_MAX if self._hierarchies else 0
+        self._remove_leftovers()
+        self._privileged = PrivilegedThread()
+        calls.forbid_new_privileges()
         _keep_descriptors()
 
     def __repr__(self) -> str:
-        return f"<OperatingSystem: {len(self._running)} running>"
+        return f"<OperatingSystem, {self.isolation()}: {len(self._running)} running>"
 
     def now(self) -> float:
         return time.clock_gettime(_CLOCK)
@@ -69,21 +89,27 @@ class OperatingSystem:
         return datetime.now(UTC)
 
     def isolation(self) -> str:
-        return "session"
+        return self._groups.level if self._groups is not None else "session"
 
     def limits(self) -> Mapping[str, str]:
-        return {}
+        held = self._groups.limits if self._groups is not None else ()
+        return {limit: self.isolation() if limit in held else "sampled" for limit in ("memory", "cpu", "processes")}
+
+    def group_directories(self) -> tuple[str, ...]:
+        """Below these, `*/cgroup.procs` names every program: for who must end them when this process is killed."""
+        return self._groups.directories if self._groups is not None else ()
 
     def spawn(self, launch: Launch, listener: Listener) -> ProcessTree:
         if not launch.argv:
             raise StartError("no program is named: cmd is empty")
         path = find_program(launch.argv[0], launch.environment, launch.directory)
+        leaf = self._leaf(launch)
         pipes: dict[int, tuple[int, int]] = {}
         pid = None
         try:
             for stream in (1, 2) if launch.capture_output else ():
                 pipes[stream] = os.pipe()
-            pid = self._spawn(path, launch, {stream: pair[1] for stream, pair in pipes.items()})
+            pid = self._start(path, launch, {stream: pair[1] for stream, pair in pipes.items()}, leaf)
         except OSError as exc:
             raise StartError(explain(path, exc)) from exc
         finally:
@@ -91,13 +117,16 @@ class OperatingSystem:
                 os.close(write_end)
                 if pid is None:
                     os.close(read_end)
-        tree = ProcessTree(self._loop, pid, launch.environment.get(process_tree.MARK), listener, self.now())
+            if pid is None and leaf is not None:
+                self._remove(leaf)
+        tree = ProcessTree(self._loop, launch, pid, listener, self.now(), leaf, self._ticket)
         self._running[pid] = tree
         for stream, (read_end, _) in pipes.items():
             os.set_blocking(read_end, False)
             tree.attach(stream, read_end)
+        tree.when_closed = self._remove
         self._watch_exit(tree)
-        self._due = min(self._due, tree.sample_deadline)
+        self._due = min(self._due, tree.look_deadline)
         return tree
 
     def orphan(self, launched: Launched) -> OrphanTree:
@@ -107,71 +136,98 @@ class OperatingSystem:
         """Measure what runs, reap orphans; when to be called again (`now()` seconds), infinity = after the next spawn."""
         if now < self._due:
             return self._due
-        for pid in list(self._unwatched):
+        for pid in sorted(self._unwatched):
             self._reap(self._running[pid])
-        for tree in list(self._running.values()):
-            if tree.sample_deadline <= now:
-                tree.sample(now)
         if self._adopts and (self._has_orphans or self._running):
             self._reap_adopted()
-        dues = [tree.sample_deadline for tree in self._running.values()]
+        for tree in list(self._running.values()):
+            if tree.look_deadline <= now:
+                tree.look(now)
+        self._due = math.inf
+        self._remove_leftovers()
+        dues = [self._due, *(tree.look_deadline for tree in self._running.values())]
         if self._has_orphans:
             dues.append(now + ORPHANS_SECONDS)
         if self._unwatched:
             dues.append(now + UNWATCHED_SECONDS)
-        self._due = min(dues, default=math.inf)
+        self._due = min(dues)
         return self._due
 
     def close(self) -> None:
         """Kill what still runs, wait for it a moment, and give everything back. No listener is told."""
         trees = list(self._running.values())
+        self._running.clear()
+        deadline = self.now() + CLOSE_SECONDS_MAX
         for tree in trees:
             tree.kill()
             tree.close()
-        self._running.clear()
-        deadline = self.now() + CLOSE_SECONDS_MAX
-        while self.now() < deadline:
+        while True:
             self._reap_adopted()  # the roots are among them now
-            if not self._has_orphans:
+            self._unremoved = [leaf for leaf in self._unremoved if not leaf.remove()]
+            if not (self._has_orphans or self._unremoved) or self.now() >= deadline:
                 break
             time.sleep(CLOSE_SECONDS_STEP)
+        if self._groups is not None:
+            self._groups.close()
+        self._privileged.close()
         os.close(self._null)
         os.close(self._home)
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
-    def _spawn(self, path: str, launch: Launch, ends: Mapping[int, int]) -> int:
-        out, err = ends.get(1, self._null), ends.get(2, self._null)
-        given = _file_of(launch.stdin) if launch.stdin else self._null
-        umask = os.umask(launch.manners.umask)
+    def _leaf(self, launch: Launch) -> Leaf | None:
+        """A group of its own. None where there are none, or it cannot be made: the tree is followed and sampled then."""
+        if self._groups is None:
+            return None
+        limits = launch.limits
         try:
-            self._enter(launch.directory)
-            if not _spawns_sessions():
-                return _popen(path, launch, given, out, err)
-            return os.posix_spawn(
-                path,
-                list(launch.argv),
-                launch.environment,
-                file_actions=[
-                    (os.POSIX_SPAWN_DUP2, given, 0),
-                    (os.POSIX_SPAWN_DUP2, out, 1),
-                    (os.POSIX_SPAWN_DUP2, err, 2),
-                ],
-                setsid=True,
-                setsigmask=(),
-                setsigdef=_ALL_SIGNALS,
+            return self._groups.leaf(
+                f"{launch.instance_id}.{launch.epoch}",
+                memory_bytes=limits.memory_bytes,
+                cpu_cores=limits.cpu_cores,
+                processes=limits.processes,
             )
+        except OSError:
+            return None
+
+    def _start(self, path: str, launch: Launch, ends: Mapping[int, int], leaf: Leaf | None) -> int:
+        user = find_user(launch.manners.run_as)
+        given = _file_of(launch.stdin) if launch.stdin else self._null
+        start = Start(
+            path=path,
+            argv=launch.argv,
+            environment=environment_of(user, launch.environment),
+            directory=launch.directory,
+            streams=(given, ends.get(1, self._null), ends.get(2, self._null)),
+            umask=launch.manners.umask,
+            user=user,
+            nice=launch.manners.nice,
+            io_priority=io_priority(launch.manners.ionice),
+            limits=_process_limit(launch.limits, leaf, user.uid if user is not None else os.geteuid()),
+        )
+        self._ticket = process_tree.take_ticket(self.now(), self._ticket) if process_tree.HAS_PROC else None
+        try:
+            if launch.manners.no_new_privs or not self._privileged.is_needed:
+                return self._start_in(start, leaf)
+            return self._privileged.call(lambda: self._start_in(start, leaf))
         finally:
-            os.umask(umask)
-            os.fchdir(self._home)
             if given != self._null:
                 os.close(given)
 
-    def _enter(self, directory: str) -> None:
-        try:
-            os.chdir(directory)
-        except OSError as exc:
-            raise StartError(f"working directory {directory} cannot be entered: {exc.strerror}") from exc
+    def _start_in(self, start: Start, leaf: Leaf | None) -> int:
+        if leaf is None:
+            return start_forked(start) if start.needs_fork else start_spawned(start, self._home)
+        if leaf.descriptor is not None:
+            pid = start_forked(start, into=leaf.descriptor)
+        else:
+            leaf.enter()
+            try:
+                pid = start_forked(start) if start.needs_fork else start_spawned(start, self._home)
+            finally:
+                leaf.leave()
+        with contextlib.suppress(OSError):  # it has ended already, or is ended for its limit by the next look
+            leaf.confine()
+        return pid
 
     def _watch_exit(self, tree: ProcessTree) -> None:
         try:
@@ -211,6 +267,29 @@ class OperatingSystem:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
 
+    def _remove(self, leaf: Leaf) -> None:
+        if not leaf.remove():
+            self._unremoved.append(leaf)
+            self._due = min(self._due, self.now() + LEFTOVERS_SECONDS)
+
+    def _remove_leftovers(self) -> None:
+        """Groups that were not empty when they should have gone, and those of keepers that are no more."""
+        self._unremoved = [leaf for leaf in self._unremoved if not leaf.remove()]
+        if self._leftover_tries:
+            gone = detect.remove_leftovers(self._hierarchies, lambda pid, start: process_tree.identity(pid) == start)
+            self._leftover_tries = 0 if gone else self._leftover_tries - 1
+        if self._unremoved or self._leftover_tries:
+            self._due = min(self._due, self.now() + LEFTOVERS_SECONDS)
+
+
+def _process_limit(limits: Limits, leaf: Leaf | None, uid: int) -> Mapping[int, int]:
+    """RLIMIT_NPROC, where nothing better stands between a fork bomb and the machine. It does not hold for root."""
+    if not limits.processes or uid == 0 or (leaf is not None and "processes" in leaf.enforced):
+        return {}
+    wanted = process_tree.threads_of(uid) + limits.processes + PROCESSES_SPARE
+    _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+    return {resource.RLIMIT_NPROC: wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)}
+
 
 def _file_of(data: bytes) -> int:
     """A nameless file with this content, at its beginning. Unlike a pipe it takes all at once and needs no attendance."""
@@ -228,48 +307,9 @@ def _file_of(data: bytes) -> int:
     return fd
 
 
-def _popen(path: str, launch: Launch, given: int, out: int, err: int) -> int:
-    import subprocess
-
-    process = subprocess.Popen(
-        list(launch.argv),
-        executable=path,
-        env=launch.environment,
-        stdin=given,
-        stdout=out,
-        stderr=err,
-        start_new_session=True,
-    )
-    process.returncode = 0  # reaped here with wait4, not by Popen
-    return process.pid
-
-
 def _keep_descriptors() -> None:
     """What this process was given beyond 0, 1 and 2 is not for its children. Its own are closed at exec anyway."""
     for name in os.listdir("/dev/fd"):
         if int(name) > 2:
             with contextlib.suppress(OSError):  # the descriptor of the listing itself
                 os.set_inheritable(int(name), False)
-
-
-def _become_subreaper() -> bool:
-    if not process_tree.HAS_PROC:
-        return False
-    libc = ctypes.CDLL(None, use_errno=True)
-    return bool(libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
-
-
-def _spawns_sessions() -> bool:
-    """Whether posix_spawn knows setsid here (glibc 2.26; not musl before 1.1.24, not macOS before 10.15)."""
-    global _SPAWNS_SESSIONS
-    if _SPAWNS_SESSIONS is None:
-        try:
-            os.posix_spawn("/nonexistent", ["x"], {}, setsid=True)
-        except FileNotFoundError:
-            _SPAWNS_SESSIONS = True
-        except (NotImplementedError, OSError):
-            _SPAWNS_SESSIONS = False
-    return _SPAWNS_SESSIONS is True
-
-
-_SPAWNS_SESSIONS: bool | None = None

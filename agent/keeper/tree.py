@@ -6,38 +6,66 @@ import os
 import resource
 import signal
 import sys
-from typing import Any, Final
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
 
 from agent import process_tree
+from agent.containment.leaf import Leaf, LeafUsage
+from agent.keeper.messages import Launch, Limits
+from agent.keeper.sampling import Figures, SampledLimits, disk_bytes, look_seconds, measure
 from agent.keeper.system import Listener, Loop, Usage
+from agent.process_tree import Process
 from hetuflow.ports.processes import Exit
 
 READ_BYTES: Final = 48 * 1024
-SAMPLE_SECONDS_FIRST: Final = 0.02
-SAMPLE_SECONDS_MAX: Final = 1.0
+LOOK_SECONDS_FIRST: Final = 0.02
+LOOK_SECONDS_MAX: Final = 1.0
+LIMIT_SECONDS: Final = 0.2
+"""Between two looks at a limit that the kernel holds: when it has killed one process, the others must follow."""
+STOP_ROUNDS_MAX: Final = 10
+"""Of stopping what was forked meanwhile. Who calls again until nothing lives gets as many as it takes."""
 _BLOCK_BYTES: Final = 512
+
+Number = TypeVar("Number", int, float)
 
 
 class ProcessTree:
     """See `Tree`. Made by `OperatingSystem.spawn`, which also calls the methods that `Tree` does not have."""
 
-    def __init__(self, loop: Loop, pid: int, mark: str | None, listener: Listener, now: float) -> None:
-        self._loop = loop
+    def __init__(
+        self,
+        loop: Loop,
+        launch: Launch,
+        pid: int,
+        listener: Listener,
+        now: float,
+        leaf: Leaf | None,
+        ticket: int | None,
+    ) -> None:
+        self._loop, self._listener = loop, listener
         self._pid = pid
         self._identity = process_tree.identity(pid) or ""
-        self._mark = mark
-        self._listener = listener
+        self._mark = launch.environment.get(process_tree.MARK)
+        self._ticket = ticket
+        self._leaf = leaf
+        self._sampled = _sampled(launch.limits, leaf, now)
         self._open_streams: dict[int, int] = {}
         self._closed_told = False
         self._exit: Exit | None = None
         self._tree_gone = False
+        self._is_ending = False
+        self._is_closed = False
+        self._is_stopped = False
+        self._figures = Figures()
         self.pidfd = -1
         self.memory_peak_bytes = 0
-        self._sample_step = SAMPLE_SECONDS_FIRST
-        self.sample_deadline = now + SAMPLE_SECONDS_FIRST
+        self.when_closed: Callable[[Leaf], None] = lambda leaf: None
+        self._step = LOOK_SECONDS_FIRST
+        self.look_deadline = now + LOOK_SECONDS_FIRST
 
     def __repr__(self) -> str:
-        return f"<ProcessTree {self._pid}: {'ended' if self._exit is not None else 'running'}>"
+        return f"<ProcessTree {self._pid}, {self.isolation}: {'ended' if self._exit is not None else 'running'}>"
 
     @property
     def pid(self) -> int:
@@ -49,35 +77,48 @@ class ProcessTree:
 
     @property
     def isolation(self) -> str:
-        return "session"
+        level = self._leaf.level if self._leaf is not None else "session"
+        return f"{level}+sampled" if self._sampled is not None else level
 
     def terminate(self) -> None:
+        self._is_ending, self._is_stopped = True, False
         self._signal(signal.SIGTERM)
         self._signal(signal.SIGCONT)  # a stopped process cannot obey
 
     def kill(self) -> None:
-        self._signal(signal.SIGKILL)
+        self._is_ending, self._is_stopped = True, False
+        if self._leaf is not None:
+            self._leaf.kill()
+        self._kill_followed()
 
     def is_alive(self) -> bool:
         if self._tree_gone:
             return False
-        if self._exit is None or self._members():
+        if self._exit is None or self._others():
             return True
         self._tree_gone = True
         return False
 
     def usage(self) -> Usage:
-        if self._exit is None:
-            return Usage(memory_peak_bytes=self.memory_peak_bytes)
+        figures = self._measure() if not self._tree_gone else self._figures
+        of_leaf = self._leaf.usage() if self._leaf is not None else LeafUsage()
+        exit_ = self._exit or Exit(exit_code=None, signal=None, cpu_seconds=0.0, memory_peak_bytes=0)
+        read, written = disk_bytes(self._processes()) if self._exit is None else (0, 0)
+        peak = max(self.memory_peak_bytes, exit_.memory_peak_bytes)
         return Usage(
-            cpu_seconds=self._exit.cpu_seconds,
-            memory_peak_bytes=self._exit.memory_peak_bytes,
-            disk_read_bytes=self._exit.disk_read_bytes,
-            disk_write_bytes=self._exit.disk_write_bytes,
+            cpu_seconds=_first(of_leaf.cpu_seconds, max(figures.cpu_seconds, exit_.cpu_seconds)),
+            memory_bytes=_first(of_leaf.memory_bytes, figures.memory_bytes),
+            memory_peak_bytes=_first(of_leaf.memory_peak_bytes, peak),
+            disk_read_bytes=_first(of_leaf.disk_read_bytes, max(read, exit_.disk_read_bytes)),
+            disk_write_bytes=_first(of_leaf.disk_write_bytes, max(written, exit_.disk_write_bytes)),
+            processes=_first(of_leaf.processes, figures.processes),
+            cpu_pressure_seconds=_first(of_leaf.cpu_pressure_seconds, 0.0),
+            memory_pressure_seconds=_first(of_leaf.memory_pressure_seconds, 0.0),
         )
 
     def exceeded(self) -> tuple[str, str] | None:
-        return None
+        held = self._leaf.broken() if self._leaf is not None else None
+        return held or (self._sampled.broken if self._sampled is not None else None)
 
     def close(self) -> None:
         for fd in self._open_streams.values():
@@ -85,6 +126,9 @@ class ProcessTree:
             os.close(fd)
         self._open_streams.clear()
         self._unwatch_exit()
+        if self._leaf is not None and not self._is_closed:
+            self.when_closed(self._leaf)
+        self._is_closed = True
 
     # --- called by the system --------------------------------------------------------------------------------------
 
@@ -101,12 +145,51 @@ class ProcessTree:
             self._tell_closed()
         self._listener.exited(exit_)
 
-    def sample(self, now: float) -> None:
+    def look(self, now: float) -> None:
+        """Measure, and hold the limits that nobody else holds. A tree that has broken one is killed at once."""
         self.memory_peak_bytes = max(self.memory_peak_bytes, memory_peak_of(self._pid))
-        self._sample_step = min(self._sample_step * 2, SAMPLE_SECONDS_MAX)
-        self.sample_deadline = now + self._sample_step
+        self._step = min(self._step * 2, LOOK_SECONDS_MAX)
+        if self._leaf is not None and self._leaf.enforced and not self._is_ending:
+            self._step = min(self._step, LIMIT_SECONDS)
+            if self._leaf.broken() is not None:
+                self.kill()
+        if self._sampled is not None and not self._is_ending:
+            self._step = self._hold_limits(self._sampled, now)
+        self.look_deadline = now + self._step
 
     # --- inside ----------------------------------------------------------------------------------------------------
+
+    def _hold_limits(self, sampled: SampledLimits, now: float) -> float:
+        """Seconds until the next look."""
+        begun = time.perf_counter()
+        processes = self._processes()
+        figures = self._measure(processes)
+        self.memory_peak_bytes = max(self.memory_peak_bytes, figures.memory_bytes)
+        sampled.look(processes, figures, now)
+        if sampled.broken is not None:
+            self.kill()
+        elif sampled.is_stopped != self._is_stopped:
+            self._is_stopped = sampled.is_stopped
+            self._signal(signal.SIGSTOP if self._is_stopped else signal.SIGCONT)
+        return look_seconds(time.perf_counter() - begun)
+
+    def _measure(self, processes: Sequence[Process] | None = None) -> Figures:
+        measured = measure(self._processes() if processes is None else processes)
+        cpu = max(self._figures.cpu_seconds, measured.cpu_seconds)  # of an ended orphan nobody tells afterwards
+        self._figures = Figures(cpu_seconds=cpu, memory_bytes=measured.memory_bytes, processes=measured.processes)
+        return self._figures
+
+    def _processes(self) -> list[Process]:
+        """Cheaply: in the group, or what descends from the root and from orphans of ours."""
+        if self._leaf is not None:
+            found = (process_tree.read_process(pid) for pid in self._leaf.pids())
+            return [process for process in found if process is not None and process.state not in "ZX"]
+        if not process_tree.HAS_PROC:
+            return []
+        roots = [self._pid] if self._exit is None else []
+        orphans = process_tree.adopted_children((self._pid,))
+        mine = [pid for pid in orphans if process_tree.is_marked(pid, self._mark, self._ticket)]
+        return process_tree.descendants([*roots, *mine])
 
     def _readable(self, stream: int, fd: int) -> None:
         try:
@@ -135,8 +218,17 @@ class ProcessTree:
             os.close(self.pidfd)
             self.pidfd = -1
 
+    def _others(self) -> bool:
+        """Whether something lives, the root having ended."""
+        if self._leaf is not None:
+            return self._leaf.is_populated()
+        return bool(self._members())
+
     def _members(self) -> list[int]:
-        found = process_tree.members(self._pid, self._mark)
+        """In the group, or the whole of /proc searched."""
+        if self._leaf is not None:
+            return self._leaf.pids()
+        found = process_tree.members(self._pid, self._mark, self._ticket)
         if self._exit is not None and self._pid in found:
             return []  # the root is reaped: its number belongs to somebody else now, and so does its session
         return found
@@ -148,6 +240,36 @@ class ProcessTree:
             found = process_tree.read_process(pid) if process_tree.HAS_PROC else None
             if self._exit is not None or found is None or found.group != self._pid:
                 process_tree.send_signal([pid], number)
+
+    def _kill_followed(self) -> None:
+        """Kill what no group holds. What is more than one process group is stopped first: it could fork meanwhile."""
+        if self._leaf is not None:
+            return
+        if self._exit is None:
+            process_tree.send_group_signal(self._pid, signal.SIGKILL)
+        stopped: set[int] = set()
+        for _ in range(STOP_ROUNDS_MAX):
+            more = [pid for pid in self._members() if pid not in stopped]
+            if not more:
+                break
+            process_tree.send_signal(more, signal.SIGSTOP)
+            stopped.update(more)
+        process_tree.send_signal(sorted(stopped), signal.SIGKILL)
+
+
+def _sampled(limits: Limits, leaf: Leaf | None, now: float) -> SampledLimits | None:
+    """Those of the limits that its group does not hold; None = it holds all that were asked for."""
+    held = leaf.enforced if leaf is not None else ()
+    left = Limits(
+        memory_bytes=0 if "memory" in held else limits.memory_bytes,
+        cpu_cores=0.0 if "cpu" in held else limits.cpu_cores,
+        processes=0 if "processes" in held else limits.processes,
+    )
+    return SampledLimits(left, now) if left != Limits() else None
+
+
+def _first(value: Number | None, otherwise: Number) -> Number:
+    return otherwise if value is None else value
 
 
 def exit_of(status: int | None, usage: Any, sampled_bytes: int) -> Exit:

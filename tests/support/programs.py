@@ -118,9 +118,9 @@ class Bench:
 
 
 @contextlib.contextmanager
-def open_bench() -> Iterator[Bench]:
+def open_bench(isolation: str = "auto") -> Iterator[Bench]:
     bench = Bench()
-    bench.system = OperatingSystem(bench)
+    bench.system = OperatingSystem(bench, agent="tests", isolation=isolation)
     try:
         yield bench
     finally:

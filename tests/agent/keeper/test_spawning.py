@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent import process_tree
-from agent.keeper import spawning
+from agent.keeper import launching
 from agent.keeper.messages import Manners
 from hetuflow.ports.processes import StartError
 from tests.support.programs import Bench, open_bench
@@ -34,7 +34,7 @@ def descriptors() -> int:
 def test_both_ways_of_starting_do_the_same(
     way: str, bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(spawning, "_SPAWNS_SESSIONS", way == "posix_spawn")
+    monkeypatch.setattr(launching, "_SPAWNS_SESSIONS", way == "posix_spawn")
     script = "pwd; ps -o sid= -p $$ | tr -d ' '; umask; cat; trap -p PIPE; echo $A >&2; ls /proc/self/fd | wc -l"
     before = descriptors()
     tree, heard = bench.launch("bash", "-c", script, directory=str(tmp_path), A="1")

@@ -1,0 +1,156 @@
+"""What a control group of its own does for one process tree."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+from attrs import frozen
+
+MEBIBYTE: Final = 1024 * 1024
+CPU_PERIOD_MICROSECONDS: Final = 100_000
+CPU_QUOTA_MICROSECONDS_MIN: Final = 1000
+"""The kernel takes no less."""
+
+GROUP_PREFIX: Final = "hetuflow-"
+
+
+class ContainmentError(Exception):
+    """Control groups were asked for and cannot be had. The message says why not."""
+
+
+@frozen(slots=True, kw_only=True)
+class LeafUsage:
+    """None = this group cannot tell."""
+
+    cpu_seconds: float | None = None
+    memory_bytes: int | None = None
+    memory_peak_bytes: int | None = None
+    disk_read_bytes: int | None = None
+    disk_write_bytes: int | None = None
+    processes: int | None = None
+    cpu_pressure_seconds: float | None = None
+    memory_pressure_seconds: float | None = None
+
+
+class Leaf(Protocol):
+    """A group in which one tree is born, and which it cannot leave without the rights of its keeper."""
+
+    @property
+    def level(self) -> str:
+        """cgroup2 or cgroup1."""
+        ...
+
+    @property
+    def enforced(self) -> tuple[str, ...]:
+        """The limits that were asked for and that the kernel holds here: memory, cpu, processes."""
+        ...
+
+    @property
+    def descriptor(self) -> int | None:
+        """Of its directory, for a clone into it; None where the keeper has to `enter` for the length of the spawn."""
+        ...
+
+    def enter(self) -> None:
+        """What this thread starts is born here now. Raises `OSError`, and is where it was then."""
+        ...
+
+    def leave(self) -> None: ...
+
+    def confine(self) -> None:
+        """Set what must not hold while the keeper is inside. Raises `OSError`."""
+        ...
+
+    def pids(self) -> list[int]:
+        """Live processes, zombies not counted."""
+        ...
+
+    def is_populated(self) -> bool: ...
+
+    def kill(self) -> None:
+        """SIGKILL to all, so that none can fork meanwhile; again until it is empty."""
+        ...
+
+    def usage(self) -> LeafUsage: ...
+
+    def broken(self) -> tuple[str, str] | None:
+        """Which limit was broken, with a sentence that has the figure. Stays what it was first."""
+        ...
+
+    def remove(self) -> bool:
+        """False while something is left in it."""
+        ...
+
+
+class Groups(Protocol):
+    """Where a keeper's leaves are made."""
+
+    @property
+    def level(self) -> str: ...
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """Which limits the kernel can hold here."""
+        ...
+
+    @property
+    def directories(self) -> tuple[str, ...]:
+        """Below these, `*/cgroup.procs` has every program of this keeper: for who must end them when it is killed."""
+        ...
+
+    def leaf(self, name: str, *, memory_bytes: int, cpu_cores: float, processes: int) -> Leaf:
+        """Raises `OSError`."""
+        ...
+
+    def close(self) -> None:
+        """Remove what is empty."""
+        ...
+
+
+def send(pids: list[int], number: signal.Signals) -> None:
+    """To each that is still there, but never to this process itself."""
+    own = os.getpid()
+    for pid in pids:
+        if pid != own:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
+
+
+def quota(cpu_cores: float) -> int:
+    """Microseconds of CPU time in each period."""
+    return max(CPU_QUOTA_MICROSECONDS_MIN, round(cpu_cores * CPU_PERIOD_MICROSECONDS))
+
+
+def memory_sentence(limit_bytes: int, peak_bytes: int) -> str:
+    peak = f", used {peak_bytes / MEBIBYTE:.0f} MiB at most" if peak_bytes else ""
+    return f"ended because it needed more memory than its limit of {limit_bytes / MEBIBYTE:g} MiB{peak} (memory)"
+
+
+def processes_sentence(limit: int) -> str:
+    return f"ended because it wanted more processes and threads than its limit of {limit} (processes)"
+
+
+def keeper_name(agent: str, pid: int, start: str) -> str:
+    """A group's name that tells by itself whether its keeper is still there: by pid and start time."""
+    plain = "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in agent)[:64]
+    return f"{GROUP_PREFIX}{plain}.{pid}.{start}"
+
+
+def keeper_of(name: str) -> tuple[int, str] | None:
+    """(pid, start time) of the keeper whose group has this name; None = not a name of ours."""
+    parts = name.removeprefix(GROUP_PREFIX).rsplit(".", 2)
+    if not name.startswith(GROUP_PREFIX) or len(parts) != 3 or not parts[1].isdigit():
+        return None
+    return int(parts[1]), parts[2]
+
+
+def process_ceiling(sources: Mapping[str, int]) -> int:
+    """What one keeper's programs may have of processes and threads together: three quarters of what the machine allows.
+
+    So that a fork bomb without a limit of its own leaves room for the keeper, its agent and whoever comes to look.
+    """
+    known = [value for value in sources.values() if value > 0]
+    return max(16, min(known) * 3 // 4) if known else 0

@@ -1,0 +1,55 @@
+"""The one thread of a keeper that has not given up new privileges: for programs that need sudo, or another setuid program.
+
+The kernel keeps that flag per thread, hands it down to children and never takes it back. So the keeper's own thread gives
+them up, which costs nothing per program, and this one, made before, sleeps until a program is started that may have them.
+It costs 12 KiB.
+"""
+
+from __future__ import annotations
+
+import _thread
+from collections.abc import Callable
+from typing import Any
+
+from agent.containment.calls import forbids_new_privileges
+
+
+class PrivilegedThread:
+    """Made before the flag is set. It does what `call` hands it, while the caller waits."""
+
+    def __init__(self) -> None:
+        self._asked, self._done = _thread.allocate_lock(), _thread.allocate_lock()
+        self._asked.acquire()
+        self._done.acquire()
+        self._work: Callable[[], int] | None = None
+        self._result: int | BaseException = 0
+        self.is_needed = not forbids_new_privileges()
+        """False: this process was started without the right to new privileges, and has none to give."""
+        if self.is_needed:
+            _thread.start_new_thread(self._run, ())
+
+    def call(self, work: Callable[[], int]) -> int:
+        """What `work` returns or raises, done in that thread."""
+        self._work = work
+        self._asked.release()
+        self._done.acquire()
+        result, self._result = self._result, 0
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    def close(self) -> None:
+        if self.is_needed:
+            self._work = None
+            self._asked.release()
+
+    def _run(self, *_: Any) -> None:
+        while True:
+            self._asked.acquire()
+            if self._work is None:
+                return
+            try:
+                self._result = self._work()
+            except BaseException as exc:
+                self._result = exc
+            self._done.release()
