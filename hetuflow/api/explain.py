@@ -105,7 +105,7 @@ async def _around(call: Call, moment: Moment, state: TaskState, is_now: bool) ->
     agenda = scheduler.status().agenda
     return Circumstances(
         now=moment.at,
-        workers=[_worker(row) for row in page.rows],
+        workers=[_worker(row, call.rooms.agents.last_heard_at(row["id"])) for row in page.rows],
         limit=Limit(tasks_max=agenda.tasks_max, instances=agenda.instances),
         full=() if state.spec is None else scheduler.full_limits(Need.of_task(state.spec), call.id),
         rate_free_at=free_at,
@@ -123,7 +123,7 @@ async def _rate_free_at(call: Call, moment: Moment, state: TaskState) -> datetim
     return free_at(rate, await recent_starts(store, job_id, before=moment.position + 1, most=rate.count))
 
 
-def _worker(row: Row) -> Worker:
+def _worker(row: Row, heard_at: datetime | None = None) -> Worker:
     capabilities: Mapping[str, Any] = row["capabilities"]
     labels = capabilities["labels"] or {}, row["reported_labels"] or {}, row["protected_labels"] or ()
     return Worker(
@@ -134,6 +134,7 @@ def _worker(row: Row) -> Worker:
         used=row["running_instances"],
         labels=placement_labels(*labels),
         overruled=overruled(*labels),
+        heard_at=max(filter(None, (row["last_heartbeat_at"], heard_at)), default=None),
     )
 
 

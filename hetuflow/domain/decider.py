@@ -14,7 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from attrs import Factory, field, frozen
 
 from hetuflow.domain.events import Event
-from hetuflow.domain.execution import PLAIN, Execution
+from hetuflow.domain.execution import KILL_GRACE_SECONDS, PLAIN, Execution
 
 S = TypeVar("S")
 
@@ -214,7 +214,8 @@ class Keep(Intent):
 class Occupy(Intent):
     """The instance holds a slot of the agent: wanted from dispatch until the event that ends or requeues it.
 
-    It counts for `bounds` and for the limit of `namespace_id`; both are fixed by its dispatch.
+    It counts for `bounds` and for the limit of `namespace_id`; both are fixed by its dispatch, and so is its lease:
+    `lease_seconds`, 0 = that of its agent's session. `is_kept`: it is its agent's also when the lease is over.
     """
 
     agent_id: str
@@ -224,6 +225,8 @@ class Occupy(Intent):
     job_id: str
     namespace_id: str = field(default="default", eq=False)
     bounds: tuple[Bound, ...] = field(default=(), eq=False)
+    lease_seconds: int = field(default=0, eq=False)
+    is_kept: bool = field(default=False, eq=False)
 
 
 @frozen(slots=True)
@@ -246,6 +249,7 @@ class Stop(Intent):
     epoch: int
     task_id: str
     reason: str
+    grace_seconds: int = field(default=KILL_GRACE_SECONDS, eq=False)
 
 
 @frozen(slots=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from attrs import Factory, frozen
 
 from hetuflow.domain.config import required_labels
+from hetuflow.domain.execution import FEATURE_LABEL
 from hetuflow.domain.task_state import TaskState
 
 AGENTS_MAX = 100
@@ -24,6 +26,8 @@ class Worker:
     labels: Mapping[str, str]
     overruled: Mapping[str, str] = Factory(dict)
     """Labels set over the API that do not count: the agent itself says what they are."""
+    heard_at: datetime | None = None
+    """Its last sign of life, as far as known."""
 
     @property
     def is_full(self) -> bool:
@@ -67,5 +71,7 @@ def _eligible(worker: Worker, labels: Mapping[str, str], pin: str | None) -> Eli
 
 
 def _difference(worker: Worker, name: str, value: str) -> str:
+    if name.startswith(FEATURE_LABEL):
+        return f"cannot do what the job asks for: it has not the feature {name.removeprefix(FEATURE_LABEL)}"
     known = worker.labels.get(name)
     return f"has no label {name}={value}" if known is None else f"has {name}={known}, not {value}"

@@ -118,7 +118,7 @@ def execution_of(config: JSON, parameters: JSON) -> Execution:
     return Execution(
         working_dir=config.get("working_dir") or "",
         stdin=(config.get("stdin") or "").encode(),
-        kill_grace_seconds=_or_default(config, "kill_grace_seconds"),
+        kill_grace_seconds=kill_grace_seconds(config),
         on_disconnect=on_disconnect(config),
         lost_after_seconds=lost_after_seconds(config),
         run_as=config.get("run_as") or "",
@@ -136,6 +136,12 @@ def execution_of(config: JSON, parameters: JSON) -> Execution:
     )
 
 
+def kill_grace_seconds(config: JSON) -> int:
+    """Between SIGTERM and SIGKILL."""
+    seconds: int | None = config.get("kill_grace_seconds")
+    return KILL_GRACE_SECONDS if seconds is None else seconds
+
+
 def on_disconnect(config: JSON) -> str:
     return config.get("on_disconnect") or OnDisconnect.STOP
 
@@ -148,6 +154,16 @@ def lost_after_seconds(config: JSON) -> int:
 def is_idempotent(config: JSON) -> bool:
     """Whether running twice at the same time is harmless."""
     return bool(config.get("idempotent"))
+
+
+def is_kept(config: JSON) -> bool:
+    """Whether an instance is its agent's however long that is silent: it goes on there, and may run nowhere else."""
+    return on_disconnect(config) == OnDisconnect.CONTINUE and not is_idempotent(config)
+
+
+def may_outlive_its_lease(config: JSON) -> bool:
+    """Whether the program may still run when its instance is lost."""
+    return on_disconnect(config) == OnDisconnect.CONTINUE
 
 
 def features_of(config: JSON) -> tuple[str, ...]:
@@ -176,11 +192,6 @@ def _gives(config: JSON) -> bool:
 
 def _differs(config: JSON, name: str) -> bool:
     return config.get(name, DEFAULTS[name]) not in (None, DEFAULTS[name])
-
-
-def _or_default(config: JSON, name: str) -> Any:
-    value = config.get(name)
-    return DEFAULTS[name] if value is None else value
 
 
 # --- bounds --------------------------------------------------------------------------------------------------------

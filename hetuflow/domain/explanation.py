@@ -11,6 +11,7 @@ from typing import Any
 
 from attrs import Factory, frozen
 
+from hetuflow.domain import execution
 from hetuflow.domain.config import required_labels
 from hetuflow.domain.eligibility import Eligibility, Worker, eligibility
 from hetuflow.domain.enums import InstanceStatus, TaskStatus
@@ -135,7 +136,7 @@ def _waiting(told: Sequence[Told], state: TaskState, around: Circumstances) -> S
     instance, spec = state.instance, state.spec
     assert instance is not None and spec is not None
     if instance.is_live:
-        return _in_hand(told, state, instance)
+        return _in_hand(told, state, instance, around.workers)
     if instance.is_external:
         return [_outside(told, instance)]
     if state.waits_for:
@@ -152,7 +153,9 @@ def _waiting(told: Sequence[Told], state: TaskState, around: Circumstances) -> S
     return [reason for reason in reasons if reason is not None]
 
 
-def _in_hand(told: Sequence[Told], state: TaskState, instance: Instance) -> Sequence[Awaited]:
+def _in_hand(
+    told: Sequence[Told], state: TaskState, instance: Instance, workers: Sequence[Worker]
+) -> Sequence[Awaited]:
     details = {"agent_id": instance.agent_id, "instance_id": instance.instance_id, "attempt": instance.attempt}
     dispatched_at = told[-1].recorded_at if instance.dispatched_at is None else instance.dispatched_at
     if instance.status is InstanceStatus.RUNNING:
@@ -164,6 +167,7 @@ def _in_hand(told: Sequence[Told], state: TaskState, instance: Instance) -> Sequ
             f"Attempt {instance.attempt} was sent to agent {instance.agent_id} at {moment(since)}, which has not"
             " said yet that it runs."
         )
+    message += _of_its_silence(state, instance, workers)
     found = [Awaited(code="agent_executing", message=message, since=since, details=details)]
     if state.cancel is not None:
         found.append(
@@ -178,6 +182,18 @@ def _in_hand(told: Sequence[Told], state: TaskState, instance: Instance) -> Sequ
             )
         )
     return found
+
+
+def _of_its_silence(state: TaskState, instance: Instance, workers: Sequence[Worker]) -> str:
+    """What is to be said when its agent is not connected."""
+    agent = next((worker for worker in workers if worker.agent_id == instance.agent_id), None)
+    if state.spec is None or agent is None or agent.is_online:
+        return ""
+    heard = "" if agent.heard_at is None else f": it was last heard at {moment(agent.heard_at)}"
+    away = f" That agent is not connected{heard}"
+    if execution.is_kept(state.spec.config):
+        return f"{away}; on_disconnect is continue, so that its return is waited for. A cancel ends the waiting."
+    return f"{away}; when its lease is over, the instance is lost."
 
 
 def _outside(told: Sequence[Told], instance: Instance) -> Awaited:
@@ -293,6 +309,13 @@ def _without(labels: Mapping[str, str], online: Sequence[Worker]) -> str:
     missing = {
         name: value for name, value in labels.items() if all(worker.labels.get(name) != value for worker in online)
     }
+    features = [
+        name.removeprefix(execution.FEATURE_LABEL)
+        for name in sorted(missing)
+        if name.startswith(execution.FEATURE_LABEL)
+    ]
+    if features and len(features) == len(missing):
+        return f"No connected agent can do what the job asks for: none has the feature {' and '.join(features)}."
     shown = ", ".join(f"{name}={value}" for name, value in sorted((missing or labels).items()))
     barred = [each.agent_id for each in online if labels.items() <= {**each.labels, **each.overruled}.items()]
     why = f" Set over the API they do not count for {named(barred)}, which protects them." if barred else ""

@@ -12,7 +12,15 @@ from typing import Any
 
 from attrs import evolve as changed
 
-from hetuflow.domain import task_dependencies, task_expiry, task_external, task_outcomes, task_reports, task_transitions
+from hetuflow.domain import (
+    execution,
+    task_dependencies,
+    task_expiry,
+    task_external,
+    task_outcomes,
+    task_reports,
+    task_transitions,
+)
 from hetuflow.domain.commands import (
     CancelTask,
     CreateInstance,
@@ -372,6 +380,8 @@ def _wanted_of_agent(state: TaskState, spec: TaskCreated, instance: Instance) ->
             spec.job_id,
             instance.namespace_id or spec.namespace_id,
             bounds_of(spec.config, spec.job_id),
+            execution.lost_after_seconds(spec.config),
+            execution.is_kept(spec.config),
         )
     ]
     if instance.status is InstanceStatus.DISPATCHED:
@@ -391,7 +401,8 @@ def _wanted_of_agent(state: TaskState, spec: TaskCreated, instance: Instance) ->
         wanted.append(Send(agent_id, session, instance.instance_id, instance.epoch, order))
     if state.cancel is not None:
         reason = state.cancel.reason or state.cancel.cause
-        wanted.append(Stop(agent_id, instance.instance_id, instance.epoch, spec.task_id, reason))
+        grace_seconds = execution.kill_grace_seconds(spec.config)
+        wanted.append(Stop(agent_id, instance.instance_id, instance.epoch, spec.task_id, reason, grace_seconds))
     return wanted
 
 

@@ -70,7 +70,8 @@ def lose(command: LoseInstance, state: TaskState, now: datetime) -> Decision:
     instance = _still_live(command, state)
     if instance is None:
         return NOTHING
-    return Decision(unsuccessful(state, _lost(instance, command.message, now), now))
+    lost = unsuccessful(state, _lost(instance, command.message, now), now)
+    return Decision(lost, guards=command.guards)
 
 
 # --- one report ----------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import trio
 
 from hetuflow.actors import FOLLOWING, ActorSystem
 from hetuflow.actors.patience import FAILING, STOPPING
+from hetuflow.domain import execution
 from hetuflow.domain.commands import Report, ReportEnded
 from hetuflow.domain.decider import Address, Available, DispatchOrder
 from hetuflow.domain.enums import InstanceReason
@@ -140,8 +141,10 @@ class Connection:
     def deliver(self, order: DispatchOrder) -> None:
         self.tell(dispatch_of(order))
 
-    def stop(self, instance_id: str, epoch: int, reason: str) -> None:
-        self.tell(Stop(instance_id=instance_id, epoch=epoch, reason=reason))
+    def stop(
+        self, instance_id: str, epoch: int, reason: str, grace_seconds: float = execution.KILL_GRACE_SECONDS
+    ) -> None:
+        self.tell(Stop(instance_id=instance_id, epoch=epoch, reason=reason, grace_seconds=float(grace_seconds)))
 
     def stand(self, agent: Available) -> None:
         """Tell the agent its labels and whether it is draining, unless it was told the same last."""

@@ -16,7 +16,7 @@ from attrs import frozen
 from hetuflow.actors import ActorSystem
 from hetuflow.actors.patience import FAILING, STOPPING
 from hetuflow.domain.commands import DisconnectAgent
-from hetuflow.domain.decider import Address, Available, DispatchOrder
+from hetuflow.domain.decider import Address, Available, DispatchOrder, Stop
 from hetuflow.domain.environment import rfc3339
 from hetuflow.domain.event_watch import Watches
 from hetuflow.domain.rejection import Rejected
@@ -172,10 +172,10 @@ class Gateway:
         if connection is not None and connection.session == session:
             connection.deliver(order)
 
-    def stop(self, agent_id: str, instance_id: str, epoch: int, reason: str) -> None:
-        connection = self._connections.get(agent_id)
+    def stop(self, stop: Stop) -> None:
+        connection = self._connections.get(stop.agent_id)
         if connection is not None:
-            connection.stop(instance_id, epoch, reason)
+            connection.stop(stop.instance_id, stop.epoch, stop.reason, stop.grace_seconds)
 
     def close(self, agent_id: str, session: str, reason: str) -> None:
         connection = self._connections.get(agent_id)
@@ -306,7 +306,7 @@ class Gateway:
         connection.stand(agent)
         connection.stop_strays(hello.known)
         for stop in self._scheduler.stops(hello.agent_id):
-            connection.stop(stop.instance_id, stop.epoch, stop.reason)
+            connection.stop(stop.instance_id, stop.epoch, stop.reason, stop.grace_seconds)
         self._scheduler.heard_from(hello.agent_id)
         self._scheduler.open_session(hello.agent_id, session)
         log.info("agent %s is connected from %s (session %s)", hello.agent_id, stream.peer, session)

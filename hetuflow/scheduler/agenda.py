@@ -412,6 +412,15 @@ class Agenda:
     def occupied_agents(self) -> Sequence[str]:
         return self._occupancy.agents()
 
+    def leased_agents(self) -> Sequence[str]:
+        """Those that hold an instance with a lease of its own."""
+        return self._occupancy.leased()
+
+    def is_stopping(self, occupy: Occupy) -> bool:
+        """Whether the instance is to be ended."""
+        stop = self._stops.of(occupy.agent_id).get(occupy.instance_id)
+        return stop is not None and stop.epoch == occupy.epoch
+
     def is_occupying(self, occupy: Occupy) -> bool:
         return self._occupancy.has(occupy)
 

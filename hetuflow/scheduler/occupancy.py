@@ -46,17 +46,22 @@ class Occupancy:
 
     def __init__(self) -> None:
         self._occupied: ByAgent[Occupy] = ByAgent()
+        self._leased: ByAgent[Occupy] = ByAgent()
         self._held: dict[str, int] = {}
         self.instances = 0
         self.held = 0
 
     def add(self, occupy: Occupy) -> None:
         self.instances += self._occupied.put(occupy.agent_id, occupy.instance_id, occupy)
+        if occupy.lease_seconds:
+            self._leased.put(occupy.agent_id, occupy.instance_id, occupy)
 
     def remove(self, occupy: Occupy) -> bool:
         """False: it does not hold its slot any more, or does so anew."""
         was_there = self._occupied.discard(occupy.agent_id, occupy.instance_id, occupy)
         self.instances -= was_there
+        if occupy.lease_seconds:
+            self._leased.discard(occupy.agent_id, occupy.instance_id, occupy)
         return was_there
 
     def hold(self, agent_id: str) -> None:
@@ -81,6 +86,10 @@ class Occupancy:
     def of(self, agent_id: str) -> Mapping[str, Occupy]:
         """The instances that hold a slot of the agent, by instance id."""
         return self._occupied.of(agent_id)
+
+    def leased(self) -> Sequence[str]:
+        """The agents that hold an instance with a lease of its own."""
+        return self._leased.agents()
 
     def agents(self) -> Sequence[str]:
         """Those of which an instance holds a slot."""

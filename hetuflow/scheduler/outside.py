@@ -56,7 +56,7 @@ class Deliveries(Protocol):
         """Send the order on that session."""
         ...
 
-    def stop(self, agent_id: str, instance_id: str, epoch: int, reason: str) -> None:
+    def stop(self, stop: Stop) -> None:
         """Have the agent end that instance, on whatever session it has."""
         ...
 
@@ -82,7 +82,7 @@ class NoDeliveries:
 
     def deliver(self, agent_id: str, session: str, order: DispatchOrder) -> None: ...
 
-    def stop(self, agent_id: str, instance_id: str, epoch: int, reason: str) -> None: ...
+    def stop(self, stop: Stop) -> None: ...
 
     def close(self, agent_id: str, session: str, reason: str) -> None: ...
 
@@ -192,10 +192,10 @@ class Outside:
             self.deliveries.close(agent.agent_id, agent.session, "the agent was disconnected, lost or removed")
 
     def _occupied(self, occupy: Occupy, duties: Duties) -> None:
-        if self._agenda.watch_of(occupy.agent_id) is None:
-            duties.reaper.suspect(occupy.agent_id)
+        duties.reaper.occupied(occupy)
 
     def _vacated(self, occupy: Occupy, duties: Duties) -> None:
+        duties.reaper.vacated(occupy)
         if self._agenda.has_waiting:
             duties.dispatcher.alarm.ring()
 
@@ -207,7 +207,8 @@ class Outside:
             duties.reaper.unwatched(watch)
 
     def _stop(self, stop: Stop, duties: Duties) -> None:
-        self.deliveries.stop(stop.agent_id, stop.instance_id, stop.epoch, stop.reason)
+        self.deliveries.stop(stop)
+        duties.reaper.stopping(stop)
 
     def _send(self, send: Send, duties: Duties) -> None:
         if self._agenda.session_of(send.agent_id) == send.session:

@@ -1,7 +1,7 @@
 """What becomes of an instance whose agent cannot say: it never started (requeued), or it is lost.
 
 Both are decided by the task's actor; here the question is asked, again and again, until the instance does not hold its
-slot any more; not while this server is not sure of itself, for then it may have slept through what it believes. Whoever
+slot any more, or what the answer relied on is not so any more; not while this server is not sure of itself, for then it may have slept through what it believes. Whoever
 finds the reason (reaper, reconciliation, a dispatch for a session that is gone) hands it over.
 """
 
@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
-from hetuflow.actors import FOLLOWING, ActorSystem
+from hetuflow.actors import FOLLOWING, ActorSystem, GuardLost
 from hetuflow.actors.patience import FAILING, STOPPING, Patience
 from hetuflow.domain.commands import LoseInstance, RequeueInstance
-from hetuflow.domain.decider import Address, Occupy
+from hetuflow.domain.decider import Address, Guard, Occupy
 from hetuflow.domain.rejection import Rejected
 from hetuflow.scheduler.agenda import Agenda
 from hetuflow.scheduler.alarm import Alarm
@@ -35,8 +35,8 @@ def requeue(occupy: Occupy, reason: str) -> RequeueInstance:
     return RequeueInstance(instance_id=occupy.instance_id, epoch=occupy.epoch, reason=reason)
 
 
-def lose(occupy: Occupy, message: str) -> LoseInstance:
-    return LoseInstance(instance_id=occupy.instance_id, epoch=occupy.epoch, message=message)
+def lose(occupy: Occupy, message: str, guards: Sequence[Guard] = ()) -> LoseInstance:
+    return LoseInstance(instance_id=occupy.instance_id, epoch=occupy.epoch, message=message, guards=guards)
 
 
 class Settling:
@@ -52,6 +52,8 @@ class Settling:
         self._alarm = Alarm()
         self._later: list[tuple[float, str]] = []
         self._ready: dict[str, None] = {}
+        self.refuted: Callable[[Occupy], None] = lambda occupy: None
+        """Called when a guard of the settlement was lost: it is dropped, and whoever had the reason may look again."""
 
     def __len__(self) -> int:
         return len(self._open)
@@ -91,7 +93,7 @@ class Settling:
                 await self._alarm.wait(min((at for at, _ in self._later), default=math.inf) - trio.current_time())
 
     async def _ask(self, instance_id: str) -> None:
-        found = self._open.get(instance_id)
+        found, is_refuted = self._open.get(instance_id), False
         try:
             if found is None:
                 return  # waited for its next try beside a newer dispatch of the same instance that is settled now
@@ -100,6 +102,9 @@ class Settling:
                 await self.settle(occupy, settlement)
         except STOPPING:
             return
+        except GuardLost as lost:
+            log.info("instance %s is not settled: %s", instance_id, lost)
+            is_refuted = True
         except FAILING as problem:
             log.warning("instance %s cannot be settled yet: %s", instance_id, problem)
         finally:
@@ -107,7 +112,10 @@ class Settling:
             self._alarm.ring()
         if self._open.get(instance_id) != found:
             return  # settled meanwhile, or a newer dispatch of the same instance was put; that is on the list
-        if self._agenda.is_occupying(occupy):
+        if is_refuted:
+            del self._open[instance_id]
+            self.refuted(occupy)
+        elif self._agenda.is_occupying(occupy):
             self._later.append((trio.current_time() + self._patience.failed(instance_id), instance_id))
         else:
             del self._open[instance_id]

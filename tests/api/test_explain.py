@@ -256,3 +256,43 @@ async def test_a_label_that_the_agent_protects_cannot_be_changed_over_the_api_an
         await a_run(world, config={"labels": {"env": "production", "gpu": "true", "sys.os": "linux"}})
         await agent.expect(Dispatch)
         nursery.cancel_scope.cancel()
+
+
+async def test_one_that_no_agent_can_run(world: World) -> None:
+    async with trio.open_nursery() as nursery:
+        plain = ScriptedAgent(world.rooms.agents.serve_connection, nursery, "plain")
+        await plain.connect(features=("manners",))
+        _, task = await a_run(world, config={"resource_limits": {"max_memory_mb": 5}, "stdin": "x"})
+        found = await explained(world, task)
+        assert codes(found) == ["no_agent_with_labels"]
+        assert found["summary"] == (
+            "Waiting: no connected agent can do what the job asks for: none has the feature limits."
+        )
+        [agent] = found["agents"]
+        assert agent["message"] == "cannot do what the job asks for: it has not the feature limits"
+        able = ScriptedAgent(world.rooms.agents.serve_connection, nursery, "able")
+        await able.connect(features=("manners", "limits"))
+        order = await able.expect(Dispatch)
+        assert (order.memory_bytes_max, order.stdin) == (5 * 1024 * 1024, b"x")
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [({"on_disconnect": "continue"}, "its return is waited for"), ({}, "when its lease is over, the instance is lost")],
+)
+async def test_one_whose_agent_is_away(world: World, config: dict[str, str], says: str) -> None:
+    async with trio.open_nursery() as nursery:
+        agent = ScriptedAgent(world.rooms.agents.serve_connection, nursery, "a")
+        await agent.connect(features=("policies",))
+        _, task = await a_run(world, config=config)
+        order = await agent.expect(Dispatch)
+        await agent.say(started := agent.started(order))
+        await agent.acknowledged(started.sequence)
+        assert "is not connected" not in (await explained(world, task))["summary"]
+        await agent.drop()
+        with trio.fail_after(10):
+            while "is not connected" not in (found := await explained(world, task))["summary"]:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        assert codes(found) == ["agent_executing"] and says in found["summary"] and "last heard at" in found["summary"]
+        nursery.cancel_scope.cancel()

@@ -8,6 +8,7 @@ from datetime import datetime
 from attrs import frozen
 
 from hetuflow.domain.commands.snapshots import JSON
+from hetuflow.domain.decider import Guard
 
 
 @frozen(slots=True, kw_only=True)
@@ -21,11 +22,15 @@ class RequeueInstance:
 
 @frozen(slots=True, kw_only=True)
 class LoseInstance:
-    """The agent's lease ran out, or the agent restarted without knowing this run. Uses a retry."""
+    """The lease ran out, or the agent restarted without knowing this run. Uses a retry.
+
+    `guards`: what the loss was decided from, so that an agent which has come back meanwhile keeps its run.
+    """
 
     instance_id: str
     epoch: int
     message: str
+    guards: Sequence[Guard] = ()
 
 
 @frozen(slots=True, kw_only=True)
