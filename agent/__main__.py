@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import sys
 
@@ -16,9 +17,18 @@ def main() -> None:
     gc.disable()  # all that is imported stays: nobody looks for garbage in it, now or later
     from agent.command import command
 
+    gc.collect()  # attrs makes each slotted class twice: 24 ms, and with what is given back 0.6 MB
+    give_back()
     gc.freeze()
     gc.enable()
     command()
+
+
+def give_back() -> None:
+    """Memory that is free to the operating system, where the C library can."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 if __name__ == "__main__":
