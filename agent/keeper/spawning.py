@@ -25,6 +25,7 @@ from agent.containment import calls, detect
 from agent.containment.leaf import Leaf
 from agent.containment.manners import environment_of, find_user, io_priority
 from agent.containment.privileged import PrivilegedThread
+from agent.keeper.following import Followed
 from agent.keeper.launching import Start, start_forked, start_spawned
 from agent.keeper.messages import Launch, Launched, Limits
 from agent.keeper.orphan import OrphanTree
@@ -66,6 +67,7 @@ class OperatingSystem:
         self._home = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._adopts = calls.become_subreaper()
         self._has_orphans = False
+        self._orphans_ended = 0
         self._ticket: int | None = None
         self._due = math.inf
         self._hierarchies = detect.find_hierarchies() if isolation != "session" else []
@@ -119,7 +121,8 @@ class OperatingSystem:
                     os.close(read_end)
             if pid is None and leaf is not None:
                 self._remove(leaf)
-        tree = ProcessTree(self._loop, launch, pid, listener, self.now(), leaf, self._ticket)
+        held = leaf or Followed(pid, launch.environment.get(process_tree.MARK), self._ticket, self._count_orphans)
+        tree = ProcessTree(self._loop, launch, pid, listener, self.now, held)
         self._running[pid] = tree
         for stream, (read_end, _) in pipes.items():
             os.set_blocking(read_end, False)
@@ -247,11 +250,14 @@ class OperatingSystem:
             return
         self._unwatched.discard(tree.pid)
         del self._running[tree.pid]
-        alone = not process_tree.group_is_alive(tree.pid)
+        alone, before = not process_tree.group_is_alive(tree.pid), self._orphans_ended
         if self._adopts:
-            self._reap_adopted()
-            alone = alone and not self._has_orphans
+            alone = self._count_orphans() == before and alone and not self._has_orphans
         tree.ended(exit_of(status, usage, tree.memory_peak_bytes), alone=alone)
+
+    def _count_orphans(self) -> int:
+        self._reap_adopted()
+        return self._orphans_ended
 
     def _reap_adopted(self) -> None:
         """Reap orphans that have ended, and remember whether others live."""
@@ -265,7 +271,7 @@ class OperatingSystem:
                 self._due = min(self._due, self.now() + ORPHANS_SECONDS)
                 continue
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)
+                self._orphans_ended += os.waitpid(pid, os.WNOHANG)[0] != 0
 
     def _remove(self, leaf: Leaf) -> None:
         if not leaf.remove():

@@ -6,12 +6,12 @@ import os
 import resource
 import signal
 import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from agent import process_tree
 from agent.containment.leaf import Leaf, LeafUsage
+from agent.keeper.following import Followed
 from agent.keeper.messages import Launch, Limits
 from agent.keeper.sampling import Figures, SampledLimits, disk_bytes, look_seconds, measure
 from agent.keeper.system import Listener, Loop, Usage
@@ -23,8 +23,6 @@ LOOK_SECONDS_FIRST: Final = 0.02
 LOOK_SECONDS_MAX: Final = 1.0
 LIMIT_SECONDS: Final = 0.2
 """Between two looks at a limit that the kernel holds: when it has killed one process, the others must follow."""
-STOP_ROUNDS_MAX: Final = 10
-"""Of stopping what was forked meanwhile. Who calls again until nothing lives gets as many as it takes."""
 _BLOCK_BYTES: Final = 512
 
 Number = TypeVar("Number", int, float)
@@ -39,17 +37,15 @@ class ProcessTree:
         launch: Launch,
         pid: int,
         listener: Listener,
-        now: float,
-        leaf: Leaf | None,
-        ticket: int | None,
+        clock: Callable[[], float],
+        held: Leaf | Followed,
     ) -> None:
-        self._loop, self._listener = loop, listener
+        self._loop, self._listener, self._clock = loop, listener, clock
         self._pid = pid
         self._identity = process_tree.identity(pid) or ""
-        self._mark = launch.environment.get(process_tree.MARK)
-        self._ticket = ticket
-        self._leaf = leaf
-        self._sampled = _sampled(launch.limits, leaf, now)
+        self._held = held
+        self._leaf = held if not isinstance(held, Followed) else None
+        self._sampled = _sampled(launch.limits, self._leaf, clock())
         self._open_streams: dict[int, int] = {}
         self._closed_told = False
         self._exit: Exit | None = None
@@ -62,7 +58,7 @@ class ProcessTree:
         self.memory_peak_bytes = 0
         self.when_closed: Callable[[Leaf], None] = lambda leaf: None
         self._step = LOOK_SECONDS_FIRST
-        self.look_deadline = now + LOOK_SECONDS_FIRST
+        self.look_deadline = clock() + LOOK_SECONDS_FIRST
 
     def __repr__(self) -> str:
         return f"<ProcessTree {self._pid}, {self.isolation}: {'ended' if self._exit is not None else 'running'}>"
@@ -87,14 +83,12 @@ class ProcessTree:
 
     def kill(self) -> None:
         self._is_ending, self._is_stopped = True, False
-        if self._leaf is not None:
-            self._leaf.kill()
-        self._kill_followed()
+        self._held.kill()
 
     def is_alive(self) -> bool:
         if self._tree_gone:
             return False
-        if self._exit is None or self._others():
+        if self._exit is None or self._held.is_populated():
             return True
         self._tree_gone = True
         return False
@@ -140,6 +134,8 @@ class ProcessTree:
         """The root has been reaped. `alone`: nothing else of its tree can be left."""
         self._unwatch_exit()
         self._exit = exit_
+        if isinstance(self._held, Followed):
+            self._held.is_root_reaped = True
         self._tree_gone = alone
         if not self._open_streams:
             self._tell_closed()
@@ -161,7 +157,7 @@ class ProcessTree:
 
     def _hold_limits(self, sampled: SampledLimits, now: float) -> float:
         """Seconds until the next look."""
-        begun = time.perf_counter()
+        begun = self._clock()
         processes = self._processes()
         figures = self._measure(processes)
         self.memory_peak_bytes = max(self.memory_peak_bytes, figures.memory_bytes)
@@ -171,7 +167,7 @@ class ProcessTree:
         elif sampled.is_stopped != self._is_stopped:
             self._is_stopped = sampled.is_stopped
             self._signal(signal.SIGSTOP if self._is_stopped else signal.SIGCONT)
-        return look_seconds(time.perf_counter() - begun)
+        return look_seconds(self._clock() - begun)
 
     def _measure(self, processes: Sequence[Process] | None = None) -> Figures:
         measured = measure(self._processes() if processes is None else processes)
@@ -180,16 +176,10 @@ class ProcessTree:
         return self._figures
 
     def _processes(self) -> list[Process]:
-        """Cheaply: in the group, or what descends from the root and from orphans of ours."""
-        if self._leaf is not None:
-            found = (process_tree.read_process(pid) for pid in self._leaf.pids())
-            return [process for process in found if process is not None and process.state not in "ZX"]
-        if not process_tree.HAS_PROC:
-            return []
-        roots = [self._pid] if self._exit is None else []
-        orphans = process_tree.adopted_children((self._pid,))
-        mine = [pid for pid in orphans if process_tree.is_marked(pid, self._mark, self._ticket)]
-        return process_tree.descendants([*roots, *mine])
+        if isinstance(self._held, Followed):
+            return self._held.processes()
+        found = (process_tree.read_process(pid) for pid in self._held.pids())
+        return [process for process in found if process is not None and process.state not in "ZX"]
 
     def _readable(self, stream: int, fd: int) -> None:
         try:
@@ -218,20 +208,8 @@ class ProcessTree:
             os.close(self.pidfd)
             self.pidfd = -1
 
-    def _others(self) -> bool:
-        """Whether something lives, the root having ended."""
-        if self._leaf is not None:
-            return self._leaf.is_populated()
-        return bool(self._members())
-
     def _members(self) -> list[int]:
-        """In the group, or the whole of /proc searched."""
-        if self._leaf is not None:
-            return self._leaf.pids()
-        found = process_tree.members(self._pid, self._mark, self._ticket)
-        if self._exit is not None and self._pid in found:
-            return []  # the root is reaped: its number belongs to somebody else now, and so does its session
-        return found
+        return self._held.members() if isinstance(self._held, Followed) else self._held.pids()
 
     def _signal(self, number: signal.Signals) -> None:
         if self._exit is None:  # not reaped, so the number is still ours, and the group gets it at one instant
@@ -240,21 +218,6 @@ class ProcessTree:
             found = process_tree.read_process(pid) if process_tree.HAS_PROC else None
             if self._exit is not None or found is None or found.group != self._pid:
                 process_tree.send_signal([pid], number)
-
-    def _kill_followed(self) -> None:
-        """Kill what no group holds. What is more than one process group is stopped first: it could fork meanwhile."""
-        if self._leaf is not None:
-            return
-        if self._exit is None:
-            process_tree.send_group_signal(self._pid, signal.SIGKILL)
-        stopped: set[int] = set()
-        for _ in range(STOP_ROUNDS_MAX):
-            more = [pid for pid in self._members() if pid not in stopped]
-            if not more:
-                break
-            process_tree.send_signal(more, signal.SIGSTOP)
-            stopped.update(more)
-        process_tree.send_signal(sorted(stopped), signal.SIGKILL)
 
 
 def _sampled(limits: Limits, leaf: Leaf | None, now: float) -> SampledLimits | None:
