@@ -16,6 +16,7 @@ import structlog
 import trio
 
 from agent import host, labels, policy_command, watchdog
+from agent.clean_up import FreeSpace
 from agent.daemon import Agent, Ports
 from agent.directories import RecycledDirectories
 from agent.executors.features import available
@@ -29,6 +30,7 @@ from agent.preparations import preparations_of
 from agent.processes import SystemProcesses, open_processes
 from agent.profile import Profile
 from agent.settings import AgentSettings, ExecutorSettings, check_label_name, load_agent_settings
+from agent.system_tree import SystemTree
 from agent.websocket import open_dialer
 from hetuflow.configuration import ConfigurationError, NotAllowed
 from hetuflow.ports.disk import DiskError
@@ -202,6 +204,7 @@ async def _serve(
                 log_ring=ring,
                 gauges=host.SystemGauges(profile.work_dir),
                 files=LateFileWatcher(),
+                tree=SystemTree(),
                 base_environment=base_environment,
                 preparations=preparations,
             ),
@@ -254,6 +257,7 @@ def _profile(settings: AgentSettings, state_dir: str, agent_id: str, own_labels:
         lost_after_seconds=agent.lost_after_seconds,
         cleanup_interval=executor.cleanup_interval,
         cleanup_enabled=executor.cleanup_enabled,
+        disk_free_min=FreeSpace.parse(executor.disk_free_min),
         policy=settings.policy,
     )
 

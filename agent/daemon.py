@@ -15,6 +15,7 @@ from agent.connection import Connection
 from agent.directories import Directories, PlainDirectories
 from agent.executor import Executor
 from agent.identity import keep_store_id, kept_store_id
+from agent.instance_tree import InstanceTree
 from agent.journal import Journal
 from agent.keeper.messages import Attach
 from agent.keeping import Keepers
@@ -23,9 +24,10 @@ from agent.log_ring import LogRing
 from agent.policy import Facts, PlainFacts
 from agent.preparation import Preparations
 from agent.profile import Gauges, NoGauges, Profile
-from agent.recovery import clean_up, next_incarnation, notice_boot, recover_output, ship_again
+from agent.recovery import next_incarnation, notice_boot, recover_output, ship_again
 from agent.reports import Reports
 from agent.shipping import Shipping
+from agent.storage import FEATURES, Storage
 from agent.wakeup import Wakeup
 from agent.watching import Watching
 from agent.work import Work
@@ -64,6 +66,8 @@ class Ports:
     facts: Facts = field(factory=PlainFacts)
     log_ring: LogRing = field(factory=LogRing)
     files: FileWatcher = field(factory=NoFileWatcher)
+    tree: InstanceTree | None = None
+    """None: jobs are given no files here, and leave none."""
     base_environment: Mapping[str, str] = Factory(dict)
     preparations: Preparations = Factory(Preparations)
 
@@ -76,7 +80,8 @@ class Agent:
     """One life of an agent. `run` once; `request_stop` from anywhere in the same trio loop."""
 
     def __init__(self, profile: Profile, ports: Ports) -> None:
-        self.profile, self._ports = profile, ports
+        self.profile = profile if ports.tree is None else evolve(profile, features=(*profile.features, *FEATURES))
+        self._ports = ports
         self.incarnation = 0
         self.executor: Executor | None = None
         self.connection: Connection | None = None
@@ -106,13 +111,18 @@ class Agent:
             log.error("the journal was damaged", problem=journal.damage)
         ready = Wakeup()
         shipping = Shipping(lambda problem: log.error("output is lost", error=problem))
+        storage = Storage(profile, ports.disk, ports.clock, ports.tree, shipping, ready)
         reports = Reports(
             journal, ports.ids, ready, ship_again(recover_output(ports.disk, profile.work_dir, journal), shipping)
         )
         attach = Attach(agent_id=profile.agent_id, incarnation=self.incarnation, version=profile.version)
-        self.executor = Executor(self._workplace(), ports.keepers, attach, reports, shipping, ready)
+        self.executor = Executor(self._workplace(storage), ports.keepers, attach, reports, shipping, ready)
+        storage.held = self.executor.keys
+        storage.clean_up.also = self._clean_what_is_kept
         left = [entry for entry in journal.entries.values() if entry.ended is None]
-        work = Work(profile, self.incarnation, ports.ids.token(), self.executor, reports, shipping, ports.gauges)
+        work = Work(
+            profile, self.incarnation, ports.ids.token(), self.executor, reports, shipping, ports.gauges, storage
+        )
         work.store_id = kept_store_id(ports.disk, profile.state_dir)
         work.store_changed = self._keep_store
         work.stop = self.request_stop
@@ -120,7 +130,7 @@ class Agent:
         facts = facts_of(profile, self.incarnation, ports.clock.now())
         executor = self.executor
         work.facts = lambda: {**facts, **executor.keeper_facts}
-        work.clear_cache = partial(self._clean_up, shipping, CLEARED_SECONDS_MIN)
+        work.clear_cache = partial(storage.clean_up.clear, CLEARED_SECONDS_MIN)
         watching = Watching(profile.agent_id, self.incarnation, reports, ports.files, ports.clock)
         work.watch = watching.want
         self.connection = Connection(work, ports.dialer, ports.random, ready)
@@ -130,7 +140,8 @@ class Agent:
                 nursery.start_soon(reports.run)
                 nursery.start_soon(self.connection.watch_lease)
                 nursery.start_soon(self.connection.run)
-                nursery.start_soon(self._clean_up_forever, shipping)
+                storage.ship_again()
+                nursery.start_soon(storage.clean_up.run)
                 nursery.start_soon(watching.run)
                 adopted = self.executor.active_count
                 log.info(
@@ -164,21 +175,6 @@ class Agent:
         with trio.move_on_after(LEAVE_SECONDS_MAX):
             await work.executor.leave()
 
-    async def _clean_up_forever(self, shipping: Shipping) -> None:
-        profile = self.profile
-        while profile.cleanup_enabled:
-            self._clean_up(shipping, profile.cleanup_interval)
-            await self._clean_what_is_kept()
-            await trio.sleep(profile.cleanup_interval)
-
-    def _clean_up(self, shipping: Shipping, older_than_seconds: float) -> None:
-        if self.executor is None:
-            return
-        in_use = frozenset([*(known.instance_id for known in self.executor.known()), *shipping.paths()])
-        removed = clean_up(self._ports.disk, evolve(self.profile, cleanup_interval=older_than_seconds), in_use)
-        if removed:
-            log.info("old work directories removed", count=removed)
-
     async def _clean_what_is_kept(self) -> None:
         assert self.executor is not None
         held = frozenset(known.instance_id for known in self.executor.known())
@@ -197,7 +193,7 @@ class Agent:
         except DiskError as problem:  # it is said again at the next connection
             log.error("the event store's id cannot be kept", error=str(problem))
 
-    def _workplace(self) -> Workplace:
+    def _workplace(self, storage: Storage) -> Workplace:
         ports = self._ports
         return Workplace(
             work_dir=self.profile.work_dir,
@@ -206,7 +202,8 @@ class Agent:
             disk=ports.disk,
             clock=ports.clock,
             directories=ports.directories,
-            preparations=ports.preparations,
+            preparations=storage.preparations(ports.preparations),
+            refusal=storage.clean_up.refusal,
             leftovers=ports.leftovers,
             policy=self.profile.policy,
             facts=ports.facts,

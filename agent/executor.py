@@ -88,13 +88,13 @@ class Executor:
 
     # --- what the server wants ---------------------------------------------------------------------------------------
 
-    def dispatch(self, order: Dispatch, refusal: str | None = None) -> None:
-        """Start an instance, or report why not; `refusal`: it cannot. Repeated dispatches of the same epoch are one."""
+    def dispatch(self, order: Dispatch) -> None:
+        """Start an instance, or report why not. Repeated dispatches of the same epoch are one."""
         held = self._runs.held.get(order.instance_id)
         if (held is not None and held.order.epoch >= order.epoch) or self.reports.holds(order.instance_id, order.epoch):
             return
         run = self._runs.make(order)
-        refusal = refusal or self._why_refuse(held)
+        refusal = self._why_refuse(held)
         if refusal is None:
             try:
                 self.reports.accept(order, kept_of(run, self.workplace.preparations.collectors))
@@ -148,6 +148,10 @@ class Executor:
     def known(self) -> list[Known]:
         return [run.known() for run in self._runs.held.values()]
 
+    def keys(self) -> list[tuple[str, int]]:
+        """(instance, epoch) of what is held."""
+        return [run.key for run in self._runs.held.values()]
+
     def metrics(self) -> Mapping[str, float]:
         return {**self._runs.metrics(), "slots": self.workplace.slots}
 
@@ -189,6 +193,8 @@ class Executor:
             return f"epoch {held.order.epoch} of this instance has not ended on this agent yet"
         if len(self._runs.held) >= self.workplace.slots:
             return f"all {self.workplace.slots} slots of the agent are taken"
+        if (problem := self.workplace.refusal()) is not None:
+            return problem
         if self._keeper.problem is not None:
             return f"nothing can be started here: {self._keeper.problem}"
         return None

@@ -17,9 +17,7 @@ import structlog
 import trio
 
 from agent.commands import Obeying
-from agent.limits import NO_LEASE, Lease
-from agent.pace import INTERVAL_SECONDS_MIN, Pace
-from agent.run import lease_seconds_of
+from agent.limits import NO_LEASE
 from agent.skew import in_protocol
 from agent.wakeup import Wakeup
 from agent.work import Moment, Work
@@ -30,9 +28,11 @@ from hetuflow.protocol.messages import (
     PROTOCOL_VERSION,
     PROTOCOL_VERSION_MIN,
     Ack,
+    ArtifactStored,
     Command,
     Condition,
     Dispatch,
+    FilePart,
     Forget,
     Heartbeat,
     HeartbeatAck,
@@ -56,10 +56,18 @@ log = structlog.get_logger()
 GREET_SECONDS_MAX: Final = 15.0
 """The server paces admissions; it has this long to answer a hello."""
 SEND_SECONDS_MAX: Final = 10.0
+ACK_SECONDS_MIN: Final = 10.0
+"""A heartbeat unanswered for this long, or for the heartbeat interval if that is longer, ends the connection; at a quarter of a
+short lease already, so that there is time to dial again."""
+INTERVAL_SECONDS_MIN: Final = 0.05
+"""Whatever the server says."""
+BEAT_SHARE_MAX: Final = 0.25
+"""Of the shortest lease: the longest time between two heartbeats."""
 UNRENEWED_SHARE_MAX: Final = 0.25
 """Of the lease: so long a server is kept that answers and does not renew it, when there is another address to try."""
 INBOX_FRAMES_MAX: Final = 64
 OUTPUT_BYTES_PER_TURN: Final = 192 * 1024
+ARTIFACT_BYTES_PER_TURN: Final = 192 * 1024
 
 
 SUPERSEDED: Final = "another agent with this identity has taken over: the server has given its work to others"
@@ -67,9 +75,6 @@ SUPERSEDED: Final = "another agent with this identity has taken over: the server
 
 OBSERVED_PROTOCOL: Final = 2
 """The first in which a server hears what instances use, and how the agent is."""
-
-
-LEASE_OVER: Final = "its lease was over before it could be started"
 
 
 class Silent(Exception):
@@ -97,12 +102,13 @@ class Link:
         """What is spoken here: the server's welcome says so."""
         self.is_away = False
         """It is the server that cannot do anything now: it stops, or its database is away."""
+        self._lease_seconds = 0.0
         self._beats: dict[int, Moment] = {}
         """Sequence of a heartbeat -> when it was sent: those not acknowledged yet."""
         self._beat_sequence = 0
         self._unrenewed: float | None = None
         """Since when the server has answered heartbeats without renewing the lease."""
-        self._pace = Pace(work.profile.heartbeat_interval)
+        self._beat_interval = work.profile.heartbeat_interval
         self._next_beat = self._next_check = float("inf")
         self._check_interval = work.profile.check_interval
         self._greet_deadline = float("inf")
@@ -119,6 +125,8 @@ class Link:
             WatchFiles: self._work.watch,
             Ack: lambda message: self._acked.extend(message.sequences),
             OutputAck: self._output_acked,
+            ArtifactStored: self._artifact_stored,
+            FilePart: self._work.fetching.answered,
             Ping: lambda message: self._replies.append(Pong(token=message.token)),
             Pong: lambda message: None,
             Shutdown: self._shutdown,
@@ -216,13 +224,18 @@ class Link:
         return float("inf") if oldest is None else oldest.at
 
     @property
+    def _shortest_lease_seconds(self) -> float:
+        """Of the session, and of what runs."""
+        return min(self._lease_seconds, self._work.executor.shortest_lease_seconds)
+
+    @property
     def _interval(self) -> float:
         """Between two heartbeats."""
-        return self._pace.interval(self._work.executor.shortest_lease_seconds, trio.current_time())
+        return max(INTERVAL_SECONDS_MIN, min(self._beat_interval, self._shortest_lease_seconds * BEAT_SHARE_MAX))
 
     @property
     def _ack_seconds(self) -> float:
-        return self._pace.ack_seconds(self._work.executor.shortest_lease_seconds)
+        return min(max(ACK_SECONDS_MIN, self._beat_interval), self._shortest_lease_seconds * BEAT_SHARE_MAX)
 
     def _check_silence(self, now: float) -> None:
         if not self.is_open and self._end is None and now >= self._greet_deadline:
@@ -236,8 +249,10 @@ class Link:
         if self._work.stopping is not None and self.session.state is State.OPEN:
             messages.append(Shutdown(reason=self._work.stopping))
         messages.extend(self._work.shipping.take(OUTPUT_BYTES_PER_TURN))
+        messages.extend(self._work.fetching.take())
+        messages.extend(self._work.artifacts.take(ARTIFACT_BYTES_PER_TURN))
         messages.extend(in_protocol(report, self.protocol) for report in self._work.reports.take())
-        if self._work.shipping.has_more:
+        if self._work.shipping.has_more or self._work.artifacts.has_more:
             self._ready.set()
         if now >= self._next_beat:
             messages.append(self._heartbeat(now))
@@ -276,12 +291,15 @@ class Link:
         self.was_let_in = True
         self.protocol = message.protocol
         now = trio.current_time()
-        self._pace.welcomed(message.heartbeat_interval, message.lease_seconds)
+        self._beat_interval = max(INTERVAL_SECONDS_MIN, min(self._beat_interval, message.heartbeat_interval))
         self._check_interval = max(INTERVAL_SECONDS_MIN, min(self._check_interval, message.check_interval))
         self._next_beat, self._next_check = now, now + self._check_interval
+        self._lease_seconds = message.lease_seconds
         self._work.renew_lease(self._hello_sent, message.lease_seconds)
         self._work.reports.restart()
         self._work.shipping.restart()
+        self._work.artifacts.restart()
+        self._work.fetching.restart()
         self._ready.set()
         self._note_store(message.store_id)
         log.info("connected", server=message.server_id, session=message.session, peer=self._stream.peer)
@@ -317,7 +335,7 @@ class Link:
         if self._unrenewed is None:
             self._unrenewed = now
             log.warning("the server does not renew the lease", reason=message.reason)
-        if self._has_others and now - self._unrenewed >= self._pace.lease_seconds * UNRENEWED_SHARE_MAX:
+        if self._has_others and now - self._unrenewed >= self._lease_seconds * UNRENEWED_SHARE_MAX:
             self._end = f"the server has not renewed the lease for {now - self._unrenewed:.0f} s: {message.reason}"
 
     def end(self, why: str) -> None:
@@ -331,7 +349,7 @@ class Link:
             return
         self._beats = {number: at for number, at in self._beats.items() if number > message.sequence}
         self._unrenewed = None
-        self._work.renew_lease(sent, self._pace.lease_seconds)
+        self._work.renew_lease(sent, self._lease_seconds)
 
     def _dispatched(self, message: Dispatch) -> None:
         """Start it, if there is a lease to run under.
@@ -343,27 +361,14 @@ class Link:
         if lease is NO_LEASE or trio.current_time() >= lease.deadline:
             log.warning("an order came when the lease was over: not started", instance=message.instance_id)
             self._end = "the lease ran out before an order was read"
-        elif message.lost_after_seconds:
-            self._dispatched_with_lease(message)
         else:
             self._work.executor.dispatch(message)
+            if message.lost_after_seconds:
+                self._keep_pace()
 
-    def _dispatched_with_lease(self, message: Dispatch) -> None:
-        """It has a lease of its own, perhaps a shorter one, which counts from the last renewal as the others do.
-
-        Where that is over, the order goes back, to be given again after the heartbeat that is sent now: by when the server
-        has given it away, only that knows, who sent it before we could tell. For a while we beat as often as such a lease
-        asks for, so that it happens once.
-        """
-        now = trio.current_time()
-        self._pace.given(message.lost_after_seconds, now)
-        lease_seconds = lease_seconds_of(message, self._pace.lease_seconds)
-        if now < Lease(self._work.renewed_at, lease_seconds).deadline or lease_seconds == float("inf"):
-            self._work.executor.dispatch(message)
-            self._next_beat = min(self._next_beat, now + self._interval)
-        else:
-            self._work.executor.dispatch(message, LEASE_OVER)
-            self._beat_now()
+    def _keep_pace(self) -> None:
+        """Something runs under a lease of its own, perhaps a shorter one."""
+        self._next_beat = min(self._next_beat, trio.current_time() + self._interval)
         self._work.lease_changed.set()
 
     def _stop(self, message: Stop) -> None:
@@ -393,7 +398,7 @@ class Link:
             self._check_interval = seconds
             self._next_check = min(self._next_check, trio.current_time() + seconds)
         else:
-            self._pace.ordered(seconds)
+            self._beat_interval = min(seconds, self._lease_seconds * BEAT_SHARE_MAX)
             self._next_beat = min(self._next_beat, trio.current_time() + self._interval)
         self._ready.set()
 
@@ -404,12 +409,18 @@ class Link:
         for instance_id in message.instance_ids:
             self._work.executor.forget(instance_id)
             self._work.shipping.forget(instance_id)
+            self._work.artifacts.forget(instance_id)
         self._work.reports.forget(message.instance_ids)
 
     def _output_acked(self, message: OutputAck) -> None:
         self._work.shipping.acked(message.instance_id, message.stream, message.offset_end)
         self._work.reports.output_acked()
         if self._work.shipping.has_more:
+            self._ready.set()
+
+    def _artifact_stored(self, message: ArtifactStored) -> None:
+        self._work.artifacts.heard(message)
+        if self._work.artifacts.has_more:
             self._ready.set()
 
     def _shutdown(self, message: Shutdown) -> None:

@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 from attrs import Factory, frozen
 
+from agent.clean_up import NOTHING, FreeSpace
 from agent.policy import OPEN, Policy
 
 GATEWAY_PATH: Final = "/api/v1/gateway/ws"
@@ -34,6 +35,8 @@ class Profile:
     lost_after_seconds: float = 120.0
     cleanup_interval: float = 3600.0
     cleanup_enabled: bool = True
+    disk_free_min: FreeSpace = NOTHING
+    """At `work_dir`: below it old directories go before their time, and nothing new is taken in."""
     policy: Policy = OPEN
 
     @property

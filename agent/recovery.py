@@ -1,4 +1,4 @@
-"""What an earlier life of the agent left: its number, its unshipped output, processes that no keeper has, old directories.
+"""What an earlier life of the agent left: its number, its unshipped output, processes that no keeper has.
 
 A new incarnation is on disk before anything is said in its name. What nobody holds is ended for certain before it is
 reported lost: the server will start it again elsewhere.
@@ -15,7 +15,6 @@ from attrs import frozen
 
 from agent.journal import Entry, Journal, Key
 from agent.limits import KILL_GRACE_SECONDS
-from agent.profile import Profile
 from agent.shipping import Shipment, Shipping
 from agent.spool import SPOOL_SUFFIX, FoundSpool, spool_path
 from agent.workplace import Leftovers
@@ -121,23 +120,6 @@ def ship_again(spools: Mapping[Key, FoundSpool], shipping: Shipping) -> dict[Key
         shipping.settle(shipment)
         shipments[key] = shipment
     return shipments
-
-
-def clean_up(disk: Disk, profile: Profile, in_use: frozenset[str]) -> int:
-    """Remove work directories and spools that nothing uses and that are older than the clean-up interval; how many."""
-    removed = 0
-    for name in _listed(disk, profile.work_dir):
-        path = f"{profile.work_dir}/{name}"
-        if name in in_use or path in in_use:
-            continue
-        try:
-            if disk.age_seconds(path) < profile.cleanup_interval:
-                continue
-            disk.remove(path)
-            removed += 1
-        except (DiskError, OSError) as exc:
-            log.warning("an old work directory cannot be removed", path=path, error=str(exc))
-    return removed
 
 
 def _listed(disk: Disk, path: str) -> list[str]:

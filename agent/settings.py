@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import platformdirs
 from attrs import field, frozen
 
+from agent.clean_up import FreeSpace
 from agent.labels import SYSTEM_PREFIX
 from agent.policy import Policy
 from agent.policy_settings import POLICY_SETTINGS, check_variables
@@ -68,6 +69,7 @@ class ExecutorSettings:
     work_dir: Path
     cleanup_enabled: bool
     cleanup_interval: float
+    disk_free_min: str
     environment_allow: tuple[str, ...]
     environments_dir: Path | None
     environments_max: int
@@ -109,6 +111,9 @@ def agent_schema() -> Schema:
         Setting("executor", "work_dir", Kind.PATH, DEFAULT_WORK_DIR, "a directory per agent, in it one per instance"),
         Setting("executor", "cleanup_enabled", Kind.BOOLEAN, True, "remove old working directories"),
         Setting("executor", "cleanup_interval", Kind.DURATION, 3600.0, "between two removals", low=1),
+        Setting("executor", "disk_free_min", Kind.TEXT, "100MB", "free space that must be left at work_dir, as 500MB, 2GiB"
+                " or 5%: below it old working directories go before their time, then nothing new is taken in; 0 = no bound",
+                check=_check_free_space),
         Setting("executor", "environment_allow", Kind.TEXTS, (), "variables of the agent's own environment that programs"
                 " get, as names or patterns; beside PATH, LANG, LC_ALL, TZ and TMPDIR", check=check_variables),
         Setting("executor", "environments_dir", Kind.PATH, None, "environments of Python that jobs ask for, a directory per agent;"
@@ -158,6 +163,13 @@ def check_label_name(name: str) -> None:
     """Raises `NotAllowed` for a name that the agent gives itself."""
     if name.startswith(SYSTEM_PREFIX):
         raise NotAllowed(f"another one: those that begin with {SYSTEM_PREFIX} are set by the agent itself")
+
+
+def _check_free_space(text: str) -> None:
+    try:
+        FreeSpace.parse(text)
+    except ValueError:
+        raise NotAllowed("a size such as 500MB or 2GiB, or a share of the disk such as 5%") from None
 
 
 def _check_label(table: str, name: str) -> None:

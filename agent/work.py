@@ -14,6 +14,7 @@ from agent.log_ring import LogRing
 from agent.profile import Gauges, Profile
 from agent.reports import Reports
 from agent.shipping import Shipping
+from agent.storage import Storage
 from agent.wakeup import Wakeup
 from hetuflow.protocol.messages import Known, WatchFiles
 
@@ -38,9 +39,11 @@ class Work:
         reports: Reports,
         shipping: Shipping,
         gauges: Gauges,
+        storage: Storage,
     ) -> None:
         self.profile, self.incarnation, self.life = profile, incarnation, life
         self.executor, self.reports, self.shipping, self.gauges = executor, reports, shipping, gauges
+        self.artifacts, self.fetching = storage.artifacts, storage.fetching
         self.lease: Lease = NO_LEASE
         """The session's."""
         self.renewed_at = float("inf")

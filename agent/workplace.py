@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Protocol
 
@@ -63,6 +63,8 @@ class Workplace:
     leftovers: Leftovers = field(factory=NoLeftovers)
     policy: Policy = OPEN
     facts: Facts = field(factory=PlainFacts)
+    refusal: Callable[[], str | None] = lambda: None
+    """Why the machine can take nothing more now, such as a full disk."""
 
 
 @frozen(slots=True)

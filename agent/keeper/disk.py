@@ -112,6 +112,10 @@ class KeeperDisk:
         found = os.statvfs(path)
         return found.f_bavail * found.f_frsize
 
+    def total_bytes(self, path: str) -> int:
+        found = os.statvfs(path)
+        return found.f_blocks * found.f_frsize
+
     def age_seconds(self, path: str) -> float:
         raise NotImplementedError("the keeper removes nothing for its age")
 

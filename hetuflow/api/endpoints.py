@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from hetuflow.api import (
-    agent_state,
     agents,
     artifacts,
     backfills,
@@ -29,7 +28,6 @@ from hetuflow.api import (
     system,
     task_instances,
     tasks,
-    usage,
 )
 from hetuflow.api.routing import Endpoint
 
@@ -48,10 +46,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *external_instances.ENDPOINTS,
     *task_instances.ENDPOINTS,
     *artifacts.ENDPOINTS,
-    *usage.ENDPOINTS,
     *files.ENDPOINTS,
     *agents.ENDPOINTS,
-    *agent_state.ENDPOINTS,
     *servers.ENDPOINTS,
     *external_events.ENDPOINTS,
     *events.ENDPOINTS,

@@ -76,8 +76,7 @@ class Reach(StrEnum):
 
 
 KIND = Code(CommandKind)
-SERVERS_OWN = (CommandKind.AGENT_REGISTERED, CommandKind.TASK_ACQUIRED, CommandKind.FETCH_LOG)
-"""The last one is `GET /agents/{id}/log`, which gives the answer too."""
+SERVERS_OWN = (CommandKind.AGENT_REGISTERED, CommandKind.TASK_ACQUIRED)
 
 HEAD = Shape(
     title="CommandHead",

@@ -121,6 +121,7 @@ class InstanceReason(StrEnum):
     CPU = "cpu"
     PROCESSES = "processes"
     OUTPUT = "output"
+    ARTIFACT = "artifact"
     LOST = "lost"
     REJECTED = "rejected"
     START_ERROR = "start_error"
@@ -157,6 +158,7 @@ class RetryReason(StrEnum):
     CPU = "cpu"
     PROCESSES = "processes"
     OUTPUT = "output"
+    ARTIFACT = "artifact"
     LOST = "lost"
     START_ERROR = "start_error"
 

@@ -19,11 +19,12 @@ _NAMED_IN_EVENT = frozenset({"instance_id", "agent_id", "epoch"})
 
 
 def evidence_of(report: ReportStarted | ReportEnded) -> dict[str, Any]:
-    """Return the report as a JSON object, without the members that the event itself names."""
+    """Return the report as a JSON object, without the members that the event itself names, and without empty lists: a
+    report that an older program has seen has none."""
     said = {
         attribute.name: _as_json(getattr(report, attribute.name))
         for attribute in attrs.fields(type(report))
-        if attribute.name not in _NAMED_IN_EVENT
+        if attribute.name not in _NAMED_IN_EVENT and getattr(report, attribute.name) != ()
     }
     return {"kind": "started" if isinstance(report, ReportStarted) else "ended", **said}
 
@@ -35,4 +36,6 @@ def digest_of(instance_id: str, agent_id: str, epoch: int, report: JSON) -> str:
 
 
 def _as_json(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
     return rfc3339(value) if isinstance(value, datetime) else value

@@ -67,6 +67,7 @@ def successful(state: TaskState, end: ReportEnded, now: datetime) -> Sequence[Ta
             exit_code=end.exit_code or 0,
             metrics=end.metrics,
             output=end.output,
+            artifacts=end.artifacts,
         ),
         TaskSucceeded(task_id=spec.task_id, job_id=spec.job_id, completed_at=now),
         *_deletion(state),
@@ -104,6 +105,7 @@ def _instance_failed(state: TaskState, end: ReportEnded) -> InstanceFailed:
         signal=end.signal,
         metrics=end.metrics,
         output=end.output,
+        artifacts=end.artifacts,
     )
 
 
@@ -130,6 +132,7 @@ _MESSAGES: Mapping[str, str] = {
     InstanceReason.PROCESSES: "had more processes than allowed",
     InstanceReason.OUTPUT: "wrote more output than allowed",
     InstanceReason.LOST: "the agent lost it",
+    InstanceReason.ARTIFACT: "did not leave the files that it should",
     InstanceReason.START_ERROR: "could not be started",
 }
 
@@ -236,6 +239,7 @@ def cancelled(
             signal=end.signal if end else None,
             metrics=end.metrics if end else None,
             output=end.output if end else None,
+            artifacts=end.artifacts if end else (),
             status=status,
         ),
         TaskCancelled(task_id=spec.task_id, job_id=spec.job_id, cancelled_at=now, cause=cause, reason=reason),

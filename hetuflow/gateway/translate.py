@@ -7,7 +7,7 @@ that a report is never refused for its decoration. A report whose times cannot b
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +19,9 @@ from hetuflow.domain.environment import rfc3339
 from hetuflow.domain.execution import FEATURE_LABEL, PLAIN, Execution
 from hetuflow.protocol.errors import CloseCode, RemoteProtocolError
 from hetuflow.protocol.messages import ArtifactWanted, Dispatch, Ended, FileGiven, Hello, Standing, Started
+
+ARTIFACTS_MAX = 1100
+"""In one report; an agent keeps at most 1000."""
 
 MESSAGE_CHARACTERS_MAX = 4096
 """Of an error message kept in the log; the output has the rest."""
@@ -132,6 +135,7 @@ def report_of(message: Started | Ended, agent_id: str) -> ReportStarted | Report
         signal=message.signal,
         metrics=_numbers(message.metrics),
         output=_output(message.output),
+        artifacts=_artifacts(message.artifacts),
     )
 
 
@@ -209,6 +213,20 @@ def _output(output: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if _is_count(output.get("dropped")):
         known["dropped"] = output["dropped"]
     return known
+
+
+def _artifacts(artifacts: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """Of each the path, and size and digest, or why it was not kept; anything else is left out."""
+    known: list[dict[str, Any]] = []
+    for each in artifacts[:ARTIFACTS_MAX]:
+        path, size, digest, problem = (each.get(name) for name in ("path", "bytes", "sha256", "problem"))
+        if not isinstance(path, str):
+            continue
+        if isinstance(problem, str):
+            known.append({"path": clean(path), "problem": clean(problem)[:MESSAGE_CHARACTERS_MAX]})
+        elif _is_count(size) and isinstance(digest, str):
+            known.append({"path": clean(path), "bytes": size, "sha256": clean(digest)[:64]})
+    return tuple(known)
 
 
 def _is_count(value: object) -> bool:

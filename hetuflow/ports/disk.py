@@ -47,7 +47,13 @@ class Disk(Protocol):
         """Remove a file or a directory tree; no error when it is gone."""
         ...
 
-    def free_bytes(self, path: str) -> int: ...
+    def free_bytes(self, path: str) -> int:
+        """Of the file system that holds the path, as far as this user may use it."""
+        ...
+
+    def total_bytes(self, path: str) -> int:
+        """The size of that file system."""
+        ...
 
     def age_seconds(self, path: str) -> float:
         """Wall-clock seconds since the last modification."""

@@ -155,7 +155,7 @@ class SystemDisk:
             raise DiskError(f"cannot create directory {path}: {exc.strerror}") from exc
         if found.st_uid != os.geteuid():
             raise DiskError(f"directory {path} belongs to user id {found.st_uid}, not to {os.geteuid()}")
-        if stat.S_IMODE(found.st_mode) & 0o077:
+        if stat.S_IMODE(found.st_mode) & 0o066:  # passing through, by somebody who knows a name inside, is fine
             raise DiskError(f"directory {path} is open to others: run `chmod 700 {path}`")
 
     def list(self, path: str) -> Sequence[str]:
@@ -179,6 +179,10 @@ class SystemDisk:
     def free_bytes(self, path: str) -> int:
         found = os.statvfs(path)
         return found.f_bavail * found.f_frsize
+
+    def total_bytes(self, path: str) -> int:
+        found = os.statvfs(path)
+        return found.f_blocks * found.f_frsize
 
     def age_seconds(self, path: str) -> float:
         return time.time() - os.stat(path).st_mtime

@@ -137,12 +137,13 @@ class Started(Message):
 class Ended(Message):
     """Report: the instance is over on the agent and its process tree gone. `reason` None = exit code 0.
 
-    `reason` is one of exit_code, signal, timeout, memory, cpu, processes, output, lost, start_error, cancelled, rejected;
-    memory, cpu and processes since protocol 2. "rejected" and "start_error" mean that nothing ran; after "rejected" the same instance may be dispatched again with a new epoch.
+    `reason` is one of exit_code, signal, timeout, memory, cpu, processes, output, artifact, lost, start_error, cancelled,
+    rejected; memory, cpu, processes and artifact since protocol 2. "rejected" and "start_error" mean that nothing ran; after "rejected" the same instance may be dispatched again with a new epoch.
     `signal` n comes with `exit_code` 128 + n. `metrics`: cpu_time (s), memory_peak, disk_read, disk_write, network_in,
     network_out (bytes; 0 = not measured). `output`: per stream (`stdout`, `stderr`) `bytes` written by the process,
     `kept` of them, `shipped` bytes in `Output` chunks (kept and marker), `sha256` of all that was written; and
-    `dropped` bytes in total. `artifacts`: the files that were kept, each `path`, `bytes` and `sha256`.
+    `dropped` bytes in total. `artifacts`: the files that were kept, each `path`, `bytes` and `sha256`,
+    and those that were not, each `path` (or the glob that fits none) and `problem`.
     """
 
     event_id: str

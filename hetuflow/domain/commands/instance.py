@@ -62,6 +62,7 @@ class ReportEnded:
     signal: int | None = None
     metrics: JSON | None = None
     output: JSON | None = None
+    artifacts: tuple[JSON, ...] = ()
 
 
 @frozen(slots=True, kw_only=True)

@@ -119,6 +119,8 @@ class InstanceSucceeded(TaskEvent):
     """`metrics`: cpu_time s, memory_peak bytes, disk_read, disk_write, network_in, network_out bytes; 0 = not measured.
 
     `output`: per stream `bytes` written by the process, `kept` bytes and `sha256` of all of it; `dropped` bytes.
+    `artifacts`: of each file that was kept `path`, `bytes`, `sha256`; of each that was not, or of a glob that fits none,
+    `path` and `problem`.
     `duration_seconds` is wall time from start to end; `started_at` is repeated so that the row needs no other event.
     `agent_id` None: it ran outside the agents.
     """
@@ -135,6 +137,7 @@ class InstanceSucceeded(TaskEvent):
     exit_code: int = 0
     metrics: JSON | None = None
     output: JSON | None = None
+    artifacts: tuple[JSON, ...] = ()
 
 
 @frozen(slots=True, kw_only=True)
@@ -157,6 +160,7 @@ class InstanceFailed(TaskEvent):
     signal: int | None = None
     metrics: JSON | None = None
     output: JSON | None = None
+    artifacts: tuple[JSON, ...] = ()
 
 
 @frozen(slots=True, kw_only=True)
@@ -180,6 +184,7 @@ class InstanceCancelled(TaskEvent):
     signal: int | None = None
     metrics: JSON | None = None
     output: JSON | None = None
+    artifacts: tuple[JSON, ...] = ()
     status: int = 99
 
 
