@@ -32,6 +32,7 @@ from hetuflow.gateway.files import FileRoom
 from hetuflow.gateway.gateway import Gateway
 from hetuflow.gateway.output import OutputSink
 from hetuflow.gateway.settings import GatewaySettings
+from hetuflow.gateway.usage import UsageSink
 from hetuflow.history.recorded_commands import record
 from hetuflow.ports.clock import Clock
 from hetuflow.ports.ids import Ids
@@ -110,6 +111,7 @@ async def open_core(
     schedules_of: SchedulesOf,
     followers_of: FollowersOf,
     files: FileRoom | None = None,
+    usage: UsageSink | None = None,
     codec: EventCodec | None = None,
 ) -> AsyncIterator[Core]:
     """Start in this order; stop in the reverse order when the block ends.
@@ -120,7 +122,7 @@ async def open_core(
     3. it follows the log, from where it was at 1, loads everything open, and ends the sessions of its previous life
     4. the scheduler's duties; then the caller may let agents and clients in
     """
-    core, agenda = _built(store, sink, clock, ids, settings, schedules_of, followers_of, codec, files)
+    core, agenda = _built(store, sink, clock, ids, settings, schedules_of, followers_of, codec, files, usage)
     system, scheduler, reactions = core.system, core.scheduler, core.reactions
     async with trio.open_nursery() as actors:
         await actors.start(system.run)
@@ -138,6 +140,7 @@ async def open_core(
             duties.start_soon(elsewhere.run)
             await _recover(core, agenda, await _until_it_works(partial(find_open, position)))
             await duties.start(reactions.run)
+            duties.start_soon(core.gateway.usage.run)
             await duties.start(scheduler.run)
             try:
                 yield core
@@ -159,11 +162,12 @@ async def open_idle_core(
     schedules_of: SchedulesOf,
     followers_of: FollowersOf,
     files: FileRoom | None = None,
+    usage: UsageSink | None = None,
     codec: EventCodec | None = None,
 ) -> AsyncIterator[Core]:
     """The same without any duty, for a log that is only looked at: states can be read, nothing is decided, sent or
     written, and no agent is let in."""
-    core, _ = _built(store, sink, clock, ids, settings, schedules_of, followers_of, codec, files)
+    core, _ = _built(store, sink, clock, ids, settings, schedules_of, followers_of, codec, files, usage)
     core.gateway.stop_accepting()
     async with trio.open_nursery() as actors:
         await actors.start(core.system.run)
@@ -181,6 +185,7 @@ def _built(
     followers_of: FollowersOf,
     codec: EventCodec | None,
     files: FileRoom | None,
+    usage: UsageSink | None,
 ) -> tuple[Core, Agenda]:
     """The rooms, put together; nothing runs yet."""
     agenda = Agenda(
@@ -213,7 +218,7 @@ def _built(
         event_depth_max=settings.event_depth_max,
     )
     gateway_settings = evolve(settings.gateway, store_id=settings.gateway.store_id or store.identity)
-    gateway = Gateway(system, scheduler, sink, agreed, ids, gateway_settings, files)
+    gateway = Gateway(system, scheduler, sink, agreed, ids, gateway_settings, files, usage)
     scheduler.connect(gateway)
     reactions = Reactions(system, schedules_of)
     return Core(system, scheduler, gateway, reactions, agreed), agenda

@@ -49,6 +49,7 @@ from hetuflow.ports.real import SystemClock, SystemDisk, SystemIds
 from hetuflow.ports.state_lock import hold
 from hetuflow.protocol.messages import Output
 from hetuflow.settings import ServerSettings, namespace_limits
+from hetuflow.usage_room import StoredUsage
 from projections.artifacts import PostgresArtifacts
 from projections.errors import ProjectionError
 from projections.kept_files import PostgresFiles
@@ -58,6 +59,7 @@ from projections.queries import fetch
 from projections.rebuilds import Rebuilds
 from projections.runner import Runner, open_runner
 from projections.tables import ALL_TABLES
+from projections.usage import PostgresUsage
 
 log = logging.getLogger(__name__)
 
@@ -208,6 +210,7 @@ async def _serve(
                     PostgresArtifacts(store.database), PostgresFiles(store.database), EndsOfInstances(store)
                 )
             ),
+            usage=StoredUsage(usage := PostgresUsage(store.database)),
         ) as core,
         trio.open_nursery() as nursery,
     ):
@@ -220,7 +223,9 @@ async def _serve(
         nursery.start_soon(past.run)
         rebuilds = Rebuilds(store.database, world.clock.now, lambda: str(world.ids.uuid7()))
         await nursery.start(rebuilds.run)
-        rooms = await _rooms(settings, server_id, sockets, store, runner, core, output, files, past, rebuilds, world)
+        rooms = await _rooms(
+            settings, server_id, sockets, store, runner, core, output, files, usage, past, rebuilds, world
+        )
         agents, clients = Listening("agents"), Listening("clients")
         await nursery.start(agents.run, sockets.agents.serve, core.gateway.serve_connection)
         await nursery.start(clients.run, sockets.http.serve, create_app(rooms))
@@ -311,6 +316,7 @@ async def _rooms(
     core: Core,
     output: PostgresOutput,
     files: StoredFiles,
+    usage: PostgresUsage,
     past: PastTables,
     rebuilds: Rebuilds,
     world: World,
@@ -340,6 +346,7 @@ async def _rooms(
         output=output,
         artifacts=files.artifacts,
         files=files.files,
+        usage=usage,
         agents=core.gateway,
         clock=core.clock,
         ids=world.ids,

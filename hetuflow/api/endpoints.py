@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from hetuflow.api import (
+    agent_state,
     agents,
     artifacts,
     backfills,
@@ -28,6 +29,7 @@ from hetuflow.api import (
     system,
     task_instances,
     tasks,
+    usage,
 )
 from hetuflow.api.routing import Endpoint
 
@@ -46,8 +48,10 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *external_instances.ENDPOINTS,
     *task_instances.ENDPOINTS,
     *artifacts.ENDPOINTS,
+    *usage.ENDPOINTS,
     *files.ENDPOINTS,
     *agents.ENDPOINTS,
+    *agent_state.ENDPOINTS,
     *servers.ENDPOINTS,
     *external_events.ENDPOINTS,
     *events.ENDPOINTS,

@@ -76,7 +76,8 @@ class Reach(StrEnum):
 
 
 KIND = Code(CommandKind)
-SERVERS_OWN = (CommandKind.AGENT_REGISTERED, CommandKind.TASK_ACQUIRED)
+SERVERS_OWN = (CommandKind.AGENT_REGISTERED, CommandKind.TASK_ACQUIRED, CommandKind.FETCH_LOG)
+"""The last one is `GET /agents/{id}/log`, which gives the answer too."""
 
 HEAD = Shape(
     title="CommandHead",

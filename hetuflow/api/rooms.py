@@ -17,7 +17,8 @@ from hetuflow.api.filters import PageRequest
 from hetuflow.domain.decider import Placement
 from hetuflow.domain.gates import GateStatus
 from hetuflow.domain.need import Need
-from hetuflow.gateway.gateway import GatewayStatus
+from hetuflow.gateway.gateway import AgentCondition, AgentLog, GatewayStatus
+from hetuflow.gateway.usage import UsageAt
 from hetuflow.measure import Histogram
 from hetuflow.ports.clock import Clock
 from hetuflow.ports.ids import Ids
@@ -28,6 +29,7 @@ from projections.kept_files import FileStore
 from projections.output import OutputStore
 from projections.rebuilds import Underway
 from projections.status import ProjectionStatus
+from projections.usage import UsageStore
 
 Row = Mapping[str, Any]
 
@@ -133,6 +135,22 @@ class Agents(Protocol):
         """Hand an operator's command to the agent's connection; False when it has none here."""
         ...
 
+    def condition(self, agent_id: str) -> AgentCondition | None:
+        """How the agent does; None when it is not connected to this server."""
+        ...
+
+    def usage_of(self, instance_id: str, agent_id: str) -> UsageAt | None:
+        """The latest figures of a running instance; None when there are none here."""
+        ...
+
+    def usages(self) -> Sequence[tuple[str, UsageAt]]:
+        """Agents by id, and the latest figures of what they run here."""
+        ...
+
+    async def log_of(self, agent_id: str, *, lines: int, after: int, seconds: float) -> AgentLog | None:
+        """The last lines of the agent's own log; None when it is not connected here. Raises `NoAnswer`."""
+        ...
+
     async def serve_connection(self, stream: MessageStream) -> None: ...
 
 
@@ -168,6 +186,7 @@ class Rooms:
     output: OutputStore
     artifacts: ArtifactStore
     files: FileStore
+    usage: UsageStore
     agents: Agents
     clock: Clock
     ids: Ids

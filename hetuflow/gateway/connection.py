@@ -25,9 +25,11 @@ from hetuflow.gateway.intake import Intake
 from hetuflow.gateway.observations import ObservationIntake
 from hetuflow.gateway.outbox import Outbox, OutboxFull
 from hetuflow.gateway.output import OutputSink, output_intake
+from hetuflow.gateway.questions import Questions
 from hetuflow.gateway.reports import ReportIntake
 from hetuflow.gateway.settings import GatewaySettings
 from hetuflow.gateway.translate import dispatch_of, metrics_of, standing_of
+from hetuflow.gateway.usage import Condition, UsageIntake, bounded
 from hetuflow.ports.clock import Clock
 from hetuflow.ports.network import MessageStream
 from hetuflow.protocol.errors import CloseCode, LocalProtocolError
@@ -42,6 +44,7 @@ from hetuflow.protocol.messages import (
     HeartbeatHeard,
     Known,
     KnownState,
+    LogLines,
     Message,
     Observed,
     Output,
@@ -52,8 +55,10 @@ from hetuflow.protocol.messages import (
     Standing,
     Started,
     Stop,
+    Usage,
     WatchFiles,
 )
+from hetuflow.protocol.messages import Condition as Facts
 from hetuflow.protocol.session import Session
 
 log = logging.getLogger(__name__)
@@ -79,6 +84,7 @@ class Connection:
         scheduler: SchedulerHooks,
         sink: OutputSink,
         files: FileRoom,
+        usage: UsageIntake,
         clock: Clock,
         settings: GatewaySettings,
     ) -> None:
@@ -88,6 +94,8 @@ class Connection:
         self.address = stream.peer
         self.connected_at = self.last_message_at = self.last_heard_at = clock.now()
         self.metrics: dict[str, float] = {}
+        self.condition = Condition()
+        self.questions = Questions()
         self.received = 1
         self.ended = trio.Event()
         self.end_code, self.end_reason = CloseCode.NORMAL, LOST
@@ -107,6 +115,7 @@ class Connection:
         )
         self._output = output_intake(sink, self.tell, bytes_max=settings.output_bytes_max)
         self._files = files
+        self._usage = usage
         self._artifacts: Intake[ArtifactPart] | None = None
         self._fetching: Fetching | None = None
         self._standing = Standing(labels=labels)
@@ -256,10 +265,16 @@ class Connection:
                 self._fetch(message)
             case Heartbeat():
                 self._alive()
-                self.metrics = metrics_of(message.metrics)
+                self._beat(message)
                 self.tell(self._answer_to(message))
                 if message.known is not None:
                     self._compare(message.known)
+            case Usage():
+                self._use(message)
+            case Facts():
+                self.condition.facts = bounded(message.facts)
+            case LogLines():
+                self.questions.answered(message)
             case Pong(token=token):
                 if token in self._pongs:
                     self._pongs[token].set()
@@ -267,6 +282,19 @@ class Connection:
                 self.tell(Pong(token=token))
             case Shutdown():
                 self._scheduler.close_session(self.agent_id, self.session)
+
+    def _beat(self, message: Heartbeat) -> None:
+        self.metrics = metrics_of(message.metrics)
+        kept = self.condition.beat(self.metrics, self.last_message_at)
+        if kept is not None:
+            self._usage.put((), [(self.agent_id, kept)])
+
+    def _use(self, message: Usage) -> None:
+        occupants = self._scheduler.occupants(self.agent_id)
+        for told in message.instances:
+            occupy = occupants.get(told.instance_id)
+            if occupy is not None and occupy.epoch == told.epoch:
+                self._usage.put(self.condition.use(told, self.last_message_at))
 
     async def _take_artifact(self, part: ArtifactPart) -> None:
         """The first one starts the task that stores them: an agent that only waits costs no more than it must."""
@@ -294,6 +322,8 @@ class Connection:
         self._scheduler.heard_from(self.agent_id)
 
     def _took(self, message: Started | Ended) -> None:
+        if isinstance(message, Ended):
+            self.condition.forget(message.instance_id)
         if isinstance(message, Started):
             self._scheduler.accepted_by(self.agent_id)
         elif message.reason == InstanceReason.REJECTED:

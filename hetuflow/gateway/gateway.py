@@ -35,7 +35,8 @@ from hetuflow.gateway.greeting import (
 from hetuflow.gateway.hooks import SchedulerHooks
 from hetuflow.gateway.output import OutputSink
 from hetuflow.gateway.settings import GatewaySettings
-from hetuflow.gateway.translate import declared_labels
+from hetuflow.gateway.translate import clean, declared_labels
+from hetuflow.gateway.usage import Beat, NoUsage, UsageAt, UsageIntake, UsageSink
 from hetuflow.ports.clock import Clock
 from hetuflow.ports.ids import Ids
 from hetuflow.ports.network import ConnectionLost, MessageStream
@@ -58,6 +59,8 @@ USED_TWICE = (
     "the agent has a connection that is alive: is its identity used twice? A copy of its machine or container needs"
     " a state directory of its own"
 )
+FETCH_LOG = 8
+"""Kind of the command that an agent answers with its log."""
 METRICS_REMEMBERED_MAX = 10_000
 """Agents whose last heartbeat is remembered after their connection ended."""
 
@@ -83,6 +86,27 @@ class GatewayStatus:
     connections: Sequence[ConnectionStatus]
 
 
+@frozen(slots=True, kw_only=True)
+class AgentCondition:
+    """How a connected agent does: what it says of itself, its last heartbeats, the latest figures of what it runs."""
+
+    session: str
+    connected_at: datetime
+    address: str
+    facts: Mapping[str, Any]
+    beats: Sequence[Beat]
+    usage: Sequence[UsageAt]
+
+
+@frozen(slots=True)
+class AgentLog:
+    """Lines of an agent's own log; `first` is the number of the first. `problem`: why there are none, else empty."""
+
+    first: int
+    lines: Sequence[str]
+    problem: str
+
+
 @frozen(slots=True)
 class LastSeen:
     heard_at: datetime
@@ -101,11 +125,13 @@ class Gateway:
         ids: Ids,
         settings: GatewaySettings,
         files: FileRoom | None = None,
+        usage: UsageSink | None = None,
     ) -> None:
         self._system = system
         self._scheduler = scheduler
         self._sink = sink
         self._files = NoFiles() if files is None else files
+        self.usage = UsageIntake(NoUsage() if usage is None else usage)
         self._clock = clock
         self._ids = ids
         self._settings = settings
@@ -158,6 +184,45 @@ class Gateway:
             return False
         connection.tell(Command(id=command_id, kind=kind, timestamp=timestamp, payload=dict(payload)))
         return True
+
+    def condition(self, agent_id: str) -> AgentCondition | None:
+        """What its connection has told of it; None when it is not connected here."""
+        connection = self._connections.get(agent_id)
+        if connection is None:
+            return None
+        told = connection.condition
+        return AgentCondition(
+            session=connection.session,
+            connected_at=connection.connected_at,
+            address=connection.address,
+            facts=told.facts,
+            beats=tuple(told.beats),
+            usage=tuple(told.usage.values()),
+        )
+
+    def usage_of(self, instance_id: str, agent_id: str) -> UsageAt | None:
+        """The latest figures of a running instance; None when there are none here."""
+        connection = self._connections.get(agent_id)
+        return None if connection is None else connection.condition.usage.get(instance_id)
+
+    def usages(self) -> Sequence[tuple[str, UsageAt]]:
+        """The agents connected here by id, and the latest figures of what they run."""
+        return [
+            (connection.agent_id, used)
+            for connection in self._connections.values()
+            for used in connection.condition.usage.values()
+        ]
+
+    async def log_of(self, agent_id: str, *, lines: int, after: int, seconds: float) -> AgentLog | None:
+        """The last lines of the agent's own log, asked for now; None when it is not connected here. Raises `NoAnswer`."""
+        connection = self._connections.get(agent_id)
+        if connection is None:
+            return None
+        question_id = str(self._ids.uuid7())
+        connection.questions.ask(question_id)
+        connection.tell(Command(id=question_id, kind=FETCH_LOG, payload={"lines": lines, "after": after}))
+        answer = await connection.questions.answer(question_id, seconds)
+        return AgentLog(answer.first, tuple(clean(line) for line in answer.lines), clean(answer.problem))
 
     def _last_seen(self, agent_id: str) -> LastSeen | None:
         connection = self._connections.get(agent_id)
@@ -291,6 +356,7 @@ class Gateway:
             scheduler=self._scheduler,
             sink=self._sink,
             files=self._files,
+            usage=self.usage,
             clock=self._clock,
             settings=self._settings,
         )

@@ -25,6 +25,7 @@ from hetuflow.domain.flow_graph import upstream_ids
 from hetuflow.file_room import StoredFiles
 from hetuflow.gateway.settings import GatewaySettings
 from hetuflow.ports.real import SystemClock, SystemIds
+from hetuflow.usage_room import StoredUsage
 from projections.artifacts import MemoryArtifacts
 from projections.errors import RebuildRunning
 from projections.fold import Tables
@@ -33,6 +34,7 @@ from projections.output import MemoryOutput
 from projections.rebuilds import Underway
 from projections.status import ProjectionStatus
 from projections.tables import LIVE_TABLES
+from projections.usage import MemoryUsage
 from tests.api.client import Client
 from tests.projections.naive_queries import json_contains
 from tests.support.schedules import belongs
@@ -191,6 +193,7 @@ async def memory_world(**identity: Any) -> AsyncIterator[World]:
         schedules_of=schedules_of,
         followers_of=followers_of,
         files=StoredFiles(artifacts, files, end_of),
+        usage=StoredUsage(usage := MemoryUsage()),
     ) as core:
         rooms = Rooms(
             identity=Identity(
@@ -211,6 +214,7 @@ async def memory_world(**identity: Any) -> AsyncIterator[World]:
             output=output,
             artifacts=artifacts,
             files=files,
+            usage=usage,
             agents=core.gateway,
             clock=core.clock,
             ids=ids,

@@ -44,6 +44,9 @@ AGENT_METRICS = Shape(
         Member(name="success_rate", kind=Number(), doc="0.0-1.0"),
         Member(name="avg_execution_time", kind=Number(), doc="seconds"),
         Member(name="uptime", kind=Number(), doc="seconds"),
+        Member(name="load", kind=Number(), doc="mean of a minute"),
+        Member(name="slots", kind=Integer(), doc="tasks at once"),
+        Member(name="unacked_reports", kind=Integer(), doc="that this server has not acknowledged yet"),
     ],
 )
 
