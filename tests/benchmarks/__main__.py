@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.benchmarks import kernel, log
+from tests.benchmarks.agents import agents
 from tests.benchmarks.harness import Figure
 from tests.benchmarks.idle import idle
 from tests.benchmarks.schedules import schedules
@@ -26,6 +27,7 @@ def main() -> None:
     given = options.parse_args()
     count, samples, events = (200, 40, 50_000) if given.short else (2_000, 200, 500_000)
     enabled, due = (10_000, 1_000) if given.short else (100_000, 10_000)
+    connected, idle_seconds = (200, 20.0) if given.short else (1_000, 60.0)
     parts: dict[str, Callable[[], Awaitable[list[Figure]]]] = {
         "tasks16": lambda: throughput(count, 16),
         "tasks4": lambda: throughput(count, 4),
@@ -35,6 +37,7 @@ def main() -> None:
         "actors": kernel.actor_costs,
         "idle": idle,
         "schedules": lambda: schedules(enabled, due),
+        "agents": lambda: agents(connected, idle_seconds),
     }
     chosen = [name for name in given.only.split(",") if name] or list(parts)
     unknown = [name for name in chosen if name not in parts]
