@@ -62,7 +62,9 @@ short lease already, so that there is time to dial again."""
 INTERVAL_SECONDS_MIN: Final = 0.05
 """Whatever the server says."""
 BEAT_SHARE_MAX: Final = 0.25
-"""Of the shortest lease: the longest time between two heartbeats."""
+"""Of the shortest lease of what runs: the longest time between two heartbeats. Of the session's, the server says more
+where very many agents are connected."""
+PACED_PROTOCOL: Final = 2
 UNRENEWED_SHARE_MAX: Final = 0.25
 """Of the lease: so long a server is kept that answers and does not renew it, when there is another address to try."""
 INBOX_FRAMES_MAX: Final = 64
@@ -184,6 +186,7 @@ class Link:
             labels=profile.labels,
             metadata=profile.metadata,
             lost_after_seconds=profile.lost_after_seconds,
+            heartbeat_interval=profile.heartbeat_interval,
             last_acked=self._work.reports.last_acked,
             known=self._work.known(),
             store_id=self._work.store_id,
@@ -230,8 +233,11 @@ class Link:
 
     @property
     def _interval(self) -> float:
-        """Between two heartbeats."""
-        return max(INTERVAL_SECONDS_MIN, min(self._beat_interval, self._shortest_lease_seconds * BEAT_SHARE_MAX))
+        """Between two heartbeats: as the server said, which knows how many agents there are; more often while something
+        runs under a shorter lease than the session's."""
+        shortest = self._shortest_lease_seconds
+        longest = shortest * BEAT_SHARE_MAX if shortest < self._lease_seconds else self._beat_interval
+        return max(INTERVAL_SECONDS_MIN, min(self._beat_interval, longest))
 
     @property
     def _ack_seconds(self) -> float:
@@ -291,7 +297,9 @@ class Link:
         self.was_let_in = True
         self.protocol = message.protocol
         now = trio.current_time()
-        self._beat_interval = max(INTERVAL_SECONDS_MIN, min(self._beat_interval, message.heartbeat_interval))
+        told = message.heartbeat_interval
+        # An older server has not heard which interval this agent is configured for.
+        self._beat_interval = told if self.protocol >= PACED_PROTOCOL else min(self._beat_interval, told)
         self._check_interval = max(INTERVAL_SECONDS_MIN, min(self._check_interval, message.check_interval))
         self._next_beat, self._next_check = now, now + self._check_interval
         self._lease_seconds = message.lease_seconds
@@ -349,6 +357,9 @@ class Link:
             return
         self._beats = {number: at for number, at in self._beats.items() if number > message.sequence}
         self._unrenewed = None
+        if message.heartbeat_interval > 0:
+            self._beat_interval = message.heartbeat_interval
+            self._next_beat = min(self._next_beat, trio.current_time() + self._interval)
         self._work.renew_lease(sent, self._lease_seconds)
 
     def _dispatched(self, message: Dispatch) -> None:

@@ -98,7 +98,7 @@ def agent_schema() -> Schema:
         Setting("agent", "server_url", Kind.TEXT, "ws://127.0.0.1:8081", "base address of the server; of several,"
                 " separated by commas, each is tried in turn",
                 aliases=("SERVER_URL",), check=_check_server_url),
-        Setting("agent", "heartbeat_interval", Kind.DURATION, 30.0, "the server may shorten it", low=0.1, high=3600),
+        Setting("agent", "heartbeat_interval", Kind.DURATION, 30.0, "the server shortens it for a short lease, and lengthens it when very many agents are connected", low=0.1, high=3600),
         Setting("agent", "task_check_interval", Kind.DURATION, 10.0, "between comparisons of what runs with the server",
                 low=0.1, high=86_400),
         Setting("agent", "max_concurrent_tasks", Kind.INTEGER, 5, "slots: tasks at once", low=1, high=100_000),

@@ -7,7 +7,7 @@ wrong here ends this connection with a code and a reason, and no other.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import trio
 
@@ -27,7 +27,7 @@ from hetuflow.gateway.outbox import Outbox, OutboxFull
 from hetuflow.gateway.output import OutputSink, output_intake
 from hetuflow.gateway.questions import Questions
 from hetuflow.gateway.reports import ReportIntake
-from hetuflow.gateway.settings import GatewaySettings
+from hetuflow.gateway.settings import INTERVAL_CHANGE_MIN, GatewaySettings
 from hetuflow.gateway.translate import dispatch_of, metrics_of, standing_of
 from hetuflow.gateway.usage import Condition, UsageIntake, bounded
 from hetuflow.ports.clock import Clock
@@ -87,6 +87,7 @@ class Connection:
         usage: UsageIntake,
         clock: Clock,
         settings: GatewaySettings,
+        interval: Callable[[], float],
     ) -> None:
         self.agent_id = agent_id
         self.session = session
@@ -105,6 +106,7 @@ class Connection:
         self._scheduler = scheduler
         self._clock = clock
         self._settings = settings
+        self._interval, self._told_interval = interval, interval()
         self._scope = trio.CancelScope()
         self._pongs: dict[str, trio.Event] = {}
         self._missing: dict[tuple[str, int], int] = {}
@@ -314,8 +316,16 @@ class Connection:
     def _answer_to(self, heartbeat: Heartbeat) -> Message:
         """An acknowledgement renews the agent's lease: given only while this server may (see `scheduler.trust`)."""
         if self._scheduler.is_trusted():
-            return HeartbeatAck(sequence=heartbeat.sequence)
+            return HeartbeatAck(sequence=heartbeat.sequence, heartbeat_interval=self._changed_interval())
         return HeartbeatHeard(sequence=heartbeat.sequence, reason=UNSURE)
+
+    def _changed_interval(self) -> float:
+        """What the agent is to be told; 0 = it beats as it should."""
+        interval = self._interval()
+        if abs(interval - self._told_interval) < INTERVAL_CHANGE_MIN * self._told_interval:
+            return 0.0
+        self._told_interval = interval
+        return interval
 
     def _alive(self) -> None:
         self.last_heard_at = self.last_message_at

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -359,6 +360,7 @@ class Gateway:
             usage=self.usage,
             clock=self._clock,
             settings=self._settings,
+            interval=partial(self._interval, hello.lost_after_seconds, hello.heartbeat_interval),
         )
         self._connections[hello.agent_id] = connection
         agent = self._scheduler.available(hello.agent_id)
@@ -408,12 +410,17 @@ class Gateway:
             session=session,
             server_id=self._settings.server_id,
             lease_seconds=lease_seconds,
-            heartbeat_interval=self._settings.heartbeat_interval(len(self._connections), lease_seconds),
+            heartbeat_interval=self._interval(hello.lost_after_seconds, hello.heartbeat_interval),
             check_interval=self._settings.check_seconds,
             server_time=rfc3339(self._clock.now()),
             store_id=self._settings.store_id,
             protocol=protocol_with(hello) or PROTOCOL_VERSION_MIN,
         )
+
+    def _interval(self, lost_after_seconds: float, wished_seconds: float) -> float:
+        """Of an agent's heartbeats, with so many agents as are connected now."""
+        lease_seconds = self._settings.lease_seconds(lost_after_seconds)
+        return self._settings.heartbeat_interval(len(self._connections), lease_seconds, wished_seconds)
 
     async def _farewell(self, connection: Connection) -> None:
         """The session is over, here at once and in the log within a deadline; else the next hello or the lease says so."""

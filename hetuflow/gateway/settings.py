@@ -8,14 +8,18 @@ from attrs import frozen
 
 from hetuflow.protocol.messages import LEASE_SECONDS
 
-HEARTBEATS_PER_SECOND_MAX = 200
-"""Of all agents together: about 2 % of a core. Beyond it the interval grows with the number of agents."""
+HEARTBEATS_PER_SECOND_MAX = 50
+"""Of all agents together: about 1 % of a core. Beyond it the interval grows with the number of agents, as far as their
+leases allow: a lease of 120 s holds the bound up to 3 000 agents, from then on there are two heartbeats to a lease."""
 
 HEARTBEATS_PER_LEASE = 4
 """Three may be lost without an agent being declared lost."""
 
 HEARTBEATS_PER_LEASE_MIN = 2
 """Also when so many are connected that the interval grows."""
+
+INTERVAL_CHANGE_MIN = 0.2
+"""An agent is told of another interval when it differs from the last by this share: not at each that comes or goes."""
 
 
 @frozen(slots=True, kw_only=True)
@@ -48,7 +52,11 @@ class GatewaySettings:
         asked = LEASE_SECONDS if math.isnan(wanted) else wanted
         return min(max(asked, self.lease_seconds_min), self.lease_seconds_max)
 
-    def heartbeat_interval(self, connections: int, lease_seconds: float) -> float:
-        """Seconds between the heartbeats of an agent with this lease when so many are connected."""
-        wanted = min(self.heartbeat_seconds, lease_seconds / HEARTBEATS_PER_LEASE)
+    def heartbeat_interval(self, connections: int, lease_seconds: float, wished_seconds: float = 0.0) -> float:
+        """Seconds between the heartbeats of an agent with this lease when so many are connected.
+
+        `wished_seconds`: the agent's own setting; it gets no longer one for it. 0 = none.
+        """
+        wished = wished_seconds if 0 < wished_seconds < self.heartbeat_seconds else self.heartbeat_seconds
+        wanted = min(wished, lease_seconds / HEARTBEATS_PER_LEASE)
         return min(max(wanted, connections / HEARTBEATS_PER_SECOND_MAX), lease_seconds / HEARTBEATS_PER_LEASE_MIN)

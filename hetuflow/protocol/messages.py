@@ -89,6 +89,8 @@ class Hello(Message):
     metadata: Mapping[str, str] = Factory(dict)
     lost_after_seconds: float = LEASE_SECONDS
     """The lease that the agent is configured for; the server's welcome says what it gets, which is bounded."""
+    heartbeat_interval: float = 0.0
+    """How often it is configured to beat; the server says how often it does. 0 = not told."""
     last_acked: int = 0
     known: tuple[Known, ...] = ()
     known_complete: bool = True
@@ -314,7 +316,10 @@ class Refused(Message):
 
 @frozen(slots=True, kw_only=True)
 class HeartbeatAck(Message):
+    """The lease is renewed. `heartbeat_interval`: from now on so many seconds between two heartbeats; 0 = as before."""
+
     sequence: int
+    heartbeat_interval: float = 0.0
 
 
 @frozen(slots=True, kw_only=True)

@@ -41,6 +41,7 @@ class Gateway:
         self.lease_seconds, self.heartbeat_interval = lease_seconds, heartbeat_interval
         self.acks_reports = self.acks_output = self.acks_heartbeats = self.welcomes = True
         self.renews = True
+        self.next_interval = 0.0
         self.store_id = "store-1"
         self.heard: list[Message] = []
         self.hellos: list[Hello] = []
@@ -97,8 +98,10 @@ class Gateway:
             case Heartbeat():
                 if not self.acks_heartbeats:
                     return []
-                answer = HeartbeatAck if self.renews else HeartbeatHeard
-                return [answer(sequence=message.sequence)]
+                if not self.renews:
+                    return [HeartbeatHeard(sequence=message.sequence)]
+                interval, self.next_interval = self.next_interval, 0.0
+                return [HeartbeatAck(sequence=message.sequence, heartbeat_interval=interval)]
             case Started() | Ended():
                 self.ended_count += isinstance(message, Ended)
                 self.times.setdefault(f"{type(message).__name__} {message.instance_id}", trio.current_time())

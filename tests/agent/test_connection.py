@@ -39,12 +39,18 @@ async def test_hello_says_who_and_what(autojump_clock: MockClock) -> None:
         assert hello.known == ()
 
 
-async def test_heartbeats_come_at_the_shorter_of_both_intervals(autojump_clock: MockClock) -> None:
-    async with fake_world(Gateway(heartbeat_interval=5.0)) as world:
+async def test_heartbeats_come_as_often_as_the_server_says(autojump_clock: MockClock) -> None:
+    """It knows how many agents there are; what this one is configured for is told in the hello."""
+    async with fake_world(Gateway(heartbeat_interval=5.0), heartbeat_interval=2.0) as world:
+        assert world.gateway.hellos[0].heartbeat_interval == 2.0
         await trio.sleep(21)
         beats = [message for message in world.gateway.heard if isinstance(message, Heartbeat)]
         assert [beat.sequence for beat in beats] == [1, 2, 3, 4, 5]
         assert beats[0].metrics["active_tasks"] == 0 and beats[0].metrics["uptime"] >= 0
+        world.gateway.next_interval = 20.0
+        await trio.sleep(50)
+        beats = [message for message in world.gateway.heard if isinstance(message, Heartbeat)]
+        assert [beat.sequence for beat in beats] == [1, 2, 3, 4, 5, 6, 7, 8, 9]
 
 
 async def test_heartbeats_tell_what_is_held_every_check_interval(autojump_clock: MockClock) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -119,7 +118,7 @@ async def _swarm(cluster: Cluster, count: int) -> AsyncIterator[None]:
     url = f"ws://127.0.0.1:{cluster.layout.websocket_port}"
     share = count // SWARMS
     processes = [
-        subprocess.Popen(
+        await trio.lowlevel.open_process(
             [
                 *(sys.executable, "-m", "tests.benchmarks.swarm", "--url", url),
                 *("--first", str(1 + number * share), "--count", str(share)),
@@ -132,4 +131,5 @@ async def _swarm(cluster: Cluster, count: int) -> AsyncIterator[None]:
     finally:
         for process in processes:
             process.kill()
-            process.wait()
+            with trio.CancelScope(shield=True):
+                await process.wait()

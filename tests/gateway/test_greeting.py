@@ -10,7 +10,7 @@ import trio
 from eventstore.memory import MemoryLog
 from hetuflow.domain.commands import CancelTask, RemoveAgent
 from hetuflow.domain.decider import Address
-from hetuflow.gateway.settings import GatewaySettings
+from hetuflow.gateway.settings import HEARTBEATS_PER_SECOND_MAX, GatewaySettings
 from hetuflow.ports.network import ConnectionLost
 from hetuflow.protocol.errors import CloseCode
 from hetuflow.protocol.messages import Ack, Dispatch, HeartbeatAck, Known, Ping, Pong, Refused, Stop
@@ -101,6 +101,36 @@ async def _stays(agent: ScriptedAgent) -> None:
 def test_two_heartbeats_fit_into_every_lease(connections: int, lease: float) -> None:
     interval = GatewaySettings(server_id="s").heartbeat_interval(connections, lease)
     assert 0 < 2 * interval <= lease
+
+
+@pytest.mark.parametrize("lease", [5.0, 120.0, 3600.0])
+@pytest.mark.parametrize("connections", [1, 100, 1000, 3000, 20_000])
+def test_all_heartbeats_together_stay_bounded_as_far_as_leases_allow(connections: int, lease: float) -> None:
+    interval = GatewaySettings(server_id="s").heartbeat_interval(connections, lease)
+    least = 2 * connections / lease
+    assert connections / interval <= max(HEARTBEATS_PER_SECOND_MAX, least) * 1.000001
+
+
+def test_an_agents_own_interval_counts_when_it_is_shorter_and_few_are_connected() -> None:
+    settings = GatewaySettings(server_id="s")
+    assert settings.heartbeat_interval(10, 120.0, wished_seconds=5.0) == 5
+    assert settings.heartbeat_interval(10, 120.0, wished_seconds=300.0) == 30
+    assert settings.heartbeat_interval(500, 120.0, wished_seconds=5.0) == 10
+
+
+async def test_agents_are_told_to_beat_less_often_when_many_more_have_come(autojump_clock) -> None:
+    async with a_server() as server, trio.open_nursery() as nursery:
+        first = an_agent(server, nursery, "agent-0")
+        assert (await first.connect(heartbeat_interval=0.1)).heartbeat_interval == 0.1
+        await first.heartbeat()
+        assert (await first.expect(HeartbeatAck)).heartbeat_interval == 0
+        for number in range(1, 10):
+            await an_agent(server, nursery, f"agent-{number}").connect()
+        await first.heartbeat()
+        assert (await first.expect(HeartbeatAck)).heartbeat_interval == pytest.approx(0.2)
+        await first.heartbeat()
+        assert (await first.expect(HeartbeatAck)).heartbeat_interval == 0
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_dispatch_that_never_arrived_is_requeued_without_a_retry(autojump_clock) -> None:
