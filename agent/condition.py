@@ -53,6 +53,8 @@ def summary(policy: Policy) -> Mapping[str, Any]:
 
 
 def _shown(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     if not isinstance(value, tuple):
         return value
     shown = [_cut(entry) for entry in value[:ENTRIES_SHOWN_MAX]]

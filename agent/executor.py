@@ -17,6 +17,7 @@ from agent.attachment import Attachment
 from agent.journal import Entry
 from agent.keeper.messages import Attach, Lease, Leave
 from agent.keeping import Keepers
+from agent.labels import SYSTEM_PREFIX
 from agent.preparation import Prepared, Step, plain
 from agent.reports import Reports
 from agent.run import Run, kept_of
@@ -113,7 +114,8 @@ class Executor:
                 "draining: nothing new comes" if standing.draining else "taking work again", reason=standing.reason
             )
         if standing.labels != self.standing.labels:
-            log.info("labels set by the server", labels=dict(standing.labels))
+            given = {name: value for name, value in standing.labels.items() if not name.startswith(SYSTEM_PREFIX)}
+            log.info("labels by which the server places", labels=given)
         self.standing = standing
 
     def stop(self, instance_id: str, epoch: int, order: StopOrder) -> None:

@@ -61,18 +61,20 @@ class UsageLog:
 
     def sampled(self, instance_id: str, epoch: int, elapsed_seconds: float, values: Mapping[str, float]) -> None:
         """A measurement; `values` as in the keeper's `Sample`, what is not known by its name is left out."""
+        run = self._runs.get(instance_id)
+        before = run.latest.memory_peak_bytes if run is not None and run.epoch == epoch else 0
+        memory = int(values.get("memory_bytes", 0))
         point = UsagePoint(
             elapsed_seconds=max(0.0, elapsed_seconds),
             cpu_seconds=float(values.get("cpu_seconds", 0.0)),
-            memory_bytes=int(values.get("memory_bytes", 0)),
-            memory_peak_bytes=int(values.get("memory_peak_bytes", values.get("memory_bytes", 0))),
+            memory_bytes=memory,
+            memory_peak_bytes=max(memory, int(values.get("memory_peak", 0)), before),
             disk_read_bytes=int(values.get("disk_read", 0)),
             disk_write_bytes=int(values.get("disk_write", 0)),
             processes=int(values.get("processes", 0)),
-            cpu_pressure_seconds=float(values.get("cpu_pressure_seconds", 0.0)),
-            memory_pressure_seconds=float(values.get("memory_pressure_seconds", 0.0)),
+            cpu_pressure_seconds=float(values.get("cpu_pressure", 0.0)),
+            memory_pressure_seconds=float(values.get("memory_pressure", 0.0)),
         )
-        run = self._runs.get(instance_id)
         if run is None or run.epoch != epoch:
             run = self._runs[instance_id] = _Run(epoch, point)
         run.add(point)

@@ -585,6 +585,7 @@ def sampled(usage: Usage) -> Mapping[str, float]:
     return {
         "cpu_seconds": usage.cpu_seconds,
         "memory_bytes": usage.memory_bytes,
+        "memory_peak": usage.memory_peak_bytes,
         "disk_read": usage.disk_read_bytes,
         "disk_write": usage.disk_write_bytes,
         "processes": usage.processes,

@@ -199,7 +199,8 @@ class Finished(KeeperMessage):
 
 @frozen(slots=True, kw_only=True)
 class Sample(KeeperMessage):
-    """What a running tree uses now: cpu_seconds, memory_bytes, disk_read, disk_write, processes; pressure where known."""
+    """What a running tree uses now: cpu_seconds, memory_bytes, memory_peak (0 = not known), disk_read, disk_write, processes;
+    cpu_pressure and memory_pressure (seconds) where known."""
 
     instance_id: str
     epoch: int

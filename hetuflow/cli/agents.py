@@ -8,9 +8,12 @@ from typing import Any, TypeVar
 import click
 from rich.text import Text
 
-from hetuflow.cli import render
+from hetuflow.cli import agent_state, render
+from hetuflow.cli.agent_log import log
 from hetuflow.cli.client import Client
+from hetuflow.cli.draining import drain, undrain
 from hetuflow.cli.editing import edit_options, update_body
+from hetuflow.cli.label_selector import counted_labels, own_labels, without_found
 from hetuflow.cli.listing import Wanted, as_of_option, label_option, labels, list_options, show_list, status_condition
 from hetuflow.cli.names import AGENT, resolve
 from hetuflow.cli.options import Group, Json, confirm, key_option, pairs, talks_to_server, yes_option
@@ -41,7 +44,8 @@ def state(row: render.Row) -> Text:
 
 
 def label_text(row: render.Row) -> str:
-    return " ".join(f"{name}={value}" for name, value in sorted(row["capabilities"]["labels"].items()))
+    """Those that placement goes by, without what the agent has found out itself."""
+    return agent_state.text(own_labels(row))
 
 
 COLUMNS = [
@@ -102,47 +106,28 @@ def list_(
 @as_of_option
 @talks_to_server
 def show(client: Client, agent_: str, as_of_: str | None, json_: bool) -> None:
-    """Show one agent."""
+    """Show one agent: its session, labels, limits and policy, and what it runs now.
+
+    \b
+    Examples:
+      hetuflow agents show agent-01
+      hetuflow agents show agent-01 --json | jq .state.facts.policy
+    """
     row = resolve(client, AGENT, agent_, as_of=as_of_)
+    now = None
     if not as_of_:
         row = client.get(f"/agents/{row['id']}")
+        now = client.get(f"/agents/{row['id']}/state")
     if json_:
-        render.as_json(row)
+        render.as_json(row if now is None else {**row, "state": now})
         return
-    numbers, metrics, drain = row["statistics"], row["metrics"] or {}, row["drain"] or {}
-    render.fields(
-        row,
-        [
-            ("id", lambda r: r["id"]),
-            ("name", lambda r: r["name"]),
-            ("namespace", lambda r: r["namespace_id"]),
-            ("description", lambda r: r["description"]),
-            ("status", state),
-            ("drained", lambda _: render.At(drain.get("since"))),
-            ("drain reason", lambda _: drain.get("reason")),
-            ("address", lambda r: r["address"]),
-            ("last heard", lambda r: render.At(r["last_heartbeat_at"])),
-            ("slots", lambda r: f"{r['running_instances']} of {r['capabilities']['max_concurrent_tasks']} in use"),
-            ("labels", label_text),
-            (
-                "reported",
-                lambda r: r["reported_labels"] if r["reported_labels"] != r["capabilities"]["labels"] else None,
-            ),
-            ("metadata", lambda r: r["capabilities"]["metadata"]),
-            ("config", lambda r: r["config"]),
-            ("tasks", lambda _: f"{numbers['success_tasks']} succeeded, {numbers['failure_tasks']} failed"),
-            ("in a row", lambda _: f"{n} failures" if (n := numbers["consecutive_failures"]) else None),
-            ("mean run", lambda _: f"{numbers['avg_response_ms']:.0f} ms" if numbers["total_tasks"] else None),
-            ("load", lambda _: _load(metrics)),
-            ("created", lambda r: render.At(r["created_at"])),
-        ],
-    )
+    render.fields(row, agent_state.fields(row, now, state))
+    if now is not None and now["running"]:
+        click.echo()
+        render.table(now["running"], agent_state.RUNNING_COLUMNS, empty="")
 
 
-def _load(metrics: render.Row) -> str | None:
-    if not metrics:
-        return None
-    return ", ".join(f"{name} {metrics[f'{name}_usage']:.0f} %" for name in ("cpu", "memory", "disk"))
+agents.add_command(log)
 
 
 @agents.command(name="create")
@@ -222,8 +207,7 @@ def labels_(client: Client, agent_: str, changes: tuple[str, ...], reset: bool, 
     if reset:
         client.put(f"/agents/{row['id']}", {"labels": None, "update_mask": ["labels"]})
     elif changes:
-        labels = row["capabilities"]["labels"]
-        wanted = {name: value for name, value in labels.items() if not name.startswith("sys.")}
+        wanted = without_found(row["capabilities"]["labels"])
         for text in changes:
             if text.endswith("-") and "=" not in text:
                 wanted.pop(text[:-1], None)
@@ -235,32 +219,15 @@ def labels_(client: Client, agent_: str, changes: tuple[str, ...], reset: bool, 
     found = row["capabilities"]["labels"]
     if json_:
         render.as_json(found)
-    else:
-        click.echo("\n".join(f"{name}={value}" for name, value in sorted(found.items())) or "no labels")
-
-
-@agents.command(name="drain")
-@agent_argument
-@click.option("--reason", help="Kept, and shown to people.")
-@talks_to_server
-def drain(client: Client, agent_: str, reason: str | None, json_: bool) -> None:
-    """Give an agent nothing new; what runs on it ends in peace."""
-    row = resolve(client, AGENT, agent_)
-    answer = client.post(f"/agents/{row['id']}/drain", {"reason": reason} if reason else None)
-    if json_:
-        render.as_json(answer)
         return
-    click.echo(f"agent {row['id']} drains; {row['running_instances']} still run on it")
+    click.echo("\n".join(f"{name}={value}" for name, value in sorted(found.items())) or "no labels")
+    vain = sorted(name for name, value in found.items() if counted_labels(row).get(name) != value)
+    if vain:
+        click.echo(f"({', '.join(vain)}: without effect, only the agent itself can say that)", err=True)
 
 
-@agents.command(name="undrain")
-@agent_argument
-@talks_to_server
-def undrain(client: Client, agent_: str, json_: bool) -> None:
-    """Let a drained agent take tasks again."""
-    row = resolve(client, AGENT, agent_)
-    answer = client.post(f"/agents/{row['id']}/undrain")
-    render.as_json(answer) if json_ else click.echo(f"agent {row['id']} takes tasks again")
+agents.add_command(drain)
+agents.add_command(undrain)
 
 
 @agents.command(name="remove")

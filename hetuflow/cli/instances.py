@@ -7,12 +7,12 @@ from typing import Any, TypeVar
 
 import click
 
-from hetuflow.cli import render
+from hetuflow.cli import render, usage
 from hetuflow.cli.client import Client
 from hetuflow.cli.editing import edit_options, update_body
 from hetuflow.cli.listing import Wanted, as_of_option, list_options, show_list, status_condition, status_option
 from hetuflow.cli.names import AGENT, INSTANCE, JOB, TASK, resolve
-from hetuflow.cli.options import Group, Moment, confirm, key_option, talks_to_server, yes_option
+from hetuflow.cli.options import Group, Moment, confirm, key_option, limit_option, talks_to_server, yes_option
 from hetuflow.cli.output import follow_output, print_output
 from hetuflow.domain.enums import InstanceStatus
 
@@ -81,9 +81,11 @@ def show(client: Client, instance_: str, as_of_: str | None, json_: bool) -> Non
     """Show one instance with the end of its output."""
     row = resolve(client, INSTANCE, instance_, as_of=as_of_)
     row = client.get(f"/task-instances/item/{row['id']}", as_of=as_of_)
+    used = {"latest": None, "result": []} if as_of_ else client.get(f"/task-instances/item/{row['id']}/metrics")
     if json_:
-        render.as_json(row)
+        render.as_json({**row, "usage": used})
         return
+    points = used["result"]
     render.fields(
         row,
         [
@@ -101,11 +103,75 @@ def show(client: Client, instance_: str, as_of_: str | None, json_: bool) -> Non
             ("signal", lambda r: r["signal"]),
             ("reason", lambda r: r["reason"]),
             ("why", lambda r: r["error_message"]),
-            ("metrics", lambda r: r["metrics"]),
+            ("uses", lambda _: usage.now(used["latest"]) if used["latest"] else None),
+            ("CPU", lambda _: usage.course(points, "cpu", usage.cores)),
+            ("memory", lambda _: usage.course(points, "memory", usage.size)),
+            ("used", lambda r: _used(r["metrics"])),
         ],
     )
     if row["output"]:
         click.echo(f"\noutput{' (its end)' if row['output_truncated'] else ''}:\n{row['output'].rstrip()}")
+
+
+def _used(metrics: render.Row | None) -> str | None:
+    """What it had used when it ended."""
+    if not metrics:
+        return None
+    parts = [
+        f"{usage.seconds(metrics['cpu_time'])} of CPU",
+        f"memory at most {usage.size(metrics['memory_peak'])}" if metrics["memory_peak"] else None,
+        f"read {usage.size(metrics['disk_read'])}" if metrics["disk_read"] else None,
+        f"wrote {usage.size(metrics['disk_write'])}" if metrics["disk_write"] else None,
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+TOP_COLUMNS = [
+    render.Column("INSTANCE", lambda row: row["instance_id"], is_id=True),
+    render.Column("NAME", lambda row: row["name"], cut=True),
+    render.Column("AGENT", lambda row: row["agent_id"], cut=True, drop=2),
+    render.Column("FOR", lambda row: usage.seconds(row["usage"]["elapsed"]), right=True),
+    render.Column("CPU", lambda row: usage.cores(row["usage"]["cpu"]), right=True),
+    render.Column("MEMORY", lambda row: usage.size(row["usage"]["memory"]), right=True),
+    render.Column("PEAK", lambda row: usage.size(row["usage"]["memory_peak"]), right=True, drop=3),
+    render.Column("PROCESSES", lambda row: row["usage"]["processes"], right=True, drop=4),
+    render.Column("READ", lambda row: usage.size(row["usage"]["disk_read"]), right=True, drop=6),
+    render.Column("WRITTEN", lambda row: usage.size(row["usage"]["disk_write"]), right=True, drop=5),
+]
+
+
+@instance.command(name="top")
+@click.option("--agent", "agent_", metavar="AGENT", help="Only those of this agent.")
+@limit_option(20)
+@talks_to_server
+def top(client: Client, agent_: str | None, limit: int, json_: bool) -> None:
+    """Show what runs now and what it uses, the most CPU first, as agents told with their last heartbeat.
+
+    \b
+    Examples:
+      hetuflow instance top
+      hetuflow instance top --agent agent-01 -n 5
+    """
+    agent_id = resolve(client, AGENT, agent_)["id"] if agent_ else None
+    found = client.get("/task-instances/usage", limit=1000)["result"]
+    rows = [row for row in found if agent_id in (None, row["agent_id"])][:limit]
+    names = _names(client, [row["instance_id"] for row in rows])
+    rows = [{**row, "name": names.get(row["instance_id"])} for row in rows]
+    if json_:
+        render.as_json(rows)
+    else:
+        render.table(rows, TOP_COLUMNS, empty="nothing runs that has been measured yet")
+
+
+def _names(client: Client, instance_ids: list[str]) -> dict[str, str]:
+    """What the tasks of these instances are called."""
+    if not instance_ids:
+        return {}
+    found = client.rows("task-instances", where={"id": {"$in": instance_ids}}, limit=len(instance_ids))
+    tasks = {row["task_id"] for row in found}
+    named = client.rows("tasks", where={"id": {"$in": sorted(tasks)}}, limit=len(tasks))
+    names = {row["id"]: row["name"] for row in named}
+    return {row["id"]: names.get(row["task_id"], "") for row in found}
 
 
 @instance.command(name="logs")
