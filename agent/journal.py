@@ -164,6 +164,11 @@ class Journal:
         self.damage: str | None = None
         """What was wrong with the file when it was opened; None when nothing was."""
 
+    @property
+    def size_bytes(self) -> int:
+        """Of its file."""
+        return self._bytes
+
     @classmethod
     def open(cls, disk: Disk, path: str) -> Journal:
         """Read what is there, repair its end, and be ready to append."""

@@ -86,6 +86,10 @@ class Reports:
                 self._shipments[entry.ended.sequence] = recovered[entry.key]
 
     @property
+    def journal_bytes(self) -> int:
+        return self._journal.size_bytes
+
+    @property
     def unacked_count(self) -> int:
         return len(self._unacked)
 

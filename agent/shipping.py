@@ -63,6 +63,11 @@ class Shipment:
         self.broken: str | None = None
 
     @property
+    def waiting_bytes(self) -> int:
+        """Of the spool, what no server has stored yet."""
+        return 0 if self.broken is not None else max(0, self._spool.end - self._acked.position)
+
+    @property
     def all_sent(self) -> bool:
         return self.finished and (self.broken is not None or self._sent.position >= self._spool.end)
 
@@ -158,6 +163,11 @@ class Shipping:
 
     def __len__(self) -> int:
         return len(self._shipments)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Spooled output that no server has stored yet."""
+        return sum(shipment.waiting_bytes for shipment in self._shipments.values())
 
     def add(self, shipment: Shipment) -> None:
         key = (shipment.owner.instance_id, shipment.owner.epoch)

@@ -78,4 +78,10 @@ class Work:
         return min(self.lease.deadline, self.executor.next_lease_deadline(self.renewed_at))
 
     def metrics(self) -> Mapping[str, float]:
-        return {**self.gauges.read(), **self.executor.metrics(), "unacked_reports": self.reports.unacked_count}
+        return {
+            **self.gauges.read(),
+            **self.executor.metrics(),
+            "unacked_reports": self.reports.unacked_count,
+            "journal_bytes": self.reports.journal_bytes,
+            "output_waiting_bytes": self.shipping.waiting_bytes,
+        }

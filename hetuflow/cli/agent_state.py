@@ -112,5 +112,7 @@ def load(metrics: Row | None) -> str | None:
     used = ", ".join(f"{name} {metrics[f'{name}_usage']:.0f} %" for name in ("cpu", "memory", "disk"))
     waiting = metrics.get("unacked_reports") or 0
     parts = [used, f"load {metrics['load']:g}" if "load" in metrics else None]
+    output = metrics.get("output_waiting_bytes") or 0
     parts.append(f"{waiting} reports wait to be acknowledged" if waiting else None)
+    parts.append(f"{usage.size(output)} of output wait to be stored" if output else None)
     return ", ".join(part for part in parts if part)

@@ -507,3 +507,21 @@ def test_a_long_policy_does_not_make_a_long_message() -> None:
     facts = facts_of(a_profile("/agent", policy=policy), 1, datetime(2026, 1, 5, tzinfo=UTC))
     assert len(MESSAGES.encode(Condition(facts=facts))) < 16_384
     assert facts["policy"]["allowed_programs"][-1] == "… and 980 more"
+
+
+async def test_a_heartbeat_tells_what_waits_for_the_server(autojump_clock: MockClock) -> None:
+    gateway = Gateway(heartbeat_interval=5.0)
+    async with fake_world(gateway, script=lambda spec: Script(output=((1, b"x" * 1000),))) as world:
+        gateway.acks_output = gateway.acks_reports = False
+        await gateway.run("program")
+
+        def last() -> dict[str, float]:
+            return dict([each for each in gateway.heard if isinstance(each, Heartbeat)][-1].metrics)
+
+        beats = len([each for each in gateway.heard if isinstance(each, Heartbeat)])
+        await gateway.until(lambda: len([each for each in gateway.heard if isinstance(each, Heartbeat)]) > beats)
+        assert last()["output_waiting_bytes"] >= 1000 and last()["unacked_reports"] == 2
+        assert last()["journal_bytes"] == len(world.ports.disk.files["/agent/state/journal"])  # type: ignore[attr-defined]
+        gateway.acks_output = gateway.acks_reports = True
+        await gateway.cut()
+        await gateway.until(lambda: last()["unacked_reports"] == 0 and last()["output_waiting_bytes"] == 0)

@@ -46,7 +46,9 @@ AGENT_METRICS = Shape(
         Member(name="uptime", kind=Number(), doc="seconds"),
         Member(name="load", kind=Number(), doc="mean of a minute"),
         Member(name="slots", kind=Integer(), doc="tasks at once"),
-        Member(name="unacked_reports", kind=Integer(), doc="that this server has not acknowledged yet"),
+        Member(name="unacked_reports", kind=Integer(), doc="that no server has acknowledged yet"),
+        Member(name="journal_bytes", kind=Integer(), doc="of its journal on disk"),
+        Member(name="output_waiting_bytes", kind=Integer(), doc="of output that no server has stored yet"),
     ],
 )
 
