@@ -41,7 +41,7 @@ class Run:
         """What the keeper is told, until it has answered."""
         self.started_at: str | None = None
         self.began: float | None = None
-        """Its start on trio's clock, once it was measured."""
+        """Its start on trio's clock; of one that an earlier life has started, once it was measured."""
         self.shipment: Shipment | None = None
         self.stop_order: StopOrder | None = None
         self._at_work: trio.CancelScope | None = None
@@ -92,6 +92,8 @@ class Run:
 
     def launched(self, message: Launched) -> Started:
         """The report, without number and id."""
+        if self.launch is not None:  # it has just started, in this life of the agent
+            self.began = trio.current_time()
         self.launch = None
         self.started_at = message.started_at
         return Started(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, Final, Protocol
 
@@ -88,10 +88,15 @@ def stride_of(slot: int) -> int:
 
 
 def _thinned(points: Sequence[InstancePoint]) -> Sequence[InstancePoint]:
+    """One for each slot that is kept: what came twice, or from two lives of an agent, may be there twice."""
     if not points:
         return points
     stride = stride_of(points[-1].slot)
-    return [point for point in points if point.slot % stride == 0]
+    first: dict[int, InstancePoint] = {}
+    for point in points:
+        if point.slot % stride == 0:
+            first.setdefault(point.slot, point)
+    return list(first.values())
 
 
 _INSTANCE_COLUMNS: Final = (
@@ -202,6 +207,10 @@ class MemoryUsage:
     async def of_instance(self, instance_id: str) -> Sequence[InstancePoint]:
         kept = self._points.get(instance_id, {})
         return _thinned([kept[key] for key in sorted(kept)])
+
+    async def of_all(self) -> Mapping[str, Sequence[InstancePoint]]:
+        """By instance."""
+        return {instance_id: await self.of_instance(instance_id) for instance_id in self._points}
 
     async def of_agent(self, agent_id: str, since: datetime) -> Sequence[AgentPoint]:
         kept = self._agents.get(agent_id, {})

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
+import attrs
 import pytest
 import trio
 
@@ -81,6 +82,13 @@ async def test_points_come_back_as_they_were_in_order_and_once(store: UsageStore
     assert await store.of_instance(ONE) == [point(0), point(1), point(2)]
     assert await store.of_instance(TWO) == [point(1, TWO)]
     assert await store.of_instance(an_id(3)) == []
+
+
+async def test_of_a_slot_one_point_is_told_whatever_came_twice(store: UsageStore) -> None:
+    again = attrs.evolve(point(1), at=point(1).at + timedelta(seconds=3))
+    await store.store([point(0), point(1)], [])
+    await store.store([again], [])
+    assert await store.of_instance(ONE) == [point(0), point(1)]
 
 
 async def test_a_long_run_has_no_more_points_than_a_short_one(store: UsageStore) -> None:

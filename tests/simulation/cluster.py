@@ -11,6 +11,7 @@ import trio
 from attrs import define, field
 
 from hetuflow.domain.decider import Address
+from projections.usage import MemoryUsage
 from tests.simulation.checkers import unfinished_tasks
 from tests.simulation.database import KnownByTables, MemoryOutput, StoreFaults
 from tests.simulation.host import Host
@@ -37,6 +38,7 @@ class Cluster:
     clock: TrioClock = field(init=False)
     log: WitnessedLog = field(factory=WitnessedLog)
     output: MemoryOutput = field(factory=MemoryOutput)
+    usage: MemoryUsage = field(factory=MemoryUsage)
     observed: Observed = field(factory=Observed)
     servers: dict[str, ServerNode] = field(factory=dict)
     hosts: dict[str, Host] = field(factory=dict)

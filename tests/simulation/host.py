@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 import trio
 
 from agent.daemon import Agent, Ports
+from agent.policy import Policy
 from agent.profile import Profile
 from tests.support.disk import Life, MemoryDisk
 from tests.support.keepers import MachineKeepers
@@ -32,6 +34,8 @@ class Host:
         self.keepers = MachineKeepers(self.machine, self.disk, self.clock, cluster.rng)
         self.has_watchdog = cluster.rng.random() < 0.5
         """Whether a keeper's dead-man's switch survives what kills the keeper."""
+        self.protected = ("zone",) if crc32(f"{cluster.seed} {self.agent_id}".encode()) % 3 == 0 else ()
+        """Labels that its owner lets no operator change."""
         self.lives = 0
         self.agent: Agent | None = None
         self.node = Node(name)
@@ -74,6 +78,7 @@ class Host:
             work_dir="/work",
             slots=self.slots,
             labels=self.labels,
+            policy=Policy(protected_labels=self.protected),
             heartbeat_interval=scale.heartbeat,
             check_interval=scale.check,
             lost_after_seconds=scale.lease,

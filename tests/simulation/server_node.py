@@ -16,6 +16,7 @@ from eventstore.memory import MemoryStore
 from hetuflow.actors import Limits, SystemStopped
 from hetuflow.core import Core, CoreSettings, open_core
 from hetuflow.gateway.settings import GatewaySettings
+from hetuflow.usage_room import StoredUsage
 from tests.support.nodes import Node
 from tests.support.ports import SeededIds, TrioClock
 
@@ -75,6 +76,7 @@ class ServerLife:
                     find_open=cluster.tables.find_open,
                     schedules_of=cluster.tables.schedules_of,
                     followers_of=cluster.tables.followers_of,
+                    usage=StoredUsage(cluster.usage),
                 ) as self.core:
                     listener = cluster.network.listener(server.address, self.node.name)
                     async with trio.open_nursery() as nursery:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from hetuflow.actors import Reading, Statistics
@@ -10,6 +11,7 @@ from hetuflow.domain.decider import Address
 from projections.tables import LIVE_TABLES
 from tests.simulation.checkers import Verdict
 from tests.simulation.checkers.logs import check_shown
+from tests.simulation.checkers.usage import check_usage
 from tests.simulation.cluster import Cluster
 from tests.simulation.database import tables_of
 from tests.simulation.server_node import ServerLife
@@ -22,6 +24,8 @@ async def check_states(cluster: Cluster, verdict: Verdict) -> None:
     lives = cluster.lives()
     if len(lives) != len(cluster.servers):
         verdict.fail("scenario", f"{len(lives)} of {len(cluster.servers)} servers serve at the end")
+    given = {json.loads(each.data)["instance_id"] for each in cluster.log.events if each.type == "TaskDispatched"}
+    check_usage(await cluster.usage.of_all(), given, verdict)
     head = -1
     for life in lives:
         found, statistics = await _read_at_rest(cluster, life)

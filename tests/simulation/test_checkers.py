@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -41,6 +42,7 @@ from tests.simulation.checkers.outside import (
 )
 from tests.simulation.checkers.overlap import check_overlap
 from tests.simulation.checkers.pending import RECOVERY_SECONDS, check_pending
+from tests.simulation.checkers.placed import check_placed
 from tests.simulation.checkers.processes import (
     CANCEL_SECONDS_MAX,
     check_cancels,
@@ -50,6 +52,7 @@ from tests.simulation.checkers.processes import (
 )
 from tests.simulation.checkers.schedules import check_fires
 from tests.simulation.checkers.tasks import check_tasks
+from tests.simulation.checkers.usage import check_usage
 from tests.simulation.checkers.verdict import VIOLATIONS_MAX, Verdict
 from tests.simulation.observed import Acknowledged, Act, ClockStep, KeyUse, LiveState, Observed, Reading
 from tests.support.ports import EPOCH
@@ -671,3 +674,44 @@ def test_work_that_is_left_is_found() -> None:
 
     assert left(LAWFUL, 2) == left(LAWFUL[:5], None, settled=False) == set()
     assert left(LAWFUL[:5], 2) == left(LAWFUL, None) == {"V1"}
+
+
+# --- where ------------------------------------------------------------------------------------------------------------
+
+
+def placed(labels: Any, *protected: str, edited: Any = None) -> set[str]:
+    created = ("TaskCreated", {**TASK, "config": {**CONFIG, "labels": labels}})
+    updated = [("TaskUpdated", {"config": {**CONFIG, "labels": edited}})] if edited else []
+    machine = attrs.evolve(a_machine(a_process(RUN_1, 100, 110), zone="a"), protected=protected)
+    log = a_log("task-t", [created, *updated], 100)
+    return found(check_placed, Evidence(log, machines=[machine], started_at=EPOCH))
+
+
+def test_a_task_runs_only_where_the_machines_own_word_allows_it() -> None:
+    assert (
+        placed({"zone": "a"}, "zone")
+        == placed({"zone": "b"})
+        == placed(None, "zone")
+        == placed({"x": "y"}, "zone")
+        == set()
+    )
+    assert placed({"zone": "b"}, "zone", edited={"zone": "a"}) == set()
+    assert placed({"zone": "b"}, "zone") == placed({"zone": "b"}, "zone", edited={"zone": "c"}) == {"T8"}
+
+
+# --- what instances use ---------------------------------------------------------------------------------------------
+
+
+def used(*points: tuple[float, float], instance: str = "i", ran: str = "i") -> bool:
+    """Whether (elapsed, CPU seconds) may be kept of an instance."""
+    verdict = Verdict()
+    kept = [SimpleNamespace(elapsed_seconds=elapsed, cpu_seconds=cpu) for elapsed, cpu in points]
+    check_usage({instance: kept}, {ran}, verdict)
+    return not verdict.violations
+
+
+def test_what_is_kept_of_usage_is_of_what_ran_in_order_once_and_bounded() -> None:
+    assert used() and used((1, 0.5), (12, 0.5), (31, 2))
+    assert not used((1, 0.5), instance="another")
+    assert not used((12, 0.5), (1, 0.5)) and not used((1, 0.5), (2, 0.5)) and not used((1, 0.5), (12, 0.25))
+    assert used(*((10.0 * n, 0.0) for n in range(240))) and not used(*((10.0 * n, 0.0) for n in range(241)))

@@ -28,6 +28,7 @@ from tests.simulation.checkers.outside import check_clocks, check_feeds, check_l
 from tests.simulation.checkers.overlap import check_overlap
 from tests.simulation.checkers.overlap_rules import check_overlap_rules
 from tests.simulation.checkers.pending import check_pending
+from tests.simulation.checkers.placed import check_placed
 from tests.simulation.checkers.processes import check_cancels, check_limits, check_processes, check_slots
 from tests.simulation.checkers.retries import check_retries
 from tests.simulation.checkers.rows_of_failures import check_rows_of_failures
@@ -71,6 +72,7 @@ CHECKERS: Mapping[Checker, tuple[str, ...]] = {
     check_limits: ("T7",),
     check_config_limits: ("T7",),
     check_pending: ("T8",),
+    check_placed: ("T8",),
     check_acknowledged: ("L2",),
     check_prefixes: ("L4",),
     check_idempotency: ("L5",),
@@ -104,7 +106,13 @@ def evidence_of(cluster: Cluster, *, has_settled: bool) -> Evidence:
         observed=cluster.observed,
         machines=[
             MachineSeen(
-                host.name, host.agent_id, host.slots, host.labels, host.machine.history, host.machine.most_at_once
+                host.name,
+                host.agent_id,
+                host.slots,
+                host.labels,
+                host.machine.history,
+                host.machine.most_at_once,
+                host.protected,
             )
             for host in cluster.hosts.values()
         ],

@@ -59,6 +59,8 @@ class MachineSeen:
     labels: Mapping[str, str]
     history: Sequence[Running]
     most_at_once: int = 0
+    protected: tuple[str, ...] = ()
+    """Names of labels that operators cannot change for placement."""
 
 
 @frozen(slots=True)

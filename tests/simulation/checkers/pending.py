@@ -199,7 +199,8 @@ def _capacities(evidence: Evidence) -> dict[str, Capacity]:
             continue
         labels, slots = found[agent_id].labels, found[agent_id].slots
         if "effective_labels" in fact.data:
-            labels = fact.data["effective_labels"]
+            own = {name: machines[agent_id].labels.get(name) for name in machines[agent_id].protected}
+            labels = {**fact.data["effective_labels"], **own}
             slots = min(machines[agent_id].slots, fact.data["max_concurrent_tasks"])
         found[agent_id] = Capacity(labels, slots, fact.at)
         if fact.type == "AgentDrained":
