@@ -89,13 +89,13 @@ class Executor:
 
     # --- what the server wants ---------------------------------------------------------------------------------------
 
-    def dispatch(self, order: Dispatch) -> None:
-        """Start an instance, or report why not. Repeated dispatches of the same epoch are one."""
+    def dispatch(self, order: Dispatch, refusal: str | None = None) -> None:
+        """Start an instance, or report why not; `refusal`: it cannot. Repeated dispatches of the same epoch are one."""
         held = self._runs.held.get(order.instance_id)
         if (held is not None and held.order.epoch >= order.epoch) or self.reports.holds(order.instance_id, order.epoch):
             return
         run = self._runs.make(order)
-        refusal = self._why_refuse(held)
+        refusal = refusal or self._why_refuse(held)
         if refusal is None:
             try:
                 self.reports.accept(order, kept_of(run, self.workplace.preparations.collectors))

@@ -17,7 +17,9 @@ import structlog
 import trio
 
 from agent.commands import Obeying
-from agent.limits import NO_LEASE
+from agent.limits import NO_LEASE, Lease
+from agent.pace import INTERVAL_SECONDS_MIN, Pace
+from agent.run import lease_seconds_of
 from agent.skew import in_protocol
 from agent.wakeup import Wakeup
 from agent.work import Moment, Work
@@ -56,15 +58,8 @@ log = structlog.get_logger()
 GREET_SECONDS_MAX: Final = 15.0
 """The server paces admissions; it has this long to answer a hello."""
 SEND_SECONDS_MAX: Final = 10.0
-ACK_SECONDS_MIN: Final = 10.0
-"""A heartbeat unanswered for this long, or for the heartbeat interval if that is longer, ends the connection; at a quarter of a
-short lease already, so that there is time to dial again."""
-INTERVAL_SECONDS_MIN: Final = 0.05
-"""Whatever the server says."""
-BEAT_SHARE_MAX: Final = 0.25
-"""Of the shortest lease of what runs: the longest time between two heartbeats. Of the session's, the server says more
-where very many agents are connected."""
 PACED_PROTOCOL: Final = 2
+"""The first in which a server has heard which interval the agent is configured for."""
 UNRENEWED_SHARE_MAX: Final = 0.25
 """Of the lease: so long a server is kept that answers and does not renew it, when there is another address to try."""
 INBOX_FRAMES_MAX: Final = 64
@@ -77,6 +72,9 @@ SUPERSEDED: Final = "another agent with this identity has taken over: the server
 
 OBSERVED_PROTOCOL: Final = 2
 """The first in which a server hears what instances use, and how the agent is."""
+
+
+LEASE_OVER: Final = "its lease was over before it could be started"
 
 
 class Silent(Exception):
@@ -104,13 +102,12 @@ class Link:
         """What is spoken here: the server's welcome says so."""
         self.is_away = False
         """It is the server that cannot do anything now: it stops, or its database is away."""
-        self._lease_seconds = 0.0
         self._beats: dict[int, Moment] = {}
         """Sequence of a heartbeat -> when it was sent: those not acknowledged yet."""
         self._beat_sequence = 0
         self._unrenewed: float | None = None
         """Since when the server has answered heartbeats without renewing the lease."""
-        self._beat_interval = work.profile.heartbeat_interval
+        self._pace = Pace(work.profile.heartbeat_interval)
         self._next_beat = self._next_check = float("inf")
         self._check_interval = work.profile.check_interval
         self._greet_deadline = float("inf")
@@ -227,21 +224,13 @@ class Link:
         return float("inf") if oldest is None else oldest.at
 
     @property
-    def _shortest_lease_seconds(self) -> float:
-        """Of the session, and of what runs."""
-        return min(self._lease_seconds, self._work.executor.shortest_lease_seconds)
-
-    @property
     def _interval(self) -> float:
-        """Between two heartbeats: as the server said, which knows how many agents there are; more often while something
-        runs under a shorter lease than the session's."""
-        shortest = self._shortest_lease_seconds
-        longest = shortest * BEAT_SHARE_MAX if shortest < self._lease_seconds else self._beat_interval
-        return max(INTERVAL_SECONDS_MIN, min(self._beat_interval, longest))
+        """Between two heartbeats."""
+        return self._pace.interval(self._work.executor.shortest_lease_seconds, trio.current_time())
 
     @property
     def _ack_seconds(self) -> float:
-        return min(max(ACK_SECONDS_MIN, self._beat_interval), self._shortest_lease_seconds * BEAT_SHARE_MAX)
+        return self._pace.ack_seconds(self._work.executor.shortest_lease_seconds)
 
     def _check_silence(self, now: float) -> None:
         if not self.is_open and self._end is None and now >= self._greet_deadline:
@@ -297,12 +286,10 @@ class Link:
         self.was_let_in = True
         self.protocol = message.protocol
         now = trio.current_time()
-        told = message.heartbeat_interval
-        # An older server has not heard which interval this agent is configured for.
-        self._beat_interval = told if self.protocol >= PACED_PROTOCOL else min(self._beat_interval, told)
+        told, lease_seconds = message.heartbeat_interval, message.lease_seconds
+        self._pace.welcomed(told, lease_seconds, is_final=self.protocol >= PACED_PROTOCOL)
         self._check_interval = max(INTERVAL_SECONDS_MIN, min(self._check_interval, message.check_interval))
         self._next_beat, self._next_check = now, now + self._check_interval
-        self._lease_seconds = message.lease_seconds
         self._work.renew_lease(self._hello_sent, message.lease_seconds)
         self._work.reports.restart()
         self._work.shipping.restart()
@@ -343,7 +330,7 @@ class Link:
         if self._unrenewed is None:
             self._unrenewed = now
             log.warning("the server does not renew the lease", reason=message.reason)
-        if self._has_others and now - self._unrenewed >= self._lease_seconds * UNRENEWED_SHARE_MAX:
+        if self._has_others and now - self._unrenewed >= self._pace.lease_seconds * UNRENEWED_SHARE_MAX:
             self._end = f"the server has not renewed the lease for {now - self._unrenewed:.0f} s: {message.reason}"
 
     def end(self, why: str) -> None:
@@ -358,9 +345,9 @@ class Link:
         self._beats = {number: at for number, at in self._beats.items() if number > message.sequence}
         self._unrenewed = None
         if message.heartbeat_interval > 0:
-            self._beat_interval = message.heartbeat_interval
+            self._pace.told(message.heartbeat_interval)
             self._next_beat = min(self._next_beat, trio.current_time() + self._interval)
-        self._work.renew_lease(sent, self._lease_seconds)
+        self._work.renew_lease(sent, self._pace.lease_seconds)
 
     def _dispatched(self, message: Dispatch) -> None:
         """Start it, if there is a lease to run under.
@@ -372,14 +359,27 @@ class Link:
         if lease is NO_LEASE or trio.current_time() >= lease.deadline:
             log.warning("an order came when the lease was over: not started", instance=message.instance_id)
             self._end = "the lease ran out before an order was read"
+        elif message.lost_after_seconds:
+            self._dispatched_with_lease(message)
         else:
             self._work.executor.dispatch(message)
-            if message.lost_after_seconds:
-                self._keep_pace()
 
-    def _keep_pace(self) -> None:
-        """Something runs under a lease of its own, perhaps a shorter one."""
-        self._next_beat = min(self._next_beat, trio.current_time() + self._interval)
+    def _dispatched_with_lease(self, message: Dispatch) -> None:
+        """It has a lease of its own, perhaps a shorter one, which counts from the last renewal as the others do.
+
+        Where that is over, the order goes back, to be given again after the heartbeat that is sent now: by when the server
+        has given it away, only that knows, who sent it before we could tell. For a while we beat as often as such a lease
+        asks for, so that it happens once.
+        """
+        now = trio.current_time()
+        self._pace.given(message.lost_after_seconds, now)
+        lease_seconds = lease_seconds_of(message, self._pace.lease_seconds)
+        if now < Lease(self._work.renewed_at, lease_seconds).deadline or lease_seconds == float("inf"):
+            self._work.executor.dispatch(message)
+            self._next_beat = min(self._next_beat, now + self._interval)
+        else:
+            self._work.executor.dispatch(message, LEASE_OVER)
+            self._beat_now()
         self._work.lease_changed.set()
 
     def _stop(self, message: Stop) -> None:
@@ -409,7 +409,7 @@ class Link:
             self._check_interval = seconds
             self._next_check = min(self._next_check, trio.current_time() + seconds)
         else:
-            self._beat_interval = min(seconds, self._lease_seconds * BEAT_SHARE_MAX)
+            self._pace.ordered(seconds)
             self._next_beat = min(self._next_beat, trio.current_time() + self._interval)
         self._ready.set()
 

@@ -282,8 +282,11 @@ class Keeper:
                 instance.end(why, grace_seconds)
 
     def _renew(self, renewed_at: float) -> None:
+        """What has outlived the lease as it was known ends first: whoever slept through that, its agent too, may be told
+        now that the server is there again, which has given away what it ran."""
         if renewed_at <= self.renewed_at:
             return
+        self.tick()
         self.renewed_at = renewed_at
         self._switch.renew(renewed_at)
         self._set_all_deadlines()

@@ -195,6 +195,16 @@ def test_a_renewed_lease_goes_on_and_an_instance_without_one_is_not_asked(world:
     assert [end.instance_id for end in world.ends()] == ["a"] and free.signals == []
 
 
+def test_what_has_outlived_its_lease_ends_also_when_the_renewal_is_read_first(world: World) -> None:
+    """Keeper and agent slept; both wake, and the server answers before the keeper has looked at the time."""
+    world.say(Lease(renewed_at=world.machine.seconds))
+    world.launch(lease_seconds=30.0)
+    world.machine.seconds += 60.0
+    world.say(Lease(renewed_at=world.machine.seconds))
+    world.settle()
+    assert only_end(world).reason == "lost"
+
+
 def test_an_older_renewal_changes_nothing(world: World) -> None:
     world.say(Lease(renewed_at=world.machine.seconds))
     tree = world.launch(lease_seconds=30.0)
