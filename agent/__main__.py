@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import sys
+from collections.abc import Iterator
+from types import ModuleType
+
+from agent.distributions import version_of
 
 
 def main() -> None:
@@ -15,13 +20,31 @@ def main() -> None:
     """
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
     gc.disable()  # all that is imported stays: nobody looks for garbage in it, now or later
-    from agent.command import command
+    with versions_only():
+        from agent.command import command
 
     gc.collect()  # attrs makes each slotted class twice: 24 ms, and with what is given back 0.6 MB
     give_back()
     gc.freeze()
     gc.enable()
     command()
+
+
+@contextlib.contextmanager
+def versions_only() -> Iterator[None]:
+    """While it is open, `importlib.metadata` knows versions and nothing else: trio_websocket asks for one at its import,
+    and the whole of it, with the standard library's email and zipfile, is 1 MB that an agent would keep."""
+    name = "importlib.metadata"
+    if name in sys.modules:
+        yield
+        return
+    stand_in = ModuleType(name)
+    stand_in.version = lambda package: version_of(package) or "0"  # type: ignore[attr-defined]
+    sys.modules[name] = stand_in
+    try:
+        yield
+    finally:
+        del sys.modules[name]
 
 
 def give_back() -> None:

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,10 +14,11 @@ import click
 import structlog
 import trio
 
-from agent import host, labels, policy_command, watchdog
+from agent import host, labels, watchdog
 from agent.clean_up import FreeSpace
 from agent.daemon import Agent, Ports
 from agent.directories import RecycledDirectories
+from agent.distributions import version_of
 from agent.executors.features import available
 from agent.facts import SystemFacts, system_labels
 from agent.identity import kept_agent_id
@@ -110,6 +110,8 @@ _json = click.option("--json", "json_", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def show_policy(settings: AgentSettings, json_: bool) -> None:
     """Show what is allowed here, and where each value comes from."""
+    from agent import policy_command  # an agent that runs has no use for it
+
     sys.exit(policy_command.show(settings, json_=json_))
 
 
@@ -125,6 +127,8 @@ def check_policy(settings: AgentSettings, file: str, json_: bool) -> None:
       hetuflow-agent policy check --job backup.json
       hetuflow jobs show backup --json | hetuflow-agent --config /etc/hetuflow/agent.toml policy check --job -
     """
+    from agent import policy_command
+
     sys.exit(policy_command.check(settings, file, json_=json_))
 
 
@@ -277,10 +281,7 @@ def _labels(given: tuple[str, ...]) -> dict[str, str]:
 
 
 def _version() -> str:
-    try:
-        return version("hetuflow")
-    except PackageNotFoundError:
-        return "0"
+    return version_of("hetuflow") or "0"
 
 
 def _read_text(path: Path) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Mapping
-from importlib.metadata import entry_points
 from typing import Final
 
+from agent.distributions import entry_points
 from agent.programs import find_program
 from hetuflow.ports.processes import StartError
 
@@ -47,7 +47,4 @@ def names() -> tuple[str, ...]:
 
 def packages() -> list[tuple[str, str, str]]:
     """Executor, package, and what of it is called; sorted."""
-    found = [
-        (each.name, each.dist.name if each.dist is not None else "?", each.value) for each in entry_points(group=GROUP)
-    ]
-    return sorted(row for row in found if NAME.fullmatch(row[0]) and row[0] not in OWN)
+    return sorted(row for row in entry_points(GROUP) if NAME.fullmatch(row[0]) and row[0] not in OWN)

@@ -6,8 +6,7 @@ import base64
 import json
 import os
 import sys
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 from attrs import asdict
@@ -18,9 +17,14 @@ from agent.executors.features import GROUP, OWN, names
 from hetuflow.configuration import nearest
 from hetuflow.ports.processes import StartError
 
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
 
 def entry_point(name: str) -> EntryPoint:
-    """Raises `LookupError` when none, or more than one package brings it."""
+    """To be called in a process of its own. Raises `LookupError` when none, or more than one package brings it."""
+    from importlib.metadata import entry_points
+
     found = [each for each in entry_points(group=GROUP) if each.name == name]
     if len(found) == 1:
         return found[0]

@@ -12,11 +12,11 @@ import os
 import stat
 import sys
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from attrs import Factory, frozen
 
+from agent.distributions import version_of
 from agent.executors.api import OptionProblem, Program, options
 from agent.executors.features import has_extism
 from hetuflow.ports.processes import StartError
@@ -57,10 +57,7 @@ class WasmOptions:
 
 def extism_version() -> str | None:
     """Of the installed package; None = there is none."""
-    try:
-        return version("extism") if has_extism() else None
-    except PackageNotFoundError:
-        return "of unknown version"
+    return version_of("extism") or "of unknown version" if has_extism() else None
 
 
 def wasm_options(given: Any) -> WasmOptions:
