@@ -17,7 +17,7 @@ from hetuflow.cli.export import as_written, as_yaml
 from hetuflow.cli.manifest import READ_CONFIG, READ_JOB, READ_SCHEDULE, Reader
 from hetuflow.cli.plan import make_plan
 from hetuflow.cli.upstream import labelled, labels_of, read_upstream
-from hetuflow.domain.config import effective
+from hetuflow.domain.config import completed, effective
 from hetuflow.domain.daemon_rules import DEFAULTS as DAEMON_DEFAULTS
 from hetuflow.domain.flow_graph import On
 
@@ -75,7 +75,7 @@ def stored_jobs(draw: st.DrawFn) -> dict[str, object]:
         "environment": draw(
             st.none() | st.dictionaries(st.from_regex(r"\A[A-Za-z_]\w{0,5}\Z"), WORD | st.booleans(), max_size=3)
         ),
-        "config": effective(config),
+        "config": completed(effective(config)),  # as the API shows it
         "status": draw(st.sampled_from([99, 100])),
         "agent_id": draw(st.none() | st.just("agent-01")),
         "upstream": None,
