@@ -17,6 +17,13 @@ from tests.agent.gateway import Gateway, an_order
 from tests.agent.world import MemoryDisk, fake_world, real_world
 
 
+def a_ring(form: str) -> LogRing:
+    """Everything that is logged, until the configuration is another one again: no logger keeps this one."""
+    ring = configure_logging("debug", form)
+    structlog.configure(cache_logger_on_first_use=False)
+    return ring
+
+
 def test_the_last_lines_come_with_their_numbers() -> None:
     ring = LogRing()
     for number in range(1, 2 * LINES_MAX + 1):
@@ -98,7 +105,7 @@ def test_a_line_says_when_how_bad_what_and_its_values() -> None:
 def test_values_of_a_line_are_masked_wherever_it_goes(capsys: pytest.CaptureFixture[str]) -> None:
     before = structlog.get_config()
     try:
-        ring = configure_logging("debug", "text")
+        ring = a_ring("text")
         log = structlog.get_logger()
         log.info(
             "dial postgresql://u:hunter2@h/db",
@@ -157,7 +164,7 @@ async def test_the_owner_may_forbid_it(autojump_clock: trio.testing.MockClock) -
 async def test_no_environment_argument_or_output_of_a_program_is_in_the_log(tmp_path: Path) -> None:
     before = structlog.get_config()
     try:
-        ring = configure_logging("debug", "json")
+        ring = a_ring("json")
         async with real_world(tmp_path, policy=Policy(max_execution_time_secs=1.0, min_nice=3)) as world:
             gateway = world.gateway
             for cmd, *arguments in (
