@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import trio
 
-from hetuflow.domain.commands import CreateCalendar, UpdateCalendar, UpdateTask
+from hetuflow.domain.commands import CreateCalendar, UpdateAgent, UpdateCalendar, UpdateTask
 from hetuflow.domain.decider import Address
 from hetuflow.domain.enums import ScheduleKind
 from tests.simulation.backfills import backfill
@@ -100,6 +100,22 @@ async def orders_at_a_stopped_agent(operators: Operators) -> None:
     await trio.sleep(lease)
     server.life.node.resume()
     await trio.sleep(lease)
+
+
+async def relabelled_against_its_owner(operators: Operators) -> None:
+    """Owners protect the zones of their machines; an operator sets another one, and tasks ask for that."""
+    for host in operators.cluster.hosts.values():
+        host.kill()
+        await host.ended.wait()
+        host.protected = ("zone",)
+        host.start()
+    await trio.sleep(CONNECTED_SECONDS)
+    wanted = operators.cluster.hosts["agent-2"].labels
+    await operators.insist("edit agent", Address("agent", "agent-1"), UpdateAgent(changes={"labels": dict(wanted)}))
+    job_id = await operators.create_job("picky", "seconds=5", labels=dict(wanted))
+    for _ in range(4):
+        await operators.run_now(job_id)
+    await trio.sleep(60)
 
 
 def _runs_again(cluster: Cluster) -> bool:

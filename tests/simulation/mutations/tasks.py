@@ -16,6 +16,7 @@ from agent.limits import NO_LEASE, Lease
 from agent.link import Link
 from agent.run import Run
 from hetuflow.domain import (
+    agent,
     need,
     retry,
     task,
@@ -36,6 +37,7 @@ from tests.simulation.calm import (
     fires_in_calm,
     later_than_wanted,
     orders_at_a_stopped_agent,
+    relabelled_against_its_owner,
 )
 from tests.simulation.calm_log import cancelled_soon, retried_in_vain, waiting_for_several
 from tests.simulation.mutations.kit import Mutation, in_table, replaced, replaced_in_table, together
@@ -108,6 +110,10 @@ def keep_the_slot() -> AbstractContextManager[object]:
 
 def ignore_the_limit() -> AbstractContextManager[object]:
     return mock.patch.object(Agenda, "room", property(lambda self: 1 << 30))
+
+
+def believe_operators() -> AbstractContextManager[object]:
+    return replaced(agent, "placement_labels", lambda original: lambda labels, reported, protected: labels)
 
 
 def dispatch_seldom() -> AbstractContextManager[object]:
@@ -301,6 +307,14 @@ MUTATIONS: Sequence[Mutation] = (
             ("namespace", forget_the_limit_of_a_namespace, {"namespace_id": "narrow"}),
             ("rate", forget_the_rate, {"limits": {"rate": {"count": 2, "per_seconds": 6}}}),
         )
+    ),
+    Mutation(
+        "label of an operator",
+        "placement goes by a label that the machine's owner protects and an operator has set",
+        "T8",
+        believe_operators,
+        quick=True,
+        script=relabelled_against_its_owner,
     ),
     Mutation(
         "lazy dispatcher",
