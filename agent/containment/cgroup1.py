@@ -102,6 +102,10 @@ class Leaf1:
         return LEVEL
 
     @property
+    def directory(self) -> str:
+        return self._holder
+
+    @property
     def enforced(self) -> tuple[str, ...]:
         held = {"memory": self._memory_bytes, "cpu": self._cpu_cores, "processes": self._processes}
         return tuple(limit for limit, value in held.items() if value)

@@ -98,6 +98,10 @@ class Leaf2:
         return LEVEL
 
     @property
+    def directory(self) -> str:
+        return self._path
+
+    @property
     def enforced(self) -> tuple[str, ...]:
         held = {"memory": self._memory_bytes, "cpu": self._cpu_cores, "processes": self._processes}
         return tuple(limit for limit, value in held.items() if value)

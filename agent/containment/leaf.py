@@ -45,6 +45,11 @@ class Leaf(Protocol):
         ...
 
     @property
+    def directory(self) -> str:
+        """That of the group which holds the tree together: who is in it is in its `cgroup.procs`."""
+        ...
+
+    @property
     def enforced(self) -> tuple[str, ...]:
         """The limits that were asked for and that the kernel holds here: memory, cpu, processes."""
         ...

@@ -46,11 +46,22 @@ def find_user(name: str) -> User | None:
 
 
 def environment_of(user: User | None, environment: Mapping[str, str]) -> Mapping[str, str]:
-    """With who and where the user is, unless that is set."""
+    """With who and where the user is, unless the job has set that: then it is not what the agent's own user has."""
     if user is None:
         return environment
-    own = {"HOME": user.home, "USER": user.name, "LOGNAME": user.name, "SHELL": user.shell or "/bin/sh"}
-    return {**own, **environment}
+    agents = _account(pwd.getpwuid(os.geteuid()))  # of root: nobody else becomes others
+    theirs = {"HOME": user.home, "USER": user.name, "LOGNAME": user.name, "SHELL": user.shell or "/bin/sh"}
+    changed = {name: value for name, value in theirs.items() if environment.get(name) in (None, agents[name])}
+    return {**environment, **changed}
+
+
+def _account(entry: pwd.struct_passwd) -> Mapping[str, str]:
+    return {
+        "HOME": entry.pw_dir,
+        "USER": entry.pw_name,
+        "LOGNAME": entry.pw_name,
+        "SHELL": entry.pw_shell or "/bin/sh",
+    }
 
 
 def io_priority(ionice: str) -> tuple[int, int] | None:

@@ -11,8 +11,6 @@ import _thread
 from collections.abc import Callable
 from typing import Any
 
-from agent.containment.calls import forbids_new_privileges
-
 
 class PrivilegedThread:
     """Made before the flag is set. It does what `call` hands it, while the caller waits."""
@@ -23,10 +21,7 @@ class PrivilegedThread:
         self._done.acquire()
         self._work: Callable[[], int] | None = None
         self._result: int | BaseException = 0
-        self.is_needed = not forbids_new_privileges()
-        """False: this process was started without the right to new privileges, and has none to give."""
-        if self.is_needed:
-            _thread.start_new_thread(self._run, ())
+        _thread.start_new_thread(self._run, ())
 
     def call(self, work: Callable[[], int]) -> int:
         """What `work` returns or raises, done in that thread."""
@@ -39,9 +34,8 @@ class PrivilegedThread:
         return result
 
     def close(self) -> None:
-        if self.is_needed:
-            self._work = None
-            self._asked.release()
+        self._work = None
+        self._asked.release()
 
     def _run(self, *_: Any) -> None:
         while True:

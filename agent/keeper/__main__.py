@@ -72,6 +72,7 @@ def _keep(given: Given, place: Place) -> None:
         log_path=place.log, pid=os.getpid(), version=given.version, boot_id=given.boot_id, mark=given.mark
     )
     system = OperatingSystem(loop, bystanders=bystanders)
+    system.give_up_privileges()
     keeper = Keeper(system, disk, profile, switch=switch, complain=_complain)
     agents = Agents(place, loop, keeper, _complain)
     write_identity(disk, place, _identity(given))

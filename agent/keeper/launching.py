@@ -40,11 +40,14 @@ class Start:
     user: User | None = None
     nice: int = 0
     io_priority: tuple[int, int] | None = None
+    no_new_privs: bool = False
+    """To be given up in the child: the keeper itself has not."""
     limits: Mapping[int, int]
 
     @property
     def needs_fork(self) -> bool:
-        return self.user is not None or bool(self.nice) or self.io_priority is not None or bool(self.limits)
+        by_priority = bool(self.nice) or self.io_priority is not None
+        return self.user is not None or by_priority or bool(self.limits) or self.no_new_privs
 
 
 def start_spawned(start: Start, home: int) -> int:
@@ -130,6 +133,8 @@ def _be_child(start: Start, argv: list[bytes], environment: dict[bytes, bytes], 
             os.setuid(start.user.uid)
         step = "directory"  # as the user: what it may not enter it must not be in
         os.chdir(start.directory)
+        if start.no_new_privs:
+            calls.forbid_new_privileges()
         step = "program"
         os.umask(start.umask)
         os.execve(start.path, argv, environment)

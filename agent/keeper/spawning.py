@@ -6,7 +6,7 @@ Every tree is born in a control group of its own where there is one to be had: w
 together what starts a session, loses its parent and cleans its environment. With version 2 it costs a fork (0.5 ms).
 
 The keeper is a subreaper: orphans of its trees come to it, and are reaped here. It gives up new privileges for itself, and
-so for all programs; those that may have them are started by a thread from before that.
+so for all programs (`give_up_privileges`); those that may have them are started by a thread from before that.
 """
 
 from __future__ import annotations
@@ -68,6 +68,8 @@ class OperatingSystem:
         self._adopts = calls.become_subreaper()
         self._has_orphans = False
         self._orphans_ended = 0
+        self._lingering: set[int] = set()
+        """Roots that were reaped, and of whose trees something was left; until these are closed."""
         self._ticket: int | None = None
         self._due = math.inf
         self._hierarchies = detect.find_hierarchies() if isolation != "session" else []
@@ -77,8 +79,8 @@ class OperatingSystem:
         self._unremoved: list[Leaf] = []
         self._leftover_tries = LEFTOVERS_TRIES_MAX if self._hierarchies else 0
         self._remove_leftovers()
-        self._privileged = PrivilegedThread()
-        calls.forbid_new_privileges()
+        self._has_given_up = calls.forbids_new_privileges()
+        self._privileged: PrivilegedThread | None = None
         _keep_descriptors()
 
     def __repr__(self) -> str:
@@ -127,10 +129,16 @@ class OperatingSystem:
         for stream, (read_end, _) in pipes.items():
             os.set_blocking(read_end, False)
             tree.attach(stream, read_end)
-        tree.when_closed = self._remove
+        tree.when_closed = self._closed
         self._watch_exit(tree)
         self._due = min(self._due, tree.look_deadline)
         return tree
+
+    def give_up_privileges(self) -> None:
+        """For this thread, for ever, and so for what it starts: programs that may not have new ones need no fork then."""
+        if not self._has_given_up:
+            self._privileged = PrivilegedThread()
+            self._has_given_up = calls.forbid_new_privileges()
 
     def orphan(self, launched: Launched) -> OrphanTree:
         return OrphanTree(launched)
@@ -141,7 +149,7 @@ class OperatingSystem:
             return self._due
         for pid in sorted(self._unwatched):
             self._reap(self._running[pid])
-        if self._adopts and (self._has_orphans or self._running):
+        if self._adopts and (self._has_orphans or self._lingering or self._running):
             self._reap_adopted()
         for tree in list(self._running.values()):
             if tree.look_deadline <= now:
@@ -149,7 +157,7 @@ class OperatingSystem:
         self._due = math.inf
         self._remove_leftovers()
         dues = [self._due, *(tree.look_deadline for tree in self._running.values())]
-        if self._has_orphans:
+        if self._has_orphans or self._lingering:
             dues.append(now + ORPHANS_SECONDS)
         if self._unwatched:
             dues.append(now + UNWATCHED_SECONDS)
@@ -172,7 +180,8 @@ class OperatingSystem:
             time.sleep(CLOSE_SECONDS_STEP)
         if self._groups is not None:
             self._groups.close()
-        self._privileged.close()
+        if self._privileged is not None:
+            self._privileged.close()
         os.close(self._null)
         os.close(self._home)
 
@@ -206,11 +215,12 @@ class OperatingSystem:
             user=user,
             nice=launch.manners.nice,
             io_priority=io_priority(launch.manners.ionice),
+            no_new_privs=launch.manners.no_new_privs and not self._has_given_up,
             limits=_process_limit(launch.limits, leaf, user.uid if user is not None else os.geteuid()),
         )
         self._ticket = process_tree.take_ticket(self.now(), self._ticket) if process_tree.HAS_PROC else None
         try:
-            if launch.manners.no_new_privs or not self._privileged.is_needed:
+            if launch.manners.no_new_privs or self._privileged is None:
                 return self._start_in(start, leaf)
             return self._privileged.call(lambda: self._start_in(start, leaf))
         finally:
@@ -253,7 +263,18 @@ class OperatingSystem:
         alone, before = not process_tree.group_is_alive(tree.pid), self._orphans_ended
         if self._adopts:
             alone = self._count_orphans() == before and alone and not self._has_orphans
+        if not alone:
+            self._lingering.add(pid)
+            self._due = min(self._due, self.now() + ORPHANS_SECONDS)
         tree.ended(exit_of(status, usage, tree.memory_peak_bytes), alone=alone)
+
+    def _closed(self, tree: ProcessTree) -> None:
+        if tree.pid in self._lingering:  # its last orphans may come to us in this very moment: one more look is due
+            self._lingering.discard(tree.pid)
+            self._has_orphans = True
+            self._due = min(self._due, self.now() + ORPHANS_SECONDS)
+        if tree.leaf is not None:
+            self._remove(tree.leaf)
 
     def _count_orphans(self) -> int:
         self._reap_adopted()

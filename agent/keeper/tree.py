@@ -56,7 +56,7 @@ class ProcessTree:
         self._figures = Figures()
         self.pidfd = -1
         self.memory_peak_bytes = 0
-        self.when_closed: Callable[[Leaf], None] = lambda leaf: None
+        self.when_closed: Callable[[ProcessTree], None] = lambda tree: None
         self._step = LOOK_SECONDS_FIRST
         self.look_deadline = clock() + LOOK_SECONDS_FIRST
 
@@ -75,6 +75,15 @@ class ProcessTree:
     def isolation(self) -> str:
         level = self._leaf.level if self._leaf is not None else "session"
         return f"{level}+sampled" if self._sampled is not None else level
+
+    @property
+    def leaf(self) -> Leaf | None:
+        return self._leaf
+
+    @property
+    def group(self) -> str:
+        """Its control group's directory, for who must end it when the keeper cannot; "" = it has none."""
+        return self._leaf.directory if self._leaf is not None else ""
 
     def terminate(self) -> None:
         self._is_ending, self._is_stopped = True, False
@@ -120,9 +129,9 @@ class ProcessTree:
             os.close(fd)
         self._open_streams.clear()
         self._unwatch_exit()
-        if self._leaf is not None and not self._is_closed:
-            self.when_closed(self._leaf)
-        self._is_closed = True
+        if not self._is_closed:
+            self._is_closed = True
+            self.when_closed(self)
 
     # --- called by the system --------------------------------------------------------------------------------------
 

@@ -232,6 +232,11 @@ def kill_group(path: str) -> None:
         with open(f"{path}/cgroup.kill", "w") as file:
             file.write("1")
     except OSError:
+        try:
+            with open(f"{path}/pids.max", "w") as file:  # none of them can fork any more
+                file.write("0")
+        except OSError:
+            pass
         data = read(f"{path}/cgroup.procs")
         kill({int(word) for word in data.split()})
 

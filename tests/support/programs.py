@@ -87,7 +87,7 @@ class Bench:
             capture_output=capture_output,
             stdin=stdin,
             limits=limits or Limits(),
-            manners=manners or Manners(),
+            manners=manners or Manners(no_new_privs=False),
         )
         return self.system.spawn(launch, heard), heard
 
