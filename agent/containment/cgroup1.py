@@ -254,6 +254,7 @@ def open_groups1(found: Sequence[Hierarchy], name: str, ceiling: int) -> Groups1
             continue
         path = f"{hierarchy.directory}/{name}"
         try:
+            _check_way_back(hierarchy.directory)
             with contextlib.suppress(FileExistsError):
                 files.make_group(path)
         except OSError as exc:
@@ -269,3 +270,8 @@ def open_groups1(found: Sequence[Hierarchy], name: str, ceiling: int) -> Groups1
         with contextlib.suppress(OSError):
             files.write(f"{directories['pids']}/pids.max", str(ceiling))
     return groups
+
+
+def _check_way_back(directory: str) -> None:
+    """Raises `OSError` where the keeper could not return from a group below."""
+    os.close(os.open(f"{directory}/tasks", os.O_WRONLY | os.O_CLOEXEC))
