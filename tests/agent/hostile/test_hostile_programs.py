@@ -68,14 +68,15 @@ def bench(request: pytest.FixtureRequest, room: str, monkeypatch: pytest.MonkeyP
 class Hostile:
     """One program under way."""
 
-    def __init__(self, bench: Bench, way: str, limits: Limits | None = None) -> None:
+    def __init__(
+        self, bench: Bench, way: str, limits: Limits | None = None, *, python: str = sys.executable, file: str = ""
+    ) -> None:
         self.bench = bench
         self.token = f"hostile-{os.getpid()}-{next(tokens)}"
         self.tree: Tree
         self.heard: Heard
-        self.tree, self.heard = bench.launch(
-            sys.executable, "-S", "-E", str(Path(programs.__file__)), self.token, way, limits=limits
-        )
+        script = file or str(Path(programs.__file__))
+        self.tree, self.heard = bench.launch(python, "-S", "-E", script, self.token, way, limits=limits)
 
     def alive(self) -> list[int]:
         """Whoever has the token on its command line, and is no zombie."""
