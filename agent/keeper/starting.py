@@ -13,7 +13,6 @@ from typing import Final
 
 import trio
 
-from agent.keeper import watchdog
 from agent.keeper.place import Identity, Place
 from agent.keeping import KeeperError
 from hetuflow.ports.ids import Ids
@@ -21,6 +20,7 @@ from hetuflow.ports.ids import Ids
 START_SECONDS_MAX: Final = 30.0
 DEATH_SECONDS_MAX: Final = 5.0
 ANSWER_BYTES_MAX: Final = 4096
+_WATCHDOG: Final = str(Path(__file__).with_name("watchdog.py"))
 _ROOT: Final = str(Path(__file__).parent.parent.parent)
 _KEPT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "LOGNAME", "SHELL")
 """Variables of the agent's own environment that its keeper gets."""
@@ -81,7 +81,7 @@ def _command(place: Place, answer: int, *, version: str, boot_id: str, mark: str
         "switch_fd": "{switch_fd}",
     }
     keeper = [sys.executable, "-m", "agent.keeper", json.dumps(given)]
-    return [sys.executable, "-I", "-S", watchdog.__file__, mark, str(answer), *keeper]
+    return [sys.executable, "-I", "-S", _WATCHDOG, mark, str(answer), *keeper]
 
 
 async def _launch(command: list[str], place: Place, answer: int) -> None:
