@@ -97,7 +97,8 @@ class OperatingSystem:
 
     def limits(self) -> Mapping[str, str]:
         held = self._groups.limits if self._groups is not None else ()
-        return {limit: self.isolation() if limit in held else "sampled" for limit in ("memory", "cpu", "processes")}
+        others = ("memory", "cpu", "processes") if process_tree.HAS_PROC else ()
+        return {limit: self.isolation() if limit in held else "sampled" for limit in others}
 
     def group_directories(self) -> tuple[str, ...]:
         """Below these, `*/cgroup.procs` names every program: for who must end them when this process is killed."""
