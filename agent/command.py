@@ -230,6 +230,7 @@ def _profile(settings: AgentSettings, state_dir: str, agent_id: str, own_labels:
         cleanup_enabled=executor.cleanup_enabled,
         disk_free_min=FreeSpace.parse(executor.disk_free_min),
         policy=settings.policy,
+        isolation=executor.isolation,
     )
 
 
