@@ -15,7 +15,7 @@ from hetuflow.ports.network import MessageStream
 from hetuflow.protocol.messages import ArtifactPart, ArtifactStored, ArtifactWanted, Ended, Message
 from hetuflow.protocol.session import Session
 from tests.agent.gateway import Gateway, an_order, serve_gateway
-from tests.agent.test_real_agent import Machine
+from tests.agent.machine import Machine
 
 BYTES = 5_000_000
 
@@ -49,8 +49,10 @@ class Shelf(Gateway):
 async def machine(tmp_path: Path) -> AsyncIterator[tuple[Machine, Shelf]]:
     shelf = Shelf()
     async with serve_gateway(shelf) as url, trio.open_nursery() as nursery:
-        yield Machine(nursery, shelf, url, tmp_path), shelf
+        found = Machine(nursery, shelf, url, tmp_path)
+        yield found, shelf
         nursery.cancel_scope.cancel()
+    found.end_keepers()
 
 
 async def an_instance_that_leaves(shelf: Shelf, script: str, *globs: str) -> Ended:
