@@ -80,7 +80,7 @@ def _rule(schedule: ScheduleState, from_at: datetime) -> dict[str, Any]:
     if schedule.run_flow:
         raise _invalid("id", "the schedule runs a flow, and a backfill makes single tasks: start the runs one by one")
     if kind == ScheduleKind.INTERVAL and start is None:
-        start = _on_the_grid(schedule, from_at)
+        start = _on_the_grid(schedule, from_at if schedule.end_time is None else min(from_at, schedule.end_time))
     return {
         "schedule_kind": kind,
         "cron_expression": schedule.cron_expression,

@@ -115,3 +115,10 @@ def test_a_window_is_refused_by_its_member_or_lies_in_what_is_decided(first: int
         assert has_none and refused.detail["path"] == ("to" if end < begin else "from")
     else:
         assert begin <= end and start.until_at <= NOW and start.total >= 1
+
+
+def test_a_window_after_the_end_of_an_interval_has_no_times() -> None:
+    """Of one without a beginning, whose grid is counted from the window."""
+    state = a_schedule(a_minutely(interval_secs=3600, start_time=None, end_time=NOW + 10 * HOUR)).state
+    with pytest.raises(Rejected, match="no nominal time"):
+        start_of("b", state, NOW + 11 * HOUR, NOW + 30 * HOUR, NOW + 40 * HOUR, max_concurrent=1)
