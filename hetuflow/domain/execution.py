@@ -172,6 +172,8 @@ def features_of(config: JSON) -> tuple[str, ...]:
     found = ["limits"] if limits and any(limits.get(name) is not None for name in LIMITS) else []
     if _gives(config):
         found += [feature for feature, names in _NEEDED.items() if any(_differs(config, name) for name in names)]
+        if config.get("executor"):
+            found.append(f"executor.{config['executor']}")
     return tuple(found)
 
 

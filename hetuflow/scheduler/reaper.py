@@ -230,10 +230,10 @@ class Reaper:
         """When which instances of an agent without a session are lost, and why."""
         renewed = self._renewals.of_agent(agent_id)
         for occupy in self._agenda.occupants(agent_id).values():
+            if self._is_waited_for(occupy):
+                continue
             if state.was_removed:
                 lease_seconds, message = occupy.lease_seconds or state.lease_seconds, REMOVED
-            elif self._is_waited_for(occupy):
-                continue
             elif occupy.lease_seconds <= state.lease_seconds:  # the agent's is over, as the log says
                 lease_seconds, message = -math.inf, LOST if self._renewals.has_heard(agent_id) else UNWATCHED
             else:
