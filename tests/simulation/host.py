@@ -79,6 +79,7 @@ class Host:
             slots=self.slots,
             labels=self.labels,
             policy=Policy(protected_labels=self.protected),
+            features=("policies",),
             heartbeat_interval=scale.heartbeat,
             check_interval=scale.check,
             lost_after_seconds=scale.lease,

@@ -240,6 +240,28 @@ def test_what_ran_is_held_against_what_was_dispatched(promise: str | None, histo
     assert bool(promises) == bool(promise)
 
 
+def going_on(**config: Any) -> Events:
+    """As `LAWFUL`, of a task that goes on without a server; the first run was lost at 4."""
+    of = {"config": {**TASK["config"], "on_disconnect": "continue", **config}}
+    lost = {"reason": "lost"}
+    return [(n, {**d, **(of if n == "TaskCreated" else lost if n == "InstanceFailed" else {})}) for n, d in LAWFUL]
+
+
+def test_two_programs_at_once_are_lawful_only_where_that_is_harmless_and_the_lease_was_over() -> None:
+    beside, before = (
+        [a_process(RUN_1, 1, 50), a_process(RUN_2, 6, 7)],
+        [a_process(RUN_1, 1, 50), a_process(RUN_2, 2, 7)],
+    )
+
+    def promises(events: Events, history: list[Running]) -> set[str]:
+        return found(check_processes, Evidence(a_log("task-t", events, 4), machines=[a_machine(*history)]))
+
+    assert promises(going_on(idempotent=True), beside) == set()
+    assert promises(going_on(idempotent=True), before) == {"T2"}
+    assert promises(going_on(), beside) == {"T2"}
+    assert promises(LAWFUL, beside) == {"T2"}
+
+
 def test_a_process_that_outlives_its_cancel_is_found() -> None:
     def cancelled(started: float, ended: float | None) -> set[str]:
         observed = Observed(cancelled={"t": 10.0})

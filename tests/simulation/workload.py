@@ -69,6 +69,22 @@ PROGRAMS: Final[Mapping[str, tuple[tuple[str, ...], Mapping[str, Any]]]] = {
     ),
     "narrow": (("seconds=3",), {"namespace_id": "narrow", "retry_interval": 1}),
     "hungry": (("seconds=1", "signal=9"), {"max_retries": 1, "retry_interval": 1}),
+    "enduring": (
+        ("seconds=35",),
+        {"on_disconnect": "continue", "lost_after_seconds": 8, "max_retries": 3, "retry_interval": 1},
+    ),
+    "harmless": (
+        ("seconds=30",),
+        {
+            "on_disconnect": "continue",
+            "idempotent": True,
+            "lost_after_seconds": 8,
+            "max_retries": 6,
+            "retry_interval": 1,
+        },
+    ),
+    "touchy": (("seconds=12",), {"lost_after_seconds": 8, "max_retries": 6, "retry_interval": 1}),
+    "relaxed": (("seconds=12",), {"lost_after_seconds": 60, "max_retries": 3, "retry_interval": 1}),
 }
 """Job -> arguments of its program, and members of its config."""
 

@@ -12,6 +12,7 @@ import msgspec
 from attrs import Factory, define, field, frozen
 
 from eventstore.event import RecordedEvent
+from tests.simulation.checkers import loose
 from tests.simulation.observed import Observed
 from tests.support.processes import Running
 
@@ -97,6 +98,22 @@ class Evidence:
         """All processes, in the order of their starts."""
         found = [process for machine in self.machines for process in machine.history]
         return sorted(found, key=lambda each: (each.started, each.machine, each.pid))
+
+    @cached_property
+    def given_up(self) -> dict[tuple[str, int], float]:
+        """See `loose`."""
+        return loose.given_up(stream for _, stream in self.streams("task"))
+
+    @cached_property
+    def going_on(self) -> set[str]:
+        """Tasks whose programs may outlive their lease."""
+        tasks = self.streams("task")
+        return {name.partition("-")[2] for name, stream in tasks if loose.goes_on(stream[0].data["config"])}
+
+    @cached_property
+    def counted(self) -> list[Running]:
+        """All processes, each for as long as it counts: see `loose`."""
+        return loose.counted(self.history, self.given_up)
 
     @cached_property
     def facts(self) -> list[Fact]:

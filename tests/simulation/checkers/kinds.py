@@ -179,7 +179,7 @@ def _check_daemon(
     for task, made in evidence.streams("task"):
         if made[0].data.get("schedule_id") == schedule_id and task.partition("-")[2] not in tasks:
             fail("F1", f"{task} is the task of no seat", made[0])
-    ran = [process for process in evidence.history if process.task_id in set(tasks)]
+    ran = [process for process in evidence.counted if process.task_id in set(tasks)]
     count, at = most_at_once(ran)
     verdict.note("daemons with all instances", count == most)
     if count > most:

@@ -53,7 +53,7 @@ def tasks_by_limit(evidence: Evidence) -> Mapping[Limit, tuple[int, set[str]]]:
 
 def _check_concurrency(evidence: Evidence, verdict: Verdict) -> None:
     ran: dict[str, list[Running]] = defaultdict(list)
-    for process in evidence.history:
+    for process in evidence.counted:
         ran[process.task_id].append(process)
     for (kind, name), (limit, tasks) in tasks_by_limit(evidence).items():
         most, at = most_at_once([process for task in tasks for process in ran[task]])

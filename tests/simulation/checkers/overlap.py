@@ -33,7 +33,7 @@ def check_overlap(evidence: Evidence, verdict: Verdict) -> None:
                 era_of[fact.data["task_id"]] = era
                 policy_of[fact.data["task_id"]], schedule_of[fact.data["task_id"]] = policy, name
     runs: dict[str, list[Running]] = defaultdict(list)
-    for process in evidence.history:
+    for process in evidence.counted:
         if process.task_id in schedule_of:
             runs[schedule_of[process.task_id]].append(process)
     for name, processes in runs.items():
