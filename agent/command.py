@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,28 +13,23 @@ import click
 import structlog
 import trio
 
-from agent import host, labels, watchdog
+from agent import host, labels
 from agent.clean_up import FreeSpace
-from agent.daemon import Agent, Ports
-from agent.directories import RecycledDirectories
+from agent.daemon import Farewell
 from agent.distributions import version_of
 from agent.executors.features import available
 from agent.facts import SystemFacts, system_labels
 from agent.identity import kept_agent_id
-from agent.inside import InsideKeepers
+from agent.keeping import KeeperError
+from agent.life import begin_anew, keeper_features, live
 from agent.log_ring import LogRing
 from agent.logs import configure_logging
-from agent.preparation import Preparations
 from agent.preparations import preparations_of
-from agent.processes import SystemProcesses, open_processes
 from agent.profile import Profile
-from agent.settings import AgentSettings, ExecutorSettings, check_label_name, load_agent_settings
-from agent.system_tree import SystemTree
-from agent.websocket import open_dialer
+from agent.settings import AgentSettings, check_label_name, load_agent_settings
 from hetuflow.configuration import ConfigurationError, NotAllowed
 from hetuflow.ports.disk import DiskError
-from hetuflow.ports.files import LateFileWatcher
-from hetuflow.ports.real import SystemClock, SystemDisk, SystemIds, SystemRandom
+from hetuflow.ports.real import SystemDisk, SystemIds
 from hetuflow.ports.state_lock import hold
 
 USAGE_ERROR: Final = 2
@@ -90,11 +84,37 @@ def command(context: click.Context, /, config: Path | None, label: tuple[str, ..
     try:
         SystemDisk().make_private_dir(state_dir)
         with hold(state_dir, who="agent", option="--state-dir"):
-            trio.run(_run, settings, state_dir, own_labels, ring)
-    except DiskError as exc:
+            farewell = trio.run(_run, settings, state_dir, own_labels, ring)
+    except (DiskError, KeeperError) as exc:
         _fail(str(exc))
     except OSError as exc:
         _fail(f"cannot use {state_dir}: {exc.strerror}")
+    if farewell is not Farewell.STOPPED:
+        begin_anew()
+
+
+@command.command(name="restart")
+@click.option("--keep", "how", flag_value="keep", help="At once; running tasks go on meanwhile, and lose no output.")
+@click.option("--drain", "how", flag_value="drain", help="When running tasks have ended; nothing new is taken.")
+@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="[default: 60 with --keep, else none]")
+@click.option("--json", "json_", is_flag=True, help="One JSON document, at the end.")
+@click.pass_obj
+def restart_agent(settings: AgentSettings, how: str | None, timeout: float | None, json_: bool) -> None:
+    """Restart the agent that runs on this machine, such as after an upgrade, and wait until it is connected again.
+
+    It is found by its state directory: give --state-dir, or the agent's --config, before `restart`. Exit status 1: it is not
+    connected (again).
+
+    \b
+    Examples:
+      hetuflow-agent restart --keep
+      hetuflow-agent --state-dir /var/lib/hetuflow/agent restart --drain
+    """
+    from agent.restart import restart  # an agent that runs has no use for it
+
+    if how is None:
+        raise click.UsageError("say --keep (running tasks go on) or --drain (they are finished first)")
+    sys.exit(restart(os.path.abspath(settings.agent.state_dir), how, timeout_seconds=timeout, json_=json_))
 
 
 @command.group(name="policy")
@@ -145,13 +165,15 @@ def show_executors(settings: AgentSettings, json_: bool) -> None:
     show(host.base_environment(settings.executor.environment_allow), json_=json_)
 
 
-async def _run(settings: AgentSettings, state_dir: str, own_labels: Mapping[str, str], ring: LogRing) -> None:
+async def _run(settings: AgentSettings, state_dir: str, own_labels: Mapping[str, str], ring: LogRing) -> Farewell:
     disk, ids = SystemDisk(), SystemIds()
     _keep_log(ring, disk, f"{state_dir}/{LOG_DIRECTORY}")
     agent_id = settings.agent.id or kept_agent_id(disk, ids, state_dir)
     profile = _profile(settings, state_dir, agent_id, {**settings.labels, **own_labels})
     with _work_dir_held(disk, profile.work_dir):
-        await _live(profile, disk, ids, settings.executor, ring)
+        base = host.base_environment(settings.executor.environment_allow)
+        preparations = preparations_of(settings.executor, profile, base, SystemFacts())
+        return await live(profile, disk, ids, base, preparations, ring)
 
 
 def _keep_log(ring: LogRing, disk: SystemDisk, directory: str) -> None:
@@ -170,61 +192,6 @@ def _work_dir_held(disk: SystemDisk, work_dir: str) -> Iterator[None]:
     disk.make_private_dir(work_dir)
     with hold(work_dir, who="agent", option="--work-dir", path=f"{root}/{agent_id}{_LOCK_SUFFIX}"):
         yield
-
-
-async def _live(profile: Profile, disk: SystemDisk, ids: SystemIds, executor: ExecutorSettings, ring: LogRing) -> None:
-    mark = ids.token()
-    with watchdog.watch(mark) as watching:
-        bystanders = () if watching is None else (watching,)
-        async with open_processes(bystanders) as runner:
-            base = {**host.base_environment(executor.environment_allow), watchdog.MARK: mark}
-            preparations = preparations_of(executor, profile, base, SystemFacts())
-            await _serve(profile, disk, ids, runner, base, preparations, ring)
-
-
-async def _serve(
-    profile: Profile,
-    disk: SystemDisk,
-    ids: SystemIds,
-    runner: SystemProcesses,
-    base_environment: Mapping[str, str],
-    preparations: Preparations,
-    ring: LogRing,
-) -> None:
-    leftovers = host.SystemLeftovers()
-    async with open_dialer() as dialer, trio.open_nursery() as nursery:
-        agent = Agent(
-            profile,
-            Ports(
-                clock=SystemClock(),
-                ids=ids,
-                random=SystemRandom(),
-                disk=disk,
-                dialer=dialer,
-                keepers=InsideKeepers(runner, disk, SystemClock(), leftovers),
-                directories=RecycledDirectories(disk),
-                leftovers=leftovers,
-                facts=SystemFacts(),
-                log_ring=ring,
-                gauges=host.SystemGauges(profile.work_dir),
-                files=LateFileWatcher(),
-                tree=SystemTree(),
-                base_environment=base_environment,
-                preparations=preparations,
-            ),
-        )
-        await nursery.start(_stop_on_signal, agent)
-        await agent.run()
-        nursery.cancel_scope.cancel()
-
-
-async def _stop_on_signal(agent: Agent, *, task_status: trio.TaskStatus[None]) -> None:
-    log = structlog.get_logger()
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
-        task_status.started()
-        async for number in received:
-            log.info("stop requested", signal=signal.Signals(number).name)
-            agent.request_stop()
 
 
 def _settings(config: Path | None, given: dict[str, str | None]) -> AgentSettings:
@@ -254,7 +221,7 @@ def _profile(settings: AgentSettings, state_dir: str, agent_id: str, own_labels:
         work_dir=os.path.join(os.path.abspath(executor.work_dir), agent_id),
         slots=agent.max_concurrent_tasks,
         labels=labels.declared(own_labels, system_labels()),
-        features=available(host.base_environment(executor.environment_allow)),
+        features=(*keeper_features(), *available(host.base_environment(executor.environment_allow))),
         metadata=settings.metadata,
         heartbeat_interval=agent.heartbeat_interval,
         check_interval=agent.task_check_interval,
@@ -263,6 +230,7 @@ def _profile(settings: AgentSettings, state_dir: str, agent_id: str, own_labels:
         cleanup_enabled=executor.cleanup_enabled,
         disk_free_min=FreeSpace.parse(executor.disk_free_min),
         policy=settings.policy,
+        isolation=executor.isolation,
     )
 
 

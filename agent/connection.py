@@ -109,5 +109,6 @@ class Connection:
             code, reason, problem = CloseCode.SILENT, str(exc), str(exc)
         finally:
             self._link.session.close()
+            self._work.changed()
             await stream.aclose(code, reason)
         return problem

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from enum import Enum
 from functools import partial
 from typing import Final
 
@@ -18,7 +19,7 @@ from agent.identity import keep_store_id, kept_store_id
 from agent.instance_tree import InstanceTree
 from agent.journal import Journal
 from agent.keeper.messages import Attach
-from agent.keeping import Keepers
+from agent.keeping import KeeperError, Keepers
 from agent.limits import KILL_GRACE_SECONDS
 from agent.log_ring import LogRing
 from agent.policy import Facts, PlainFacts
@@ -27,6 +28,7 @@ from agent.profile import Gauges, NoGauges, Profile
 from agent.recovery import next_incarnation, notice_boot, recover_output, ship_again
 from agent.reports import Reports
 from agent.shipping import Shipping
+from agent.status import Status
 from agent.storage import FEATURES, Storage
 from agent.wakeup import Wakeup
 from agent.watching import Watching
@@ -47,6 +49,18 @@ LEAVE_SECONDS_MAX: Final = 2.0
 CLEARED_SECONDS_MIN: Final = 60.0
 """What an operator's ClearCache leaves: directories so young may be about to be used."""
 STOPPED: Final = "the agent was stopped"
+RESTARTS: Final = "the agent restarts"
+
+
+class Farewell(Enum):
+    """How a life of the agent ends."""
+
+    STOPPED = "stopping"
+    """Running work is ended."""
+    DRAINED = "draining"
+    """Running work is finished, and nothing new taken; then comes the next life."""
+    KEPT = "keeping"
+    """Running work is left to the keeper; the next life comes at once."""
 
 
 @frozen(slots=True, kw_only=True)
@@ -70,6 +84,8 @@ class Ports:
     """None: jobs are given no files here, and leave none."""
     base_environment: Mapping[str, str] = Factory(dict)
     preparations: Preparations = Factory(Preparations)
+    tell: Callable[[Status], None] = lambda status: None
+    """Hears how the agent is, whenever that changes."""
 
     @directories.default
     def _plain(self) -> Directories:
@@ -85,7 +101,10 @@ class Agent:
         self.incarnation = 0
         self.executor: Executor | None = None
         self.connection: Connection | None = None
-        self._stop_requested = trio.Event()
+        self.farewell: Farewell | None = None
+        """How `run` is to end, or has ended; None = it goes on."""
+        self._ending = Wakeup()
+        self._changed = Wakeup()
 
     def __repr__(self) -> str:
         running = self.executor.active_count if self.executor is not None else 0
@@ -94,7 +113,14 @@ class Agent:
 
     def request_stop(self) -> None:
         """End running work, tell the server, and let `run` return."""
-        self._stop_requested.set()
+        self.farewell = Farewell.STOPPED
+        self._ending.set()
+
+    def request_restart(self, farewell: Farewell) -> None:
+        """Let `run` return so that another life can follow. Without effect while the agent is stopping."""
+        if self.farewell is not Farewell.STOPPED:
+            self.farewell = farewell
+            self._ending.set()
 
     async def run(self, *, task_status: trio.TaskStatus[Agent] = trio.TASK_STATUS_IGNORED) -> None:
         """Until stopped or cancelled. Raises `DiskError` when the state directory cannot be used at all, `KeeperError` when
@@ -134,6 +160,8 @@ class Agent:
         watching = Watching(profile.agent_id, self.incarnation, reports, ports.files, ports.clock)
         work.watch = watching.want
         self.connection = Connection(work, ports.dialer, ports.random, ready)
+        work.changed = self._changed.set
+        problem: KeeperError | None = None
         try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(partial(self.executor.run, left, is_same_boot=is_same_boot))
@@ -151,29 +179,68 @@ class Agent:
                     adopted=adopted,
                     lost=len(left) - adopted,
                 )
+                nursery.start_soon(self._tell, work)
                 task_status.started(self)
-                await self._stop_requested.wait()
-                await self._drain(work, ready)
+                await self._ending.wait()
+                await self._end(work, ready)
                 nursery.cancel_scope.cancel()
+        except* KeeperError as group:
+            problem = _first(group)
         finally:
             ports.directories.close()
             journal.close()
+        if problem is not None:
+            raise problem
 
-    async def _drain(self, work: Work, ready: Wakeup) -> None:
-        """Stop intake, end work, report, with a deadline for each."""
-        log.info("stopping", instances=work.executor.active_count)
-        order = StopOrder("lost", STOPPED, KILL_GRACE_SECONDS)
-        work.stopping = STOPPED
-        work.executor.refuse_from_now(order)
+    async def _tell(self, work: Work) -> None:
+        while True:
+            self._ports.tell(
+                Status(
+                    state=self.farewell.value if self.farewell is not None else "running",
+                    incarnation=self.incarnation,
+                    connected=self.connection is not None and self.connection.is_open,
+                    running=work.executor.active_count,
+                )
+            )
+            await self._changed.wait()
+
+    async def _end(self, work: Work, ready: Wakeup) -> None:
+        """Stop intake, end work or wait for its end, report, with a deadline for each. A stop ends a drain."""
+        log.info("stopping", how=self._how(), instances=work.executor.active_count)
+        work.stopping = STOPPED if self.farewell is Farewell.STOPPED else RESTARTS
+        work.executor.refuse_from_now(StopOrder("lost", work.stopping, KILL_GRACE_SECONDS))
         ready.set()
-        work.executor.stop_all(order)
-        await work.executor.wait_empty()
-        with trio.move_on_after(FLUSH_SECONDS_MAX) as patience:
-            await work.reports.wait_drained()
-        if patience.cancelled_caught:
-            log.warning("reports will be sent at the next start", reports=work.reports.unacked_count)
+        self._changed.set()
+        if self.farewell is Farewell.DRAINED:
+            await self._wait_drained(work)
+        if self.farewell is Farewell.STOPPED:
+            work.executor.stop_all(StopOrder("lost", STOPPED, KILL_GRACE_SECONDS))
+            await work.executor.wait_empty()
+        if self.farewell is not Farewell.KEPT or (self.connection is not None and self.connection.is_open):
+            with trio.move_on_after(FLUSH_SECONDS_MAX) as patience:
+                await work.reports.wait_drained()
+            if patience.cancelled_caught:
+                log.warning("reports will be sent at the next start", reports=work.reports.unacked_count)
         with trio.move_on_after(LEAVE_SECONDS_MAX):
-            await work.executor.leave()
+            await work.executor.leave(for_good=self.farewell is not Farewell.KEPT)
+
+    def _how(self) -> str:
+        return self.farewell.value if self.farewell is not None else ""
+
+    async def _wait_drained(self, work: Work) -> None:
+        """Until nothing runs any more, or something else than a drain is wanted."""
+        async with trio.open_nursery() as nursery:
+
+            async def watch() -> None:
+                while self.farewell is Farewell.DRAINED:
+                    await self._ending.wait()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(watch)
+            while work.executor.active_count:
+                await work.executor.wait_fewer()
+                self._changed.set()
+            nursery.cancel_scope.cancel()
 
     async def _clean_what_is_kept(self) -> None:
         assert self.executor is not None
@@ -208,3 +275,11 @@ class Agent:
             policy=self.profile.policy,
             facts=ports.facts,
         )
+
+
+def _first(group: BaseExceptionGroup[KeeperError]) -> KeeperError:
+    inner: BaseException = group
+    while isinstance(inner, BaseExceptionGroup):
+        inner = inner.exceptions[0]
+    assert isinstance(inner, KeeperError)
+    return inner

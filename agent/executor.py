@@ -133,7 +133,12 @@ class Executor:
         self._refusal = order
 
     async def wait_empty(self) -> None:
-        await self._runs.wait_empty()
+        while self._runs.held:
+            await self._runs.wait_fewer()
+
+    async def wait_fewer(self) -> None:
+        """Until something ends."""
+        await self._runs.wait_fewer()
 
     def forget(self, instance_id: str) -> None:
         """The server wants to hear nothing of this instance."""
@@ -141,10 +146,11 @@ class Executor:
         if run is not None:
             self._stop(run, StopOrder("cancelled", FORGOTTEN, silent=True))
 
-    async def leave(self) -> None:
-        """The agent stops for good, and nothing runs: the keeper may end too."""
+    async def leave(self, *, for_good: bool) -> None:
+        """The agent stops. The keeper may end too when that is for good, and goes on otherwise."""
         self._keeper.settle()
-        self._keeper.tell(Leave())
+        if for_good:
+            self._keeper.tell(Leave())
         await self._keeper.flush()
 
     def known(self) -> list[Known]:

@@ -297,6 +297,7 @@ class Link:
         self._work.fetching.restart()
         self._ready.set()
         self._note_store(message.store_id)
+        self._work.changed()
         log.info("connected", server=message.server_id, session=message.session, peer=self._stream.peer)
 
     def _note_store(self, store_id: str) -> None:

@@ -38,6 +38,8 @@ class Profile:
     disk_free_min: FreeSpace = NOTHING
     """At `work_dir`: below it old directories go before their time, and nothing new is taken in."""
     policy: Policy = OPEN
+    isolation: str = "auto"
+    """One of `agent.containment.ISOLATIONS`, for keepers that are started."""
 
     @property
     def server_urls(self) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ class Runs:
         self.unsettled: list[tuple[str, int]] = []
         """What has ended, and the keeper was not told that it is journaled."""
         self.usage = UsageLog()
-        self._emptied = trio.Event()
+        self._end = trio.Event()
         self._began = trio.current_time()
         self._ended_count = self._succeeded_count = 0
         self._run_seconds = 0.0
@@ -107,8 +107,8 @@ class Runs:
         else:
             self.report(run, finished, collected)
         self.unsettled.append(run.key)
-        if not self.held:
-            self._emptied.set()
+        ended, self._end = self._end, trio.Event()
+        ended.set()
 
     def end_here(self, run: Run, reason: str, message: str, output: Mapping[str, Any] | None = None) -> None:
         """As `end`, of what no keeper has ended."""
@@ -130,10 +130,9 @@ class Runs:
         self.reports.ended(run.ended(finished, collected), run.shipment)
         self._ready.set()
 
-    async def wait_empty(self) -> None:
-        while self.held:
-            self._emptied = trio.Event()
-            await self._emptied.wait()
+    async def wait_fewer(self) -> None:
+        """Until something ends."""
+        await self._end.wait()
 
     def metrics(self) -> Mapping[str, float]:
         """For the heartbeat: since the start of the agent, times in seconds."""

@@ -14,6 +14,7 @@ import platformdirs
 from attrs import field, frozen
 
 from agent.clean_up import FreeSpace
+from agent.containment import ISOLATIONS
 from agent.labels import SYSTEM_PREFIX
 from agent.policy import Policy
 from agent.policy_settings import POLICY_SETTINGS, check_variables
@@ -70,6 +71,7 @@ class ExecutorSettings:
     cleanup_enabled: bool
     cleanup_interval: float
     disk_free_min: str
+    isolation: str
     environment_allow: tuple[str, ...]
     environments_dir: Path | None
     environments_max: int
@@ -114,6 +116,9 @@ def agent_schema() -> Schema:
         Setting("executor", "disk_free_min", Kind.TEXT, "100MB", "free space that must be left at work_dir, as 500MB, 2GiB"
                 " or 5%: below it old working directories go before their time, then nothing new is taken in; 0 = no bound",
                 check=_check_free_space),
+        Setting("executor", "isolation", Kind.CHOICE, "auto", "what keeps programs together and within limits: control groups"
+                " where they can be had, these or no start, or none at all; for keepers that start anew",
+                choices=ISOLATIONS),
         Setting("executor", "environment_allow", Kind.TEXTS, (), "variables of the agent's own environment that programs"
                 " get, as names or patterns; beside PATH, LANG, LC_ALL, TZ and TMPDIR", check=check_variables),
         Setting("executor", "environments_dir", Kind.PATH, None, "environments of Python that jobs ask for, a directory per agent;"

@@ -53,6 +53,8 @@ class Work:
         self.store_id = ""
         """Of the last welcome, also of an earlier life."""
         self.store_changed: Callable[[str], None] = lambda store_id: None
+        self.changed: Callable[[], None] = lambda: None
+        """Somebody may want to know how the agent is: it is connected, or no longer."""
         self.stop: Callable[[], None] = lambda: None
         self.watch: Callable[[WatchFiles], None] = lambda wanted: None
         """What the server wants to be observed."""

@@ -136,7 +136,7 @@ def server_schema() -> Schema:
     )  # fmt: skip
     return Schema(
         settings=LOGGING_SETTINGS + listeners + database + scheduler,
-        foreign_tables=dict.fromkeys(("agent", "executor", "labels", "metadata"), "agent.toml"),
+        foreign_tables=dict.fromkeys(("agent", "executor", "labels", "metadata", "policy"), "agent.toml"),
         unused_environment=("REDIS_URL",),
     )
 

@@ -69,7 +69,9 @@ def test_agent_defaults_are_those_of_the_contract(monkeypatch: pytest.MonkeyPatc
     assert settings.agent == ConnectionSettings(
         None, None, "ws://127.0.0.1:8081", 30.0, 10.0, 5, Path("/state/hetuflow/agent"), 120.0
     )
-    assert settings.executor == ExecutorSettings(Path("/tmp/hetuflow"), True, 3600.0, "100MB", (), None, 20, 600.0)
+    assert settings.executor == ExecutorSettings(
+        Path("/tmp/hetuflow"), True, 3600.0, "100MB", "auto", (), None, 20, 600.0
+    )
     assert settings.policy == Policy()
     assert (settings.labels, settings.metadata) == ({}, {})
 

@@ -4,3 +4,8 @@
 group does for a tree is a `Leaf`. Where there is none, the keeper follows the tree through /proc (`agent.process_tree`) and
 samples it (`agent.keeper.sampling`).
 """
+
+from typing import Final
+
+ISOLATIONS: Final = ("auto", "cgroup", "session")
+"""`executor.isolation`: the best there is; control groups or no start; never control groups."""

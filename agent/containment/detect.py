@@ -6,15 +6,11 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from agent.containment import cgroup1, cgroup2, files
 from agent.containment.calls import clones_into_groups
 from agent.containment.leaf import ContainmentError, Groups, keeper_name, keeper_of, process_ceiling, send
 from agent.containment.mounts import Hierarchy, hierarchies
-
-ISOLATIONS: Final = ("auto", "cgroup", "session")
-"""`executor.isolation`: the best there is; control groups or none at all; never control groups."""
 
 
 def find_hierarchies() -> list[Hierarchy]:
@@ -32,7 +28,7 @@ def open_groups(isolation: str, agent: str, start: str, found: Sequence[Hierarch
     """The groups of this keeper, or None, and why it is not a better one: "" = it is the best.
 
     Args:
-      isolation: one of `ISOLATIONS`.
+      isolation: one of `agent.containment.ISOLATIONS`.
       agent: its id, for the name of the keeper's group.
       start: start time of this process, see `agent.process_tree.identity`.
     Raises:

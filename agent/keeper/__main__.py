@@ -15,6 +15,8 @@ from typing import Final
 from attrs import frozen
 
 from agent import process_tree
+from agent.containment.calls import prefer_this_process
+from agent.containment.leaf import ContainmentError
 from agent.keeper.core import Keeper, KeeperProfile
 from agent.keeper.disk import KeeperDisk
 from agent.keeper.loop import NEVER, Loop
@@ -44,6 +46,9 @@ class Given:
     """Says "ready", or what is wrong."""
     switch_fd: int
     """To the dead-man's switch; see `switch`."""
+    agent_id: str = "agent"
+    isolation: str = "auto"
+    """See `agent.containment.ISOLATIONS`."""
 
 
 def main() -> int:
@@ -55,7 +60,7 @@ def main() -> int:
     try:
         with _locked(place):
             _keep(given, place)
-    except (DiskError, OSError) as exc:
+    except (DiskError, ContainmentError, OSError) as exc:
         with contextlib.suppress(OSError):
             os.write(given.ready_fd, f"{exc}\n".encode())
         _complain(str(exc))
@@ -71,8 +76,11 @@ def _keep(given: Given, place: Place) -> None:
     profile = KeeperProfile(
         log_path=place.log, pid=os.getpid(), version=given.version, boot_id=given.boot_id, mark=given.mark
     )
-    system = OperatingSystem(loop, bystanders=bystanders)
+    system = OperatingSystem(loop, agent=given.agent_id, isolation=given.isolation, bystanders=bystanders)
     system.give_up_privileges()
+    prefer_this_process()
+    if system.isolation_reason:
+        _complain(f"isolation is {system.isolation()}, because {system.isolation_reason}")
     keeper = Keeper(system, disk, profile, switch=switch, complain=_complain)
     agents = Agents(place, loop, keeper, _complain)
     write_identity(disk, place, _identity(given))

@@ -68,6 +68,7 @@ class KeeperLink:
         """Why there is no keeper, when none can be had for the time being."""
         self._place, self._attach = Place(keepers.state_dir), attach
         self._disk, self._ids, self._boot_id = keepers.disk, keepers.ids, keepers.boot_id
+        self._isolation = keepers.isolation
         self._events_in, self._events = events_in, events
         self._unsent: deque[bytes] = deque()
         self._unsent_bytes = 0
@@ -125,6 +126,16 @@ class KeeperLink:
             log.error("the keeper is lost", problem=why)
             reached = await self._reach_again()
 
+    async def _start(self) -> None:
+        await start_keeper(
+            self._place,
+            version=self._attach.version,
+            boot_id=self._boot_id,
+            ids=self._ids,
+            agent_id=self._attach.agent_id,
+            isolation=self._isolation,
+        )
+
     async def reach(self) -> _Reached:
         """A keeper that has answered: the one that runs, else a new one. Raises `KeeperError`."""
         problem = f"see {self._place.complaints}"
@@ -132,7 +143,7 @@ class KeeperLink:
             found = read_identity(self._disk, self._place)
             if found is None or not found.is_alive(self._boot_id):
                 try:
-                    await start_keeper(self._place, version=self._attach.version, boot_id=self._boot_id, ids=self._ids)
+                    await self._start()
                 except KeeperError as exc:
                     problem = str(exc)
                 continue
@@ -339,6 +350,8 @@ class ProcessKeepers:
     boot_id: str
     disk: Disk
     ids: Ids
+    isolation: str = "auto"
+    """Of keepers that are started; one of `agent.containment.ISOLATIONS`."""
     why_gone: str = "the keeper has lost it"
     remembers: bool = True
 

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -26,14 +27,21 @@ _KEPT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "LOGNA
 """Variables of the agent's own environment that its keeper gets."""
 
 
-async def start_keeper(place: Place, *, version: str, boot_id: str, ids: Ids) -> None:
+async def start_keeper(place: Place, *, version: str, boot_id: str, ids: Ids, agent_id: str, isolation: str) -> None:
     """Start a keeper, and return when it listens. Raises `KeeperError`."""
-    mark = ids.token()
+    given = {
+        "state_dir": place.state_dir,
+        "version": version,
+        "boot_id": boot_id,
+        "mark": ids.token(),
+        "agent_id": agent_id,
+        "isolation": isolation,
+    }
     ready, answer = os.pipe()
     try:
         try:
             os.set_inheritable(answer, True)
-            await _launch(_command(place, answer, version=version, boot_id=boot_id, mark=mark), place, answer)
+            await _launch(_command(answer, given), place, answer)
         finally:
             os.close(answer)
         said = await _answer(ready)
@@ -71,17 +79,10 @@ async def until_dead(identity: Identity, boot_id: str) -> None:
         os.close(pidfd)
 
 
-def _command(place: Place, answer: int, *, version: str, boot_id: str, mark: str) -> list[str]:
-    given = {
-        "state_dir": place.state_dir,
-        "version": version,
-        "boot_id": boot_id,
-        "mark": mark,
-        "ready_fd": answer,
-        "switch_fd": "{switch_fd}",
-    }
-    keeper = [sys.executable, "-m", "agent.keeper", json.dumps(given)]
-    return [sys.executable, "-I", "-S", _WATCHDOG, mark, str(answer), *keeper]
+def _command(answer: int, given: Mapping[str, str]) -> list[str]:
+    told = {**given, "ready_fd": answer, "switch_fd": "{switch_fd}"}
+    keeper = [sys.executable, "-m", "agent.keeper", json.dumps(told)]
+    return [sys.executable, "-I", "-S", _WATCHDOG, given["mark"], str(answer), *keeper]
 
 
 async def _launch(command: list[str], place: Place, answer: int) -> None:

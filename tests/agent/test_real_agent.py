@@ -8,56 +8,19 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import trio
-from attrs import define
 
 from agent import process_tree
 from hetuflow.protocol.messages import Ended, Heartbeat, Started
-from tests.agent.gateway import Gateway, an_order, serve_gateway
+from tests.agent.gateway import an_order
+from tests.agent.machine import PATIENCE_SECONDS, ROOT, Machine, machine, run_agent
 
-ROOT = Path(__file__).parents[2]
-PATIENCE_SECONDS = 60
-
-
-@define
-class Machine:
-    """A gateway on a real socket, and agents as processes beside it."""
-
-    nursery: trio.Nursery
-    gateway: Gateway
-    url: str
-    root: Path
-
-    async def start_agent(self, *options: str) -> trio.Process:
-        command = [sys.executable, "-m", "agent", *self.options(*options)]
-        before = len(self.gateway.hellos)
-        process: trio.Process = await self.nursery.start(_run, command)
-        await self.gateway.until(lambda: len(self.gateway.hellos) > before and self.gateway.connected)
-        return process
-
-    def options(self, *more: str) -> list[str]:
-        return [
-            *("--server-url", self.url, "--id", "agent-1", "--slots", "4", "--log-level", "warn"),
-            *("--state-dir", str(self.root / "state"), "--work-dir", str(self.root / "work"), *more),
-        ]
-
-
-async def _run(command: list[str], task_status: trio.TaskStatus[trio.Process]) -> None:
-    await trio.run_process(command, cwd=ROOT, check=False, task_status=task_status)
-
-
-@pytest.fixture
-async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
-    gateway = Gateway()
-    async with serve_gateway(gateway) as url, trio.open_nursery() as nursery:
-        yield Machine(nursery, gateway, url, tmp_path)
-        nursery.cancel_scope.cancel()
+__all__ = ["machine"]
 
 
 def agent_command(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -94,75 +57,6 @@ async def test_sigterm_ends_work_reports_it_and_exits_with_zero(machine: Machine
     with trio.fail_after(PATIENCE_SECONDS):
         assert await agent.wait() == 0
     assert process_tree.marked(order.instance_id) == []
-
-
-async def test_after_kill_9_the_next_life_ends_what_is_left_and_reports_it_lost(machine: Machine) -> None:
-    """Also what has left the session, and what has cleaned its environment. The watchdog was killed too."""
-    agent = await machine.start_agent()
-    script = "setsid sleep 300 & sleep 300 & trap '' TERM; echo up; while true; do sleep 0.1; done"
-    orders = [
-        an_order("bash", "-c", script),
-        an_order("env", "-i", "bash", "-c", "sleep 300 & echo up; wait"),
-    ]
-    await machine.gateway.send(*orders)
-    for order in orders:
-        await machine.gateway.until_output(order.instance_id, b"up")
-    pids = [(await machine.gateway.until_started(order.instance_id)).pid for order in orders]
-    assert len(process_tree.marked(orders[0].instance_id)) >= 3
-    watchdog_of(agent).kill()
-    agent.kill()
-    await agent.wait()
-    assert all(pid is not None and psutil.pid_exists(pid) for pid in pids)
-    await machine.start_agent()
-    for order in orders:
-        ended = await machine.gateway.until_ended(order.instance_id)
-        assert (ended.reason, ended.error_message) == ("lost", "the agent restarted")
-    assert machine.gateway.hellos[-1].incarnation == 2
-    assert process_tree.marked(orders[0].instance_id) == []
-    assert not any(_is_alive(pid) for pid in pids)
-
-
-def _is_alive(pid: int | None) -> bool:
-    found = process_tree.read_process(pid or 0)
-    return found is not None and found.state not in "ZX"
-
-
-def watchdog_of(agent: trio.Process) -> psutil.Process:
-    [found] = [each for each in psutil.Process(agent.pid).children() if "hetuflow-watchdog" in each.cmdline()]
-    return found
-
-
-async def test_after_kill_9_the_watchdog_ends_what_is_left(machine: Machine) -> None:
-    """Also what has left the session, and what is stopped. What another agent runs stays."""
-    agent = await machine.start_agent()
-    orders = [
-        an_order("bash", "-c", script) for script in ("setsid sleep 300 & echo up; wait", "echo up; kill -STOP $$")
-    ]
-    await machine.gateway.send(*orders)
-    for order in orders:
-        await machine.gateway.until_output(order.instance_id, b"up")
-    other = await machine.start_agent("--id", "agent-2", "--state-dir", str(machine.root / "state-2"))
-    stays = an_order("sleep", "300")
-    await machine.gateway.send(stays)
-    await machine.gateway.until_started(stays.instance_id)
-    watchdog = watchdog_of(agent)
-    assert watchdog.memory_info().rss < 5 * 2**20
-    agent.kill()
-    await agent.wait()
-    with trio.fail_after(PATIENCE_SECONDS):
-        while any(process_tree.marked(order.instance_id) for order in orders) or _is_alive(watchdog.pid):  # noqa: ASYNC110
-            await trio.sleep(0.05)
-    assert process_tree.marked(stays.instance_id)
-    other.terminate()
-    await other.wait()
-
-
-async def test_the_watchdog_goes_with_its_agent(machine: Machine) -> None:
-    agent = await machine.start_agent()
-    watchdog = watchdog_of(agent)
-    agent.terminate()
-    await agent.wait()
-    assert not _is_alive(watchdog.pid)
 
 
 async def test_kill_9_amid_many_tasks_loses_no_outcome(machine: Machine) -> None:
@@ -222,7 +116,7 @@ async def test_generated_id_is_kept(machine: Machine) -> None:
     for _ in range(2):
         options = [option for option in machine.options() if option not in ("--id", "agent-1")]
         before = len(machine.gateway.hellos)
-        process: trio.Process = await machine.nursery.start(_run, [sys.executable, "-m", "agent", *options])
+        process: trio.Process = await machine.nursery.start(run_agent, [sys.executable, "-m", "agent", *options])
         await machine.gateway.until(lambda: len(machine.gateway.hellos) > before)  # noqa: B023
         process.terminate()
         await process.wait()

@@ -23,6 +23,11 @@ M = TypeVar("M", bound=KeeperMessage)
 PATIENCE_SECONDS = 60.0
 
 
+def own(name: str) -> str:
+    """An instance id that no other run of these tests on this machine has: keepers end what carries their instances' ids."""
+    return f"{name}-{os.getpid()}"
+
+
 class Site:
     """A state directory; `link` is an agent's life. `end` leaves nothing behind."""
 

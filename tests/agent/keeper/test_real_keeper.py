@@ -21,7 +21,7 @@ from agent.keeper.place import Place
 from agent.keeping import KeeperError
 from agent.spool import FoundSpool
 from hetuflow.ports.real import SystemDisk
-from tests.agent.keeper.real import Conversation, Site, open_site, until_dead, until_no_process
+from tests.agent.keeper.real import Conversation, Site, open_site, own, until_dead, until_no_process
 
 pytestmark = pytest.mark.skipif(not process_tree.HAS_PROC, reason="needs /proc")
 
@@ -34,8 +34,8 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 async def test_output_input_and_exit_code(site: Site) -> None:
     async with site.link() as agent:
-        await agent.start("cat; echo problem >&2; exit 3", "k1", stdin=b"given\n")
-        end = await agent.finished("k1")
+        await agent.start("cat; echo problem >&2; exit 3", own("k1"), stdin=b"given\n")
+        end = await agent.finished(own("k1"))
         assert (end.reason, end.exit_code) == ("exit_code", 3)
         small = b"".join(e.data for e in agent.heard if isinstance(e, Grew))
         spool = FoundSpool(SystemDisk(), "-", small, is_small=True)
@@ -45,14 +45,14 @@ async def test_output_input_and_exit_code(site: Site) -> None:
 
 async def test_what_runs_survives_its_agent_and_goes_on_writing(site: Site) -> None:
     async with site.link() as agent:
-        await agent.start("echo one; read line < go; echo $line; exit 5", "k2", directory=_with_fifo(site))
+        await agent.start("echo one; read line < go; echo $line; exit 5", own("k2"), directory=_with_fifo(site))
         keeper = agent.keeper_pid
         await agent.until(lambda e: isinstance(e, Grew))
     await trio.to_thread.run_sync((site.directory / "go").write_text, "two\n")
     async with site.link() as agent:
         assert agent.keeper_pid == keeper
         [held] = agent.held
-        end = held.finished or await agent.finished("k2")
+        end = held.finished or await agent.finished(own("k2"))
         assert end.exit_code == 5
         small = held.small + b"".join(e.data for e in agent.heard if isinstance(e, Grew))
         assert FoundSpool(SystemDisk(), "-", small, is_small=True).tallies[1].written == len("one\ntwo\n")
@@ -68,9 +68,9 @@ async def test_a_killed_keeper_takes_its_programs_with_it_and_is_replaced(site: 
     hidden = site.directory / "hidden"
     script = f"(setsid env -i /bin/sh -c 'echo $$ > {hidden}; exec sleep 1000' &) ; (exit 0); sleep 1000"
     async with site.link() as agent:
-        await agent.start(script, "k3")
-        await agent.start("echo done", "k4")
-        await agent.finished("k4")
+        await agent.start(script, own("k3"))
+        await agent.start("echo done", own("k4"))
+        await agent.finished(own("k4"))
         with trio.fail_after(10):
             while not hidden.exists() or not hidden.read_text().strip():  # noqa: ASYNC110
                 await trio.sleep(0.02)
@@ -80,43 +80,43 @@ async def test_a_killed_keeper_takes_its_programs_with_it_and_is_replaced(site: 
         attached = await agent.until(lambda e: isinstance(e, Attached))
         assert isinstance(attached, Attached) and attached.restarted and attached.pid != keeper and attached.why
         held = {each.launched.instance_id: each for each in attached.instances}
-        assert held["k4"].finished is not None and held["k4"].finished.exit_code == 0
-        end = held["k3"].finished or await agent.finished("k3")
+        assert held[own("k4")].finished is not None and held[own("k4")].finished.exit_code == 0
+        end = held[own("k3")].finished or await agent.finished(own("k3"))
         assert (end.reason, end.message) == ("lost", "the keeper was killed, and its processes with it")
-        await until_no_process("k3")
+        await until_no_process(own("k3"))
         await until_dead(slipped)
 
 
 async def test_a_stopped_keeper_is_killed_and_replaced(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent.keeper.client.PROBE_SECONDS", 0.1)
     async with site.link() as agent:
-        await agent.start("sleep 1000", "k5")
+        await agent.start("sleep 1000", own("k5"))
         keeper = agent.keeper_pid
         agent.heard.clear()
         os.kill(keeper, signal.SIGSTOP)
         attached = await agent.until(lambda e: isinstance(e, Attached))
         assert isinstance(attached, Attached) and attached.pid != keeper and "not answered" in attached.why
         [held] = attached.instances
-        assert (held.finished or await agent.finished("k5")).reason == "lost"
-        await until_no_process("k5")
+        assert (held.finished or await agent.finished(own("k5"))).reason == "lost"
+        await until_no_process(own("k5"))
 
 
 async def test_with_agent_and_keeper_stopped_nothing_outlives_its_lease(site: Site) -> None:
     async with site.link() as agent:
         agent.renew()
-        await agent.start("trap '' TERM; setsid sleep 1000 & sleep 1000", "k6", lease_seconds=3.0)
-        await agent.start("sleep 1000", "k7", lease_seconds=0.0)
+        await agent.start("trap '' TERM; setsid sleep 1000 & sleep 1000", own("k6"), lease_seconds=3.0)
+        await agent.start("sleep 1000", own("k7"), lease_seconds=0.0)
         keeper = agent.keeper_pid
         os.kill(keeper, signal.SIGSTOP)
-    await until_no_process("k6")
-    assert process_tree.marked("k7")
+    await until_no_process(own("k6"))
+    assert process_tree.marked(own("k7"))
     os.kill(keeper, signal.SIGCONT)
     async with site.link() as agent:
         assert agent.keeper_pid == keeper
         held = {each.launched.instance_id: each for each in agent.held}
-        assert (held["k6"].finished or await agent.finished("k6")).reason == "lost"
-        agent.link.send(End(instance_id="k7", epoch=1, reason="cancelled", message="enough"))
-        assert (await agent.finished("k7")).reason == "cancelled"
+        assert (held[own("k6")].finished or await agent.finished(own("k6"))).reason == "lost"
+        agent.link.send(End(instance_id=own("k7"), epoch=1, reason="cancelled", message="enough"))
+        assert (await agent.finished(own("k7"))).reason == "cancelled"
 
 
 async def test_what_an_agent_that_was_killed_had_launched_runs(site: Site) -> None:
@@ -158,7 +158,7 @@ trio.run(main)
 
 async def test_with_keeper_and_switch_killed_the_next_keeper_ends_what_is_left(site: Site) -> None:
     async with site.link() as agent:
-        launched = await agent.start("setsid sleep 1000 & sleep 1000", "k20")
+        launched = await agent.start("setsid sleep 1000 & sleep 1000", own("k20"))
         keeper, watchdog = agent.keeper_pid, agent.watchdog_pid
         os.kill(watchdog, signal.SIGSTOP)
         agent.heard.clear()
@@ -168,21 +168,21 @@ async def test_with_keeper_and_switch_killed_the_next_keeper_ends_what_is_left(s
         assert isinstance(attached, Attached)
         [held] = attached.instances
         assert held.launched == launched
-        assert (held.finished or await agent.finished("k20")).reason == "lost"
-        await until_no_process("k20")
+        assert (held.finished or await agent.finished(own("k20"))).reason == "lost"
+        await until_no_process(own("k20"))
 
 
 async def test_a_switch_that_was_killed_is_replaced(site: Site) -> None:
     async with site.link() as agent:
-        await agent.start("sleep 1000", "k21")
+        await agent.start("sleep 1000", own("k21"))
         os.kill(agent.watchdog_pid, signal.SIGKILL)
         await until_dead(agent.watchdog_pid)
-        await agent.start("echo; sleep 1000", "k22")
+        await agent.start("echo; sleep 1000", own("k22"))
         [replacement] = await _children(agent.keeper_pid, "watchdog.py")
         os.kill(agent.keeper_pid, signal.SIGSTOP)  # nothing can be said to it in its last breath
         os.kill(agent.keeper_pid, signal.SIGKILL)
         await until_dead(replacement)
-        assert not process_tree.marked("k21") and not process_tree.marked("k22")
+        assert not process_tree.marked(own("k21")) and not process_tree.marked(own("k22"))
 
 
 async def _children(pid: int, word: str) -> list[int]:
@@ -201,7 +201,7 @@ async def test_a_switch_that_was_stopped_believes_no_old_news(site: Site) -> Non
     """It is told late of renewals, and kills nobody for it."""
     async with site.link() as agent:
         agent.renew()
-        await agent.start("sleep 1000", "k23", lease_seconds=4.0)
+        await agent.start("sleep 1000", own("k23"), lease_seconds=4.0)
         os.kill(agent.watchdog_pid, signal.SIGSTOP)
         with trio.move_on_after(5.0):
             while True:
@@ -212,20 +212,20 @@ async def test_a_switch_that_was_stopped_believes_no_old_news(site: Site) -> Non
             while True:
                 agent.renew()
                 await trio.sleep(0.25)
-        assert process_tree.marked("k23")
-        await until_no_process("k23")
-        assert (await agent.finished("k23")).reason == "lost"
+        assert process_tree.marked(own("k23"))
+        await until_no_process(own("k23"))
+        assert (await agent.finished(own("k23"))).reason == "lost"
 
 
 async def test_a_flood_costs_the_keeper_no_memory(site: Site) -> None:
     async with site.link() as agent:
         size = 100 * 2**20
-        await agent.start(f"head -c {size} /dev/zero", "k8", output_bytes_max=2**20)
-        end = await agent.finished("k8")
+        await agent.start(f"head -c {size} /dev/zero", own("k8"), output_bytes_max=2**20)
+        end = await agent.finished(own("k8"))
         assert end.output is not None
         assert end.output["stdout"]["bytes"] == size and end.output["dropped"] == size - 2**20
         assert _rss(agent.keeper_pid, "VmHWM") < 32 * 2**20
-        assert (site.directory / "k8.1.out").stat().st_size < 2**20 + 64 * 1024
+        assert (site.directory / f"{own('k8')}.1.out").stat().st_size < 2**20 + 64 * 1024
 
 
 async def test_an_agent_that_does_not_read_holds_nothing_up(site: Site) -> None:
@@ -250,15 +250,15 @@ async def test_a_state_directory_with_a_long_name(tmp_path: Path) -> None:
     directory.mkdir(parents=True)
     with open_site(directory) as site:
         async with site.link() as agent:
-            await agent.start("exit 4", "k9")
-            assert (await agent.finished("k9")).exit_code == 4
+            await agent.start("exit 4", own("k9"))
+            assert (await agent.finished(own("k9"))).exit_code == 4
 
 
 async def test_a_keeper_goes_when_it_was_left_and_takes_its_switch_along(site: Site) -> None:
     async with site.link() as agent:
-        await agent.start("exit 0", "k10")
-        await agent.finished("k10")
-        agent.link.send(Settled(ended=(("k10", 1),)))
+        await agent.start("exit 0", own("k10"))
+        await agent.finished(own("k10"))
+        agent.link.send(Settled(ended=((own("k10"), 1),)))
         agent.link.send(Leave())
         keeper, watchdog = agent.keeper_pid, agent.watchdog_pid
         with pytest.raises(trio.EndOfChannel):
@@ -269,7 +269,7 @@ async def test_a_keeper_goes_when_it_was_left_and_takes_its_switch_along(site: S
 
 async def test_sigterm_ends_everything_and_the_exits_are_found_afterwards(site: Site) -> None:
     async with site.link() as agent:
-        await agent.start("trap 'exit 7' TERM; while :; do sleep 0.05; done", "k11")
+        await agent.start("trap 'exit 7' TERM; while :; do sleep 0.05; done", own("k11"))
         keeper = agent.keeper_pid
     os.kill(keeper, signal.SIGTERM)
     await until_dead(keeper)
@@ -283,8 +283,8 @@ async def test_a_terminal_does_not_reach_it_and_its_programs_can_be_interrupted(
     async with site.link() as agent:
         for number in (signal.SIGHUP, signal.SIGINT):
             os.kill(agent.keeper_pid, number)
-        await agent.start("kill -INT $$; sleep 1000", "k12")
-        assert (await agent.finished("k12")).signal == signal.SIGINT
+        await agent.start("kill -INT $$; sleep 1000", own("k12"))
+        assert (await agent.finished(own("k12"))).signal == signal.SIGINT
 
 
 def _rss(pid: int, name: str) -> int:
@@ -312,13 +312,13 @@ async def test_strangers_and_nonsense_disturb_nobody(site: Site) -> None:
                 await stranger.send_all(said)
                 if said:
                     assert await _closed(stranger)
-        await agent.start("exit 0", "k30")
-        assert (await agent.finished("k30")).exit_code == 0
+        await agent.start("exit 0", own("k30"))
+        assert (await agent.finished(own("k30"))).exit_code == 0
 
 
 async def test_an_older_incarnation_is_turned_away_and_a_newer_one_takes_over(site: Site) -> None:
     async with site.link() as agent:
-        await agent.start("sleep 1000", "k31")
+        await agent.start("sleep 1000", own("k31"))
         async with _connected(site) as older:
             await older.send_all(framed(Attach(agent_id="a", incarnation=0, version="0")))
             assert await _closed(older)

@@ -1,0 +1,122 @@
+"""One life of the agent's process: the real ports around `Agent`, the signals it obeys, and how it begins a next one.
+
+SIGTERM and SIGINT end the running work and the agent; SIGUSR1 and SIGUSR2 are `agent restart --keep` and `--drain`. A next
+life is the same process with the same command line and whatever code is installed now (exec): the pid stays, the lock
+files are let go of and taken again. Signals wait meanwhile: by default they would end a process that has no handlers yet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from typing import Final, NoReturn
+
+import structlog
+import trio
+
+from agent import host, process_tree
+from agent.daemon import Agent, Farewell, Ports
+from agent.directories import RecycledDirectories
+from agent.facts import SystemFacts
+from agent.keeper.client import ProcessKeepers
+from agent.keeping import KeeperError, Keepers
+from agent.log_ring import LogRing
+from agent.preparation import Preparations
+from agent.profile import Profile
+from agent.status import StatusFile
+from agent.system_tree import SystemTree
+from agent.websocket import open_dialer
+from hetuflow.ports.files import LateFileWatcher
+from hetuflow.ports.real import SystemClock, SystemDisk, SystemIds, SystemRandom
+
+log = structlog.get_logger()
+
+KEEPER_FEATURES: Final = ("keeper", "limits", "manners", "policies")
+"""What a keeper of its own adds to what the agent can do."""
+RESTART_SIGNALS: Final = {signal.SIGUSR1: Farewell.KEPT, signal.SIGUSR2: Farewell.DRAINED}
+_OBEYED: Final = (signal.SIGTERM, signal.SIGINT, *RESTART_SIGNALS)
+
+
+async def live(
+    profile: Profile,
+    disk: SystemDisk,
+    ids: SystemIds,
+    base_environment: Mapping[str, str],
+    preparations: Preparations,
+    ring: LogRing,
+) -> Farewell:
+    """Until it is to end; how. Raises `DiskError`, `KeeperError`."""
+    async with _keepers(profile, disk, ids) as keepers, open_dialer() as dialer, trio.open_nursery() as nursery:
+        agent = Agent(
+            profile,
+            Ports(
+                clock=SystemClock(),
+                ids=ids,
+                random=SystemRandom(),
+                disk=disk,
+                dialer=dialer,
+                keepers=keepers,
+                directories=RecycledDirectories(disk),
+                leftovers=host.SystemLeftovers(),
+                facts=SystemFacts(),
+                log_ring=ring,
+                gauges=host.SystemGauges(profile.work_dir),
+                files=LateFileWatcher(),
+                tree=SystemTree(),
+                base_environment=base_environment,
+                preparations=preparations,
+                tell=StatusFile(profile).write,
+            ),
+        )
+        await nursery.start(_obey, agent)
+        problem = None
+        try:
+            await agent.run()
+        except KeeperError as exc:
+            problem = exc
+        nursery.cancel_scope.cancel()
+    if problem is not None:
+        raise problem
+    return agent.farewell or Farewell.STOPPED
+
+
+def begin_anew() -> NoReturn:
+    """Become the next life. The caller holds nothing any more that must be given back."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _OBEYED)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def keeper_features() -> tuple[str, ...]:
+    return KEEPER_FEATURES if process_tree.HAS_PROC else ()
+
+
+@contextlib.asynccontextmanager
+async def _keepers(profile: Profile, disk: SystemDisk, ids: SystemIds) -> AsyncIterator[Keepers]:
+    """Processes of their own where there is a /proc to find them by; elsewhere they live in this one."""
+    if process_tree.HAS_PROC:
+        yield ProcessKeepers(state_dir=profile.state_dir, boot_id=profile.boot_id, disk=disk, ids=ids)
+        return
+    from agent.inside import InsideKeepers
+    from agent.processes import open_processes
+
+    async with open_processes() as runner:
+        yield InsideKeepers(runner, disk, SystemClock(), host.SystemLeftovers())
+
+
+async def _obey(agent: Agent, *, task_status: trio.TaskStatus[None]) -> None:
+    with trio.open_signal_receiver(*_OBEYED) as received:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _OBEYED)
+        task_status.started()
+        async for number in received:
+            farewell = RESTART_SIGNALS.get(signal.Signals(number))
+            if farewell is None:
+                log.info("stop requested", signal=signal.Signals(number).name)
+                agent.request_stop()
+            else:
+                log.info("restart requested", signal=signal.Signals(number).name)
+                agent.request_restart(farewell)
