@@ -133,7 +133,7 @@ def agent_schema() -> Schema:
         settings=LOGGING_SETTINGS + connection + executor + POLICY_SETTINGS,
         free_tables=("labels", "metadata"),
         check_free=_check_label,
-        foreign_tables=dict.fromkeys(("server", "database", "scheduler"), "config.toml"),
+        foreign_tables=dict.fromkeys(("server", "database", "scheduler", "retention"), "config.toml"),
         unused_environment=("REDIS_URL",),
     )
 

@@ -73,6 +73,9 @@ class StoredFiles:
     async def _why_not(self, named: ArtifactUrl) -> FilePart:
         end = await self.end_of(named.instance_id)
         what = f"instance {named.instance_id} has no artifact {named.path!r}"
+        horizon = await self.artifacts.dropped_before()
+        if end is not None and horizon is not None and end.ended_at < horizon:
+            return FilePart(token=0, problem=f"{what}: it was dropped by retention")
         if end is not None and end.artifact(named.path) is not None:
             return FilePart(token=0, problem=f"{what} yet", is_coming=True)
         return FilePart(token=0, problem=what if end is not None else f"{what}: it has not ended, or does not exist")

@@ -48,6 +48,7 @@ from hetuflow.ports.ids import Ids
 from hetuflow.ports.real import SystemClock, SystemDisk, SystemIds
 from hetuflow.ports.state_lock import hold
 from hetuflow.protocol.messages import Output
+from hetuflow.pruning import Pruning
 from hetuflow.settings import ServerSettings, namespace_limits
 from hetuflow.usage_room import StoredUsage
 from projections.artifacts import PostgresArtifacts
@@ -57,6 +58,7 @@ from projections.output import InvalidOutput, PostgresOutput
 from projections.past import PastTables
 from projections.queries import fetch
 from projections.rebuilds import Rebuilds
+from projections.retention import Retention
 from projections.runner import Runner, open_runner
 from projections.tables import ALL_TABLES
 from projections.usage import PostgresUsage
@@ -226,6 +228,8 @@ async def _serve(
         rooms = await _rooms(
             settings, server_id, sockets, store, runner, core, output, files, usage, past, rebuilds, world
         )
+        if not settings.server.read_only:
+            nursery.start_soon(_pruning(settings, store, core).run)
         agents, clients = Listening("agents"), Listening("clients")
         await nursery.start(agents.run, sockets.agents.serve, core.gateway.serve_connection)
         await nursery.start(clients.run, sockets.http.serve, create_app(rooms))
@@ -242,6 +246,11 @@ async def _serve(
         await _stop_intake(core, agents, clients)
         nursery.cancel_scope.cancel()  # what has no end of its own
     log.info("hetuflow server %s has stopped", server_id)
+
+
+def _pruning(settings: ServerSettings, store: PostgresStore, core: Core) -> Pruning:
+    days = {"output": settings.retention.output_days, "artifacts": settings.retention.artifact_days}
+    return Pruning(Retention(store.database), days, lambda: core.scheduler.leases.is_deciding)
 
 
 async def _stop_intake(core: Core, agents: Listening, clients: Listening) -> None:

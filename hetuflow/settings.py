@@ -80,6 +80,14 @@ class SchedulerSettings:
 
 
 @frozen(slots=True)
+class RetentionSettings:
+    """Whole days (UTC); 0 = for ever."""
+
+    output_days: int
+    artifact_days: int
+
+
+@frozen(slots=True)
 class ServerSettings:
     """Everything the server can be told; `configuration` also knows where each value came from."""
 
@@ -87,6 +95,7 @@ class ServerSettings:
     server: ListenerSettings
     database: DatabaseSettings
     scheduler: SchedulerSettings
+    retention: RetentionSettings
     configuration: Configuration = field(eq=False, repr=False)
 
 
@@ -134,8 +143,13 @@ def server_schema() -> Schema:
         Setting("scheduler", "event_depth_max", Kind.INTEGER, 8, "event schedules in one chain; beyond it an event makes no"
                 " task", low=1, high=1000),
     )  # fmt: skip
+    retention = (
+        Setting("retention", "output_days", Kind.INTEGER, 0, "what instances printed is kept for so many whole days, then"
+                " dropped; 0 = for ever; the same on all servers of a database", low=0, high=36_500),
+        Setting("retention", "artifact_days", Kind.INTEGER, 0, "the same for the files that they left", low=0, high=36_500),
+    )  # fmt: skip
     return Schema(
-        settings=LOGGING_SETTINGS + listeners + database + scheduler,
+        settings=LOGGING_SETTINGS + listeners + database + scheduler + retention,
         foreign_tables=dict.fromkeys(("agent", "executor", "labels", "metadata", "policy"), "agent.toml"),
         unused_environment=("REDIS_URL",),
     )
@@ -161,6 +175,7 @@ def load_server_settings(
         server=configuration.group(ListenerSettings, "server"),
         database=configuration.group(DatabaseSettings, "database"),
         scheduler=configuration.group(SchedulerSettings, "scheduler"),
+        retention=configuration.group(RetentionSettings, "retention"),
         configuration=configuration,
     )
 

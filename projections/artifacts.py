@@ -17,6 +17,7 @@ from attrs import evolve, field, frozen
 from eventstore.errors import SqlError, StoreTimeout
 from eventstore.postgres.database import Database
 from projections.output import Arrivals
+from projections.retention import Horizon
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +83,10 @@ class InvalidArtifact(ValueError):
 class ArtifactStore(Protocol):
     @property
     def arrivals(self) -> Arrivals: ...
+
+    async def dropped_before(self) -> datetime | None:
+        """What is older was dropped by retention; None: nothing was."""
+        ...
 
     async def store(self, pieces: Sequence[Piece]) -> Sequence[Stored]:
         """Keep the bytes that continue what is stored; say of each piece's file how far it goes then.
@@ -186,6 +191,10 @@ class PostgresArtifacts:
         self._database = database
         self._day: date | None = None
         self.arrivals = Arrivals()
+        self._horizon = Horizon(database, "artifacts")
+
+    async def dropped_before(self) -> datetime | None:
+        return await self._horizon.read()
 
     async def store(self, pieces: Sequence[Piece]) -> Sequence[Stored]:
         new = [_parsed(piece) for piece in pieces]
@@ -250,6 +259,10 @@ class MemoryArtifacts:
     def __init__(self) -> None:
         self._files: dict[tuple[str, str, datetime], tuple[Artifact, bytearray]] = {}
         self.arrivals = Arrivals()
+        self.horizon: datetime | None = None
+
+    async def dropped_before(self) -> datetime | None:
+        return self.horizon
 
     async def store(self, pieces: Sequence[Piece]) -> Sequence[Stored]:
         stored = []

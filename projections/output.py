@@ -20,6 +20,7 @@ from attrs import field, frozen
 
 from eventstore.errors import SqlError, StoreTimeout
 from eventstore.postgres.database import Database
+from projections.retention import Horizon
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +113,10 @@ class OutputStore(Protocol):
 
     @property
     def arrivals(self) -> Arrivals: ...
+
+    async def dropped_before(self) -> datetime | None:
+        """What is older was dropped by retention; None: nothing was."""
+        ...
 
     async def store(self, chunks: Sequence[Piece]) -> None:
         """Keep the bytes that are not kept yet; they are durable when it returns.
@@ -282,6 +287,10 @@ class PostgresOutput:
         self._database = database
         self._day: date | None = None
         self.arrivals = Arrivals()
+        self._horizon = Horizon(database, "output")
+
+    async def dropped_before(self) -> datetime | None:
+        return await self._horizon.read()
 
     async def store(self, chunks: Sequence[Piece]) -> None:
         streams = _Streams()
@@ -349,6 +358,10 @@ class MemoryOutput:
     def __init__(self) -> None:
         self._streams = _Streams()
         self.arrivals = Arrivals()
+        self.horizon: datetime | None = None
+
+    async def dropped_before(self) -> datetime | None:
+        return self.horizon
 
     async def store(self, chunks: Sequence[Piece]) -> None:
         parsed = [_parsed(piece) for piece in chunks]

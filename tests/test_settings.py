@@ -15,6 +15,7 @@ from hetuflow.configuration import ConfigurationError, Kind, LoggingSettings, Sc
 from hetuflow.settings import (
     DatabaseSettings,
     ListenerSettings,
+    RetentionSettings,
     SchedulerSettings,
     ServerSettings,
     load_server_settings,
@@ -96,7 +97,7 @@ def test_types_of_the_groups_fit_the_kinds() -> None:
     groups: dict[str, Any] = {
         "logging": LoggingSettings, "server": ListenerSettings, "database": DatabaseSettings,
         "scheduler": SchedulerSettings, "agent": ConnectionSettings, "executor": ExecutorSettings,
-        "policy": Policy,
+        "policy": Policy, "retention": RetentionSettings,
     }  # fmt: skip
     for setting in (*server_schema().settings, *agent_schema().settings):
         hint = get_type_hints(groups[setting.table])[setting.key]
@@ -236,7 +237,7 @@ FILE = f"(file {CONFIG})"
     ("[server]\nzzz = 1", f"server.zzz {FILE}: unknown key, known: http_port, websocket_port, host, max_connections, "
      "id, name, allowed_origins, allowed_hosts, static_dir, state_dir, read_only"),
     ("[sever]\nhttp_port = 1", f"[sever] {FILE}: unknown table, did you mean server?"),
-    ("[xyz]", f"[xyz] {FILE}: unknown table, known: logging, server, database, scheduler"),
+    ("[xyz]", f"[xyz] {FILE}: unknown table, known: logging, server, database, scheduler, retention"),
     ("[agent]\nid = 'a'", f"[agent] {FILE}: this table belongs in agent.toml"),
     ("http_port = 1", f"http_port {FILE}: a value outside of every table, did you mean server.http_port?"),
     ("server = 1", f"server {FILE}: 1 is not allowed, write a table [server]"),

@@ -9,19 +9,22 @@ from typing import Any
 from hetuflow.api.call import Call, Reply
 from hetuflow.api.downloads import download
 from hetuflow.api.endings import InstanceEnd, end_of_instance
-from hetuflow.api.errors import ApiError, conflict
+from hetuflow.api.errors import ApiError, conflict, dropped
 from hetuflow.api.reads import Bytes
 from hetuflow.api.routing import Endpoint, PathId
 from hetuflow.api.schemas.artifact import ARTIFACT_LIST
 from hetuflow.api.task_instances import task_of_instance
 from projections.artifacts import Artifact
 
+DROPPED = "dropped by retention"
+
 
 async def list_(call: Call) -> Reply:
     task_id, _, position = await task_of_instance(call)
     end = await end_of_instance(call.rooms.store, task_id, call.id)
     stored = {each.path: each for each in await call.rooms.artifacts.of(call.id)}
-    result = _rows(end, stored)
+    horizon = await call.rooms.artifacts.dropped_before()
+    result = _rows(end, stored, horizon is not None and end is not None and end.ended_at < horizon)
     value = {
         "result": result,
         "bytes": sum(each["bytes"] or 0 for each in result),
@@ -30,14 +33,16 @@ async def list_(call: Call) -> Reply:
     return Reply(value, position)
 
 
-def _rows(end: InstanceEnd | None, stored: Mapping[str, Artifact]) -> list[dict[str, Any]]:
-    """What the end of the instance names, by path; before its end, what has come."""
+def _rows(end: InstanceEnd | None, stored: Mapping[str, Artifact], is_old: bool) -> list[dict[str, Any]]:
+    """What the end of the instance names, by path; before its end, what has come. `is_old`: what is not here was dropped."""
     if end is None:
         return [_row(each.path, each.bytes_total, each.sha256, None, each) for each in stored.values()]
-    return [
-        _row(str(said["path"]), said.get("bytes"), said.get("sha256"), said.get("problem"), stored.get(said["path"]))
-        for said in sorted(end.artifacts, key=lambda said: str(said["path"]))
-    ]
+    rows = []
+    for said in sorted(end.artifacts, key=lambda said: str(said["path"])):
+        found = stored.get(said["path"])
+        problem = said.get("problem") or (DROPPED if is_old and found is None else None)
+        rows.append(_row(str(said["path"]), said.get("bytes"), said.get("sha256"), problem, found))
+    return rows
 
 
 def _row(
@@ -61,6 +66,9 @@ async def show(call: Call) -> Reply:
     found = await store.find(call.id, call.tail)
     if found is None or not found.is_complete:
         end = await end_of_instance(call.rooms.store, task_id, call.id)
+        horizon = await store.dropped_before()
+        if found is None and end is not None and end.artifact(call.tail) and horizon and end.ended_at < horizon:
+            raise dropped(f"artifact {call.tail!r}", horizon)
         raise why_not(call.id, call.tail, found, end)
     return download(
         call, call.tail, found.bytes_total, found.sha256, partial(store.read, call.id, found), position=position

@@ -6,6 +6,7 @@ What is not in the table is a defect: 500, logged with its request id, no intern
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from eventstore.errors import (
@@ -100,6 +101,15 @@ def gone(first_position: int) -> ApiError:
         410,
         f"events before position {first_position} were dropped by retention, and this needs them",
         {"first_position": first_position},
+    )
+
+
+def dropped(what: str, before: datetime) -> ApiError:
+    """`before`: everything older is gone."""
+    return ApiError(
+        410,
+        f"{what} was dropped by retention: nothing from before {before.isoformat()} is kept",
+        {"dropped_before": before},
     )
 
 

@@ -68,11 +68,12 @@ def task(row: Row) -> JSON:
     return shown
 
 
-def instance(row: Row, tail: Tail | None) -> JSON:
-    """`tail`: the end of its output; None when there is none."""
+def instance(row: Row, tail: Tail | None, *, dropped_before: datetime | None = None) -> JSON:
+    """`tail`: the end of its output; None when there is none. `dropped_before`: older output was dropped by retention."""
     shown = {name: row[name] for name in _INSTANCE}
     shown["output"] = None if tail is None else tail_text(tail.data)
-    shown["output_truncated"] = tail is not None and not tail.is_whole
+    was_dropped = dropped_before is not None and (row["completed_at"] or dropped_before) < dropped_before
+    shown["output_truncated"] = not tail.is_whole if tail is not None else was_dropped and row["started_at"] is not None
     return shown
 
 

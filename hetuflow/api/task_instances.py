@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -15,7 +16,7 @@ from hetuflow.api.call import Call, Reply
 from hetuflow.api.coded import Word
 from hetuflow.api.collections import TASK_INSTANCES
 from hetuflow.api.deleted_tasks import task_of
-from hetuflow.api.errors import invalid, not_found
+from hetuflow.api.errors import dropped, invalid, not_found
 from hetuflow.api.kinds import Boolean, Integer, Text
 from hetuflow.api.log_follow import Ending, Following, Place
 from hetuflow.api.problems import Problem
@@ -46,7 +47,8 @@ async def page(call: Call) -> Reply:
             return [rendering.past_instance(row) for row in rows]
         tails = {**await call.rooms.output.tails([str(row["id"]) for row in rows], TAIL_BYTES_IN_PAGES)}
         tails |= await reported_tails(call, rows, TAIL_BYTES_IN_PAGES)
-        return [rendering.instance(row, tails.get(str(row["id"]))) for row in rows]
+        horizon = await call.rooms.output.dropped_before()
+        return [rendering.instance(row, tails.get(str(row["id"])), dropped_before=horizon) for row in rows]
 
     return await page_of(call, TASK_INSTANCES, render)
 
@@ -57,7 +59,8 @@ async def show(call: Call) -> Reply:
         return Reply(rendering.past_instance(row), position)
     tails = {**await call.rooms.output.tails([call.id], TAIL_BYTES)}
     tails |= await reported_tails(call, [row], TAIL_BYTES)
-    return Reply(rendering.instance(row, tails.get(call.id)), position)
+    shown = rendering.instance(row, tails.get(call.id), dropped_before=await call.rooms.output.dropped_before())
+    return Reply(shown, position)
 
 
 # --- logs -------------------------------------------------------------------------------------------------------------
@@ -73,6 +76,8 @@ async def logs(call: Call) -> Reply:
     task_id, is_final, position = await task_of_instance(call)
     await use_reported_output(call, task_id, call.id)
     totals = await call.rooms.output.totals(call.id)
+    ending = await _ending(call, task_id) if is_final else None
+    await _refuse_dropped(call, ending, totals)
     after = _cursor(query.get("after"))
     if stream is None:
         total = sum(totals.values())
@@ -81,7 +86,6 @@ async def logs(call: Call) -> Reply:
         total = totals.get(stream, 0)
         offset = query.get("offset", 0) if after is None else after
         chunks, following = await _of_one_stream(call, stream, offset, limit, total)
-    ending = await _ending(call, task_id) if is_final else None
     shipped = ending["shipped"] if ending is not None else None
     is_complete = shipped is not None and all(totals.get(name, 0) >= end for name, end in shipped.items())
     value = {
@@ -97,8 +101,10 @@ async def logs(call: Call) -> Reply:
 async def _follow(call: Call) -> Reply:
     """The same as an event stream, until the instance has ended and all it sent was told."""
     stream = call.query.get("stream")
-    task_id, _, position = await task_of_instance(call)
+    task_id, is_final, position = await task_of_instance(call)
     await use_reported_output(call, task_id, call.id)
+    if is_final:
+        await _refuse_dropped(call, await _ending(call, task_id), await call.rooms.output.totals(call.id))
     place = await _place(call, stream)
     call.memory.streams.require_room()
 
@@ -107,6 +113,7 @@ async def _follow(call: Call) -> Reply:
         if row is not None and not InstanceStatus(row["status"]).is_final:
             return None
         found = await _ending(call, task_id)
+        del found["ended_at"]
         status = InstanceStatus.CANCELLED if row is None else row["status"]
         return Ending(status=int(status), exit_code=None if row is None else row["exit_code"], **found)
 
@@ -124,6 +131,16 @@ async def _follow(call: Call) -> Reply:
         await following.run()
 
     return Reply(position=position, stream=produce)
+
+
+async def _refuse_dropped(call: Call, ending: Mapping[str, Any] | None, totals: Mapping[str, int]) -> None:
+    """Raises `ApiError` 410 when nothing is here of an instance that ended so long ago, and it may have printed something."""
+    horizon = None if totals or ending is None else await call.rooms.output.dropped_before()
+    if horizon is None or ending is None or ending["ended_at"] is None or ending["ended_at"] >= horizon:
+        return
+    shipped = ending["shipped"]
+    if shipped is None or any(shipped.values()):
+        raise dropped(f"the output of instance {call.id}", horizon)
 
 
 async def _place(call: Call, stream: str | None) -> Place:
@@ -207,6 +224,7 @@ async def _ending(call: Call, task_id: str) -> dict[str, Any]:
     was lost. `sha256` per stream of what was written, None when not known; `dropped` bytes.
     """
     found: dict[str, Any] = {}
+    ended_at: datetime | None = None
     captures = is_dispatched = can_have_run = False
     for event in await call.rooms.store.read_stream(f"task-{task_id}"):
         data = json.loads(event.data)
@@ -217,7 +235,7 @@ async def _ending(call: Call, task_id: str) -> dict[str, Any]:
         elif event.type in ("TaskDispatched", "TaskRequeued"):
             is_dispatched, can_have_run = True, event.type == "TaskDispatched"
         elif event.type in ("InstanceSucceeded", "InstanceFailed", "InstanceCancelled"):
-            found = data.get("output") or {}
+            found, ended_at = data.get("output") or {}, event.recorded_at
             can_have_run = can_have_run and data.get("reason") != InstanceReason.START_ERROR
     streams = {str(name): found[name] for name in Stream if isinstance(found.get(name), dict)}
     shipped = {name: stream.get("shipped", stream.get("kept", 0)) for name, stream in streams.items()}
@@ -225,6 +243,7 @@ async def _ending(call: Call, task_id: str) -> dict[str, Any]:
         "shipped": shipped if streams or not (captures and can_have_run) else None,
         "sha256": {str(name): streams.get(name, {}).get("sha256") for name in Stream} if streams else None,
         "dropped": found.get("dropped", 0),
+        "ended_at": ended_at,
     }
 
 

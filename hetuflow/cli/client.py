@@ -81,6 +81,21 @@ class Client:
         """`key`: the Idempotency-Key."""
         return self._request("POST", path, body=body, query=query, headers={"Idempotency-Key": key} if key else None)
 
+    def upload(self, path: str, content: bytes) -> Any:
+        """POST the bytes of a file."""
+        with self._translated():
+            answer = self._http.request("POST", f"{self.server}/api/v1{path}", content=content)
+        return _value(answer, self.server)
+
+    @contextmanager
+    def content(self, path: str) -> Iterator[Iterator[bytes]]:
+        """The bytes at this path, piece by piece while the block runs."""
+        with self._translated(), self._http.stream("GET", f"{self.server}/api/v1{path}") as answer:
+            if not answer.is_success:
+                answer.read()
+                _value(answer, self.server)
+            yield answer.iter_raw()
+
     def put(self, path: str, body: Any) -> Any:
         return self._request("PUT", path, body=body)
 

@@ -13,6 +13,7 @@ import click
 from hetuflow.cli.options import Seconds, nearest_hint
 from hetuflow.cli.times import duration_seconds
 from hetuflow.domain import config, execution
+from hetuflow.domain.file_urls import parse_file_url
 
 if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]
@@ -24,9 +25,10 @@ Read = Callable[[Any], Any]
 
 
 class FileText(_ParamType):
-    """`conf.ini=TEXT`, or `conf.ini=@LOCAL` for what a local file has; the value is (path, the API's)."""
+    """`conf.ini=TEXT`, or `conf.ini=@LOCAL` for what a local file has, or `conf.ini=@/api/v1/files/…` for a file that the
+    server has; the value is (path, the API's)."""
 
-    name = "PATH=TEXT|@FILE"
+    name = "PATH=TEXT|@FILE|@URL"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         path, sign, content = str(value).partition("=")
@@ -34,6 +36,8 @@ class FileText(_ParamType):
             self.fail(f"{value!r} is not PATH=TEXT, or PATH=@FILE for what a local file has", param, ctx)
         if not content.startswith("@"):
             return path, content
+        if parse_file_url(content[1:]) is not None:
+            return path, {"url": content[1:]}
         try:
             data = Path(content[1:]).read_bytes()
         except OSError as exc:
@@ -86,7 +90,7 @@ def execution_options(command: F) -> F:
                 "files",
                 type=FileText(),
                 multiple=True,
-                help="A file that it finds, with TEXT or what a local FILE has; may be repeated.",
+                help="A file that it finds, with TEXT, what a local FILE has, or a file of the server by its URL; may be repeated.",
             ),
             click.option(
                 "--artifact", "artifacts", multiple=True, metavar="GLOB", help="Files that are kept; may be repeated."

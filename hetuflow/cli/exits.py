@@ -32,6 +32,7 @@ OF_HTTP: Mapping[int, int] = {
     410: NOT_FOUND,
     413: USAGE,
     415: USAGE,
+    416: USAGE,
     422: USAGE,
     429: UNREACHABLE,
     431: USAGE,

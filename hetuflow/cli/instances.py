@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import click
 
 from hetuflow.cli import render, usage
 from hetuflow.cli.client import Client
+from hetuflow.cli.downloading import copy, place_of
+from hetuflow.cli.downloading import download as download_file
 from hetuflow.cli.editing import edit_options, update_body
 from hetuflow.cli.listing import Wanted, as_of_option, list_options, show_list, status_condition, status_option
 from hetuflow.cli.names import AGENT, INSTANCE, JOB, TASK, resolve
-from hetuflow.cli.options import Group, Moment, confirm, key_option, limit_option, talks_to_server, yes_option
+from hetuflow.cli.options import Group, Moment, NotThere, confirm, key_option, limit_option, talks_to_server, yes_option
 from hetuflow.cli.output import follow_output, print_output
 from hetuflow.domain.enums import InstanceStatus
 
@@ -186,6 +191,67 @@ def logs(client: Client, instance_: str, stream: str | None, follow: bool, json_
         follow_output(client, row["id"], stream, json_)
     else:
         print_output(client, row["id"], stream, json_)
+
+
+ARTIFACT_COLUMNS = [
+    render.Column("PATH", lambda row: row["path"], wrap=True),
+    render.Column("SIZE", lambda row: render.size(row["bytes"]), right=True),
+    render.Column("STATE", lambda row: _state_of(row), wrap=True),
+    render.Column("SHA256", lambda row: row["sha256"], drop=1),
+]
+
+
+def _state_of(row: Any) -> str:
+    if row["problem"]:
+        return str(row["problem"])
+    return "here" if row["complete"] else f"coming, {render.size(row['stored'])} are here"
+
+
+@instance.command(name="artifacts")
+@instance_argument
+@talks_to_server
+def artifacts(client: Client, instance_: str, json_: bool) -> None:
+    """List the files that an instance left behind, and those that it should have."""
+    row = resolve(client, INSTANCE, instance_)
+    listed = client.get(f"/task-instances/item/{row['id']}/artifacts")
+    if json_:
+        render.as_json(listed)
+    else:
+        render.table(listed["result"], ARTIFACT_COLUMNS, empty="it left no files")
+
+
+@instance.command(name="download")
+@instance_argument
+@click.argument("paths", nargs=-1, metavar="[PATH]...")
+@click.option(
+    "-o", "--output", metavar="DIRECTORY", default=".", help="Where they go [default: here]; - = standard output."
+)
+@talks_to_server
+def download(client: Client, instance_: str, paths: tuple[str, ...], output: str, json_: bool) -> None:
+    """Download the files that an instance left behind: all of them, or those named.
+
+    \b
+    Examples:
+      hetuflow instance download 0198f0de -o results
+      hetuflow instance download 0198f0de report.csv -o - | head
+    """
+    row = resolve(client, INSTANCE, instance_)
+    base = f"/task-instances/item/{row['id']}/artifacts"
+    found = {each["path"]: each for each in client.get(base)["result"] if not each["problem"]}
+    missing = [path for path in paths if path not in found]
+    if missing:
+        raise NotThere(f"instance {row['id']} has no file {missing[0]!r}; see `hetuflow instance artifacts`")
+    for each in [found[path] for path in paths] if paths else found.values():
+        where = f"{base}/{quote(each['path'])}"
+        if output == "-":
+            copy(client, where, sys.stdout.buffer, each["bytes"], each["sha256"], each["path"])
+            continue
+        target = place_of(Path(output), each["path"])
+        download_file(client, where, target, each["bytes"], each["sha256"])
+        if not json_:
+            click.echo(f"{target} ({render.size(each['bytes'])})", err=True)
+    if json_:
+        render.as_json([found[path] for path in paths] if paths else list(found.values()))
 
 
 @instance.command(name="create")

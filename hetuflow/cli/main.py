@@ -21,6 +21,7 @@ COMMANDS = {
     "flows": Lazy("hetuflow.cli.flows:flows", "Flows: jobs that follow each other, run together.", EVERYDAY),
     "apply": Lazy("hetuflow.cli.apply:apply", "Make jobs and schedules as files say.", EVERYDAY),
     "export": Lazy("hetuflow.cli.export:export", "Write jobs and schedules as files.", EVERYDAY),
+    "files": Lazy("hetuflow.cli.files:files", "Files: kept on the server for instances to read.", EVERYDAY),
     "task": Lazy("hetuflow.cli.tasks:task", "Tasks: one due moment of a job each.", PAST),
     "instance": Lazy("hetuflow.cli.instances:instance", "Instances: one try of a task each.", PAST),
     "explain": Lazy("hetuflow.cli.explaining:explain", "Say why a task runs, waits, or ended.", PAST),
@@ -37,6 +38,7 @@ COMMANDS = {
     "server": Lazy("hetuflow.cli.main:server", "Run a server.", PROCESSES),
     "agent": Lazy("hetuflow.cli.main:agent", "Run an agent on this machine.", PROCESSES),
     "migrate": Lazy("hetuflow.cli.main:migrate", "Create or update the database schema.", PROCESSES),
+    "db": Lazy("hetuflow.cli.database:db", "The database: drop what is old.", PROCESSES),
     "config": Lazy("hetuflow.cli.main:config", "Every setting, and where it came from.", PROCESSES),
     "completion": Lazy("hetuflow.cli.completion:completion", "Completion for bash, zsh and fish.", PROCESSES),
 }

@@ -105,6 +105,16 @@ class At:
         return f"{text} ({'in ' if distance < timedelta(0) else ''}{span(abs(distance))})"
 
 
+def size(count: int | None) -> str | None:
+    """Bytes as people read them."""
+    if count is None:
+        return None
+    value, units = float(count), ["B", "kB", "MB", "GB", "TB"]
+    while value >= 999.5 and len(units) > 1:
+        value, units = value / 1000, units[1:]
+    return f"{count} B" if units[0] == "B" else f"{value:.3g} {units[0]}"
+
+
 def console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
