@@ -13,21 +13,25 @@ from typing import Any
 import pytest
 import trio
 import uv
+import wasmtime
 
 from agent.executors.features import available
 from agent.facts import SystemFacts
 from agent.host import base_environment
-from agent.inside import InsideKeepers
 from agent.policy import Policy
-from hetuflow.protocol.messages import Ended
+from hetuflow.protocol.messages import Ended, FileGiven
 from tests.agent.gateway import Gateway, an_order
+from tests.agent.machine import Machine, machine
 from tests.agent.test_custom_executors import a_package
 from tests.agent.world import World, real_world
 from tests.support.wheels import a_wheel
 
+__all__ = ["machine"]
+
 ROOT = Path(__file__).parents[2]
 HOSTILE = str(ROOT / "tests/support/modules/hostile.wat")
 CHECKSUM = str(ROOT / "examples/wasm/checksum.wat")
+CHECKSUM_TEXT = Path(CHECKSUM).read_text()
 CODE = """
 import sys
 from agent.executors.api import Program
@@ -63,16 +67,21 @@ async def gateway(world: World) -> Gateway:
     return world.gateway
 
 
-@pytest.fixture
-async def fed(world: World) -> Gateway:
-    """Of an agent whose programs can be given a standard input."""
-    if isinstance(world.ports.keepers, InsideKeepers):
-        pytest.skip("a keeper inside the agent gives programs no standard input")
-    return world.gateway
-
-
 async def with_python(gateway: Gateway, *command: str, **options: Any) -> Ended:
     return await gateway.run(*command, executor="python", executor_options=options)
+
+
+async def with_wasm(
+    gateway: Gateway, *, timeout_seconds: float = 0, files: tuple[FileGiven, ...] = (), **options: Any
+) -> Ended:
+    return await gateway.run(
+        "bash",
+        executor="wasm",
+        executor_options=options,
+        parameters={"a": 1},
+        timeout_seconds=timeout_seconds,
+        files=files,
+    )
 
 
 def said(gateway: Gateway, ended: Ended) -> str:
@@ -152,39 +161,57 @@ async def test_an_unknown_executor_never_starts(gateway: Gateway) -> None:
 # --- a package's executor, and WebAssembly ----------------------------------------------------------------------------
 
 
-async def test_an_executor_of_a_package(
-    world: World, fed: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gateway = fed
+async def test_an_executor_of_a_package(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     a_package(tmp_path / "packages", "shouting", {"shout": "shouting:shout"}, CODE)
-    monkeypatch.syspath_prepend(str(tmp_path / "packages"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "packages"))
+    await machine.start_agent()
+    assert "executor.shout" in machine.gateway.hellos[-1].features
     order = an_order("ignored", executor="shout", executor_options={"text": "given\n"}, parameters={"word": "loud"})
-    await gateway.send(order)
-    ended = await gateway.until_ended(order.instance_id)
-    directory = f"{world.agent.profile.work_dir}/{order.instance_id}"
-    assert said(gateway, ended).splitlines() == ["given", f"LOUD {order.task_id}", directory]
+    await machine.gateway.send(order)
+    ended = await machine.gateway.until_ended(order.instance_id)
+    directory = str(tmp_path.joinpath("work", "agent-1", order.instance_id))
+    assert said(machine.gateway, ended).splitlines() == ["given", f"LOUD {order.task_id}", directory]
 
 
-async def test_a_module_is_given_the_parameters(fed: Gateway) -> None:
-    gateway = fed
-    ended = await gateway.run("bash", executor="wasm", executor_options={"module": CHECKSUM}, parameters={"a": 1})
-    assert json.loads(said(gateway, ended))["bytes"] == len('{"a": 1}')
+async def test_a_module_is_given_the_parameters(machine: Machine) -> None:
+    await machine.start_agent()
+    assert "wasm" in machine.gateway.hellos[-1].features
+    ended = await with_wasm(machine.gateway, module=CHECKSUM)
+    assert json.loads(said(machine.gateway, ended))["bytes"] == len('{"a": 1}')
 
 
-async def test_a_module_that_loops_is_ended_by_the_time_limit(fed: Gateway) -> None:
-    gateway = fed
-    options = {"module": HOSTILE, "function": "forever"}
-    ended = await gateway.run("bash", executor="wasm", executor_options=options, timeout_seconds=1)
+async def test_a_module_may_be_one_of_the_jobs_files(machine: Machine) -> None:
+    await machine.start_agent()
+    module = FileGiven(path="lib/checksum.wasm", content=bytes(wasmtime.wat2wasm(CHECKSUM_TEXT)))
+    ended = await with_wasm(machine.gateway, module="lib/checksum.wasm", files=(module,))
+    assert json.loads(said(machine.gateway, ended))["bytes"] == len('{"a": 1}')
+
+
+async def test_requirements_may_be_one_of_the_jobs_files(
+    machine: Machine, shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HETUFLOW_EXECUTOR__ENVIRONMENTS_DIR", str(machine.root / "environments"))
+    await machine.start_agent()
+    given = FileGiven(path="requirements.txt", content=b"greeting==1.0  # ours\n")
+    options = {"requirements_file": "requirements.txt"}
+    ended = await machine.gateway.run("greet", executor="python", executor_options=options, files=(given,))
+    assert said(machine.gateway, ended) == "hello"
+    assert len(os.listdir(machine.root / "environments/agent-1/build")) == 1
+
+
+async def test_a_module_that_loops_is_ended_by_the_time_limit(machine: Machine) -> None:
+    await machine.start_agent()
+    ended = await with_wasm(machine.gateway, module=HOSTILE, function="forever", timeout_seconds=1)
     assert ended.reason == "timeout"
-    assert gateway.output(ended.instance_id) == b"by WASI\n"
-    assert said(gateway, await gateway.run("echo", "still here")) == "still here"
+    assert machine.gateway.output(ended.instance_id) == b"by WASI\n"
+    assert said(machine.gateway, await machine.gateway.run("echo", "still here")) == "still here"
 
 
-async def test_a_module_that_crashes_is_one_failed_instance(fed: Gateway) -> None:
-    gateway = fed
-    ended = await gateway.run("bash", executor="wasm", executor_options={"module": HOSTILE, "function": "trap"})
+async def test_a_module_that_crashes_is_one_failed_instance(machine: Machine) -> None:
+    await machine.start_agent()
+    ended = await with_wasm(machine.gateway, module=HOSTILE, function="trap")
     assert (ended.reason, ended.exit_code) == ("exit_code", 134)
-    assert b"unreachable" in gateway.output(ended.instance_id, "stderr")
+    assert b"unreachable" in machine.gateway.output(ended.instance_id, "stderr")
 
 
 # --- what the agent's owner says ---------------------------------------------------------------------------------------

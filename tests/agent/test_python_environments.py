@@ -148,10 +148,14 @@ async def test_a_source_package_is_not_run(kept: Environments, shelf: Path, tmp_
 
 
 async def test_a_build_that_takes_too_long_is_ended(kept: Environments, tmp_path: Path, installer: str) -> None:
+    """The interpreter says who it is, as it is asked first; what builds with it never ends by itself."""
     slow = tmp_path / "programs" / "slow"
-    slow.write_text(f'#!/bin/sh\n[ "$1" = -I ] && exec {PYTHON} "$@"\nexec /bin/sleep 300\n')
+    slow.write_text(f"""#!/bin/sh\n[ "$1" = -I ] && echo '["{slow}", "3.42"]' && exit\nexec /bin/sleep 300\n""")
     slow.chmod(0o755)
-    slow.replace(tmp_path / "programs" / ("uv" if installer == "uv" else "python3"))
+    programs = {"python3", "uv"} if installer == "uv" else {"python3"}
+    for name in sorted(programs):
+        (tmp_path / "programs" / name).unlink()
+        (tmp_path / "programs" / name).symlink_to(slow)
     hurried = Environments(kept.root, base_environment(), build_seconds_max=1)
     with pytest.raises(StartError, match=r"was not built within 1 s \(executor\.environment_build_timeout\)"):
         await hurried.take("i-1", "", ["greeting"])
