@@ -6,30 +6,16 @@ import base64
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import trio
 from attrs import asdict
 
 from agent.executors.api import DEADLINE_SECONDS, Order, Program
 from agent.executors.children import ANSWER_BYTES_MAX, Done, run
-from agent.executors.features import GROUP, OWN, names
+from agent.executors.features import OWN, names
 from hetuflow.configuration import nearest
 from hetuflow.ports.processes import StartError
-
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
-
-
-def entry_point(name: str) -> EntryPoint:
-    """To be called in a process of its own. Raises `LookupError` when none, or more than one package brings it."""
-    from importlib.metadata import entry_points
-
-    found = [each for each in entry_points(group=GROUP) if each.name == name]
-    if len(found) == 1:
-        return found[0]
-    packages = ", ".join(sorted(str(each.dist.name if each.dist else each.value) for each in found))
-    raise LookupError(f"several packages bring it: {packages}" if found else "no package brings it")
 
 
 async def prepare(name: str, order: Order, *, deadline_seconds: float = DEADLINE_SECONDS) -> Program:

@@ -12,10 +12,11 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from agent.executors.api import Executor, Order, Program
-from agent.executors.installed import entry_point
+from agent.executors.features import GROUP
 
 FAILED = 1
 
@@ -32,6 +33,15 @@ def main() -> int:
         print(f"\n{type(exc).__name__}: {words}" if words else f"\n{type(exc).__name__}", file=sys.stderr)
         return FAILED
     return 0
+
+
+def entry_point(name: str) -> EntryPoint:
+    """Raises `LookupError` when none, or more than one package brings it."""
+    found = [each for each in entry_points(group=GROUP) if each.name == name]
+    if len(found) == 1:
+        return found[0]
+    packages = ", ".join(sorted(str(each.dist.name if each.dist else each.value) for each in found))
+    raise LookupError(f"several packages bring it: {packages}" if found else "no package brings it")
 
 
 def ask(executor: Executor, given: Mapping[str, Any]) -> dict[str, Any]:

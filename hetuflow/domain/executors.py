@@ -22,7 +22,7 @@ REQUIREMENTS_MAX = 500
 OPTIONS_BYTES_MAX = 32 * 1024
 
 _CHOICES = ("python", "wasm", "executor")
-_VERSION = re.compile(r"3(\.\d{1,2}){0,2}")
+_VERSION = re.compile(r"3(\.\d{1,2})?")
 _NONE: JSON = {}
 
 
@@ -62,13 +62,13 @@ def faults_of_wasm(wasm: JSON) -> Found:
     found = _not_known(wasm, WASM_MEMBERS)
     module, function, memory_mb = wasm.get("module"), wasm.get("function"), wasm.get("memory_mb")
     if not isinstance(module, str) or not module or "\0" in module:
-        found.append((".module", f"is required: a path on the agent, or a URL; got {module!r}"))
+        found.append((".module", f"is required: a path on the agent, or of one of files; got {module!r}"))
     if function is not None and not (isinstance(function, str) and function):
         found.append((".function", f"must be the name of an export, got {function!r}"))
     if memory_mb is not None and not (isinstance(memory_mb, int) and not isinstance(memory_mb, bool) and memory_mb > 0):
         found.append((".memory_mb", f"must be an integer ≥ 1, got {memory_mb!r}"))
-    if (paths := wasm.get("allowed_paths")) is not None and not (_is_texts(paths, 100) or _is_table(paths)):
-        found.append((".allowed_paths", "must be an array of paths, or an object of paths by paths"))
+    if (paths := wasm.get("allowed_paths")) is not None and not _is_table(paths):
+        found.append((".allowed_paths", "must be an object: a path on the agent, and as its value that in the module"))
     if (hosts := wasm.get("allowed_hosts")) is not None and not _is_texts(hosts, 100):
         found.append((".allowed_hosts", "must be an array of at most 100 strings that are not empty"))
     if (config := wasm.get("config")) is not None and not _is_table(config):

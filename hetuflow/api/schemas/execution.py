@@ -53,16 +53,16 @@ _INSIDE: dict[str, Schema] = {
     },
     "artifacts": _array({"anyOf": [_PATH, {**_ARTIFACT, "required": ["path"]}]}, inputs.ARTIFACTS_MAX),
     "python": _object(
-        version={**_STRING, "pattern": r"^3(\.\d{1,2}){0,2}$"},
+        version={**_STRING, "pattern": r"^3(\.\d{1,2})?$"},
         requirements=_array({"type": "string", "minLength": 1}, executors.REQUIREMENTS_MAX),
         venv={**_STRING, "pattern": "^/", "description": "one that exists; it is used as it is"},
     ),
     "wasm": {
         **_object(
-            module={"type": "string", "minLength": 1, "description": "a path on the agent, or a URL"},
+            module={"type": "string", "minLength": 1, "description": "a path on the agent, or of one of `files`"},
             function={"type": "string", "minLength": 1, "description": "default: `execute_task`"},
             memory_mb={"type": "integer", "minimum": 1},
-            allowed_paths={"anyOf": [_TEXTS, _TABLE]},
+            allowed_paths={**_TABLE, "description": "a path on the agent -> that in the module"},
             allowed_hosts=_TEXTS,
             config=_TABLE,
         ),
