@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.agent.hostile import programs
+from tests.support.programs import open_to_all
 
 ROOT = Path(__file__).parents[3]
 PYTHON = "/usr/bin/python3"
@@ -52,8 +53,7 @@ pytestmark = [
 def as_user(way: str, processes: int, place: Path) -> list[str]:
     """Everything is imported before the rights are given up: the checkout may be root's alone."""
     file = shutil.copy(programs.__file__, place)
-    for directory in (place, *place.parents[:2]):
-        directory.chmod(0o755)
+    open_to_all(place)
     command = [sys.executable, "-c", CODE, way, str(processes), str(file)]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stderr

@@ -16,7 +16,7 @@ from agent.containment import calls
 from agent.containment.manners import environment_of, find_user, io_priority
 from agent.keeper.messages import Manners
 from hetuflow.ports.processes import StartError
-from tests.support.programs import Bench, open_bench
+from tests.support.programs import Bench, open_bench, open_to_all
 
 NOBODY = "nobody"
 ROOT = Path(__file__).parents[3]
@@ -74,8 +74,7 @@ def test_a_program_that_the_user_may_not_execute(bench: Bench, tmp_path: Path) -
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o700)
-    for parent in (tmp_path, *tmp_path.parents[:2]):
-        parent.chmod(0o711)
+    open_to_all(tmp_path)
     with pytest.raises(StartError, match="cannot be started: Permission denied"):
         bench.launch(str(program), manners=Manners(run_as=NOBODY))
 
@@ -190,8 +189,7 @@ def test_a_setuid_program_gains_nothing(tmp_path: Path) -> None:
     program = tmp_path / "id"
     program.write_bytes(Path("/usr/bin/id").read_bytes())
     program.chmod(0o755 | stat.S_ISUID)
-    for parent in (tmp_path, *tmp_path.parents[:2]):
-        parent.chmod(0o755)
+    open_to_all(tmp_path)
     manners = "[Manners(run_as='nobody'), Manners(run_as='nobody', no_new_privs=False)]"
     assert in_a_fresh_process("auto", "given up", manners, str(program), "-un") == [NOBODY, "root"]
 
