@@ -366,7 +366,10 @@ def test_7_2_labels_in_agent_toml(guide: ContractServer, tmp_path: Path) -> None
     file.write_text('[labels]\nenv = "production"\nregion = "east"\n')
     agent = guide.start_agent("agent-toml", "--config", str(file))
     shown = guide.get("/agents/agent-toml").json
-    assert shown["reported_labels"] == shown["capabilities"]["labels"] == {"env": "production", "region": "east"}
+    assert shown["reported_labels"] == shown["capabilities"]["labels"]
+    own = {name: value for name, value in shown["reported_labels"].items() if not name.startswith("sys.")}
+    assert own == {"env": "production", "region": "east"}
+    assert {"sys.os", "sys.arch", "sys.hostname", "sys.cores"} <= shown["reported_labels"].keys()
     guide.stop_agent(agent, "agent-toml")
 
 
