@@ -55,6 +55,7 @@ class Attachment:
             Finished: self._finished,
             Sample: self._runs.sampled,
         }
+        runs.reports.kept = self.settle
         self.facts: Mapping[str, Any] = {}
         """What the keeper of the last connection says of itself."""
 
@@ -123,9 +124,8 @@ class Attachment:
 
     def settle(self) -> None:
         """What has ended and is journaled need not be kept any more."""
-        if self._runs.unsettled:
-            settled, self._runs.unsettled = self._runs.unsettled, []
-            self.tell(Settled(ended=tuple(settled)))
+        if self._runs.unsettled and (settled := self._runs.take_settled()):
+            self.tell(Settled(ended=settled))
 
     def now(self) -> float:
         return self._keepers.now()

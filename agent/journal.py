@@ -169,6 +169,11 @@ class Journal:
         """Of its file."""
         return self._bytes
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the file has all that was appended. What a full disk has refused comes with the next record it takes."""
+        return not self._torn
+
     @classmethod
     def open(cls, disk: Disk, path: str) -> Journal:
         """Read what is there, repair its end, and be ready to append."""
@@ -198,8 +203,16 @@ class Journal:
 
     async def sync(self) -> None:
         """Everything appended before this call is on the disk when it returns. Raises `DiskError`."""
-        if self._file is not None:
-            await self._file.sync()
+        file = self._file
+        if file is None:
+            return
+        try:
+            await file.sync()
+        except DiskError:
+            if file is not self._file:  # all of it was written afresh meanwhile, and that is on the disk
+                return
+            self._torn = True  # the system may have dropped what it could not write, and says so once
+            raise
 
     def compact_if_mostly_dead(self) -> bool:
         """Rewrite the file when it is worth it; True when it was. Raises `DiskError`; the old file is then still used.

@@ -2,14 +2,14 @@
 
 `Started` is sent at once. `Ended` is sent when the journal has been fsynced: one task does that for all outcomes that have
 gathered while the previous fsync ran, so that the cost of an fsync is shared exactly when it matters. A journal that
-cannot be written (disk full) does not hold reports back: what is known is told, and the log says that a crash of the
-agent would now lose it.
+cannot be written (disk full) does not hold reports back: what is known is told, and the keeper is not told to forget it
+(`is_kept`), so that only a crash of both would lose it.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
@@ -76,6 +76,8 @@ class Reports:
         self._synced: set[int] = set()
         self._sync_wanted = Wakeup()
         self._drained = trio.Event()
+        self.kept: Callable[[], None] = lambda: None
+        """Hears that `is_kept` holds for more than before."""
         self._unacked.update(journal.observed)
         self._synced.update(journal.observed)
         for entry in journal.entries.values():
@@ -103,7 +105,7 @@ class Reports:
         """Before anything is started; `kept` is what a later life must know of it. Raises `DiskError`: then nothing may be."""
         accepted = Accepted(task_id=order.task_id, instance_id=order.instance_id, epoch=order.epoch, order=kept)
         try:
-            self._journal.append(accepted)
+            self._append(accepted)
         except DiskError:
             self._journal.entries.pop((order.instance_id, order.epoch), None)
             raise
@@ -116,9 +118,13 @@ class Reports:
         """Whether this try was accepted, and its end not acknowledged yet."""
         return (instance_id, epoch) in self._journal.entries
 
+    def is_kept(self, key: Key) -> bool:
+        """Whether the end of this try, which was reported, outlives the agent: the journal has it, or the server."""
+        return self._journal.is_whole or key not in self._journal.entries
+
     def captured(self, owner: Owner, data: bytes) -> None:
         """See `SmallSpools`."""
-        self._journal.append(Captured(instance_id=owner.instance_id, epoch=owner.epoch, data=data))
+        self._append(Captured(instance_id=owner.instance_id, epoch=owner.epoch, data=data))
 
     def spilled(self, owner: Owner) -> None:
         """See `SmallSpools`. Not written, it costs nothing: a file that exists is preferred."""
@@ -209,6 +215,8 @@ class Reports:
             self._shipments.pop(number, None)
         self._write(Acked(sequences=done))
         self._sync_wanted.set()
+        if not self._journal.is_whole:
+            self.kept()
 
     def forget(self, instance_ids: Sequence[str]) -> None:
         """The server wants no report of these."""
@@ -258,9 +266,15 @@ class Reports:
             self._drained.set()
         return found
 
+    def _append(self, record: Record) -> None:
+        was_whole = self._journal.is_whole
+        self._journal.append(record)
+        if not was_whole:
+            self.kept()
+
     def _write(self, record: Record) -> None:
         try:
-            self._journal.append(record)
+            self._append(record)
         except DiskError as exc:
             log.error("the journal cannot be written", record=type(record).__name__, error=str(exc))
 

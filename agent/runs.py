@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 import trio
 
-from agent.journal import Entry
+from agent.journal import Entry, Key
 from agent.keeper.messages import Finished, Sample
 from agent.kept_spool import KeptSpool
 from agent.reports import Reports
@@ -32,8 +32,8 @@ class Runs:
         self.place, self.reports, self._shipping, self._ready = place, reports, shipping, ready
         self.held: dict[str, Run] = {}
         self.session_lease_seconds = float("inf")
-        self.unsettled: list[tuple[str, int]] = []
-        """What has ended, and the keeper was not told that it is journaled."""
+        self.unsettled: list[Key] = []
+        """What has ended, and the keeper was not told that it need not keep it."""
         self.usage = UsageLog()
         self._end = trio.Event()
         self._began = trio.current_time()
@@ -129,6 +129,14 @@ class Runs:
     def report(self, run: Run, finished: Finished, collected: Sequence[Mapping[str, Any]] = ()) -> None:
         self.reports.ended(run.ended(finished, collected), run.shipment)
         self._ready.set()
+
+    def take_settled(self) -> tuple[Key, ...]:
+        """What the keeper need not keep any more: of the rest, only it would know how they ended if the agent were killed."""
+        unsettled, self.unsettled = self.unsettled, []
+        settled: list[Key] = []
+        for key in unsettled:
+            (settled if self.reports.is_kept(key) else self.unsettled).append(key)
+        return tuple(settled)
 
     async def wait_fewer(self) -> None:
         """Until something ends."""

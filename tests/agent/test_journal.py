@@ -162,6 +162,23 @@ async def test_only_what_was_synced_survives_a_crash_of_the_machine() -> None:
     assert names(reopened(disk)) == ["a"]
 
 
+async def test_after_a_sync_that_failed_everything_is_written_afresh() -> None:
+    """Systems drop what they could not write, and say so once: the next sync would succeed."""
+    disk = MemoryDisk()
+    journal = Journal.open(disk, PATH)
+    journal.append(accepted("a"))
+    disk.full = True
+    with pytest.raises(DiskError):
+        await journal.sync()
+    assert not journal.is_whole
+    disk.full = False
+    disk.crash_of_machine()
+    journal.append(outcome("a", 1))
+    assert journal.is_whole
+    disk.crash_of_machine()
+    assert reopened(disk).entries == journal.entries and names(journal) == ["a"]
+
+
 def test_compaction_drops_the_dead_and_keeps_the_living(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_module, "COMPACT_BYTES_MIN", 4096)
     disk = MemoryDisk()

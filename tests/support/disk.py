@@ -26,6 +26,8 @@ class MemoryDisk:
         self.directories: dict[str, float] = {}
         self._modified: dict[str, float] = {}
         self.room_bytes: int | None = None
+        self.unwritable: set[str] = set()
+        """Paths of files for which there is no room."""
 
     def copy(self) -> MemoryDisk:
         """Another disk with the same content, as of a disk image."""
@@ -38,7 +40,7 @@ class MemoryDisk:
         return MountedDisk(self, life)
 
     def write(self, path: str, data: bytes) -> None:
-        if self.room_bytes is not None and len(data) > self.room_bytes:
+        if path in self.unwritable or (self.room_bytes is not None and len(data) > self.room_bytes):
             raise DiskError(f"cannot write {path}: No space left on device")
         if self.room_bytes is not None:
             self.room_bytes -= len(data)
@@ -83,6 +85,8 @@ class MountedDisk:
 
     def replace(self, path: str, data: bytes) -> None:
         if not self._life.is_dead:
+            if path in self._disk.unwritable:
+                raise DiskError(f"cannot write {path}: No space left on device")
             self._disk.remove(path)
             self._disk.write(path, data)
 
