@@ -23,6 +23,8 @@ from agent.spool import FoundSpool
 from hetuflow.ports.real import SystemDisk
 from tests.agent.keeper.real import Conversation, Site, open_site, own, until_dead, until_no_process
 
+ROOT = Path(__file__).parents[3]
+
 pytestmark = pytest.mark.skipif(not process_tree.HAS_PROC, reason="needs /proc")
 
 
@@ -123,7 +125,7 @@ async def test_what_an_agent_that_was_killed_had_launched_runs(site: Site) -> No
     """SIGKILL right after the launches were written: some are still in the socket when the next agent comes."""
     count = 40
     process = await trio.lowlevel.open_process(
-        [sys.executable, "-c", _DOOMED_AGENT, str(site.directory), str(count)], stdout=subprocess.PIPE
+        [sys.executable, "-c", _DOOMED_AGENT, str(site.directory), str(count)], stdout=subprocess.PIPE, cwd=ROOT
     )
     assert process.stdout is not None
     with trio.fail_after(60):
