@@ -77,6 +77,7 @@ ENDPOINTS = (
         reply=AGENT_STATE,
         summary="How an agent does now: its session, what it says of itself, what it runs",
         tag="agents",
+        is_positioned=False,
     ),
     Endpoint(
         number="A11",
@@ -87,6 +88,7 @@ ENDPOINTS = (
         reply=AGENT_POINTS,
         summary="How an agent did in the last day",
         tag="agents",
+        is_positioned=False,
     ),
     Endpoint(
         number="A12",
@@ -97,6 +99,7 @@ ENDPOINTS = (
         reply=AGENT_LOG,
         summary="The last lines of an agent's own log",
         tag="agents",
+        is_positioned=False,
         parameters=(
             Parameter(
                 name="lines",

@@ -92,6 +92,7 @@ ENDPOINTS = (
         reply=RUNNING_USAGES,
         summary="What runs now, and what it uses",
         tag="task instances",
+        is_positioned=False,
         parameters=(
             Parameter(
                 name="limit", kind=Integer(1, LISTED_MAX), doc=f"default: {LISTED_DEFAULT}", from_text=integer_text

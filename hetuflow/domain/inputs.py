@@ -6,7 +6,6 @@ they are small; what is larger is fetched from a URL by the agent.
 
 from __future__ import annotations
 
-import binascii
 import json
 import re
 from base64 import b64decode
@@ -29,6 +28,8 @@ MODE = 0o600
 PATH_PATTERN = r"(?!(?:.*/)?\.{1,2}(?:/|$))[^/]+(?:/[^/]+)*"
 PATH_RULE = f"must be a relative path ≤ {PATH_LENGTH_MAX} characters, without empty parts, . and .."
 MODE_PATTERN = "0?[0-7]{3}"
+URL_PATTERN = r"https?://\S+|/\S*"
+BASE64_PATTERN = r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
 
 SOURCES = ("content", "base64", "url")
 FILE_MEMBERS = (*SOURCES, "mode")
@@ -153,7 +154,7 @@ def not_known(known: Sequence[str]) -> str:
 
 
 def is_url(text: str) -> bool:
-    return len(text) <= URL_LENGTH_MAX and re.fullmatch(r"https?://[^\s\0]+|/[^\s\0]*", text) is not None
+    return len(text) <= URL_LENGTH_MAX and "\0" not in text and re.fullmatch(URL_PATTERN, text) is not None
 
 
 def _both(files: JSON) -> list[str]:
@@ -167,8 +168,4 @@ def _size_of(files: JSON) -> int:
 
 
 def _is_base64(text: str) -> bool:
-    try:
-        b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        return False
-    return True
+    return re.fullmatch(BASE64_PATTERN, text) is not None

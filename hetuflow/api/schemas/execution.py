@@ -20,9 +20,11 @@ _STRING: Schema = {"type": "string"}
 _PATH: Schema = {"type": "string", "maxLength": inputs.PATH_LENGTH_MAX, "pattern": f"^{inputs.PATH_PATTERN}$"}
 
 
-def _object(**members: Schema) -> Schema:
-    optional = {name: {"anyOf": [schema, NULL]} for name, schema in members.items()}
-    return {"type": "object", "properties": optional, "additionalProperties": False}
+def _object(*required: str, **members: Schema) -> Schema:
+    """Members that are not required may be null."""
+    properties = {name: schema if name in required else {"anyOf": [schema, NULL]} for name, schema in members.items()}
+    needed = {"required": list(required)} if required else {}
+    return {"type": "object", "properties": properties, **needed, "additionalProperties": False}
 
 
 def _array(items: Schema, most: int) -> Schema:
@@ -32,13 +34,25 @@ def _array(items: Schema, most: int) -> Schema:
 _TEXTS = _array({"type": "string", "minLength": 1}, 100)
 _TABLE: Schema = {"type": "object", "additionalProperties": _STRING}
 
-_FILE = _object(
-    content={**_STRING, "description": "the file's text"},
-    base64={**_STRING, "description": "its bytes"},
-    url={**_STRING, "description": "where the agent fetches it: http, https, or a path of the server"},
-    mode={**_STRING, "pattern": f"^{inputs.MODE_PATTERN}$", "description": 'default: "0600"'},
-)
+_SOURCES: dict[str, Schema] = {
+    "content": {**_STRING, "description": "the file's text"},
+    "base64": {**_STRING, "pattern": f"^{inputs.BASE64_PATTERN}$", "description": "its bytes"},
+    "url": {
+        **_STRING,
+        "maxLength": inputs.URL_LENGTH_MAX,
+        "pattern": f"^(?:{inputs.URL_PATTERN})$",
+        "description": "where the agent fetches it: http, https, or a path of the server",
+    },
+}
+_MODE: Schema = {**_STRING, "pattern": f"^{inputs.MODE_PATTERN}$", "description": 'default: "0600"'}
+_FILE: Schema = {
+    "anyOf": [
+        _object(name, **{each: schema if each == name else NULL for each, schema in _SOURCES.items()}, mode=_MODE)
+        for name in _SOURCES
+    ]
+}
 _ARTIFACT = _object(
+    "path",
     path={**_PATH, "description": "a glob"},
     max_bytes={"type": "integer", "minimum": 1},
     optional={"type": "boolean", "description": "true: there may be none"},
@@ -51,23 +65,21 @@ _INSIDE: dict[str, Schema] = {
         "propertyNames": {"maxLength": inputs.PATH_LENGTH_MAX, "pattern": f"^{inputs.PATH_PATTERN}$"},
         "additionalProperties": {"anyOf": [_STRING, _FILE]},
     },
-    "artifacts": _array({"anyOf": [_PATH, {**_ARTIFACT, "required": ["path"]}]}, inputs.ARTIFACTS_MAX),
+    "artifacts": _array({"anyOf": [_PATH, _ARTIFACT]}, inputs.ARTIFACTS_MAX),
     "python": _object(
         version={**_STRING, "pattern": r"^3(\.\d{1,2})?$"},
         requirements=_array({"type": "string", "minLength": 1}, executors.REQUIREMENTS_MAX),
         venv={**_STRING, "pattern": "^/", "description": "one that exists; it is used as it is"},
     ),
-    "wasm": {
-        **_object(
-            module={"type": "string", "minLength": 1, "description": "a path on the agent, or of one of `files`"},
-            function={"type": "string", "minLength": 1, "description": "default: `execute_task`"},
-            memory_mb={"type": "integer", "minimum": 1},
-            allowed_paths={**_TABLE, "description": "a path on the agent -> that in the module"},
-            allowed_hosts=_TEXTS,
-            config=_TABLE,
-        ),
-        "required": ["module"],
-    },
+    "wasm": _object(
+        "module",
+        module={"type": "string", "minLength": 1, "description": "a path on the agent, or of one of `files`"},
+        function={"type": "string", "minLength": 1, "description": "default: `execute_task`"},
+        memory_mb={"type": "integer", "minimum": 1},
+        allowed_paths={**_TABLE, "description": "a path on the agent -> that in the module"},
+        allowed_hosts=_TEXTS,
+        config=_TABLE,
+    ),
     "executor_options": {"type": "object", "additionalProperties": True},
 }
 
