@@ -145,6 +145,7 @@ def _identity(given: Given) -> Identity:
         boot_id=given.boot_id,
         version=given.version,
         watchdog_pid=os.getppid(),
+        isolation=given.isolation,
     )
 
 

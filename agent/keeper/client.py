@@ -1,14 +1,14 @@
 """The agent's side of the keeper: finds it or starts it, speaks with it, and replaces it when it is lost.
 
 There is a keeper for as long as the block of `ProcessKeepers.opened` lasts. One that has died, or does not answer, is made sure to be
-dead, a new one is started, and the agent hears `Attached` again: it then says all that is held.
+dead, a new one is started, and the agent hears `Attached` again: it then says all that is held. Likewise one of another version,
+or started with other settings, as soon as it holds nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-import os
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Final
@@ -17,38 +17,30 @@ import structlog
 import trio
 from attrs import evolve, frozen
 
-from agent.keeper.frames import Unframer, framed
+from agent.keeper.frames import framed
+from agent.keeper.log import Key
 from agent.keeper.loop import lease_now
-from agent.keeper.messages import Attach, Held, Holding, KeeperMessage, Leave, Probe, Probed
-from agent.keeper.place import Identity, Place, peer_of, read_identity, short_path
+from agent.keeper.messages import Attach, Held, Holding, KeeperMessage, Launch, Leave, Probe, Probed, Settled
+from agent.keeper.place import Identity, Place, read_identity
 from agent.keeper.starting import DEATH_SECONDS_MAX, end_keeper, start_keeper, until_dead
+from agent.keeper.stream import Lost, Stream, connect
 from agent.keeping import Attached, KeeperError, KeeperEvent
 from agent.wakeup import Wakeup
 from hetuflow.ports.disk import Disk
 from hetuflow.ports.ids import Ids
-from hetuflow.protocol.errors import ProtocolError
 
 log = structlog.get_logger()
 
 BATCHES_MAX: Final = 4
 """Received and not yet taken, each at most what one read gives; beyond it the socket is left alone, and the keeper sums up."""
 UNSENT_BYTES_MAX: Final = 64 * 1024 * 1024
-RECEIVE_BYTES: Final = 64 * 1024
 ATTACH_SECONDS_MAX: Final = 10.0
-TRIES_MAX: Final = 4
+TRIES_MAX: Final = 5
 PROBE_SECONDS: Final = 2.0
 MISSED_MAX: Final = 5
 """Probes in a row without a word from the keeper; then it hangs. Counted, not timed: an agent that was stopped itself must
 not find its keeper guilty."""
 BACKOFF_SECONDS: Final = (0.1, 0.5, 2.0, 5.0)
-
-
-class _Lost(Exception):
-    """The connection is of no use any more."""
-
-    def __init__(self, message: str, *, hangs: bool = False) -> None:
-        self.hangs = hangs
-        super().__init__(message)
 
 
 class KeeperLink:
@@ -75,7 +67,9 @@ class KeeperLink:
         self._ready = Wakeup()
         self._sent = trio.Event()
         self._heard = True
-        self._is_reading = self._has_left = False
+        self._is_reading = self._has_left = self._is_retired = False
+        self._held: set[Key] = set()
+        """What the keeper has, or will have when it has read what it was told."""
 
     def __repr__(self) -> str:
         pid = self.identity.pid if self.identity is not None else None
@@ -97,10 +91,15 @@ class KeeperLink:
         frame = framed(message)
         if not self.is_attached:
             return
-        self._has_left = self._has_left or isinstance(message, Leave)
-        self._unsent.append(frame)
-        self._unsent_bytes += len(frame)
-        self._ready.set()
+        self._push(frame)
+        match message:
+            case Leave():
+                self._has_left = True
+            case Launch(instance_id=instance_id, epoch=epoch):
+                self._held.add((instance_id, epoch))
+            case Settled(ended=ended):
+                self._held.difference_update(ended)
+                self._retire_if_idle()
 
     async def receive(self) -> Sequence[KeeperEvent]:
         """What has happened, at least one event; the very first is `Attached`. Raises `trio.EndOfChannel` when the keeper is
@@ -123,7 +122,10 @@ class KeeperLink:
             if self._has_left:
                 self._events_in.close()
                 return
-            log.error("the keeper is lost", problem=why)
+            if self._is_retired:
+                why = ""
+            else:
+                log.error("the keeper is lost", problem=why)
             reached = await self._reach_again()
 
     async def _start(self) -> None:
@@ -148,8 +150,12 @@ class KeeperLink:
                     problem = str(exc)
                 continue
             try:
-                return await self._attach_to(found)
-            except _Lost as exc:
+                reached = await self._attach_to(found)
+                if self._is_outdated(found) and not reached.attached.instances:
+                    await self._retire(reached.stream, found)
+                    continue
+                return reached
+            except Lost as exc:
                 problem = f"the keeper (process {found.pid}) cannot be used: {exc}"
                 log.warning("the keeper cannot be used", pid=found.pid, problem=str(exc))
                 await self._until_gone(found, hangs=exc.hangs)
@@ -170,6 +176,34 @@ class KeeperLink:
                 self.problem = None
                 return reached
 
+    def _is_outdated(self, keeper: Identity) -> bool:
+        """Whether we would start another one than this."""
+        return (keeper.version, keeper.isolation) != (self._attach.version, self._isolation)
+
+    async def _retire(self, stream: Stream, keeper: Identity) -> None:
+        """Let one go that holds nothing, to be replaced."""
+        log.info("another keeper takes the place of an idle one", version=keeper.version, pid=keeper.pid)
+        try:
+            await stream.send(framed(Leave()))
+        finally:
+            await trio.aclose_forcefully(stream.raw)
+        await self._until_gone(keeper, hangs=True)
+
+    def _retire_if_idle(self) -> None:
+        """Likewise, of one that we speak with. It may be told of a launch behind that: whether it still runs that or is gone,
+        what it, or the next one, holds says so."""
+        if self._held or self._has_left or self._is_retired:
+            return
+        if self.identity is not None and self._is_outdated(self.identity):
+            log.info("another keeper takes the place of an idle one", version=self.identity.version)
+            self._is_retired = True
+            self._push(framed(Leave()))
+
+    def _push(self, frame: bytes) -> None:
+        self._unsent.append(frame)
+        self._unsent_bytes += len(frame)
+        self._ready.set()
+
     async def _until_gone(self, found: Identity, *, hangs: bool) -> None:
         """One that is just ending may do so. One that nobody can talk to is ended; one that only refuses us is not."""
         with trio.move_on_after(DEATH_SECONDS_MAX):
@@ -182,18 +216,18 @@ class KeeperLink:
         await end_keeper(found, self._boot_id)
 
     async def _attach_to(self, found: Identity) -> _Reached:
-        """Raises `_Lost`."""
-        stream = await _connect(self._place, found)
+        """Raises `Lost`."""
+        stream = await connect(self._place, found)
         try:
             with trio.move_on_after(ATTACH_SECONDS_MAX):
                 await stream.send(framed(self._attach))
                 return await self._first_answer(stream, found)
-            raise _Lost(f"it did not answer within {ATTACH_SECONDS_MAX:g} s", hangs=True)
+            raise Lost(f"it did not answer within {ATTACH_SECONDS_MAX:g} s", hangs=True)
         except BaseException:
             await trio.aclose_forcefully(stream.raw)
             raise
 
-    async def _first_answer(self, stream: _Stream, found: Identity) -> _Reached:
+    async def _first_answer(self, stream: Stream, found: Identity) -> _Reached:
         """All that it holds, and what came behind that already."""
         instances: list[Held] = []
         while True:
@@ -218,6 +252,8 @@ class KeeperLink:
     async def _converse(self, reached: _Reached, why: str) -> str:
         """Until the keeper is lost; why. `why`: what became of the one before."""
         stream = reached.stream
+        self._held = {(each.launched.instance_id, each.launched.epoch) for each in reached.attached.instances}
+        self._is_retired = False
         self.is_attached = True
         hangs = False
         try:
@@ -227,7 +263,7 @@ class KeeperLink:
                 await self._events_in.send((evolve(reached.attached, why=why),))
                 await self._pass_on(reached.behind)
                 await self._read(stream)
-        except* _Lost as group:
+        except* Lost as group:
             lost = _first(group)
             why, hangs = str(lost), lost.hangs
         finally:
@@ -242,7 +278,7 @@ class KeeperLink:
                 await end_keeper(self.identity, self._boot_id)
         return why
 
-    async def _read(self, stream: _Stream) -> None:
+    async def _read(self, stream: Stream) -> None:
         while True:
             self._is_reading = True
             messages = await stream.receive()
@@ -254,13 +290,13 @@ class KeeperLink:
         if events:
             await self._events_in.send(events)
 
-    async def _write(self, stream: _Stream) -> None:
+    async def _write(self, stream: Stream) -> None:
         while True:
             if not self._unsent:
                 await self._ready.wait(until=math.inf)
                 continue
             if self._unsent_bytes > UNSENT_BYTES_MAX:
-                raise _Lost("the keeper does not read what it is told", hangs=True)
+                raise Lost("the keeper does not read what it is told", hangs=True)
             data = b"".join(self._unsent)
             self._unsent.clear()
             await stream.send(data)
@@ -277,68 +313,24 @@ class KeeperLink:
             await trio.sleep(PROBE_SECONDS)
             missed = 0 if self._heard or not self._is_reading else missed + 1
             if missed >= MISSED_MAX:
-                raise _Lost(f"the keeper has not answered {missed} times in {missed * PROBE_SECONDS:g} s", hangs=True)
+                raise Lost(f"the keeper has not answered {missed} times in {missed * PROBE_SECONDS:g} s", hangs=True)
 
 
 @frozen(slots=True)
 class _Reached:
     """A keeper that has answered."""
 
-    stream: _Stream
+    stream: Stream
     attached: Attached
     behind: Sequence[KeeperMessage]
     """Messages that came in the same breath."""
 
 
-class _Stream:
-    """Messages over the socket. Raises `_Lost`."""
-
-    def __init__(self, raw: trio.SocketStream) -> None:
-        self.raw = raw
-        self._unframer = Unframer()
-
-    async def send(self, data: bytes) -> None:
-        try:
-            await self.raw.send_all(data)
-        except trio.BrokenResourceError as exc:
-            raise _Lost("the keeper has closed the connection") from exc
-
-    async def receive(self) -> list[KeeperMessage]:
-        try:
-            data = await self.raw.receive_some(RECEIVE_BYTES)
-            if not data:
-                raise _Lost("the keeper has closed the connection")
-            self._unframer.feed(data)
-            return list(self._unframer.messages())
-        except trio.BrokenResourceError as exc:
-            raise _Lost("the connection to the keeper is broken") from exc
-        except ProtocolError as exc:
-            raise _Lost(f"the keeper cannot be understood: {exc}", hangs=True) from exc
-
-
-async def _connect(place: Place, found: Identity) -> _Stream:
-    """Raises `_Lost`, also when somebody else listens there."""
-    raw = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
-    try:
-        with short_path(place.socket) as name:
-            await raw.connect(name)
-        pid, uid = peer_of(raw)
-        if uid not in (os.geteuid(), 0) or pid not in (0, found.pid):
-            raise _Lost(f"process {pid} of user id {uid} listens on {place.socket}, not the keeper ({found.pid})")
-    except OSError as exc:
-        raw.close()
-        raise _Lost(f"cannot connect to {place.socket}: {exc.strerror or exc}", hangs=True) from exc
-    except BaseException:
-        raw.close()
-        raise
-    return _Stream(trio.SocketStream(raw))
-
-
-def _first(group: BaseExceptionGroup[_Lost]) -> _Lost:
+def _first(group: BaseExceptionGroup[Lost]) -> Lost:
     inner: BaseException = group
     while isinstance(inner, BaseExceptionGroup):
         inner = inner.exceptions[0]
-    assert isinstance(inner, _Lost)
+    assert isinstance(inner, Lost)
     return inner
 
 

@@ -60,6 +60,8 @@ class Identity:
     boot_id: str
     version: str = ""
     watchdog_pid: int = 0
+    isolation: str = "auto"
+    """As it was wanted: see `agent.containment.ISOLATIONS`."""
 
     def is_alive(self, boot_id: str) -> bool:
         """Whether this very process runs (a zombie does not)."""
@@ -91,6 +93,7 @@ def read_identity(disk: Disk, place: Place) -> Identity | None:
             boot_id=str(found["boot_id"]),
             version=str(found.get("version", "")),
             watchdog_pid=int(found.get("watchdog_pid", 0)),
+            isolation=str(found.get("isolation", "auto")),
         )
     except (DiskError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -14,6 +14,7 @@ import pytest
 import trio
 
 from agent import process_tree
+from agent.keeper.place import Place
 from hetuflow.protocol.messages import Ended, KnownState, Output, Started
 from tests.agent.gateway import an_order
 from tests.agent.machine import PATIENCE_SECONDS, ROOT, Machine, is_alive, machine
@@ -115,6 +116,19 @@ async def test_restart_keep_leaves_the_work_running(machine: Machine) -> None:
     await machine.gateway.until_ended(order.instance_id)
     await machine.gateway.until(lambda: len(machine.gateway.output(order.instance_id)) == len(ALL_LINES))
     check_result(machine, order.instance_id, ALL_LINES)
+
+
+async def test_restart_keep_replaces_an_idle_keeper_of_another_version(machine: Machine) -> None:
+    await machine.start_agent()
+    assert (await machine.gateway.run("true")).reason is None
+    before = machine.keeper()
+    identity = Place(str(machine.root / "state")).identity
+    told = json.loads(await trio.Path(identity).read_text())
+    await trio.Path(identity).write_text(json.dumps({**told, "version": "0.0.1"}))
+    await restart(machine, "--keep")
+    after = machine.keeper()
+    assert after.pid != before.pid and after.version == before.version != "0.0.1"
+    assert (await machine.gateway.run("true")).reason is None
 
 
 async def test_restart_drain_finishes_what_runs_and_takes_nothing_new(machine: Machine) -> None:

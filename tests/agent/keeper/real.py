@@ -40,11 +40,13 @@ class Site:
         self._seen: set[int] = set()
 
     @contextlib.asynccontextmanager
-    async def link(self) -> AsyncIterator[Conversation]:
+    async def link(self, version: str = "1.2.3", isolation: str = "auto") -> AsyncIterator[Conversation]:
         self.incarnation += 1
         disk, ids = SystemDisk(), SystemIds()
-        keepers = ProcessKeepers(state_dir=self.state_dir, boot_id=self.boot_id, disk=disk, ids=ids)
-        async with keepers.opened(Attach(agent_id="a", incarnation=self.incarnation, version="1.2.3")) as link:
+        keepers = ProcessKeepers(
+            state_dir=self.state_dir, boot_id=self.boot_id, disk=disk, ids=ids, isolation=isolation
+        )
+        async with keepers.opened(Attach(agent_id="a", incarnation=self.incarnation, version=version)) as link:
             conversation = Conversation(self, link)
             attached = await conversation.until(lambda event: isinstance(event, Attached))
             assert isinstance(attached, Attached)

@@ -16,7 +16,7 @@ import trio
 from agent import process_tree
 from agent.keeper.client import Attached
 from agent.keeper.frames import framed
-from agent.keeper.messages import Attach, End, Grew, Leave, Probe, Settled
+from agent.keeper.messages import Attach, End, Finished, Grew, Leave, Probe, Settled
 from agent.keeper.place import Place
 from agent.keeping import KeeperError
 from agent.spool import FoundSpool
@@ -87,6 +87,45 @@ async def test_a_killed_keeper_takes_its_programs_with_it_and_is_replaced(site: 
         assert (end.reason, end.message) == ("lost", "the keeper was killed, and its processes with it")
         await until_no_process(own("k3"))
         await until_dead(slipped)
+
+
+async def test_an_idle_keeper_of_another_version_is_replaced(site: Site) -> None:
+    async with site.link(version="1") as agent:
+        first = agent.keeper_pid
+    async with site.link(version="1") as agent:
+        assert agent.keeper_pid == first
+    async with site.link(version="2") as agent:
+        second = agent.keeper_pid
+        assert second != first
+        await until_dead(first)
+        await agent.start("echo done", own("v1"))
+        assert (await agent.finished(own("v1"))).exit_code == 0
+        agent.link.send(Settled(ended=((own("v1"), 1),)))
+        await agent.link.flush()
+    async with site.link(version="2", isolation="session") as agent:
+        assert agent.keeper_pid != second and agent.held == ()
+
+
+async def test_a_keeper_of_another_version_that_holds_something_is_replaced_when_it_holds_nothing(site: Site) -> None:
+    directory = _with_fifo(site)
+    async with site.link(version="1") as agent:
+        first = agent.keeper_pid
+        await agent.start("read line < go; exit 5", own("v2"), directory=directory)
+    async with site.link(version="2") as agent:
+        assert agent.keeper_pid == first and len(agent.held) == 1
+        await trio.to_thread.run_sync((site.directory / "go").write_text, "on\n")
+        assert (await agent.finished(own("v2"))).exit_code == 5
+        agent.heard.clear()
+        agent.link.send(Settled(ended=((own("v2"), 1),)))
+        late = site.launch("exit 6", own("v3"))
+        agent.link.send(late)
+        if isinstance(await agent.until(lambda e: isinstance(e, Attached | Finished)), Attached):
+            agent.link.send(late)  # the old one was gone before it read that
+        assert (await agent.finished(own("v3"))).exit_code == 6
+        agent.link.send(Settled(ended=((own("v3"), 1),)))
+        attached = await agent.until(lambda e: isinstance(e, Attached))
+        assert isinstance(attached, Attached) and attached.restarted and not attached.why
+        assert attached.pid != first and attached.instances == ()
 
 
 async def test_a_stopped_keeper_is_killed_and_replaced(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
