@@ -16,12 +16,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import click
 import httpx
 import trio
 from attrs import define, field, frozen
 
 STOP_SECONDS = 20.0
 """How long a child may take to stop before it is killed; longer than the server's and the agent's own deadlines."""
+
+RESTART_SECONDS = 1.0
+"""Between the end of a child that was killed and its next start."""
 
 READY_SECONDS = 60.0
 """How long the server may take to answer; a first start with migrations takes about two seconds."""
@@ -43,6 +47,8 @@ class Layout:
     slots: int = 5
     logs_to_terminal: bool = False
     read_only: bool = False
+    restarts_killed: bool = False
+    """Whether a server or agent that is killed by a signal is started again, as a service manager would; else all ends."""
 
     @property
     def http_url(self) -> str:
@@ -59,6 +65,7 @@ class Child:
     name: str
     process: subprocess.Popen[bytes]
     log: Path | None
+    restart: Callable[[], None] | None = None
     stopping: bool = False
     ended: trio.Event = field(factory=trio.Event)
 
@@ -108,6 +115,13 @@ class Cluster:
         return self.layout.http_url
 
     def report(self, child: Child) -> None:
+        """A child has ended by itself."""
+        number = -(child.process.returncode or 0)
+        if number > 0 and self.layout.restarts_killed and child.restart is not None:
+            name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+            click.echo(f"{child.name} was killed ({name}); it is started again", err=True)
+            child.restart()
+            return
         if not self.failure:
             self.failure = f"{child.name} ended with exit status {child.process.returncode}{_last_words(child.log)}"
         self.failed.set()
@@ -225,7 +239,13 @@ def _spawn(
     finally:
         if log is not None:
             os.close(output)
-    child = cluster.children[name] = Child(name, process, log)
+
+    async def again() -> None:
+        await trio.sleep(RESTART_SECONDS)
+        if not child.stopping:
+            _spawn(cluster, nursery, name, arguments, environ)
+
+    child = cluster.children[name] = Child(name, process, log, restart=lambda: nursery.start_soon(again))
     nursery.start_soon(child.watch, cluster.report)
     return child
 

@@ -32,6 +32,7 @@ def run(
         agents=agents,
         slots=slots,
         logs_to_terminal=True,
+        restarts_killed=True,
     )
     try:
         with lone(ClusterError, StartError, OSError):
