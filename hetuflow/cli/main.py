@@ -110,8 +110,6 @@ def dev(
 
     A server or agent that is killed is started again; what the agent ran goes on.
 
-    A server or agent that is killed is started again; what the agent ran goes on.
-
     With --from-export FILE --read-only: the log of another installation, to be looked at; it is gone afterwards.
     """
     from hetuflow.cli import dev as dev_
