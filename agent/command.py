@@ -97,24 +97,27 @@ def command(context: click.Context, /, config: Path | None, label: tuple[str, ..
 @click.option("--keep", "how", flag_value="keep", help="At once; running tasks go on meanwhile, and lose no output.")
 @click.option("--drain", "how", flag_value="drain", help="When running tasks have ended; nothing new is taken.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="[default: 60 with --keep, else none]")
+@click.option("--state-dir", metavar="DIR", help="Of the agent; also before `restart`, or in the agent's --config.")
 @click.option("--json", "json_", is_flag=True, help="One JSON document, at the end.")
 @click.pass_obj
-def restart_agent(settings: AgentSettings, how: str | None, timeout: float | None, json_: bool) -> None:
+def restart_agent(
+    settings: AgentSettings, how: str | None, timeout: float | None, state_dir: str | None, json_: bool
+) -> None:
     """Restart the agent that runs on this machine, such as after an upgrade, and wait until it is connected again.
 
-    It is found by its state directory: give --state-dir, or the agent's --config, before `restart`. Exit status 1: it is not
-    connected (again).
+    It is found by its state directory. Exit status 1: it is not connected (again).
 
     \b
     Examples:
       hetuflow-agent restart --keep
-      hetuflow-agent --state-dir /var/lib/hetuflow/agent restart --drain
+      hetuflow-agent restart --drain --state-dir /var/lib/hetuflow/agent
     """
     from agent.restart import restart  # an agent that runs has no use for it
 
     if how is None:
         raise click.UsageError("say --keep (running tasks go on) or --drain (they are finished first)")
-    sys.exit(restart(os.path.abspath(settings.agent.state_dir), how, timeout_seconds=timeout, json_=json_))
+    found = os.path.abspath(state_dir or settings.agent.state_dir)
+    sys.exit(restart(found, how, timeout_seconds=timeout, json_=json_))
 
 
 @command.group(name="policy")

@@ -177,7 +177,7 @@ class Agent:
                     agent_id=profile.agent_id,
                     incarnation=self.incarnation,
                     adopted=adopted,
-                    lost=len(left) - adopted,
+                    ended_meanwhile=len(left) - adopted,
                 )
                 nursery.start_soon(self._tell, work)
                 task_status.started(self)

@@ -160,7 +160,7 @@ async def test_restart_drain_finishes_what_runs_and_takes_nothing_new(machine: M
 
 
 async def restart(machine: Machine, *options: str) -> str:
-    command = [sys.executable, "-m", "agent", "--state-dir", str(machine.root / "state"), "restart", *options]
+    command = [sys.executable, "-m", "agent", "restart", *options, "--state-dir", str(machine.root / "state")]
     done = await trio.run_process(command, cwd=ROOT, capture_stdout=True, capture_stderr=True, check=False)
     assert done.returncode == 0, done.stderr
     return str(done.stdout.decode())
@@ -168,7 +168,7 @@ async def restart(machine: Machine, *options: str) -> str:
 
 def test_restart_says_what_is_missing(tmp_path: Path) -> None:
     def said(*options: str) -> tuple[int, str]:
-        command = [sys.executable, "-m", "agent", "--state-dir", str(tmp_path), "restart", *options]
+        command = [sys.executable, "-m", "agent", "restart", *options, "--state-dir", str(tmp_path)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         return done.returncode, (done.stderr + done.stdout).strip()
 
