@@ -138,9 +138,9 @@ class Agent:
         ready = Wakeup()
         shipping = Shipping(lambda problem: log.error("output is lost", error=problem))
         storage = Storage(profile, ports.disk, ports.clock, ports.tree, shipping, ready)
-        reports = Reports(
-            journal, ports.ids, ready, ship_again(recover_output(ports.disk, profile.work_dir, journal), shipping)
-        )
+        found = recover_output(ports.disk, profile.work_dir, journal)
+        reports = Reports(journal, ports.ids, ready, ship_again(found, journal, shipping))
+        shipping.note = reports.stored
         attach = Attach(agent_id=profile.agent_id, incarnation=self.incarnation, version=profile.version)
         self.executor = Executor(self._workplace(storage), ports.keepers, attach, reports, shipping, ready)
         storage.held = self.executor.keys

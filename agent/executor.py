@@ -149,6 +149,7 @@ class Executor:
     async def leave(self, *, for_good: bool) -> None:
         """The agent stops. The keeper may end too when that is for good, and goes on otherwise."""
         self._keeper.settle()
+        self.shipping.note_all()
         if for_good:
             self._keeper.tell(Leave())
         await self._keeper.flush()

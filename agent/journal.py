@@ -5,7 +5,7 @@
     body    = [tag, map]                                 (as messages on the wire; unknown tags are skipped)
 
 Life of an instance: `Accepted` (before its process is spawned), `Running` (with pid and identity of the process),
-`Captured` (a little output), `Outcome`, then `Acked`. A record reaches the operating system before the call returns, so it survives a crash of the agent; only
+`Captured` (a little output), `Stored` (how far the server has it), `Outcome`, then `Acked`. A record reaches the operating system before the call returns, so it survives a crash of the agent; only
 outcomes are fsynced, many with one call, because only they are promised to the server (a machine that crashes has no
 processes left to remember).
 
@@ -21,6 +21,7 @@ from typing import Final
 
 from attrs import define, frozen
 
+from agent.spool import Cursor
 from hetuflow.ports.disk import AppendFile, Disk, DiskError
 from hetuflow.protocol.errors import RemoteProtocolError
 from hetuflow.protocol.messages import Dispatch, Ended, Observed, Report, Started
@@ -102,10 +103,30 @@ class Noticed:
     observed: Observed
 
 
-Record = Opened | Accepted | Running | Outcome | Acked | Forgotten | Captured | Spilled | Noticed
+@frozen(slots=True, kw_only=True)
+class Stored:
+    """The server has stored the instance's output up to there, for good."""
+
+    instance_id: str
+    epoch: int
+    cursor: Cursor
+
+
+Record = Opened | Accepted | Running | Outcome | Acked | Forgotten | Captured | Spilled | Noticed | Stored
 
 RECORDS: Tagged[Record] = Tagged(
-    {1: Opened, 2: Accepted, 3: Running, 4: Outcome, 5: Acked, 6: Forgotten, 7: Captured, 8: Spilled, 9: Noticed}
+    {
+        1: Opened,
+        2: Accepted,
+        3: Running,
+        4: Outcome,
+        5: Acked,
+        6: Forgotten,
+        7: Captured,
+        8: Spilled,
+        9: Noticed,
+        10: Stored,
+    }
 )
 
 Key = tuple[str, int]
@@ -121,6 +142,7 @@ class Entry:
     ended: Ended | None = None
     started_acked: bool = False
     captured: bytes = b""
+    stored: Cursor | None = None
 
     @property
     def key(self) -> Key:
@@ -140,6 +162,8 @@ class Entry:
                 yield Acked(sequences=(self.running.started.sequence,))
         if self.captured:
             yield Captured(instance_id=self.accepted.instance_id, epoch=self.accepted.epoch, data=self.captured)
+        if self.stored is not None:
+            yield Stored(instance_id=self.accepted.instance_id, epoch=self.accepted.epoch, cursor=self.stored)
         if self.ended is not None:
             yield Outcome(ended=self.ended)
 
@@ -295,6 +319,9 @@ class Journal:
             case Spilled(instance_id=instance_id, epoch=epoch):
                 if (instance_id, epoch) in self.entries:
                     self.entries[(instance_id, epoch)].captured = b""
+            case Stored(instance_id=instance_id, epoch=epoch, cursor=cursor):
+                if (instance_id, epoch) in self.entries:
+                    self.entries[(instance_id, epoch)].stored = cursor
             case Noticed(observed=observed):
                 self.next_sequence = max(self.next_sequence, observed.sequence + 1)
                 self.observed[observed.sequence] = observed

@@ -312,6 +312,7 @@ class Link:
                 store=store_id,
                 before=known,
             )
+            self._work.shipping.rewind()
         self._work.store_id = store_id
         self._work.store_changed(store_id)
 

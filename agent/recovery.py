@@ -111,10 +111,11 @@ def recover_output(disk: Disk, work_dir: str, journal: Journal) -> dict[Key, Fou
     return found
 
 
-def ship_again(spools: Mapping[Key, FoundSpool], shipping: Shipping) -> dict[Key, Shipment]:
+def ship_again(spools: Mapping[Key, FoundSpool], journal: Journal, shipping: Shipping) -> dict[Key, Shipment]:
     shipments = {}
     for key, spool in spools.items():
-        shipment = Shipment(spool)
+        entry = journal.entries.get(key)
+        shipment = Shipment(spool, entry.stored if entry is not None else None)
         shipment.finished = True
         shipping.add(shipment)
         shipping.settle(shipment)

@@ -29,9 +29,10 @@ from agent.journal import (
     Record,
     Running,
     Spilled,
+    Stored,
 )
 from agent.shipping import Shipment
-from agent.spool import Owner
+from agent.spool import Cursor, Owner
 from agent.wakeup import Wakeup
 from hetuflow.ports.disk import DiskError
 from hetuflow.ports.ids import Ids
@@ -130,6 +131,11 @@ class Reports:
         """See `SmallSpools`. Not written, it costs nothing: a file that exists is preferred."""
         self._write(Spilled(instance_id=owner.instance_id, epoch=owner.epoch))
 
+    def stored(self, owner: Owner, cursor: Cursor) -> None:
+        """The server has this output up to there: a later life goes on from there. Not written, it costs a repetition."""
+        if self.holds(owner.instance_id, owner.epoch):
+            self._write(Stored(instance_id=owner.instance_id, epoch=owner.epoch, cursor=cursor))
+
     def started(self, report: Started, identity: str | None) -> None:
         report = evolve(report, **self._numbered())
         self._write(Running(started=report, identity=identity))
@@ -225,7 +231,9 @@ class Reports:
         for number in [number for number, report in held if report.instance_id in wanted]:
             self._drop(number)
             self._shipments.pop(number, None)
-        self._deferred = [n for n in self._deferred if self._shipments[n].owner.instance_id not in wanted]
+        for number in [n for n in self._deferred if self._shipments[n].owner.instance_id in wanted]:
+            self._deferred.remove(number)
+            del self._shipments[number]
         self._write(Forgotten(instance_ids=tuple(instance_ids)))
 
     async def wait_drained(self) -> None:

@@ -72,7 +72,8 @@ class Runs:
     def ship(self, run: Run) -> None:
         """Its output has grown."""
         if run.shipment is None and run.spool.end:
-            run.shipment = Shipment(run.spool)
+            entry = self.reports.entry(run.key)
+            run.shipment = Shipment(run.spool, entry.stored if entry is not None else None)
             self._shipping.add(run.shipment)
         self._ready.set()
 

@@ -9,12 +9,15 @@ from typing import Final
 
 from attrs import frozen
 
-from agent.spool import CHUNK_BYTES_MAX, STREAM_NAMES, Source, header, piece_at
+from agent.spool import CHUNK_BYTES_MAX, STREAM_NAMES, Cursor, Owner, Source, header, piece_at
 from hetuflow.ports.disk import DiskError
 from hetuflow.protocol.messages import Output
 
 WINDOW_BYTES_MAX: Final = 1024 * 1024
 """Of one instance, sent and not yet acknowledged."""
+NOTE_BYTES: Final = 256 * 1024
+"""Of a spool that the server has stored, between two records of the journal that say how far: so much a later life sends
+again at most, beside what was in flight."""
 _READ_BYTES: Final = CHUNK_BYTES_MAX + 16 * 1024
 
 
@@ -23,41 +26,24 @@ class _InFlight:
     stream: str
     offset_end: int
     length: int
-    cursor_after: _Cursor
-
-
-@frozen(slots=True)
-class _Cursor:
-    """A place in the spool, and what precedes it: stream offsets and the number of chunks."""
-
-    position: int
-    stdout: int = 0
-    stderr: int = 0
-    seq: int = 0
-
-    def offset(self, stream: int) -> int:
-        return self.stdout if stream == 1 else self.stderr
-
-    def advanced(self, stream: int, length: int, position: int) -> _Cursor:
-        return _Cursor(
-            position,
-            self.stdout + (length if stream == 1 else 0),
-            self.stderr + (length if stream == 2 else 0),
-            self.seq + 1,
-        )
+    cursor_after: Cursor
 
 
 class Shipment:
-    """The sending side of one spool: reads it back, keeps a window in flight, goes back on a new connection."""
+    """The sending side of one spool: reads it back, keeps a window in flight, goes back on a new connection.
 
-    def __init__(self, spool: Source) -> None:
+    `stored`: where an earlier life of the agent has noted that the server has everything before.
+    """
+
+    def __init__(self, spool: Source, stored: Cursor | None = None) -> None:
         self._spool = spool
         self.owner = spool.owner
-        self._sent = self._acked = _Cursor(len(header(spool.owner)))
+        self._begin = Cursor(len(header(spool.owner)))
+        self._sent = self._acked = self._noted = stored or self._begin
         self._ahead: tuple[int, bytes] = (0, b"")
         self._in_flight: deque[_InFlight] = deque()
         self._in_flight_bytes = 0
-        self._acked_to = {"stdout": 0, "stderr": 0}
+        self._acked_to = {"stdout": self._acked.stdout, "stderr": self._acked.stderr}
         self.finished = False
         """No more bytes will be spooled."""
         self.broken: str | None = None
@@ -134,6 +120,23 @@ class Shipment:
             self._in_flight_bytes -= first.length
             self._acked = first.cursor_after
 
+    def take_note(self, bytes_min: int = 1) -> Cursor | None:
+        """How far the server has stored it, to be noted; None while that is less than `bytes_min` beyond the last note."""
+        if self.done or self._acked.position - self._noted.position < bytes_min:
+            return None
+        self._noted = self._acked
+        return self._noted
+
+    def rewind(self) -> Cursor | None:
+        """Another server, which has nothing of it. What is to be noted, if there is another note."""
+        self._acked = self._begin
+        self._acked_to = {"stdout": 0, "stderr": 0}
+        self.restart()
+        if self._noted == self._begin:
+            return None
+        self._noted = self._begin
+        return self._noted
+
     def restart(self) -> None:
         """A new connection: what was not acknowledged is sent again."""
         self._sent = self._acked
@@ -149,14 +152,16 @@ class Shipment:
 
     @property
     def needs_journal(self) -> bool:
-        """Whether bytes that are not acknowledged yet are in the journal only."""
-        return self._spool.is_small and not self.done
+        """Whether the journal has something that a later life needs: bytes that are not acknowledged, or how far they are."""
+        return (self._spool.is_small or self._noted != self._begin) and not self.done
 
 
 class Shipping:
     """All spools under way. Round robin, so that a flood of one instance does not hold back a line of another."""
 
     def __init__(self, forget: Callable[[str], None] = lambda error: None) -> None:
+        self.note: Callable[[Owner, Cursor], None] = lambda owner, stored: None
+        """Remembers for a later life how far the server has stored an output."""
         self._shipments: dict[tuple[str, int], Shipment] = {}
         self._turn: deque[tuple[str, int]] = deque()
         self._complain = forget
@@ -199,6 +204,21 @@ class Shipping:
         for shipment in [found for found in self._shipments.values() if found.owner.instance_id == instance_id]:
             shipment.acked(stream, offset_end)
             self.settle(shipment)
+            self._note(shipment, shipment.take_note(NOTE_BYTES))
+
+    def note_all(self) -> None:
+        """This life ends."""
+        for shipment in self._shipments.values():
+            self._note(shipment, shipment.take_note())
+
+    def rewind(self) -> None:
+        """Another server: what is still here is sent from its beginning."""
+        for shipment in self._shipments.values():
+            self._note(shipment, shipment.rewind())
+
+    def _note(self, shipment: Shipment, stored: Cursor | None) -> None:
+        if stored is not None:
+            self.note(shipment.owner, stored)
 
     def settle(self, shipment: Shipment) -> None:
         """Drop the shipment when nothing is left to do for it."""

@@ -9,7 +9,8 @@ stalled the agent for 1-3 ms on ext4 beside fsyncs). Beyond `SMALL_BYTES_MAX` it
 the instance's directory, not in it: the process cannot damage it by cleaning up after itself; and not on the journal's
 disk: a flood cannot stop the journal. An agent that starts again ships the spools it finds.
 
-A piece is a chunk: what is sent again, also by a later life of the agent, has the same offset, length and `seq`.
+A piece is a chunk: what is sent again, also by a later life of the agent, has the same offset, length and `seq`. A later
+life goes on from the last `Cursor` in the journal, and without one begins anew.
 Memory per instance is constant: the shipper reads the spool back, and at most `WINDOW_BYTES_MAX` are in flight.
 """
 
@@ -44,6 +45,27 @@ class Owner:
 
     def spool_path(self, work_dir: str) -> str:
         return spool_path(work_dir, self.instance_id, self.epoch)
+
+
+@frozen(slots=True)
+class Cursor:
+    """A place in a spool, at the beginning of a piece, and what precedes it: bytes of each stream, and pieces."""
+
+    position: int
+    stdout: int = 0
+    stderr: int = 0
+    seq: int = 0
+
+    def offset(self, stream: int) -> int:
+        return self.stdout if stream == 1 else self.stderr
+
+    def advanced(self, stream: int, length: int, position: int) -> Cursor:
+        return Cursor(
+            position,
+            self.stdout + (length if stream == 1 else 0),
+            self.stderr + (length if stream == 2 else 0),
+            self.seq + 1,
+        )
 
 
 def spool_path(work_dir: str, instance_id: str, epoch: int) -> str:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import journal as journal_module
-from agent.journal import Accepted, Acked, Captured, Forgotten, Journal, Outcome, Running, Spilled
+from agent.journal import Accepted, Acked, Captured, Forgotten, Journal, Outcome, Running, Spilled, Stored
+from agent.spool import Cursor
 from hetuflow.ports.disk import DiskError
 from hetuflow.protocol.messages import Ended, Started
 from tests.agent.world import MemoryDisk
@@ -76,6 +77,30 @@ def test_an_acknowledged_start_is_not_reported_again_but_its_process_is_remember
         journal.append(record)
     [entry] = reopened(disk).entries.values()
     assert list(entry.unacked()) == [] and entry.running is not None and entry.running.identity == "100"
+
+
+def test_how_far_the_server_has_an_output_is_remembered_as_long_as_its_instance(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(journal_module, "COMPACT_BYTES_MIN", 0)
+    monkeypatch.setattr(journal_module, "LIVE_SHARE_MAX", 1.0)
+    disk = MemoryDisk()
+    journal = Journal.open(disk, PATH)
+    for record in (
+        accepted("a"),
+        Stored(instance_id="a", epoch=1, cursor=Cursor(100, 50, 30, 2)),
+        Stored(instance_id="a", epoch=1, cursor=Cursor(900, 450, 300, 9)),
+        Stored(instance_id="b", epoch=1, cursor=Cursor(1)),
+    ):
+        journal.append(record)
+    assert reopened(disk).entries[("a", 1)].stored == Cursor(900, 450, 300, 9)
+    journal._compact_at_bytes = 0
+    assert journal.compact_if_mostly_dead()
+    again = reopened(disk)
+    assert again.entries == journal.entries and names(again) == ["a"]
+    again.append(outcome("a", 1))
+    again.append(Acked(sequences=(1,)))
+    assert reopened(disk).entries == {}
 
 
 def test_what_the_server_forgot_is_forgotten() -> None:

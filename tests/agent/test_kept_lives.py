@@ -1,11 +1,14 @@
-"""From one life of the agent to the next above a keeper, in virtual time: who may forget an end, and when."""
+"""From one life of the agent to the next above a keeper, in virtual time: who may forget an end, and what is sent again."""
 
 from __future__ import annotations
 
 import trio
 from trio.testing import MockClock
 
-from hetuflow.protocol.messages import Ended
+from agent.daemon import Agent, Farewell
+from agent.shipping import NOTE_BYTES, WINDOW_BYTES_MAX
+from agent.spool import CHUNK_BYTES_MAX
+from hetuflow.protocol.messages import Ended, Output
 from tests.agent.gateway import an_order
 from tests.agent.kept import KeptMachine, kept_machine
 
@@ -65,3 +68,100 @@ async def test_the_keeper_may_forget_an_end_once_the_journal_has_room_for_it(aut
         async with machine.life():
             assert {each.instance_id for each in machine.gateway.hellos[-1].known} == {first, second}
             assert len({each.event_id for each in machine.gateway.of(Ended, first)}) == 1  # type: ignore[attr-defined]
+
+
+# --- output goes on from where the server has it -------------------------------------------------------------------
+
+PART = 1_500_000
+"""Of each stream, at the beginning and again at the end of the program."""
+LONG = ("seconds=40", f"output={2 * PART}")
+
+
+def chunks(machine: KeptMachine, instance: str) -> list[Output]:
+    return [each for each in machine.gateway.of(Output, instance) if isinstance(each, Output)]
+
+
+async def until_all_is_there(machine: KeptMachine, instance: str) -> None:
+    """All that the program wrote, each byte once, whichever life sent it."""
+    ended = await machine.gateway.until_ended(instance)
+    assert ended.output is not None
+    [process] = [each for each in machine.machine.history if each.instance_id == instance]
+    written = {"stdout": process.written[1], "stderr": process.written[2]}
+    await machine.gateway.until(lambda: {name: machine.gateway.output(instance, name) for name in written} == written)
+    by_seq: dict[int, set[tuple[str, int, int]]] = {}
+    for each in chunks(machine, instance):
+        by_seq.setdefault(each.seq, set()).add((each.stream, each.offset, len(each.data)))
+    assert sorted(by_seq) == list(range(len(by_seq))) and all(len(each) == 1 for each in by_seq.values())
+
+
+async def leave(machine: KeptMachine, agent: Agent) -> None:
+    """As `restart --keep` does."""
+    agent.request_restart(Farewell.KEPT)
+    await machine.gateway.until(lambda: not machine.gateway.connected)
+
+
+async def test_a_restarted_agent_sends_no_output_that_the_server_has(autojump_clock: MockClock) -> None:
+    async with kept_machine() as machine:
+        async with machine.life() as agent:
+            instance = await until_started(machine, *LONG)
+            await machine.gateway.until(lambda: len(machine.gateway.output(instance, "stderr")) == PART)
+            await trio.sleep(1)
+            await leave(machine, agent)
+        before = len(chunks(machine, instance))
+        async with machine.life():
+            await until_all_is_there(machine, instance)
+        assert sum(len(each.data) for each in chunks(machine, instance)[before:]) == 2 * PART
+
+
+async def test_an_agent_that_was_killed_repeats_little_output(autojump_clock: MockClock) -> None:
+    async with kept_machine() as machine:
+        async with machine.life():
+            instance = await until_started(machine, *LONG)
+            await machine.gateway.until(lambda: len(machine.gateway.output(instance, "stderr")) == PART)
+            await trio.sleep(1)
+        before = len(chunks(machine, instance))
+        async with machine.life():
+            await until_all_is_there(machine, instance)
+        repeated = sum(len(each.data) for each in chunks(machine, instance)[before:]) - 2 * PART
+        assert 0 <= repeated <= NOTE_BYTES + CHUNK_BYTES_MAX
+
+
+async def test_output_whose_end_is_acknowledged_goes_on_from_where_it_was(autojump_clock: MockClock) -> None:
+    """Killed between the two: the end stays in the journal, which says how far its output is."""
+    async with kept_machine() as machine:
+        async with machine.life():
+            instance = await until_started(machine, "seconds=5", f"output={2 * PART}")
+            await machine.gateway.until(lambda: len(machine.gateway.output(instance, "stderr")) == PART)
+            machine.gateway.acks_output = False
+            await machine.gateway.until_ended(instance)
+            await trio.sleep(1)
+        before = len(chunks(machine, instance))
+        machine.gateway.acks_output = True
+        async with machine.life():
+            await until_all_is_there(machine, instance)
+            await trio.sleep(1)
+            again = chunks(machine, instance)[before:]
+            assert (
+                again
+                and sum(len(each.data) for each in again) <= WINDOW_BYTES_MAX + NOTE_BYTES + CHUNK_BYTES_MAX + 2 * PART
+            )
+            assert min(each.seq for each in again) > 0
+        async with machine.life():
+            assert machine.gateway.hellos[-1].known == ()
+
+
+async def test_another_store_is_sent_all_output_that_is_still_here(autojump_clock: MockClock) -> None:
+    async with kept_machine() as machine:
+        async with machine.life():
+            instance = await until_started(machine, *LONG)
+            await machine.gateway.until(lambda: len(machine.gateway.output(instance, "stderr")) == PART)
+            await trio.sleep(1)
+            machine.gateway.store_id = "store-2"
+            before = len(chunks(machine, instance))
+            await machine.gateway.cut()
+            await machine.gateway.until(lambda: len(chunks(machine, instance)) == 2 * before)
+        before = len(chunks(machine, instance))
+        machine.gateway.store_id = "store-3"
+        async with machine.life():
+            await until_all_is_there(machine, instance)
+        assert sum(len(each.data) for each in chunks(machine, instance)[before:]) == 4 * PART
