@@ -10,10 +10,11 @@ import trio
 from eventstore.memory import MemoryLog
 from hetuflow.domain.commands import CancelTask, RemoveAgent
 from hetuflow.domain.decider import Address
+from hetuflow.domain.enums import InstanceStatus
 from hetuflow.gateway.settings import HEARTBEATS_PER_SECOND_MAX, GatewaySettings
 from hetuflow.ports.network import ConnectionLost
 from hetuflow.protocol.errors import CloseCode
-from hetuflow.protocol.messages import Ack, Dispatch, HeartbeatAck, Known, Ping, Pong, Refused, Stop
+from hetuflow.protocol.messages import Ack, Dispatch, HeartbeatAck, Known, KnownState, Ping, Pong, Refused, Stop
 from hetuflow.scheduler.reaper import MARGIN_SECONDS
 from tests.gateway.scripted import ScriptedAgent
 from tests.scheduler.harness import Server, a_server, data
@@ -185,6 +186,76 @@ async def test_a_restarted_agent_has_lost_what_it_does_not_report(autojump_clock
         [failed] = server.events("InstanceFailed")
         assert data(failed)["reason"] == "lost"
         assert server.history()[-1] == "TaskFailed"
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_a_restarted_agent_has_adopted_goes_on_and_the_rest_is_lost(autojump_clock) -> None:
+    """Its keeper has kept what ran: it is neither lost nor given away, whatever had become of it meanwhile."""
+    async with a_server() as server, trio.open_nursery() as nursery:
+        agent = an_agent(server, nursery)
+        await agent.connect(incarnation=4, life="life-4", slots=5)
+        job = await server.job(max_retries=0)
+        orders = {}
+        for name in ("runs", "accepted", "has-ended", "was-running", "was-accepted"):
+            await server.task(job, name)
+            orders[name] = await agent.expect(Dispatch)
+        for name in ("runs", "has-ended", "was-running"):
+            report = agent.started(orders[name])
+            await agent.say(report)
+            await agent.acknowledged(report.sequence)
+        await agent.drop()
+        again = an_agent(server, nursery)
+        again.sequence = agent.sequence
+        held = (
+            known(orders["runs"], KnownState.RUNNING),
+            known(orders["accepted"], KnownState.ACCEPTED),
+            known(orders["has-ended"], KnownState.ENDED),
+        )
+        await again.connect(incarnation=5, life="life-5", slots=5, known=held)
+        for name in ("was-running", "was-accepted"):
+            [failed] = server.events("InstanceFailed", stream=f"task-{name}")
+            assert data(failed)["reason"] == "lost"
+        await again.heartbeat(known=held)
+        await again.expect_nothing(Dispatch)
+        await again.expect_nothing(Stop)
+        created = ["TaskCreated", "TaskLocked", "TaskDispatched"]
+        assert {name: server.history(name) for name in orders} == {
+            "runs": [*created, "InstanceStarted"],
+            "accepted": created,
+            "has-ended": [*created, "InstanceStarted"],
+            "was-running": [*created, "InstanceStarted", "InstanceFailed", "TaskFailed"],
+            "was-accepted": [*created, "InstanceFailed", "TaskFailed"],
+        }
+        task = (await server.core.system.read(Address("task", "runs"))).state
+        assert task.live_instance.status is InstanceStatus.RUNNING and task.live_instance.agent_id == "agent-1"
+        assert len(server.core.scheduler.occupants("agent-1")) == 3
+        reports = [again.ended(orders["runs"]), again.started(orders["accepted"]), again.ended(orders["has-ended"])]
+        reports.append(again.ended(orders["accepted"]))
+        await again.say(*reports)
+        await again.acknowledged(*(report.sequence for report in reports))
+        for name in ("runs", "accepted", "has-ended"):
+            assert server.history(name)[3:] == ["InstanceStarted", "InstanceSucceeded", "TaskSucceeded"]
+        assert not server.core.scheduler.occupants("agent-1")
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("state", [KnownState.RUNNING, KnownState.ENDED])
+async def test_an_instance_that_was_adopted_is_not_lost_by_a_second_restart(autojump_clock, state: KnownState) -> None:
+    async with a_server() as server, trio.open_nursery() as nursery:
+        agent = an_agent(server, nursery)
+        await agent.connect(incarnation=1, life="life-1")
+        order = await a_dispatched_task(server, agent, started=True, max_retries=0)
+        for incarnation in range(2, 5):
+            await agent.drop()
+            agent = an_agent(server, nursery)
+            agent.sequence = 10 * incarnation
+            await agent.connect(incarnation=incarnation, life=f"life-{incarnation}", known=(known(order, state),))
+        await agent.expect_nothing(Stop)
+        assert server.history()[-1] == "InstanceStarted"
+        report = agent.ended(order)
+        await agent.say(report)
+        await agent.acknowledged(report.sequence)
+        assert server.history()[-2:] == ["InstanceSucceeded", "TaskSucceeded"]
         nursery.cancel_scope.cancel()
 
 
