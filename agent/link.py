@@ -17,7 +17,7 @@ import structlog
 import trio
 
 from agent.commands import Obeying
-from agent.limits import NO_LEASE, Lease
+from agent.limits import Lease
 from agent.pace import INTERVAL_SECONDS_MIN, Pace
 from agent.run import lease_seconds_of
 from agent.skew import in_protocol
@@ -357,8 +357,7 @@ class Link:
         An agent that was stopped (SIGSTOP, a suspended machine) finds orders in its connection that are older than its
         lease: the server has given their tasks to others. The next hello does not name them, and that settles them.
         """
-        lease = self._work.lease
-        if lease is NO_LEASE or trio.current_time() >= lease.deadline:
+        if self._work.lease_is_over():
             log.warning("an order came when the lease was over: not started", instance=message.instance_id)
             self._end = "the lease ran out before an order was read"
         elif message.lost_after_seconds:

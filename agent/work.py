@@ -48,6 +48,7 @@ class Work:
         """The session's."""
         self.renewed_at = float("inf")
         """When the last heartbeat was sent that has renewed it, also of a session that is over (monotonic seconds)."""
+        self._renewed: Moment | None = None
         self.lease_changed = Wakeup()
         self.stopping: str | None = None
         self.store_id = ""
@@ -71,9 +72,17 @@ class Work:
 
     def renew_lease(self, sent: Moment, seconds: float) -> None:
         self.lease = Lease(sent.at, seconds)
-        self.renewed_at = sent.at
+        self.renewed_at, self._renewed = sent.at, sent
         self.executor.renew_lease(sent.lease_clock, seconds)
         self.lease_changed.set()
+
+    def lease_is_over(self) -> bool:
+        """Whether nothing may be started now: there is no lease, or it is over by either clock. The machine may have slept."""
+        lease, renewed = self.lease, self._renewed
+        if lease is NO_LEASE or renewed is None:
+            return True
+        by_the_other = renewed.lease_clock + (lease.deadline - renewed.at)
+        return trio.current_time() >= lease.deadline or self.executor.now() >= by_the_other
 
     def next_lease_deadline(self) -> float:
         """Of the session, or of the first instance (monotonic seconds)."""

@@ -8,10 +8,14 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from agent.keeper.watchdog import Alarm
+
 Callback = Callable[[], None]
 
 WAIT_SECONDS_MAX: Final = 5.0
-"""At a time, while an instant is awaited: the kernel's timeouts stand still while the machine sleeps, leases do not."""
+"""At a time, while an instant is awaited and there is no `Alarm`: timeouts stand still while the machine sleeps, leases do not."""
+SHORT_SECONDS: Final = 0.05
+"""To wait so long costs no alarm."""
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 NEVER: Final = float("inf")
 
@@ -31,6 +35,9 @@ class Loop:
         self._timers: list[tuple[float, int, Callback]] = []
         self._timer_count = 0
         self._complain = complain
+        self._alarm = Alarm()
+        if self._alarm.fd >= 0:
+            self.watch(self._alarm.fd, self._alarm.silence)
 
     def now(self) -> float:
         return lease_now()
@@ -61,8 +68,7 @@ class Loop:
     def turn(self, until: float) -> None:
         """Wait for something to happen, at most to the instant `until`, and call back for all of it."""
         until = min(until, self._timers[0][0] if self._timers else NEVER)
-        wait = None if until == NEVER else min(max(0.0, until - self.now()), WAIT_SECONDS_MAX)
-        for key, events in self._selector.select(wait):
+        for key, events in self._selector.select(self._patience(until)):
             if events & selectors.EVENT_READ and (reader := self._readers.get(key.fd)):
                 self._call(reader)
             if events & selectors.EVENT_WRITE and (writer := self._writers.get(key.fd)):
@@ -73,6 +79,20 @@ class Loop:
 
     def close(self) -> None:
         self._selector.close()
+        self._alarm.close()
+
+    def _patience(self, until: float) -> float | None:
+        """Seconds to wait, None: until something happens. An alarm may ring too early, when what is awaited was put off."""
+        if until == NEVER:
+            return None
+        wait = max(0.0, until - self.now())
+        if wait <= SHORT_SECONDS:
+            return wait
+        if self._alarm.fd < 0:
+            return min(wait, WAIT_SECONDS_MAX)
+        if until < self._alarm.at:
+            self._alarm.set(until)
+        return None
 
     def _call(self, callback: Callback) -> None:
         try:

@@ -22,13 +22,14 @@ FROM_STDIN = "-"
 INSTANCE_MARK = "HETUFLOW_INSTANCE_ID"
 KEEPER_MARK = "HETUFLOW_KEEPER_MARK"
 WAIT_SECONDS_MAX = 5.0
-"""At a time: the kernel's timeouts stand still while the machine sleeps, the lease's clock does not."""
+"""At a time, where there is no `Alarm`: timeouts stand still while the machine sleeps, the lease's clock does not."""
 AGAIN_SECONDS = 0.25
 SURE_SECONDS = 0.2
 """Between two looks at the pipe before anything is killed: this process may have been stopped, and the news be old."""
 SWEEP_SECONDS_MAX = 60.0
 READ_BYTES = 64 * 1024
 PR_SET_CHILD_SUBREAPER = 36
+TFD_TIMER_ABSTIME = 1
 NEVER = float("inf")
 CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -69,6 +70,36 @@ def start_keeper(command: list[str], writes: int, reads: int) -> int:
         os._exit(127)
 
 
+class Alarm:
+    """A descriptor that can be read from an instant of the lease's clock on. It rings at once when the machine has slept past
+    that. Where the system has no such thing, `fd` is -1 and it never rings.
+    """
+
+    def __init__(self) -> None:
+        self.fd, self.at = -1, NEVER
+        if sys.platform == "linux":
+            self.libc = ctypes.CDLL(None)
+            if hasattr(self.libc, "timerfd_create"):
+                self.fd = self.libc.timerfd_create(CLOCK, os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def set(self, at: float) -> None:
+        """To ring from `at` on, and not before; infinity: not at all."""
+        if self.fd < 0 or at == self.at:
+            return
+        self.at = at
+        nanoseconds = 0 if at == NEVER else max(1, int(at * 1e9))
+        value = (ctypes.c_long * 4)(0, 0, *divmod(nanoseconds, 1_000_000_000))
+        self.libc.timerfd_settime(self.fd, TFD_TIMER_ABSTIME, value, None)
+
+    def silence(self) -> None:
+        self.set(NEVER)
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
 class Guarded:
     """One instance that runs."""
 
@@ -86,11 +117,14 @@ class Watchdog:
         self.renewed_at = -NEVER
         self.rest = b""
         self.is_over = self.has_goodbye = False
+        self.alarm = Alarm()
         os.set_blocking(reads, False)
 
     def run(self) -> int:
         poll = select.poll()
         poll.register(self.reads, select.POLLIN)
+        if self.alarm.fd >= 0:
+            poll.register(self.alarm.fd, select.POLLIN)
         while not self.is_over:
             poll.poll(self.wait_milliseconds())
             self.read()
@@ -110,10 +144,12 @@ class Watchdog:
 
     def wait_milliseconds(self) -> int:
         due = min((self.deadline(each) for each in self.guarded.values()), default=NEVER)
-        if due == NEVER:
-            return -1
         wait = due - time.clock_gettime(CLOCK)
-        return int(1000 * min(wait, WAIT_SECONDS_MAX)) + 1 if wait > 0 else int(1000 * AGAIN_SECONDS)
+        if wait <= 0:  # it was killed, and is not gone yet
+            self.alarm.silence()
+            return int(1000 * AGAIN_SECONDS)
+        self.alarm.set(due)
+        return -1 if self.alarm.fd >= 0 or due == NEVER else int(1000 * min(wait, WAIT_SECONDS_MAX)) + 1
 
     def deadline(self, guarded: Guarded) -> float:
         return self.renewed_at + guarded.lease_seconds if guarded.lease_seconds > 0 else NEVER

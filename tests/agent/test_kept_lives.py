@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 from trio.testing import MockClock
 
@@ -68,6 +69,19 @@ async def test_the_keeper_may_forget_an_end_once_the_journal_has_room_for_it(aut
         async with machine.life():
             assert {each.instance_id for each in machine.gateway.hellos[-1].known} == {first, second}
             assert len({each.event_id for each in machine.gateway.of(Ended, first)}) == 1  # type: ignore[attr-defined]
+
+
+async def test_an_order_from_before_the_machine_slept_is_not_started(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its clocks stood still, but for the one of leases; the server has given the order to others."""
+    async with kept_machine() as machine, machine.life():
+        stale = an_order("program", "seconds=5", on_disconnect="continue")
+        monkeypatch.setattr(machine.keepers, "now", lambda: trio.current_time() + 1000)
+        await machine.gateway.send(stale)
+        await machine.gateway.until(lambda: len(machine.gateway.hellos) == 2 and machine.gateway.connected)
+        assert machine.gateway.hellos[-1].known == () and not machine.machine.history
+        assert (await machine.gateway.run("program", on_disconnect="continue")).reason is None
 
 
 # --- output goes on from where the server has it -------------------------------------------------------------------
