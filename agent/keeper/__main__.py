@@ -72,7 +72,14 @@ def _keep(given: Given, place: Place) -> None:
     disk, loop = KeeperDisk(), Loop(_complain)
     stopping = _stop_signals(loop)
     bystanders = [os.getppid()]
-    switch = PipeSwitch(given.switch_fd, given.mark, loop, bystanders, _complain)
+
+    def tell(watchdog_pid: int) -> None:
+        try:
+            write_identity(disk, place, _identity(given, watchdog_pid))
+        except DiskError as exc:
+            _complain(str(exc))
+
+    switch = PipeSwitch(given.switch_fd, given.mark, loop, bystanders, _complain, tell)
     profile = KeeperProfile(
         log_path=place.log, pid=os.getpid(), version=given.version, boot_id=given.boot_id, mark=given.mark
     )
@@ -83,7 +90,7 @@ def _keep(given: Given, place: Place) -> None:
         _complain(f"isolation is {system.isolation()}, because {system.isolation_reason}")
     keeper = Keeper(system, disk, profile, switch=switch, complain=_complain)
     agents = Agents(place, loop, keeper, _complain)
-    write_identity(disk, place, _identity(given))
+    write_identity(disk, place, _identity(given, os.getppid()))
     os.write(given.ready_fd, b"ready\n")
     os.close(given.ready_fd)
     _serve(loop, system, keeper, agents, stopping)
@@ -138,13 +145,13 @@ received_waker: list[socket.socket] = []
 """Lives as long as the process."""
 
 
-def _identity(given: Given) -> Identity:
+def _identity(given: Given, watchdog_pid: int) -> Identity:
     return Identity(
         pid=os.getpid(),
         start_time=process_tree.identity(os.getpid()) or "",
         boot_id=given.boot_id,
         version=given.version,
-        watchdog_pid=os.getppid(),
+        watchdog_pid=watchdog_pid,
         isolation=given.isolation,
     )
 

@@ -38,10 +38,11 @@ class PipeSwitch:
         loop: Loop,
         bystanders: list[int],
         complain: Callable[[str], None] = lambda problem: None,
+        replaced: Callable[[int], None] = lambda pid: None,
     ) -> None:
-        """`bystanders`: children of the keeper that are no programs, kept here."""
+        """`bystanders`: children of the keeper that are no programs, kept here. `replaced`: is told a new switch's pid."""
         self._fd, self._mark, self._loop = fd, mark, loop
-        self._bystanders, self._complain = bystanders, complain
+        self._bystanders, self._complain, self._tell = bystanders, complain, replaced
         self._unsent = bytearray()
         self._guarded: dict[Key, bytes] = {}
         self._renewed_at = -NEVER
@@ -138,6 +139,7 @@ class PipeSwitch:
         finally:
             os.close(reads)
         self._bystanders.append(self._child)
+        self._tell(self._child)
         self._follow(writes)
         self._say(b"".join(self._guarded.values()) + _line("renew", repr(self._renewed_at)))
 

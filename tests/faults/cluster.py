@@ -206,7 +206,6 @@ class Cluster:
             DIRECTORY_VARIABLE: str(self.directory),
             "HETUFLOW_AGENT__LOST_AFTER_SECONDS": str(self.setup.lease_seconds),
             "HETUFLOW_AGENT__HEARTBEAT_INTERVAL": str(self.setup.lease_seconds / 4),
-            **machine.environ,
         }
         arguments = [
             *(sys.executable, "-m", "agent", "--server-url", urls, "--id", agent),
@@ -234,8 +233,9 @@ class Cluster:
             machine.boot = place / f"{agent}-boot"
             machine.boot_anew()
         if is_first and setup.agent_clock:
-            machine.clock, machine.clock_file = build_clock(place), place / f"{agent}-clock"
+            machine.clock_file = place / f"{agent}-clock"
             machine.offset_clock(0.0)
+            machine.etc = build_clock(place, machine.clock_file)
         return machine
 
     async def until_online(self, count: int) -> None:

@@ -121,8 +121,16 @@ def working_below(directory: Path) -> list[int]:
 
 
 def kill_all(pids: Sequence[int]) -> None:
+    signal_all(pids, signal.SIGKILL)
+
+
+def stop_all(pids: Sequence[int]) -> None:
+    signal_all(pids, signal.SIGSTOP)
+
+
+def signal_all(pids: Sequence[int], number: signal.Signals) -> None:
     for pid in pids:
         try:
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
         except ProcessLookupError:
             continue

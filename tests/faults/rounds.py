@@ -19,7 +19,7 @@ from tests.faults.cluster import Cluster, Setup, open_cluster
 from tests.faults.features.feature import Feature
 from tests.faults.features.register import FEATURES
 from tests.faults.kinds.fault import Fault, Healed, Scene
-from tests.faults.lines import Run
+from tests.faults.lines import TICK_SECONDS, Run
 from tests.faults.verdict import Verdict, solve
 from tests.faults.workload import CREATE_SECONDS, SCHEDULED, Late, Workload, create_jobs, window
 
@@ -135,7 +135,7 @@ class Rounds:
     def _judge(self, fault: Fault, workload: Workload, healed: Healed, wrong: Sequence[str], seconds: float) -> Result:
         runs = [run for run in lines.read(self.cluster.lines) if run.task not in self.seen]
         self.seen |= {run.task for run in runs}
-        verdict = solve(workload.slots(), runs, healed.silences, workload.unslotted())
+        verdict = solve(workload.slots(), runs, healed.silences, workload.unslotted(), workload.harmless())
         theirs = [of_feature(feature, runs, verdict, healed.at) for feature in workload.features]
         recovery = recovered(runs, healed)
         return Result(
@@ -149,7 +149,11 @@ class Rounds:
             worst_answer_seconds=workload.asker.worst_answer_seconds,
             seconds=seconds,
             load=os.getloadavg()[0],
-            wrong=(*wrong, *(f"{it.name}: {text}" for it in theirs for text in it.broken)),
+            wrong=(
+                *wrong,
+                *(f"{it.name}: {text}" for it in theirs for text in it.broken),
+                *(f"ended by the fault, which must not touch it: {run}" for run in harmed(runs, healed)),
+            ),
             features=theirs,
             measured=healed.measured,
         )
@@ -176,6 +180,19 @@ def recovered(runs: Sequence[Run], healed: Healed) -> float | None:
         lost = {run.task for run in runs if run.outcome is None and run.agent == healed.lost_on}
         after = [run for run in after if run.task in lost]
     return min(run.start for run in after) - healed.at if after else None
+
+
+def harmed(runs: Sequence[Run], healed: Healed) -> list[Run]:
+    """The runs that were alive while the fault lasted, and have not come to their own end."""
+    return [
+        run
+        for run in runs
+        for span in healed.unharmed
+        if run.agent == span.agent
+        and run.outcome is None
+        and run.start <= span.until
+        and run.seen >= span.since - TICK_SECONDS
+    ]
 
 
 def lateness(runs: Sequence[Run]) -> tuple[float, float]:

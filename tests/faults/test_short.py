@@ -69,5 +69,3 @@ async def test_nothing_is_missed_doubled_or_left_and_what_is_would_be_found() ->
 def test_kinds_have_names_and_say_what_they_are() -> None:
     for name, kind in KINDS.items():
         assert name == kind.name and kind.about()
-    later = {name for name, kind in KINDS.items() if kind.later is not None}
-    assert "agent-stop" in later and all(KINDS[name]().unavailable() == KINDS[name].later for name in later)

@@ -6,9 +6,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
+from tests.faults.kinds.fault import Healed
 from tests.faults.lines import Garbled, Run, parse, read
 from tests.faults.nominal import Schedule
+from tests.faults.rounds import harmed
 from tests.faults.verdict import Silence, Slot, solve
 
 T0 = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -138,3 +141,25 @@ def test_nominal_times_of_an_interval_and_of_a_cron_expression() -> None:
     cron = Schedule(job="tick", name="b", every=20, start=at(19), end=at(80), is_cron=True)
     assert [slot.nominal for slot in cron.slots()] == [at(20), at(40), at(60), at(80)]
     assert cron.cron == "*/20 * * * * ?"
+
+
+def test_a_task_that_may_run_twice_is_no_extra_when_it_does_and_is_missed_when_it_never_ends() -> None:
+    both = runs(
+        lines("t1", 1, ("start", 1), ("tick", 3), ("end", 4)), lines("t1", 1, ("start", 2), ("end", 5), epoch=2)
+    )
+    assert solve(slots(1), both, harmless={"tick"}).is_clean and not solve(slots(1), both).is_clean
+    broken = runs(lines("t1", 1, ("start", 1), ("tick", 3)))
+    assert len(solve(slots(1), broken, harmless={"tick"}).missed) == 1
+
+
+def test_what_a_fault_may_not_touch_and_ended_is_found() -> None:
+    [ended, before, later, own_end] = runs(
+        lines("t1", 1, ("start", 1), ("tick", 5)),
+        lines("t2", 1, ("start", 2), ("tick", 3)),
+        lines("t3", 1, ("start", 7), ("tick", 8)),
+        lines("t4", 1, ("start", 7.5), ("fail", 8)),
+    )
+    span = Silence(agent="agent-01", since=EPOCH + 5, until=EPOCH + 6)
+    healed = Healed(at=EPOCH + 6, unharmed=(span,))
+    assert harmed([ended, before, later, own_end], healed) == [ended]
+    assert harmed([evolve(ended, agent="agent-02")], healed) == []

@@ -115,9 +115,14 @@ def match(tasks: Sequence[str], candidates: Mapping[str, Sequence[int]], taken: 
 
 
 def solve(
-    slots: Sequence[Slot], runs: Sequence[Run], silences: Sequence[Silence] = (), unslotted: Container[str] = ()
+    slots: Sequence[Slot],
+    runs: Sequence[Run],
+    silences: Sequence[Silence] = (),
+    unslotted: Container[str] = (),
+    harmless: Container[str] = (),
 ) -> Verdict:
-    """The verdict on those slots and runs. `unslotted`: jobs whose tasks need no slot."""
+    """The verdict on those slots and runs. `unslotted`: jobs whose tasks need no slot; `harmless`: those whose tasks may run
+    twice."""
     tasks = _Tasks(by_task(runs), slots)
     candidates = {task: tasks.candidates(task) for task in tasks.runs}
     complete = [task for task, theirs in tasks.runs.items() if any(run.is_complete for run in theirs)]
@@ -134,6 +139,8 @@ def solve(
     ]
     repeated: list[Run] = []
     for theirs in tasks.runs.values():
+        if theirs[0].job in harmless:
+            continue
         more, again = _doubled(theirs, silences)
         extra += more
         repeated += again

@@ -87,6 +87,10 @@ class Workload:
         """The jobs whose tasks are judged by their features' rules alone."""
         return {job.name for feature in self.features if not feature.is_exact for job in feature.jobs}
 
+    def harmless(self) -> set[str]:
+        """The jobs of which a task may run twice."""
+        return {job.name for feature in self.features if feature.may_double for job in feature.jobs}
+
     async def create(self, patterns: Sequence[Pattern], features: Sequence[type[Feature]] = ()) -> None:
         """Raises `Late`."""
         self.features = [feature(self.jobs, self.asker, self.start, self.end) for feature in features]

@@ -1,10 +1,10 @@
-/* A wall clock that is wrong, for the processes of one machine: LD_PRELOAD it, with FAULTS_CLOCK naming a file of eight
-   bytes, a double: seconds to add, read at each look. Clocks that are not the wall's stay right. */
+/* A wall clock that is wrong, for the Pythons of one machine, when it is preloaded: CLOCK_FILE has eight bytes, a double:
+   seconds to add, read at each look. Clocks that are not the wall's stay right, and so does every other program's. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <math.h>
-#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -14,8 +14,13 @@
 static volatile const double *offset;
 
 __attribute__((constructor)) static void look(void) {
-    const char *path = getenv("FAULTS_CLOCK");
-    int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    char program[4096];
+    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+    if (length <= 0) return;
+    program[length] = 0;
+    const char *name = strrchr(program, '/');
+    if (!name || strncmp(name + 1, "python", 6)) return;
+    int file = open(CLOCK_FILE, O_RDONLY | O_CLOEXEC);
     if (file < 0) return;
     void *map = mmap(NULL, sizeof(double), PROT_READ, MAP_SHARED, file, 0);
     if (map != MAP_FAILED) offset = map;

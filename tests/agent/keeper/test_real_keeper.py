@@ -17,7 +17,7 @@ from agent import process_tree
 from agent.keeper.client import Attached
 from agent.keeper.frames import framed
 from agent.keeper.messages import Attach, End, Finished, Grew, Leave, Probe, Settled
-from agent.keeper.place import Place
+from agent.keeper.place import Place, read_identity
 from agent.keeping import KeeperError
 from agent.spool import FoundSpool
 from hetuflow.ports.real import SystemDisk
@@ -220,10 +220,20 @@ async def test_a_switch_that_was_killed_is_replaced(site: Site) -> None:
         await until_dead(agent.watchdog_pid)
         await agent.start("echo; sleep 1000", own("k22"))
         [replacement] = await _children(agent.keeper_pid, "watchdog.py")
+        with trio.fail_after(60):
+            while _told_watchdog(site) != replacement:  # noqa: ASYNC110 - a file tells
+                await trio.sleep(0.02)
         os.kill(agent.keeper_pid, signal.SIGSTOP)  # nothing can be said to it in its last breath
         os.kill(agent.keeper_pid, signal.SIGKILL)
         await until_dead(replacement)
         assert not process_tree.marked(own("k21")) and not process_tree.marked(own("k22"))
+
+
+def _told_watchdog(site: Site) -> int:
+    """Who it is, for those who look into the state directory."""
+    found = read_identity(SystemDisk(), Place(site.state_dir))
+    assert found is not None
+    return found.watchdog_pid
 
 
 async def _children(pid: int, word: str) -> list[int]:

@@ -45,6 +45,8 @@ class Feature(ABC):
     jobs: ClassVar[tuple[Job, ...]]
     is_exact: ClassVar[bool] = True
     goes_on: ClassVar[bool] = False
+    may_double: ClassVar[bool] = False
+    """Running twice is harmless, also at the same time."""
 
     ids: Mapping[str, str]
     asker: Asker

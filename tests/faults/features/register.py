@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.faults.features import daemon, flow, limits, series, told
+from tests.faults.features import daemon, disconnect, flow, limits, series, told
 from tests.faults.features.feature import Feature
 
-FAMILIES = (told, series, daemon, limits, flow)
+FAMILIES = (told, series, daemon, limits, flow, disconnect)
 
 SHORT = ("event", "file", "flow", "backfill", "key", "fixed delay", "daemon")
 """What `make test` tries: those that need no time of their own when the window is over."""

@@ -10,9 +10,9 @@ import trio
 from hetuflow.scheduler.reaper import MARGIN_SECONDS
 from tests.faults.cluster import Setup
 from tests.faults.kinds.disk import no_mounts
-from tests.faults.kinds.fault import UNREPORTED_SECONDS, Fault, Healed, Scene, now, pause
+from tests.faults.kinds.fault import ENDS_PROGRAMS, UNREPORTED_SECONDS, Fault, Healed, Scene, now, pause
 from tests.faults.machines import no_boots, no_clock
-from tests.faults.processes import Node, kill_all, working_below
+from tests.faults.processes import Node, kill_all, stop_all, working_below
 from tests.faults.verdict import Silence
 
 AGENT = "agent-01"
@@ -27,7 +27,7 @@ WATCHDOG_SECONDS = 12.0
 
 
 class AgentKilled(Fault):
-    """kill -9 of an agent, which is started again after a second."""
+    """kill -9 of an agent, which is started again after a second: what it ran goes on, and is told once."""
 
     name = "agent-kill"
     seconds = 5.0
@@ -39,13 +39,14 @@ class AgentKilled(Fault):
         await trio.sleep(1.0)
         started = now()
         scene.cluster.spawn_agent(AGENT)
-        return Healed(at=started, agent=AGENT, silences=(silence(at, started + WATCHDOG_SECONDS),))
+        return Healed(at=started, agent=AGENT, unharmed=(Silence(agent=AGENT, since=at, until=started),))
 
 
 class MachineKilled(Fault):
     """The whole machine of an agent dies, its runs with it, and is back after two seconds."""
 
     name = "machine-kill"
+    without = ENDS_PROGRAMS
     seconds = 6.0
 
     async def strike(self, scene: Scene) -> Healed:
@@ -62,6 +63,7 @@ class MachineGone(Fault):
     """The whole machine of an agent dies and stays away until its lease is over: others do its work."""
 
     name = "machine-gone"
+    without = ENDS_PROGRAMS
     setup = Setup(lease_seconds=LEASE_SECONDS)
     seconds = LEASE_SECONDS + 6
 
@@ -76,32 +78,16 @@ class MachineGone(Fault):
 
 
 async def kill_machine(scene: Scene, agent: str) -> None:
-    """The agent first, then whatever works below its directory, its watchdog too late to matter."""
+    """All of its processes at once: none of them sees another one die."""
+    keepers = scene.cluster.machines[agent].keeper_pids()
+    stop_all([scene.cluster.agents[agent].pid, *keepers])
+    kill_all([*keepers, *working_below(scene.cluster.work_dir(agent))])
     await scene.cluster.agents[agent].kill()
     kill_all(working_below(scene.cluster.work_dir(agent)))
 
 
 def silence(since: float, until: float) -> Silence:
     return Silence(agent=AGENT, since=since - UNREPORTED_SECONDS, until=until)
-
-
-class _Later(Fault):
-    later: ClassVar[str | None] = "comes with the agent item"
-
-    async def strike(self, scene: Scene) -> Healed:
-        raise NotImplementedError(self.later)
-
-
-class AgentAndKeeperKilled(_Later):
-    """kill -9 of an agent and of what keeps its runs."""
-
-    name = "agent-keeper-kill"
-
-
-class AgentSuspended(_Later):
-    """SIGSTOP of an agent, and of what keeps its runs, for twice the lease."""
-
-    name = "agent-stop"
 
 
 class SpoolFull(Fault):
@@ -180,6 +166,7 @@ class IdentityClonedAndLeft(IdentityCloned):
     """A machine is copied while its agent works; then the first one dies, and the copy takes over its work."""
 
     name = "agent-cloned-left"
+    without = ENDS_PROGRAMS
     seconds = CLONED_SECONDS + TAKEN_SECONDS + 2
 
     async def strike(self, scene: Scene) -> Healed:
@@ -209,8 +196,14 @@ class _AgentClock(Fault):
         machine = scene.cluster.machines[AGENT]
         machine.offset_clock(self.offset)
         await trio.sleep(4.0)
+        wrong = await scene.cluster.database.query(
+            "select count(*) from sched_task_instance where agent_id = $1 and abs(extract(epoch from started_at - now())) > $2",
+            AGENT,
+            abs(self.offset) / 2,
+        )
         machine.offset_clock(0.0)
-        return Healed(at=now(), agent=AGENT, injected=2)
+        notes = () if wrong[0][0] else ("the agent's clock was not wrong",)
+        return Healed(at=now(), agent=AGENT, injected=2, notes=notes)
 
 
 class AgentClockAhead(_AgentClock):
@@ -229,6 +222,7 @@ class MachineRebooted(Fault):
     """The agent's machine boots anew: all its processes are gone, and the boot id is another."""
 
     name = "machine-reboot"
+    without = ENDS_PROGRAMS
     setup = IdentityCloned.setup
     seconds = 6.0
 
@@ -250,8 +244,6 @@ KINDS = (
     AgentKilled,
     MachineKilled,
     MachineGone,
-    AgentAndKeeperKilled,
-    AgentSuspended,
     SpoolFull,
     SpoolFullAndKilled,
     IdentityCloned,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 
 from tests.faults.kinds.agent import kill_machine
-from tests.faults.kinds.fault import UNREPORTED_SECONDS, Fault, Healed, Scene, now, pause
+from tests.faults.kinds.fault import ENDS_PROGRAMS, UNREPORTED_SECONDS, Fault, Healed, Scene, now, pause
 from tests.faults.verdict import Silence
 
 
@@ -14,7 +14,7 @@ class Blackout(Fault):
 
     name = "blackout"
     seconds = 7.0
-    without = frozenset({"file"})  # what happens while its agent does not run, nobody sees
+    without = ENDS_PROGRAMS | {"file"}  # what happens while its agent does not run, nobody sees
 
     async def strike(self, scene: Scene) -> Healed:
         cluster = scene.cluster

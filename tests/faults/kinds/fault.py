@@ -18,6 +18,10 @@ UNREPORTED_SECONDS = 1.0
 """A run that ended this shortly before its agent was killed or cut off may not have been reported."""
 
 
+ENDS_PROGRAMS = frozenset({"continue"})
+"""Features that cannot be judged under a fault that ends what an agent runs."""
+
+
 @frozen(kw_only=True)
 class Healed:
     """How it went.
@@ -27,6 +31,7 @@ class Healed:
       agent: the agent whose next run shows that work goes on; None = any.
       lost_on: an agent some of whose runs were lost: what shows that work goes on is the next run of such a task.
       silences: when which agent could not report.
+      unharmed: while this was, no run of that agent may have been ended.
       injected: how many single faults this was.
       notes: what the fault itself found to be wrong.
       measured: what else is worth a line.
@@ -36,6 +41,7 @@ class Healed:
     agent: str | None = None
     lost_on: str | None = None
     silences: tuple[Silence, ...] = ()
+    unharmed: tuple[Silence, ...] = ()
     injected: int = 1
     notes: tuple[str, ...] = ()
     measured: str = ""
@@ -68,8 +74,6 @@ class Fault(ABC):
     by_hand: ClassVar[bool] = True
     without: ClassVar[frozenset[str]] = frozenset()
     """The features that cannot be judged under it."""
-    later: ClassVar[str | None] = None
-    """Why this kind cannot be tried yet."""
 
     @abstractmethod
     async def strike(self, scene: Scene) -> Healed:
@@ -77,7 +81,7 @@ class Fault(ABC):
 
     def unavailable(self) -> str | None:
         """Why this machine cannot have it; None = it can."""
-        return self.later
+        return None
 
     @classmethod
     def about(cls) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.faults.kinds import agent, blackout, clock, disk, network, postgres, server_kill, standby, suspended
+from tests.faults.kinds import agent, blackout, clock, disk, keeper, network, postgres, server_kill, standby, suspended
 from tests.faults.kinds.fault import Fault
 
-FAMILIES = (server_kill, postgres, suspended, standby, network, disk, clock, agent, blackout)
+FAMILIES = (server_kill, postgres, suspended, standby, network, disk, clock, agent, keeper, blackout)
 
 KINDS: Mapping[str, type[Fault]] = {kind.name: kind for family in FAMILIES for kind in family.KINDS}
 
