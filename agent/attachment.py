@@ -24,6 +24,7 @@ from agent.keeper.messages import (
     KeeperMessage,
     Launched,
     Lease,
+    Leased,
     Sample,
     Settled,
 )
@@ -121,6 +122,12 @@ class Attachment:
     def renew(self, lease: Lease) -> None:
         self._lease = lease
         self.tell(lease)
+
+    def lease_anew(self, run: Run) -> None:
+        """Its lease is of another length now; behind the renewal that came with it."""
+        if run.lease_seconds < float("inf"):
+            instance_id, epoch = run.key
+            self.tell(Leased(instance_id=instance_id, epoch=epoch, lease_seconds=run.lease_seconds))
 
     def settle(self) -> None:
         """What has ended and is journaled need not be kept any more."""
@@ -229,6 +236,7 @@ class Attachment:
             self._launched(held.launched)
         run.spool.adopt(held.spool_bytes, held.small)
         self._runs.ship(run)
+        self.lease_anew(run)
         if run.stop_order is not None:
             self.end(run)
         if held.finished is not None:

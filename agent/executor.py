@@ -172,8 +172,9 @@ class Executor:
 
     def renew_lease(self, renewed: float, session_seconds: float) -> None:
         """The server has renewed the lease. `renewed`: `now()` when the heartbeat was sent that it acknowledges."""
-        self._runs.session_lease_seconds = session_seconds
         self._keeper.renew(Lease(renewed_at=renewed))
+        for run in self._runs.set_session_lease(session_seconds):
+            self._keeper.lease_anew(run)
 
     @property
     def shortest_lease_seconds(self) -> float:

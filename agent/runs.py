@@ -65,6 +65,19 @@ class Runs:
             run.started_at = entry.running.started.started_at
         self.ship(run)
 
+    def set_session_lease(self, seconds: float) -> list[Run]:
+        """The runs whose lease is another one with that: a server may have given another session, also to an earlier life."""
+        if seconds == self.session_lease_seconds:
+            return []
+        self.session_lease_seconds = seconds
+        changed = []
+        for run in self.held.values():
+            lease_seconds = lease_seconds_of(run.order, seconds)
+            if run.lease_seconds != lease_seconds:
+                run.lease_seconds = lease_seconds
+                changed.append(run)
+        return changed
+
     def of(self, instance_id: str, epoch: int) -> Run | None:
         run = self.held.get(instance_id)
         return run if run is not None and run.order.epoch == epoch else None

@@ -24,6 +24,7 @@ from agent.keeper.messages import (
     KeeperMessage,
     Launch,
     Lease,
+    Leased,
     Leave,
     Probe,
     Probed,
@@ -141,6 +142,8 @@ class Keeper:
                 self._end(instance_id, epoch, Why(message.reason, message.message), message.grace_seconds)
             case Lease(renewed_at=renewed_at):
                 self._renew(renewed_at)
+            case Leased(instance_id=instance_id, epoch=epoch, lease_seconds=seconds):
+                self._lease_anew((instance_id, epoch), seconds)
             case Settled(ended=ended):
                 self._settle(tuple((instance_id, epoch) for instance_id, epoch in ended))
             case Leave():
@@ -290,6 +293,12 @@ class Keeper:
         self.renewed_at = renewed_at
         self._switch.renew(renewed_at)
         self._set_all_deadlines()
+
+    def _lease_anew(self, key: Key, seconds: float) -> None:
+        instance = self._active.get(key)
+        if instance is not None and seconds != instance.lease_seconds:
+            instance.lease_anew(seconds)
+            self._switch.guard(instance)
 
     def _settle(self, ended: tuple[Key, ...]) -> None:
         """An instance that has not ended cannot be settled."""

@@ -275,6 +275,11 @@ class Instance:
             self._kill_at = min(self._kill_at, now + grace_seconds)
         self._room.changed(self)
 
+    def lease_anew(self, seconds: float) -> None:
+        """Its lease is so long from now on, counted from the last renewal as before."""
+        self._launch = evolve(self._launch, lease_seconds=seconds)
+        self._room.changed(self)
+
     # --- what the tree tells, see `Listener` -----------------------------------------------------------------------
 
     def wrote(self, stream: int, data: bytes) -> None:

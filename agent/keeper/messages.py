@@ -107,6 +107,15 @@ class Lease(KeeperMessage):
 
 
 @frozen(slots=True, kw_only=True)
+class Leased(KeeperMessage):
+    """The instance's lease is so long from now on: the session that it depends on is another one. Seconds, 0 = without bound."""
+
+    instance_id: str
+    epoch: int
+    lease_seconds: float
+
+
+@frozen(slots=True, kw_only=True)
 class Settled(KeeperMessage):
     """The agent has journaled how these ended, with their output: (instance, epoch)."""
 
@@ -221,6 +230,7 @@ KEEPER_MESSAGES: Tagged[KeeperMessage] = Tagged(
         5: Settled,
         6: Leave,
         7: Probe,
+        8: Leased,
         20: Holding,
         21: Launched,
         22: Grew,

@@ -71,6 +71,29 @@ async def test_the_keeper_may_forget_an_end_once_the_journal_has_room_for_it(aut
             assert len({each.event_id for each in machine.gateway.of(Ended, first)}) == 1  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("lease", [20.0, 300.0])
+async def test_what_runs_obeys_the_lease_of_the_session_that_is_and_not_of_the_one_that_was(
+    autojump_clock: MockClock, lease: float
+) -> None:
+    """The server gives the work away when *its* lease is over: a shorter one must end what an earlier life had started."""
+    async with kept_machine() as machine:
+        async with machine.life():
+            instance = await until_started(machine, "seconds=1000")
+        machine.gateway.lease_seconds, machine.gateway.heartbeat_interval = lease, lease / 4
+        async with machine.life():
+            await trio.sleep(100)
+            renewed = trio.current_time()
+            machine.gateway.acks_heartbeats = machine.gateway.welcomes = False
+            with trio.fail_after(1000):
+                while machine.machine.living():  # noqa: ASYNC110 (nothing says so)
+                    await trio.sleep(0.5)
+            seconds = trio.current_time() - renewed
+            assert seconds <= lease and (lease < 100 or seconds > 120)
+            machine.gateway.acks_heartbeats = machine.gateway.welcomes = True
+            ended = await machine.gateway.until_ended(instance)
+            assert ended.reason == "lost" and f"({lease:g} s)" in (ended.error_message or "")
+
+
 async def test_an_order_from_before_the_machine_slept_is_not_started(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,20 @@ from __future__ import annotations
 import pytest
 
 from agent.keeper.core import LEASE_OVER
-from agent.keeper.messages import End, Finished, Grew, Launched, Lease, Leave, Limits, Probe, Probed, Sample, Settled
+from agent.keeper.messages import (
+    End,
+    Finished,
+    Grew,
+    Launched,
+    Lease,
+    Leased,
+    Leave,
+    Limits,
+    Probe,
+    Probed,
+    Sample,
+    Settled,
+)
 from agent.spool import FoundSpool
 from tests.agent.keeper.world import FakeTree, World, launch
 
@@ -203,6 +216,25 @@ def test_what_has_outlived_its_lease_ends_also_when_the_renewal_is_read_first(wo
     world.say(Lease(renewed_at=world.machine.seconds))
     world.settle()
     assert only_end(world).reason == "lost"
+
+
+def test_a_lease_can_become_shorter_and_longer_and_the_switch_hears_of_it(world: World) -> None:
+    guarded: list[tuple[tuple[str, int], float]] = []
+    world.keeper._switch.guard = lambda instance: guarded.append((instance.key, instance.lease_seconds))  # type: ignore[method-assign]
+    world.say(Lease(renewed_at=world.machine.seconds))
+    short, long = world.launch("a", lease_seconds=300.0), world.launch("b", lease_seconds=30.0)
+    world.say(Leased(instance_id="a", epoch=1, lease_seconds=60.0))
+    world.say(Leased(instance_id="b", epoch=1, lease_seconds=600.0))
+    world.say(Leased(instance_id="b", epoch=7, lease_seconds=1.0))
+    assert guarded[2:] == [(("a", 1), 60.0), (("b", 1), 600.0)]
+    world.wait(49.9)
+    assert short.signals == long.signals == []
+    world.wait(0.2)
+    assert [end.instance_id for end in world.ends()] == ["a"]
+    world.wait(539.7)
+    assert long.signals == []
+    world.wait(0.2)
+    assert [end.instance_id for end in world.ends()] == ["a", "b"]
 
 
 def test_an_older_renewal_changes_nothing(world: World) -> None:

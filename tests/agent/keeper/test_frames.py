@@ -20,6 +20,7 @@ from agent.keeper.messages import (
     Launch,
     Launched,
     Lease,
+    Leased,
     Leave,
     Limits,
     Manners,
@@ -97,6 +98,10 @@ SESSION: tuple[KeeperMessage, ...] = (
 )
 
 
+SINCE: tuple[KeeperMessage, ...] = (Leased(instance_id="i", epoch=2, lease_seconds=20.0),)
+"""Messages that came later."""
+
+
 def read(data: bytes) -> list[KeeperMessage]:
     unframer = Unframer()
     unframer.feed(data)
@@ -105,6 +110,7 @@ def read(data: bytes) -> list[KeeperMessage]:
 
 def test_what_the_first_version_wrote_is_understood_for_ever() -> None:
     assert tuple(read(RECORDED.read_bytes())) == SESSION
+    assert tuple(read(RECORDED.with_name("session-2.bin").read_bytes())) == SINCE
 
 
 def test_messages_arrive_whole_however_they_are_cut() -> None:
@@ -140,6 +146,9 @@ def test_what_is_no_message_ends_the_conversation(data: bytes) -> None:
 
 
 def test_every_message_is_in_the_recorded_session() -> None:
-    recorded = {type(message) for message in SESSION}
-    assert {type(message) for message in map(KEEPER_MESSAGES.decode, map(KEEPER_MESSAGES.encode, SESSION))} == recorded
-    assert len(recorded) == 13
+    everything = [*SESSION, *SINCE]
+    recorded = {type(message) for message in everything}
+    assert {
+        type(message) for message in map(KEEPER_MESSAGES.decode, map(KEEPER_MESSAGES.encode, everything))
+    } == recorded
+    assert len(recorded) == 14
