@@ -7,7 +7,8 @@ lost; what nobody has accepted is ended.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import structlog
@@ -141,12 +142,16 @@ class Attachment:
 
     def _hear(self, message: KeeperEvent) -> None:
         heard = self._hearing.get(type(message))
-        if heard is None:
-            return
+        if heard is not None:
+            with self._guarded(getattr(message, "instance_id", ""), getattr(message, "epoch", 0)):
+                heard(message)
+
+    @contextmanager
+    def _guarded(self, instance_id: str, epoch: int) -> Iterator[None]:
+        """A bug in handling one run must not end the others: it is ended, and reported lost."""
         try:
-            heard(message)
-        except Exception as exc:  # a bug in one run must not end the others
-            instance_id, epoch = getattr(message, "instance_id", ""), getattr(message, "epoch", 0)
+            yield
+        except Exception as exc:
             log.exception("an instance failed inside the agent", instance_id=instance_id)
             run = self._runs.of(instance_id, epoch)
             if run is not None:
@@ -173,6 +178,7 @@ class Attachment:
             return
         collectors = [each for each in self._runs.place.preparations.collectors if each.wanted(run.order)]
         if collectors and run.started_at is not None and not run.is_silent:
+            run.take_on()
             self._spare().start_soon(self._collect, run, message, collectors)
         else:
             self._runs.end(run, message)
@@ -212,10 +218,12 @@ class Attachment:
             if run is None:
                 self._end_stranger(each)
             elif not run.is_at_work:
-                self._adopt(run, each)
+                with self._guarded(*key):
+                    self._adopt(run, each)
         for run in list(self._runs.held.values()):
             if run.key not in held and not run.is_at_work:
-                self._miss(run, is_same_boot)
+                with self._guarded(*run.key):
+                    self._miss(run, is_same_boot)
         self.settle()
 
     def _miss(self, run: Run, is_same_boot: bool) -> None:
@@ -256,6 +264,7 @@ class Attachment:
         run.launch = None
         trace = Trace.of(self._runs.reports.entry(run.key))
         if trace is not None and trace.found(self._runs.place.leftovers):
+            run.take_on()
             self._spare().start_soon(self._end_and_lose, run, trace, why)
         else:
             self._runs.end_here(run, "lost", why, run.spool.cut_off())

@@ -235,6 +235,7 @@ class Executor:
         steps = [step for step in place.preparations.steps if step.wanted(run.order)]
         if steps:
             assert self._nursery is not None, "Executor.run is not running"
+            run.take_on()
             self._nursery.start_soon(self._take_steps, run, prepared, steps, name=f"instance {run.order.instance_id}")
         else:
             run.launch = run.launch_of(prepared)
@@ -252,6 +253,8 @@ class Executor:
             except Exception as exc:  # a bug in one run must not end the others
                 log.exception("an instance failed inside the agent", instance_id=run.order.instance_id)
                 problem = StopOrder("lost", f"internal error of the agent: {exc!r}")
+        if self._runs.of(*run.key) is not run:  # whoever has ended it has said so: it must not start any more
+            return
         if run.launch is not None and run.stop_order is None:
             self._keeper.launch(run)
         else:

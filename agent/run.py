@@ -56,14 +56,20 @@ class Run:
 
     @property
     def is_at_work(self) -> bool:
-        """A task of the agent does something for it just now, and will go on with it: see `work`."""
+        """A task of the agent does something for it, or is about to, and will go on with it: see `take_on`."""
         return self._at_work is not None
+
+    def take_on(self) -> None:
+        """Said when a task is started that prepares or collects for it, or ends what is left of it: before it has its turn,
+        somebody else may ask whose the run is."""
+        assert self._at_work is None, "somebody is at work already"
+        self._at_work = trio.CancelScope()
 
     @contextmanager
     def work(self, *, is_shielded: bool = False) -> Iterator[trio.CancelScope]:
-        """Prepare or collect for it, or end what is left of it; `interrupt` cancels the block unless it is shielded."""
-        scope = trio.CancelScope()
-        self._at_work = trio.CancelScope() if is_shielded else scope
+        """What that task does; `interrupt` cancels the block, also beforehand, unless it is shielded."""
+        assert self._at_work is not None, "it was not taken on"
+        scope = trio.CancelScope() if is_shielded else self._at_work
         try:
             with scope:
                 yield scope

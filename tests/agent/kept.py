@@ -10,6 +10,7 @@ from typing import Any
 import trio
 
 from agent.daemon import Agent, Ports
+from agent.preparation import Preparations
 from tests.agent.gateway import Gateway, MemoryDialer
 from tests.agent.world import a_profile
 from tests.support.disk import Life, MemoryDisk
@@ -31,7 +32,7 @@ class KeptMachine:
         self._lives = 0
 
     @contextlib.asynccontextmanager
-    async def life(self, **fields: Any) -> AsyncIterator[Agent]:
+    async def life(self, preparations: Preparations | None = None, **fields: Any) -> AsyncIterator[Agent]:
         """An agent that is connected."""
         self._lives += 1
         life = Life()
@@ -43,6 +44,7 @@ class KeptMachine:
                 disk=self.disk.mount(life),
                 dialer=MemoryDialer(nursery, self.gateway),
                 keepers=self.keepers,
+                preparations=preparations or Preparations(),
             )
             agent = Agent(a_profile("", **fields), ports)
             await nursery.start(agent.run)

@@ -7,9 +7,12 @@ import trio
 from trio.testing import MockClock
 
 from agent.daemon import Agent, Farewell
+from agent.keeper.messages import Finished, Held, Launched
+from agent.keeping import Attached
+from agent.preparation import Collected, Collector, Preparations, Prepared, Step
 from agent.shipping import NOTE_BYTES, WINDOW_BYTES_MAX
 from agent.spool import CHUNK_BYTES_MAX
-from hetuflow.protocol.messages import Ended, Output
+from hetuflow.protocol.messages import Dispatch, Ended, Output, Stop
 from tests.agent.gateway import an_order
 from tests.agent.kept import KeptMachine, kept_machine
 
@@ -105,6 +108,74 @@ async def test_an_order_from_before_the_machine_slept_is_not_started(
         await machine.gateway.until(lambda: len(machine.gateway.hellos) == 2 and machine.gateway.connected)
         assert machine.gateway.hellos[-1].known == () and not machine.machine.history
         assert (await machine.gateway.run("program", on_disconnect="continue")).reason is None
+
+
+# --- what a task of the agent is about to do -----------------------------------------------------------------------
+
+
+class Slowly:
+    """A step and a collector that take a minute."""
+
+    def __init__(self) -> None:
+        self.began: list[str] = []
+        self.done: list[str] = []
+
+    async def step(self, order: Dispatch, prepared: Prepared) -> Prepared:
+        await self._take(order)
+        return prepared
+
+    async def collect(self, order: Dispatch, directory: str) -> Collected:
+        await self._take(order)
+        return Collected()
+
+    async def _take(self, order: Dispatch) -> None:
+        self.began.append(order.instance_id)
+        await trio.sleep(30)
+        self.done.append(order.instance_id)
+
+
+async def test_a_stop_in_the_same_breath_as_its_order_interrupts_the_preparation(autojump_clock: MockClock) -> None:
+    slowly = Slowly()
+    preparations = Preparations(steps=(Step(lambda order: True, slowly.step),))
+    async with kept_machine() as machine, machine.life(preparations):
+        order = an_order("program", "seconds=5")
+        stop = Stop(instance_id=order.instance_id, epoch=1, reason="never mind", grace_seconds=10.0)
+        await machine.gateway.send(order, stop)
+        ended = await machine.gateway.until_ended(order.instance_id)
+        assert ended.reason == "cancelled" and slowly.done == []
+        await trio.sleep(100)
+        assert slowly.done == [] and not machine.machine.history
+
+
+async def test_a_keeper_that_comes_when_a_preparation_begins_does_not_settle_it(autojump_clock: MockClock) -> None:
+    """A preparation that has not had its turn yet is under way all the same: it was reported as never started, and ran."""
+    slowly = Slowly()
+    preparations = Preparations(steps=(Step(lambda order: True, slowly.step),))
+    async with kept_machine() as machine, machine.life(preparations) as agent:
+        order = an_order("program", "seconds=5")
+        assert agent.executor is not None
+        agent.executor.dispatch(order)
+        agent.executor._keeper._meet(Attached(instances=()), is_same_boot=True)
+        assert slowly.began == []
+        assert (await machine.gateway.until_ended(order.instance_id)).reason is None
+        assert len(machine.gateway.of(Ended, order.instance_id)) == 1 == len(machine.machine.history)
+
+
+async def test_a_keeper_that_comes_when_a_collection_begins_does_not_begin_another(autojump_clock: MockClock) -> None:
+    slowly = Slowly()
+    preparations = Preparations(collectors=(Collector(lambda order: True, slowly.collect),))
+    async with kept_machine() as machine, machine.life(preparations) as agent:
+        instance = await until_started(machine, "seconds=500")
+        assert agent.executor is not None
+        keeper = agent.executor._keeper
+        finished = Finished(instance_id=instance, epoch=1, completed_at="2026-01-05T08:00:02Z")
+        launched = Launched(
+            task_id="t", instance_id=instance, epoch=1, pid=1, identity="", started_at="", isolation="session"
+        )
+        keeper._hear(finished)
+        keeper._meet(Attached(instances=(Held(launched=launched, finished=finished),)), is_same_boot=True)
+        assert (await machine.gateway.until_ended(instance)).reason is None
+        assert slowly.began == [instance] == slowly.done
 
 
 # --- output goes on from where the server has it -------------------------------------------------------------------
