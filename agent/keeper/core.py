@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, Protocol
 
 from attrs import frozen
@@ -38,6 +39,8 @@ HOLDING_BYTES_MAX: Final = 192 * 1024
 HELD_BYTES: Final = 1024
 """What one instance takes in a `Holding` beside its output, roughly."""
 PROBES_MAX: Final = 16
+CATCH_UP_SECONDS: Final = 5.0
+"""Between two tries to write what a full disk has refused."""
 SETTLED_MAX: Final = 1024
 """Instances that are remembered after they were settled, so that a late `Launch` of theirs starts nothing."""
 LEASE_OVER: Final = "the lease was over before it could be started"
@@ -102,6 +105,7 @@ class Keeper:
         self._probes: deque[int] = deque(maxlen=PROBES_MAX)
         self._deadlines: Deadlines[Key] = Deadlines()
         self._settled: OrderedDict[Key, None] = OrderedDict()
+        self._catch_up_at = -NEVER
         self.log = Log.open(disk, profile.log_path, boot_id=profile.boot_id, mark=profile.mark)
         if self.log.problem is not None:
             complain(self.log.problem)
@@ -114,7 +118,12 @@ class Keeper:
     @property
     def next_deadline(self) -> float:
         """When `tick` has something to do, in seconds of `System.now`; infinity = never."""
-        return self._deadlines.next
+        return min(self._deadlines.next, NEVER if self._is_safe else self._catch_up_at)
+
+    @property
+    def _is_safe(self) -> bool:
+        """Whether another keeper would find all that this one holds."""
+        return self.log.is_whole or not self._instances
 
     @property
     def active_count(self) -> int:
@@ -122,8 +131,8 @@ class Keeper:
 
     @property
     def is_done(self) -> bool:
-        """Nothing runs, and nobody is there who would want something of it: what has ended is in the log."""
-        if self._active:
+        """Nothing runs, and nobody is there who would want something of it: what has ended is in the log, or was settled."""
+        if self._active or not (self._is_safe or self.is_stopping):
             return False
         return self.is_stopping or not self.is_attached or (self.has_left and not self._instances)
 
@@ -180,6 +189,10 @@ class Keeper:
     def tick(self) -> None:
         """Do what is due."""
         now = self.system.now()
+        if not self._is_safe and now >= self._catch_up_at:
+            self._catch_up_at = now + CATCH_UP_SECONDS
+            with suppress(DiskError):
+                self.log.catch_up()
         for key in self._deadlines.pop_due(now):
             instance = self._active.get(key)
             if instance is not None:

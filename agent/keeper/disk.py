@@ -66,15 +66,17 @@ class KeeperDisk:
         temporary = f"{path}.tmp"
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
-        file = KeeperFile(temporary)
         try:
-            file.append(data)
-        finally:
-            file.close()
-        try:
-            os.replace(temporary, path)
-        except OSError as exc:
-            raise DiskError(f"cannot write {path}: {exc.strerror}") from exc
+            file = KeeperFile(temporary)
+            try:
+                file.append(data)
+            finally:
+                file.close()
+            _rename(temporary, path)
+        except DiskError:
+            with contextlib.suppress(OSError):  # a full disk needs the room
+                os.unlink(temporary)
+            raise
 
     def overwrite(self, path: str, data: bytes) -> None:
         """Over the first bytes of a file that exists, at once; needs no room. Raises `DiskError`."""
@@ -118,6 +120,13 @@ class KeeperDisk:
 
     def age_seconds(self, path: str) -> float:
         raise NotImplementedError("the keeper removes nothing for its age")
+
+
+def _rename(temporary: str, path: str) -> None:
+    try:
+        os.replace(temporary, path)
+    except OSError as exc:
+        raise DiskError(f"cannot write {path}: {exc.strerror}") from exc
 
 
 def _open(path: str, flags: int) -> int:

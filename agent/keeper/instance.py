@@ -179,7 +179,8 @@ class Instance:
         found.launched = entry.launched
         if entry.recorded is not None:
             found.phase, found.ended = Phase.FINISHED, entry.recorded.finished
-            found.spool = NoMore(entry.small, entry.recorded.spool_bytes)
+            length = entry.recorded.spool_bytes
+            found.spool = NoMore(entry.kept_small(length), length)
         elif (spool := entry.found_spool(room.disk)) is not None:
             found.spool, found._found_output = spool, spool.summary()
         return found

@@ -121,6 +121,10 @@ class Entry:
         except DiskError:
             return None
 
+    def kept_small(self, length: int) -> bytes:
+        """Its spool of this length, while that has no file. What a full disk refused may stand behind it."""
+        return b"" if self.is_spilled else self.small[:length]
+
     def held(self, disk: Disk) -> Held:
         if self.recorded is not None:
             length = self.recorded.spool_bytes
@@ -129,7 +133,7 @@ class Entry:
             length = spool.end if spool is not None else 0
         return Held(
             launched=self.as_launched(),
-            small=b"" if self.is_spilled else self.small,
+            small=self.kept_small(length),
             spool_bytes=length,
             finished=self.recorded.finished if self.recorded is not None else None,
         )
@@ -166,6 +170,16 @@ class Log:
         """What the keeper before this one wrote of itself; None: there was none."""
         self.problem: str | None = None
         """Why the file could not be written when it was opened."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the file has all that was appended."""
+        return not self._torn
+
+    def catch_up(self) -> None:
+        """Write what a full disk has refused, if there is anything."""
+        if self._torn:
+            self._rewrite()
 
     @classmethod
     def open(cls, disk: Disk, path: str, *, boot_id: str, mark: str) -> Log:

@@ -145,6 +145,8 @@ class SystemDisk:
             finally:
                 os.close(directory)
         except OSError as exc:
+            with contextlib.suppress(OSError):  # a full disk needs the room
+                os.unlink(temporary)
             raise DiskError(f"cannot write {path}: {exc.strerror}") from exc
 
     def make_private_dir(self, path: str) -> None:

@@ -434,6 +434,47 @@ def test_a_full_disk_starts_nothing_and_tells_all_the_same(world: World) -> None
     assert all(held.values()) and sorted(held) == ["a", "b", "c"]
 
 
+def test_a_keeper_stays_until_the_disk_has_room_for_the_ends_that_it_holds(world: World) -> None:
+    """With its agent gone nobody else knows of them."""
+    tree = world.launch("a")
+    world.disk.room_bytes = 3
+    tree.exit(4)
+    world.settle()
+    world.keeper.detached()
+    world.wait(1000.0)
+    assert not world.keeper.is_done
+    world.disk.room_bytes = 1 << 30
+    world.wait(10.0)
+    assert world.keeper.is_done and world.keeper.next_deadline == float("inf")
+    world.kill_keeper()
+    [held] = world.attach(2)
+    assert held.finished is not None and held.finished.exit_code == 4
+
+
+def test_a_keeper_that_may_go_does_not_wait_for_room_for_what_is_settled(world: World) -> None:
+    world.launch("a").exit(0)
+    world.settle()
+    world.disk.room_bytes = 0
+    world.say(Settled(ended=(("a", 1),)))
+    world.keeper.detached()
+    assert world.keeper.is_done and world.keeper.next_deadline == float("inf")
+
+
+def test_output_that_a_full_disk_refused_is_not_found_by_the_next_keeper(world: World) -> None:
+    tree = world.launch("a")
+    tree.write(b"kept")
+    world.disk.room_bytes = 3
+    tree.write(b"refused")
+    world.disk.room_bytes = 1 << 30
+    tree.exit(0)
+    world.settle()
+    told = b"".join(each.data for each in world.heard if isinstance(each, Grew))
+    assert b"kept" in told and b"refused" not in told
+    world.kill_keeper()
+    [held] = world.attach(2)
+    assert (held.small, held.spool_bytes) == (told, len(told))
+
+
 # --- after a keeper was killed ---------------------------------------------------------------------------------------
 
 
