@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from agent.containment import cgroup1, cgroup2, files
 from agent.containment.calls import clones_into_groups
-from agent.containment.leaf import ContainmentError, Groups, keeper_name, keeper_of, process_ceiling, send
+from agent.containment.leaf import ContainmentError, Groups, KeeperId, keeper_name, keeper_of, process_ceiling, send
 from agent.containment.mounts import Hierarchy, hierarchies
 
 
@@ -36,7 +36,7 @@ def open_groups(isolation: str, agent: str, start: str, found: Sequence[Hierarch
     """
     if isolation == "session":
         return None, ""
-    name, ceiling = keeper_name(agent, os.getpid(), start), _ceiling()
+    name, ceiling = keeper_name(agent, KeeperId(pid_namespace(), os.getpid(), start)), _ceiling()
     reasons: list[str] = []
     second = [each.directory for each in found if each.version == 2]
     with_controllers = [directory for directory in second if cgroup2.controllers_of(cgroup2.base_of(directory))]
@@ -58,16 +58,29 @@ def open_groups(isolation: str, agent: str, start: str, found: Sequence[Hierarch
 def remove_leftovers(found: Sequence[Hierarchy], is_there: Callable[[int, str], bool]) -> bool:
     """End what keepers that are gone have left in their groups, and remove those; False = not all is gone yet.
 
+    Keepers of other pid namespaces (containers that share these hierarchies) are nobody's to judge: none of their processes
+    can be seen from here, and what a namespace that ends leaves has ended with it.
+
     `is_there`: whether the process with this pid and start time still is.
     """
-    done = True
+    done, namespace = True, pid_namespace()
     for each in found:
         base = cgroup2.base_of(each.directory) if each.version == 2 else each.directory
         for name in files.groups(base):
             keeper = keeper_of(name)
-            if keeper is not None and not is_there(*keeper):
+            if keeper is None or keeper.namespace != namespace:
+                continue
+            if not is_there(keeper.pid, keeper.start):
                 done = _remove_tree(f"{base}/{name}") and done
     return done
+
+
+def pid_namespace() -> str:
+    """Of this process; "0" where there are none."""
+    try:
+        return os.readlink("/proc/self/ns/pid").removeprefix("pid:[").removesuffix("]")
+    except OSError:
+        return "0"
 
 
 class _noted(contextlib.AbstractContextManager[None]):

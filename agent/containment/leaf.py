@@ -138,18 +138,28 @@ def processes_sentence(limit: int) -> str:
     return f"ended because it wanted more processes and threads than its limit of {limit} (processes)"
 
 
-def keeper_name(agent: str, pid: int, start: str) -> str:
-    """A group's name that tells by itself whether its keeper is still there: by pid and start time."""
+@frozen(slots=True)
+class KeeperId:
+    """What tells a keeper apart on its machine: pids mean nothing outside of their namespace (containers have their own)."""
+
+    namespace: str
+    pid: int
+    start: str
+    """Its start time, see `agent.process_tree.identity`."""
+
+
+def keeper_name(agent: str, keeper: KeeperId) -> str:
+    """A group's name that tells by itself whether its keeper is still there."""
     plain = "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in agent)[:64]
-    return f"{GROUP_PREFIX}{plain}.{pid}.{start}"
+    return f"{GROUP_PREFIX}{plain}.{keeper.namespace}.{keeper.pid}.{keeper.start}"
 
 
-def keeper_of(name: str) -> tuple[int, str] | None:
-    """(pid, start time) of the keeper whose group has this name; None = not a name of ours."""
-    parts = name.removeprefix(GROUP_PREFIX).rsplit(".", 2)
-    if not name.startswith(GROUP_PREFIX) or len(parts) != 3 or not parts[1].isdigit():
+def keeper_of(name: str) -> KeeperId | None:
+    """The keeper whose group has this name; None = not a name of ours."""
+    parts = name.removeprefix(GROUP_PREFIX).rsplit(".", 3)
+    if not name.startswith(GROUP_PREFIX) or len(parts) != 4 or not parts[2].isdigit():
         return None
-    return int(parts[1]), parts[2]
+    return KeeperId(parts[1], int(parts[2]), parts[3])
 
 
 def process_ceiling(sources: Mapping[str, int]) -> int:

@@ -206,6 +206,7 @@ class Cluster:
             DIRECTORY_VARIABLE: str(self.directory),
             "HETUFLOW_AGENT__LOST_AFTER_SECONDS": str(self.setup.lease_seconds),
             "HETUFLOW_AGENT__HEARTBEAT_INTERVAL": str(self.setup.lease_seconds / 4),
+            "HETUFLOW_EXECUTOR__DISK_FREE_MIN": "0",  # our small disks are always below it
         }
         arguments = [
             *(sys.executable, "-m", "agent", "--server-url", urls, "--id", agent),

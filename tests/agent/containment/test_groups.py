@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,37 @@ def test_groups_of_a_keeper_that_lives_are_left_alone() -> None:
         tree, heard = bench.launch("sleep", "300")
         assert detect.remove_leftovers(FOUND, is_there)
         assert tree.is_alive() and os.path.isdir(bench.system.group_directories()[0])
+        tree.kill()
+        bench.finish(tree, heard)
+
+
+@by_kernel
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="unshare (util-linux) is not installed")
+def test_a_keeper_in_a_container_is_left_alone_and_leaves_others_alone() -> None:
+    """With the machine's hierarchies and pids of its own, it sees none of our processes, and we none of its by their pids."""
+    code = r"""
+import sys
+from tests.support.programs import open_bench
+with open_bench("cgroup") as bench:
+    tree, heard = bench.launch("sleep", "300")
+    print("started", flush=True)
+    sys.stdin.read()
+    print("alive" if tree.is_alive() else "gone", flush=True)
+"""
+    with open_bench("cgroup") as bench:
+        tree, heard = bench.launch("sleep", "300")
+        container = subprocess.Popen(
+            ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", sys.executable, "-c", code],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert container.stdout is not None
+        assert container.stdout.readline() == "started\n"
+        assert detect.remove_leftovers(FOUND, is_there)
+        assert container.communicate("", timeout=60)[0] == "alive\n"
+        assert tree.is_alive()
         tree.kill()
         bench.finish(tree, heard)
 

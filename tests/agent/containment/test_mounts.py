@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.containment.leaf import keeper_name, keeper_of, process_ceiling, quota
+from agent.containment.leaf import KeeperId, keeper_name, keeper_of, process_ceiling, quota
 from agent.containment.mounts import Hierarchy, hierarchies
 
 V2 = "29 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
@@ -56,12 +56,25 @@ def test_lines_that_are_none(line: str) -> None:
 
 
 def test_a_group_tells_whose_it_is() -> None:
-    name = keeper_name("agent.1/../x é", 4711, "123456")
+    keeper = KeeperId("4026531836", 4711, "123456")
+    name = keeper_name("agent.1/../x é", keeper)
     assert "/" not in name
-    assert keeper_of(name) == (4711, "123456")
+    assert keeper_of(name) == keeper
 
 
-@pytest.mark.parametrize("name", ["", "hetuflow-agent", "hetuflow-x.y.z", "other-agent.1.2", "agent", "system.slice"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "hetuflow-agent",
+        "hetuflow-x.y.z",
+        "other-agent.1.2",
+        "hetuflow-x.1.2",
+        "other-x.1.2.3",
+        "agent",
+        "system.slice",
+    ],
+)
 def test_groups_of_others_are_nobodys_keepers(name: str) -> None:
     assert keeper_of(name) is None
 
