@@ -100,6 +100,27 @@ def identity(pid: int) -> str | None:
     return None
 
 
+def send_to(pid: int, started: str, number: int) -> None:
+    """A signal to this very process, and to no later one with the same pid. `started`: its `identity`.
+
+    Raises `ProcessLookupError`, `PermissionError`.
+    """
+    try:
+        pidfd = os.pidfd_open(pid)
+    except (AttributeError, PermissionError, NotImplementedError):  # not Linux, or an old one
+        pidfd = -1
+    try:
+        if identity(pid) != started:
+            raise ProcessLookupError(f"process {pid} is another one, or none")
+        if pidfd < 0:
+            os.kill(pid, number)
+        else:
+            signal.pidfd_send_signal(pidfd, number)
+    finally:
+        if pidfd >= 0:
+            os.close(pidfd)
+
+
 def members(root: int, mark: str | None, ticket: int | None = None) -> list[int]:
     """Live processes of the tree, the root first if it lives; zombies do not count.
 

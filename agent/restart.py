@@ -7,7 +7,6 @@ of its start tells that the new life is there.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -16,7 +15,9 @@ from typing import Final
 import click
 from attrs import define
 
+from agent import host, process_tree
 from agent.status import Status, read_status
+from hetuflow.ports.real import SystemDisk
 
 POLL_SECONDS: Final = 0.05
 KEEP_SECONDS_MAX: Final = 60.0
@@ -42,7 +43,7 @@ class Restart:
         before = self._agent()
         self.say(_announcement(before, self.how))
         try:
-            os.kill(before.pid, SIGNALS[self.how])
+            process_tree.send_to(before.pid, before.start_time, SIGNALS[self.how])
         except PermissionError as exc:
             raise RestartError(f"process {before.pid} belongs to somebody else: run this as its user, or root") from exc
         except ProcessLookupError as exc:
@@ -53,7 +54,7 @@ class Restart:
         found = read_status(self.state_dir)
         if found is None:
             raise RestartError(f"no agent has run in {self.state_dir}: name its directory with --state-dir")
-        if not found.is_alive:
+        if not found.is_alive or found.boot_id not in ("", host.boot_id(SystemDisk())):
             raise RestartError(f"the agent of {self.state_dir} does not run (its last process was {found.pid})")
         if found.state == "stopping":
             raise RestartError(f"the agent (process {found.pid}) is stopping")

@@ -20,7 +20,7 @@ from agent.containment.leaf import ContainmentError
 from agent.keeper.core import Keeper, KeeperProfile
 from agent.keeper.disk import KeeperDisk
 from agent.keeper.loop import NEVER, Loop
-from agent.keeper.place import Identity, Place, write_identity
+from agent.keeper.place import BUSY, Identity, Place, write_identity
 from agent.keeper.socket import Agents
 from agent.keeper.spawning import OperatingSystem
 from agent.keeper.switch import PipeSwitch
@@ -59,10 +59,12 @@ def main() -> int:
     place = Place(given.state_dir)
     try:
         with _locked(place):
+            with contextlib.suppress(OSError):
+                os.ftruncate(2, 0)  # what was said before is of an earlier one
             _keep(given, place)
     except (DiskError, ContainmentError, OSError) as exc:
         with contextlib.suppress(OSError):
-            os.write(given.ready_fd, f"{exc}\n".encode())
+            os.write(given.ready_fd, f"{BUSY if isinstance(exc, Busy) else exc}\n".encode())
         _complain(str(exc))
         return 1
     return 0
@@ -156,15 +158,19 @@ def _identity(given: Given, watchdog_pid: int) -> Identity:
     )
 
 
+class Busy(DiskError):
+    """There is another keeper."""
+
+
 @contextlib.contextmanager
 def _locked(place: Place) -> Iterator[None]:
-    """One keeper per state directory: the kernel lets go of the lock when it dies. Raises `DiskError`."""
+    """One keeper per state directory: the kernel lets go of the lock when it dies. Raises `Busy`."""
     fd = os.open(place.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise DiskError(f"another keeper holds {place.lock}") from None
+            raise Busy(f"another keeper holds {place.lock}") from None
         yield
     finally:
         os.close(fd)

@@ -22,7 +22,14 @@ from agent.keeper.log import Key
 from agent.keeper.loop import lease_now
 from agent.keeper.messages import Attach, Held, Holding, KeeperMessage, Launch, Leave, Probe, Probed, Settled
 from agent.keeper.place import Identity, Place, read_identity
-from agent.keeper.starting import DEATH_SECONDS_MAX, end_keeper, start_keeper, until_dead
+from agent.keeper.starting import (
+    DEATH_SECONDS_MAX,
+    START_SECONDS_MAX,
+    KeeperBusy,
+    end_keeper,
+    start_keeper,
+    until_dead,
+)
 from agent.keeper.stream import Lost, Stream, connect
 from agent.keeping import Attached, KeeperError, KeeperEvent
 from agent.wakeup import Wakeup
@@ -36,6 +43,7 @@ BATCHES_MAX: Final = 4
 UNSENT_BYTES_MAX: Final = 64 * 1024 * 1024
 ATTACH_SECONDS_MAX: Final = 10.0
 TRIES_MAX: Final = 5
+BUSY_SECONDS: Final = 0.5
 PROBE_SECONDS: Final = 2.0
 MISSED_MAX: Final = 5
 """Probes in a row without a word from the keeper; then it hangs. Counted, not timed: an agent that was stopped itself must
@@ -141,14 +149,23 @@ class KeeperLink:
     async def reach(self) -> _Reached:
         """A keeper that has answered: the one that runs, else a new one. Raises `KeeperError`."""
         problem = f"see {self._place.complaints}"
-        for _ in range(TRIES_MAX):
-            found = read_identity(self._disk, self._place)
-            if found is None or not found.is_alive(self._boot_id):
+        patience = trio.current_time() + START_SECONDS_MAX
+        tries = 0
+        while tries < TRIES_MAX:
+            found = self._found()
+            if found is None:
                 try:
                     await self._start()
+                except KeeperBusy as exc:
+                    problem = f"{exc}, and {self._place.identity} does not say which"
+                    if trio.current_time() < patience:
+                        await self._until_found()
+                        continue
                 except KeeperError as exc:
                     problem = str(exc)
+                tries += 1
                 continue
+            tries += 1
             try:
                 reached = await self._attach_to(found)
                 if self._is_outdated(found) and not reached.attached.instances:
@@ -160,6 +177,17 @@ class KeeperLink:
                 log.warning("the keeper cannot be used", pid=found.pid, problem=str(exc))
                 await self._until_gone(found, hangs=exc.hangs)
         raise KeeperError(f"no keeper can be reached: {problem}")
+
+    def _found(self) -> Identity | None:
+        """The keeper that runs, as it says itself."""
+        found = read_identity(self._disk, self._place)
+        return found if found is not None and found.is_alive(self._boot_id) else None
+
+    async def _until_found(self) -> None:
+        """One that starts says who it is in a moment; one that ends lets another begin."""
+        with trio.move_on_after(BUSY_SECONDS):
+            while self._found() is None:  # noqa: ASYNC110 (nobody tells)
+                await trio.sleep(BUSY_SECONDS / 10)
 
     async def _reach_again(self) -> _Reached:
         failures = 0

@@ -25,6 +25,10 @@ SOCKET_PATH_BYTES_MAX: Final = 100
 """Of `sun_path`, which has 108 on Linux and 104 on macOS."""
 
 
+BUSY: Final = "busy"
+"""What a keeper says of its start when there is another one."""
+
+
 @frozen(slots=True)
 class Place:
     """Paths of one agent's keeper."""

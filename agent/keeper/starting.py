@@ -14,12 +14,15 @@ from typing import Final
 
 import trio
 
-from agent.keeper.place import Identity, Place
+from agent import process_tree
+from agent.keeper.place import BUSY, Identity, Place
 from agent.keeping import KeeperError
 from hetuflow.ports.ids import Ids
 
 START_SECONDS_MAX: Final = 30.0
 DEATH_SECONDS_MAX: Final = 5.0
+COMPLAINTS_BYTES_MAX: Final = 1024 * 1024
+"""Of keepers that did not start; one that does begins the file anew."""
 ANSWER_BYTES_MAX: Final = 4096
 _WATCHDOG: Final = str(Path(__file__).with_name("watchdog.py"))
 _ROOT: Final = str(Path(__file__).parent.parent.parent)
@@ -27,8 +30,12 @@ _KEPT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "LOGNA
 """Variables of the agent's own environment that its keeper gets."""
 
 
+class KeeperBusy(KeeperError):
+    """There is a keeper, which may not be found yet: it starts just now, or ends."""
+
+
 async def start_keeper(place: Place, *, version: str, boot_id: str, ids: Ids, agent_id: str, isolation: str) -> None:
-    """Start a keeper, and return when it listens. Raises `KeeperError`."""
+    """Start a keeper, and return when it listens. Raises `KeeperError`; `KeeperBusy` when there is another one."""
     given = {
         "state_dir": place.state_dir,
         "version": version,
@@ -49,6 +56,8 @@ async def start_keeper(place: Place, *, version: str, boot_id: str, ids: Ids, ag
         with contextlib.suppress(OSError):
             os.close(ready)
         raise
+    if said == BUSY:
+        raise KeeperBusy(f"another keeper holds {place.lock}")
     if said != "ready":
         raise KeeperError(f"the keeper did not start: {said or f'it ended at once, see {place.complaints}'}")
 
@@ -58,7 +67,7 @@ async def end_keeper(identity: Identity, boot_id: str) -> None:
     if not identity.is_alive(boot_id):
         return
     with contextlib.suppress(ProcessLookupError):
-        os.kill(identity.pid, signal.SIGKILL)
+        process_tree.send_to(identity.pid, identity.start_time, signal.SIGKILL)
     with trio.move_on_after(DEATH_SECONDS_MAX):
         await until_dead(identity, boot_id)
         return
@@ -89,8 +98,10 @@ async def _launch(command: list[str], place: Place, answer: int) -> None:
     """The switch forks at once and its first process ends, so it is nobody's child here."""
     environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
     environment["PYTHONPATH"] = _ROOT
-    complaints = os.open(place.complaints, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    complaints = os.open(place.complaints, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
+        if os.fstat(complaints).st_size > COMPLAINTS_BYTES_MAX:
+            os.ftruncate(complaints, 0)
         process = await trio.lowlevel.open_process(
             command,
             stdin=subprocess.DEVNULL,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -18,9 +19,10 @@ from agent.keeper.client import Attached
 from agent.keeper.frames import framed
 from agent.keeper.messages import Attach, End, Finished, Grew, Leave, Probe, Settled
 from agent.keeper.place import Place, read_identity
+from agent.keeper.starting import KeeperBusy, start_keeper
 from agent.keeping import KeeperError
 from agent.spool import FoundSpool
-from hetuflow.ports.real import SystemDisk
+from hetuflow.ports.real import SystemDisk, SystemIds
 from tests.agent.keeper.real import Conversation, Site, open_site, own, until_dead, until_no_process
 
 ROOT = Path(__file__).parents[3]
@@ -87,6 +89,62 @@ async def test_a_killed_keeper_takes_its_programs_with_it_and_is_replaced(site: 
         assert (end.reason, end.message) == ("lost", "the keeper was killed, and its processes with it")
         await until_no_process(own("k3"))
         await until_dead(slipped)
+
+
+async def test_of_two_keepers_that_are_started_at_once_one_runs(site: Site) -> None:
+    place, said = Place(site.state_dir), []
+
+    async def start() -> None:
+        try:
+            await start_keeper(
+                place, version="1.2.3", boot_id=site.boot_id, ids=SystemIds(), agent_id="a", isolation="auto"
+            )
+            said.append("ready")
+        except KeeperBusy:
+            said.append("busy")
+
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(start)
+    assert sorted(said) == ["busy", "busy", "busy", "ready"]
+    async with site.link() as agent:
+        found = read_identity(SystemDisk(), place)
+        assert found is not None and agent.keeper_pid == found.pid
+        await agent.start("exit 0", own("k9"))
+        assert (await agent.finished(own("k9"))).exit_code == 0
+
+
+async def test_an_agent_waits_for_a_keeper_that_is_just_starting(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the lock and has not said who it is: the agent before was killed in between."""
+    monkeypatch.setattr("agent.keeper.client.TRIES_MAX", 2)
+    place = Place(site.state_dir)
+    fd = os.open(place.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+
+    async def let_go() -> None:
+        with trio.fail_after(60):
+            while b"another keeper" not in (SystemDisk().read(place.complaints) or b""):  # noqa: ASYNC110
+                await trio.sleep(0.02)
+            await trio.sleep(1)
+        os.close(fd)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(let_go)
+        async with site.link() as agent:
+            await agent.start("exit 0", own("k10"))
+            assert (await agent.finished(own("k10"))).exit_code == 0
+
+
+async def test_only_the_process_that_is_meant_gets_a_signal(site: Site) -> None:
+    async with site.link() as agent:
+        started = process_tree.identity(agent.keeper_pid)
+        assert started is not None
+        with pytest.raises(ProcessLookupError):
+            process_tree.send_to(agent.keeper_pid, str(int(started) + 1), signal.SIGKILL)
+        assert (await agent.start("sleep 1000", own("k11"))).pid
+        process_tree.send_to(agent.keeper_pid, started, signal.SIGKILL)
+        await until_dead(agent.keeper_pid)
 
 
 async def test_an_idle_keeper_of_another_version_is_replaced(site: Site) -> None:
@@ -414,3 +472,21 @@ async def _closed(stream: trio.SocketStream) -> bool:
             return await stream.receive_some(1) == b""
         except trio.BrokenResourceError:
             return True
+
+
+async def test_a_keeper_that_does_not_start_wipes_out_nothing_that_one_that_runs_has_said(site: Site) -> None:
+    place = Place(site.state_dir)
+    async with site.link() as agent:
+        file = SystemDisk().open_append(place.complaints)
+        file.append(b"of the one that runs\n")
+        file.close()
+        given = {"version": "1.2.3", "boot_id": site.boot_id, "agent_id": "a", "isolation": "auto"}
+        with pytest.raises(KeeperBusy):
+            await start_keeper(place, ids=SystemIds(), **given)
+        said = SystemDisk().read(place.complaints) or b""
+        assert b"of the one that runs" in said and b"another keeper holds" in said
+        agent.link.send(Leave())
+        await agent.link.flush()
+        await until_dead(agent.keeper_pid)
+    async with site.link():
+        assert b"of the one that runs" not in (SystemDisk().read(place.complaints) or b"")
