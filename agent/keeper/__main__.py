@@ -63,9 +63,9 @@ def main() -> int:
                 os.ftruncate(2, 0)  # what was said before is of an earlier one
             _keep(given, place)
     except (DiskError, ContainmentError, OSError) as exc:
+        _complain(str(exc))
         with contextlib.suppress(OSError):
             os.write(given.ready_fd, f"{BUSY if isinstance(exc, Busy) else exc}\n".encode())
-        _complain(str(exc))
         return 1
     return 0
 
