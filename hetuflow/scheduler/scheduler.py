@@ -304,7 +304,12 @@ class Scheduler:
         await self._settling.settle(occupy, settlement)
 
     def refused_by(self, agent_id: str) -> None:
-        """The agent refused work that it had a slot for: leave it alone for a while, longer each time."""
+        """The agent refused work that it had a slot for: leave it alone for a while, longer each time.
+
+        What was on its way already when it refused the first is no new time.
+        """
+        if self._resume_deadlines.get(agent_id, 0.0) > trio.current_time():
+            return
         self._agenda.suspend(agent_id)
         self._resume_deadlines[agent_id] = trio.current_time() + self._refusals.failed(agent_id)
         self._refused.ring()

@@ -225,6 +225,22 @@ async def test_an_agent_that_refuses_is_left_alone_for_a_while(autojump_clock) -
         nursery.cancel_scope.cancel()
 
 
+async def test_orders_that_were_refused_together_count_once(autojump_clock) -> None:
+    """Five that were on their way when the disk was found full are one failure, not five: it is asked again soon."""
+    async with a_server() as server, trio.open_nursery() as nursery:
+        agent = await an_agent(server, nursery, slots=5)
+        job = await server.job()
+        for number in range(5):
+            await server.task(job, f"t{number}")
+        orders = [await agent.expect(Dispatch) for _ in range(5)]
+        begun = trio.current_time()
+        for order in orders:
+            await agent.say(agent.ended(order, "rejected", error_message="disk full"))
+        await agent.expect(Dispatch)
+        assert trio.current_time() - begun < 1.0
+        nursery.cancel_scope.cancel()
+
+
 async def test_an_eager_slot_is_given_back_used_or_not(autojump_clock) -> None:
     async with a_server() as server, trio.open_nursery() as nursery:
         agent = await an_agent(server, nursery, slots=2)
