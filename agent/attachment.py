@@ -31,7 +31,7 @@ from agent.keeper.messages import (
 )
 from agent.keeping import Attached, KeeperEvent, Keepers, Keeping
 from agent.preparation import Collector
-from agent.recovery import REBOOTED, Trace, end_leftover
+from agent.recovery import Trace, end_leftover
 from agent.run import Run
 from agent.runs import Runs
 
@@ -66,17 +66,20 @@ class Attachment:
         """Why nothing can be started for the time being."""
         return self._keeping.problem if self._keeping is not None else None
 
-    async def run(self, *, is_same_boot: bool, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(
+        self, *, why_forgotten: str | None = None, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         """Follow the keeper, and each that takes its place, until cancelled. Started when what is held is sorted out.
 
-        `is_same_boot`: whether what is held now was accepted since the machine was started. Raises `KeeperError`.
+        `why_forgotten`: why what the first of them holds says nothing of what is held here already, if so. Raises
+        `KeeperError`.
         """
         async with trio.open_nursery() as self._nursery, self._keepers.opened(self._attach) as self._keeping:
             while (events := await self._next(self._keeping)) is not None:
                 for event in events:
                     if isinstance(event, Attached):
-                        self._meet(event, is_same_boot)
-                        is_same_boot = True
+                        self._meet(event, why_forgotten)
+                        why_forgotten = None
                         task_status.started()
                         task_status = trio.TASK_STATUS_IGNORED
                     else:
@@ -205,7 +208,7 @@ class Attachment:
 
     # --- a keeper, old or new ----------------------------------------------------------------------------------------
 
-    def _meet(self, keeper: Attached, is_same_boot: bool) -> None:
+    def _meet(self, keeper: Attached, why_forgotten: str | None = None) -> None:
         """Compare what it holds with what is held here."""
         if keeper.why:
             log.error("the keeper was lost", problem=keeper.why, instances=len(self._runs.held))
@@ -223,12 +226,12 @@ class Attachment:
         for run in list(self._runs.held.values()):
             if run.key not in held and not run.is_at_work:
                 with self._guarded(*run.key):
-                    self._miss(run, is_same_boot)
+                    self._miss(run, why_forgotten)
         self.settle()
 
-    def _miss(self, run: Run, is_same_boot: bool) -> None:
+    def _miss(self, run: Run, why_forgotten: str | None) -> None:
         """The keeper does not have it: then it has not run, if keepers remember; else nobody knows."""
-        if self._keepers.remembers and is_same_boot and run.started_at is None:
+        if self._keepers.remembers and why_forgotten is None and run.started_at is None:
             if run.launch is None:
                 self._runs.end_here(run, "rejected", NOT_LAUNCHED)
             elif run.stop_order is not None:
@@ -236,7 +239,7 @@ class Attachment:
             else:
                 self.launch(run)
         else:
-            self._lose(run, self._keepers.why_gone if is_same_boot else REBOOTED)
+            self._lose(run, why_forgotten or self._keepers.why_gone)
 
     def _adopt(self, run: Run, held: Held) -> None:
         run.launch = None

@@ -25,7 +25,7 @@ from agent.log_ring import LogRing
 from agent.policy import Facts, PlainFacts
 from agent.preparation import Preparations
 from agent.profile import Gauges, NoGauges, Profile
-from agent.recovery import next_incarnation, notice_boot, recover_output, ship_again
+from agent.recovery import next_incarnation, recover_output, ship_again, why_forgotten
 from agent.reports import Reports
 from agent.shipping import Shipping
 from agent.status import Status
@@ -131,7 +131,7 @@ class Agent:
         ports, profile = self._ports, self.profile
         ports.disk.make_private_dir(profile.state_dir)
         self.incarnation = next_incarnation(ports.disk, profile.state_dir)
-        is_same_boot = not notice_boot(ports.disk, profile.state_dir, profile.boot_id)
+        forgotten = why_forgotten(ports.disk, profile.state_dir, profile.boot_id)
         journal = Journal.open(ports.disk, f"{profile.state_dir}/journal")
         if journal.damage is not None:
             log.error("the journal was damaged", problem=journal.damage)
@@ -164,7 +164,7 @@ class Agent:
         problem: KeeperError | None = None
         try:
             async with trio.open_nursery() as nursery:
-                await nursery.start(partial(self.executor.run, left, is_same_boot=is_same_boot))
+                await nursery.start(partial(self.executor.run, left, why_forgotten=forgotten))
                 nursery.start_soon(reports.run)
                 nursery.start_soon(self.connection.watch_lease)
                 nursery.start_soon(self.connection.run)

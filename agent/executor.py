@@ -72,19 +72,20 @@ class Executor:
         self,
         left: Sequence[Entry],
         *,
-        is_same_boot: bool,
+        why_forgotten: str | None = None,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Until cancelled; it has started when what was left is sorted out.
 
         Args:
-          left: what an earlier life accepted and has not seen end; `is_same_boot`: the machine was not restarted since.
+          left: what an earlier life accepted and has not seen end.
+          why_forgotten: why what keepers know says nothing of that, if so.
         Raises `KeeperError` when there is no keeper at the start.
         """
         for entry in left:
             self._runs.recall(entry)
         async with trio.open_nursery() as self._nursery:
-            await self._nursery.start(partial(self._keeper.run, is_same_boot=is_same_boot))
+            await self._nursery.start(partial(self._keeper.run, why_forgotten=why_forgotten))
             task_status.started()
 
     # --- what the server wants ---------------------------------------------------------------------------------------

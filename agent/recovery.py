@@ -40,13 +40,19 @@ def next_incarnation(disk: Disk, state_dir: str) -> int:
     return incarnation
 
 
-def notice_boot(disk: Disk, state_dir: str, boot_id: str) -> bool:
-    """Whether the machine has been started anew since the last life of the agent. Raises `DiskError`."""
+def why_forgotten(disk: Disk, state_dir: str, boot_id: str) -> str | None:
+    """Why nobody can say what has become of what the last life of the agent left; None: its keeper can. Raises `DiskError`.
+
+    The machine may have been started anew since then. Agents before there were keepers noted no boot: what such a one had
+    accepted may have run.
+    """
     path = f"{state_dir}/{BOOT_FILE}"
     before = (disk.read(path) or b"").decode(errors="replace").strip()
     if before != boot_id:
         disk.replace(path, f"{boot_id}\n".encode())
-    return before not in ("", boot_id)
+    if not before:
+        return RESTARTED
+    return None if before == boot_id else REBOOTED
 
 
 @frozen(slots=True)

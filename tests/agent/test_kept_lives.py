@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -17,6 +19,7 @@ from tests.agent.gateway import an_order
 from tests.agent.kept import KeptMachine, kept_machine
 
 JOURNAL = "/state/journal"
+GOLDEN = Path(__file__).parent / "golden" / "journal-before-keepers.bin"
 
 
 async def until_started(machine: KeptMachine, *arguments: str) -> str:
@@ -110,6 +113,53 @@ async def test_an_order_from_before_the_machine_slept_is_not_started(
         assert (await machine.gateway.run("program", on_disconnect="continue")).reason is None
 
 
+# --- after an upgrade from an agent without a keeper ---------------------------------------------------------------
+
+
+async def test_what_an_agent_without_a_keeper_had_accepted_is_lost_for_it_may_have_run(
+    autojump_clock: MockClock,
+) -> None:
+    """Its journal, as version 0.1.0 wrote it before there were keepers: one ran, one was accepted, one had ended."""
+    async with kept_machine() as machine:
+        machine.disk.files[JOURNAL] = bytearray(GOLDEN.read_bytes())
+        machine.disk.files["/state/incarnation"] = bytearray(b"7\n")
+        async with machine.life():
+            ends = {name: await machine.gateway.until_ended(name) for name in ("ran", "accepted", "ended")}
+            assert machine.gateway.hellos[-1].incarnation == 8
+            assert {name: (end.reason, end.error_message) for name, end in ends.items()} == {
+                "ran": ("lost", "the agent restarted"),
+                "accepted": ("lost", "the agent restarted"),
+                "ended": (None, None),
+            }
+            assert ends["ended"].event_id == "e-ended" and ends["ran"].started_at == "2026-01-05T08:00:00.000000Z"
+            await machine.gateway.until_output("ran", b"hello\n")
+            assert (await machine.gateway.run("program", "seconds=1")).reason is None
+        async with machine.life():
+            assert machine.gateway.hellos[-1].known == ()
+
+
+async def test_what_an_agent_with_a_keeper_had_accepted_and_not_launched_has_not_run(
+    autojump_clock: MockClock,
+) -> None:
+    preparations = Preparations(steps=(Step(lambda order: True, Slowly().step),))
+    async with kept_machine() as machine:
+        async with machine.life(preparations):
+            order = an_order("program", "seconds=1")
+            await machine.gateway.send(order)
+            await trio.sleep(1)
+        async with machine.life():
+            ended = await machine.gateway.until_ended(order.instance_id)
+            assert (ended.reason, ended.error_message) == ("rejected", "the agent restarted before it was started")
+        machine.keepers.power_off()
+        async with machine.life(preparations, boot_id="boot-2"):
+            order = an_order("program", "seconds=1")
+            await machine.gateway.send(order)
+            await trio.sleep(1)
+        async with machine.life(boot_id="boot-3"):
+            ended = await machine.gateway.until_ended(order.instance_id)
+            assert (ended.reason, ended.error_message) == ("lost", "the machine restarted")
+
+
 # --- what a task of the agent is about to do -----------------------------------------------------------------------
 
 
@@ -155,7 +205,7 @@ async def test_a_keeper_that_comes_when_a_preparation_begins_does_not_settle_it(
         order = an_order("program", "seconds=5")
         assert agent.executor is not None
         agent.executor.dispatch(order)
-        agent.executor._keeper._meet(Attached(instances=()), is_same_boot=True)
+        agent.executor._keeper._meet(Attached(instances=()))
         assert slowly.began == []
         assert (await machine.gateway.until_ended(order.instance_id)).reason is None
         assert len(machine.gateway.of(Ended, order.instance_id)) == 1 == len(machine.machine.history)
@@ -173,7 +223,7 @@ async def test_a_keeper_that_comes_when_a_collection_begins_does_not_begin_anoth
             task_id="t", instance_id=instance, epoch=1, pid=1, identity="", started_at="", isolation="session"
         )
         keeper._hear(finished)
-        keeper._meet(Attached(instances=(Held(launched=launched, finished=finished),)), is_same_boot=True)
+        keeper._meet(Attached(instances=(Held(launched=launched, finished=finished),)))
         assert (await machine.gateway.until_ended(instance)).reason is None
         assert slowly.began == [instance] == slowly.done
 
