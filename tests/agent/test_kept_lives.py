@@ -134,6 +134,7 @@ async def test_what_an_agent_without_a_keeper_had_accepted_is_lost_for_it_may_ha
             assert ends["ended"].event_id == "e-ended" and ends["ran"].started_at == "2026-01-05T08:00:00.000000Z"
             await machine.gateway.until_output("ran", b"hello\n")
             assert (await machine.gateway.run("program", "seconds=1")).reason is None
+            await trio.sleep(1)
         async with machine.life():
             assert machine.gateway.hellos[-1].known == ()
 
