@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import structlog
 import trio
@@ -32,7 +32,9 @@ from hetuflow.protocol.messages import Dispatch, Known, Standing
 
 log = structlog.get_logger()
 
-FORGOTTEN = "forgotten by the server"
+KEEPERLESS_SECONDS_MAX: Final = 10.0
+"""How long a stopping agent waits for what a lost keeper had, when there can be no other."""
+FORGOTTEN: Final = "forgotten by the server"
 
 
 class Executor:
@@ -134,8 +136,13 @@ class Executor:
         self._refusal = order
 
     async def wait_empty(self) -> None:
+        """Until nothing runs any more, or nobody can say so: there is no keeper, and none can be had."""
         while self._runs.held:
-            await self._runs.wait_fewer()
+            with trio.move_on_after(KEEPERLESS_SECONDS_MAX) as patience:
+                await self._runs.wait_fewer()
+            if patience.cancelled_caught and self._keeper.problem is not None:
+                log.error("what ran is sorted out at the next start: there is no keeper", problem=self._keeper.problem)
+                return
 
     async def wait_fewer(self) -> None:
         """Until something ends."""

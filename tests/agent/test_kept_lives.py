@@ -14,6 +14,7 @@ from agent.keeping import Attached
 from agent.preparation import Collected, Collector, Preparations, Prepared, Step
 from agent.shipping import NOTE_BYTES, WINDOW_BYTES_MAX
 from agent.spool import CHUNK_BYTES_MAX
+from hetuflow.ports.disk import DiskError
 from hetuflow.protocol.messages import Dispatch, Ended, Output, Stop
 from tests.agent.gateway import an_order
 from tests.agent.kept import KeptMachine, kept_machine
@@ -111,6 +112,28 @@ async def test_an_order_from_before_the_machine_slept_is_not_started(
         await machine.gateway.until(lambda: len(machine.gateway.hellos) == 2 and machine.gateway.connected)
         assert machine.gateway.hellos[-1].known == () and not machine.machine.history
         assert (await machine.gateway.run("program", on_disconnect="continue")).reason is None
+
+
+async def test_an_agent_whose_keeper_is_lost_for_good_can_stop_all_the_same(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise DiskError("cannot start a keeper: No space left on device")
+
+    async with kept_machine() as machine:
+        async with machine.life() as agent:
+            instance = await until_started(machine, "seconds=1000")
+            with monkeypatch.context() as patch:
+                patch.setattr(machine.keepers, "start", fail)
+                machine.keepers.kill()
+                await trio.sleep(1)
+                rejected = await machine.gateway.run("program")
+                assert rejected.reason == "rejected" and "No space left" in (rejected.error_message or "")
+                agent.request_stop()
+                await machine.gateway.until(lambda: not machine.gateway.connected)
+        assert not machine.gateway.of(Ended, instance)
+        async with machine.life():
+            assert (await machine.gateway.until_ended(instance)).reason == "lost"
 
 
 # --- after an upgrade from an agent without a keeper ---------------------------------------------------------------
