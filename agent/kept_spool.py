@@ -40,9 +40,8 @@ class KeptSpool:
 
     def recover(self, captured: bytes) -> None:
         """What an earlier life of the agent has left: in a file, or as `captured` in its journal."""
-        data = self._disk.read(self.path) or b""
         try:
-            found = FoundSpool(self._disk, self.path, data, is_small=False)
+            found = FoundSpool(self._disk, self.path)
         except DiskError:
             found = None
         if found is not None and found.end >= len(captured):
@@ -60,12 +59,12 @@ class KeptSpool:
     def cut_off(self) -> Mapping[str, Any] | None:
         """Its keeper is gone, and nothing comes any more: the `output` member of the last report."""
         try:
-            data = self._small if self._small is not None else self._disk.read(self.path) or b""
-            found = FoundSpool(self._disk, self.path, data, is_small=self._small is not None)
+            found = FoundSpool(self._disk, self.path, self._small)
+            summary = found.summary()
         except DiskError:
             return None
         self.end = found.end
-        return found.summary()
+        return summary
 
     def read(self, at: int, length: int) -> bytes:
         if self._small is not None:

@@ -104,7 +104,7 @@ def recover_output(disk: Disk, work_dir: str, journal: Journal) -> dict[Key, Fou
         if path in held:
             continue
         try:
-            spool = FoundSpool(disk, path, disk.read(path) or b"", is_small=False)
+            spool = FoundSpool(disk, path)
         except DiskError as exc:
             log.warning("an output spool is left alone", error=str(exc))
             continue
@@ -113,7 +113,7 @@ def recover_output(disk: Disk, work_dir: str, journal: Journal) -> dict[Key, Fou
         if entry.ended is None or not entry.captured:
             continue
         if entry.key not in found or found[entry.key].end < len(entry.captured):
-            found[entry.key] = FoundSpool(disk, "journal", entry.captured, is_small=True)
+            found[entry.key] = FoundSpool(disk, "journal", entry.captured)
     return found
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, Protocol
 
 from attrs import define, frozen
@@ -32,6 +32,9 @@ SMALL_BYTES_MAX: Final = 8 * 1024
 """Of a spool in the journal."""
 SPOOL_SUFFIX: Final = ".out"
 NOTHING_SHA256: Final = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+HEADER_BYTES_MAX: Final = 4096
+BLOCK_BYTES: Final = 1024 * 1024
+"""Read at once of a spool that was found; more than any piece."""
 PIECE: Final = struct.Struct(">BdI")
 
 
@@ -187,31 +190,55 @@ class Source(Protocol):
 
 
 class FoundSpool:
-    """A spool that an earlier life of the agent left; see `Source`. Raises `DiskError` when it is none."""
+    """A spool that an earlier life left; see `Source`. Raises `DiskError` when it is none.
 
-    def __init__(self, disk: Disk, path: str, data: bytes, *, is_small: bool) -> None:
-        self._disk, self.path, self.is_small = disk, path, is_small
-        self.owner = _parse_header(path, data)
-        self._small = data if is_small else b""
-        self.end = len(header(self.owner))
-        self.tallies = {number: StreamTally() for number in STREAM_NAMES}
-        while piece := piece_at(data, self.end):
-            stream, _, payload, self.end = piece
-            tally = self.tallies[stream]
+    `small`: its bytes when no file has them. A file is read block by block: it may be larger than memory.
+    """
+
+    def __init__(self, disk: Disk, path: str, small: bytes | None = None) -> None:
+        self._disk, self.path, self._small = disk, path, small
+        self.owner = _parse_header(path, self.read(0, HEADER_BYTES_MAX))
+        self.end = max((end for _, _, end in self._pieces()), default=len(header(self.owner)))
+
+    @property
+    def is_small(self) -> bool:
+        return self._small is not None
+
+    def read(self, at: int, length: int) -> bytes:
+        return self._disk.read_range(self.path, at, length) if self._small is None else self._small[at : at + length]
+
+    def remove(self) -> None:
+        if self._small is None:
+            self._disk.remove(self.path)
+
+    def tallies(self) -> Mapping[int, StreamTally]:
+        """By stream. Reads, and digests, everything."""
+        found = {number: StreamTally() for number in STREAM_NAMES}
+        for stream, payload, _ in self._pieces():
+            tally = found[stream]
             tally.write(payload)
             tally.kept += len(payload)
             tally.shipped += len(payload)
-
-    def read(self, at: int, length: int) -> bytes:
-        return self._small[at : at + length] if self.is_small else self._disk.read_range(self.path, at, length)
-
-    def remove(self) -> None:
-        if not self.is_small:
-            self._disk.remove(self.path)
+        return found
 
     def summary(self) -> Mapping[str, Any]:
         """As `Capture.summary`; what the process wrote beyond it is not known."""
-        return {**{STREAM_NAMES[number]: tally.summary() for number, tally in self.tallies.items()}, "dropped": 0}
+        return {**{STREAM_NAMES[number]: tally.summary() for number, tally in self.tallies().items()}, "dropped": 0}
+
+    def _pieces(self) -> Iterator[tuple[int, bytes, int]]:
+        """(stream, bytes, offset of its end in the spool) of every whole piece."""
+        at = base = len(header(self.owner))
+        block = b""
+        while True:
+            piece = piece_at(block, at - base)
+            if piece is None:
+                base, block = at, self.read(at, BLOCK_BYTES)
+                piece = piece_at(block, 0)
+            if piece is None:
+                return
+            stream, _, payload, end = piece
+            at = base + end
+            yield stream, payload, at
 
 
 def header(owner: Owner) -> bytes:

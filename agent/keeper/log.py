@@ -115,9 +115,8 @@ class Entry:
         """Its output, as far as it is whole; None when there is none."""
         try:
             if not self.is_spilled:
-                return FoundSpool(disk, "log", self.small, is_small=True) if self.small else None
-            path = self.intent.spool_path
-            return FoundSpool(disk, path, disk.read(path) or b"", is_small=False)
+                return FoundSpool(disk, "log", self.small) if self.small else None
+            return FoundSpool(disk, self.intent.spool_path)
         except DiskError:
             return None
 

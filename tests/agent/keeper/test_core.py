@@ -313,12 +313,12 @@ def test_small_output_travels_and_long_output_is_in_the_file(world: World) -> No
     for message in world.heard:
         if isinstance(message, Grew):
             said += message.data
-    spool = FoundSpool(world.disk, "-", said, is_small=True)
-    assert spool.tallies[1].written == 21 and world.disk.read("/runs/i.1.out") is None
+    spool = FoundSpool(world.disk, "-", said)
+    assert spool.tallies()[1].written == 21 and world.disk.read("/runs/i.1.out") is None
     tree.write(b"y" * 10_000)
     world.settle()
-    found = FoundSpool(world.disk, "/runs/i.1.out", world.disk.read("/runs/i.1.out") or b"", is_small=False)
-    assert found.tallies[1].written == 10_021
+    found = FoundSpool(world.disk, "/runs/i.1.out")
+    assert found.tallies()[1].written == 10_021
     assert isinstance(world.heard[-1], Grew) and world.heard[-1].spool_bytes == found.end
 
 

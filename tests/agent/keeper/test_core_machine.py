@@ -235,9 +235,9 @@ class KeeperMachine(RuleBasedStateMachine):
             output = end.output or {}
             data = self.world.disk.read(f"/runs/{key[0]}.{key[1]}.out")
             if data and not self.world.problems and not output.get("dropped"):
-                spool = FoundSpool(self.world.disk, "-", data, is_small=False)
+                spool = FoundSpool(self.world.disk, "-", data)
                 for number, stream in ((1, "stdout"), (2, "stderr")):
-                    assert spool.tallies[number].written == output[stream]["shipped"]
+                    assert spool.tallies()[number].written == output[stream]["shipped"]
 
 
 TestKeeper = KeeperMachine.TestCase

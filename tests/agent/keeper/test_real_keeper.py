@@ -42,9 +42,9 @@ async def test_output_input_and_exit_code(site: Site) -> None:
         end = await agent.finished(own("k1"))
         assert (end.reason, end.exit_code) == ("exit_code", 3)
         small = b"".join(e.data for e in agent.heard if isinstance(e, Grew))
-        spool = FoundSpool(SystemDisk(), "-", small, is_small=True)
+        spool = FoundSpool(SystemDisk(), "-", small)
         assert end.output is not None and spool.summary()["stdout"] == end.output["stdout"]
-        assert (spool.tallies[1].written, spool.tallies[2].written) == (6, 8)
+        assert (spool.tallies()[1].written, spool.tallies()[2].written) == (6, 8)
 
 
 async def test_what_runs_survives_its_agent_and_goes_on_writing(site: Site) -> None:
@@ -59,7 +59,7 @@ async def test_what_runs_survives_its_agent_and_goes_on_writing(site: Site) -> N
         end = held.finished or await agent.finished(own("k2"))
         assert end.exit_code == 5
         small = held.small + b"".join(e.data for e in agent.heard if isinstance(e, Grew))
-        assert FoundSpool(SystemDisk(), "-", small, is_small=True).tallies[1].written == len("one\ntwo\n")
+        assert FoundSpool(SystemDisk(), "-", small).tallies()[1].written == len("one\ntwo\n")
 
 
 def _with_fifo(site: Site) -> str:
