@@ -108,7 +108,10 @@ class Executor:
             self._runs.report(run, self._runs.ended_here(order, "rejected", refusal))
             return
         self._runs.held[order.instance_id] = run
-        self._prepare(run)
+        try:
+            self._prepare(run)
+        except Exception as exc:  # a bug in one run must not end the others
+            self._fail(run, exc)
 
     def stand(self, standing: Standing) -> None:
         """How the server counts this agent from now on. What was sent before still starts: its dispatch is committed."""
@@ -259,12 +262,18 @@ class Executor:
             except (DiskError, StartError) as exc:
                 problem = StopOrder("start_error", str(exc))
             except Exception as exc:  # a bug in one run must not end the others
-                log.exception("an instance failed inside the agent", instance_id=run.order.instance_id)
-                problem = StopOrder("lost", f"internal error of the agent: {exc!r}")
+                self._fail(run, exc)
         if self._runs.of(*run.key) is not run:  # whoever has ended it has said so: it must not start any more
             return
-        if run.launch is not None and run.stop_order is None:
-            self._keeper.launch(run)
-        else:
+        if run.launch is None or run.stop_order is not None:
             why = run.stop_order or problem
             self._runs.end_here(run, why.reason, why.message)
+            return
+        try:
+            self._keeper.launch(run)
+        except Exception as exc:
+            self._fail(run, exc)
+
+    def _fail(self, run: Run, exc: Exception) -> None:
+        log.exception("an instance failed inside the agent", instance_id=run.order.instance_id)
+        self._runs.end_here(run, "lost", f"internal error of the agent: {exc!r}")

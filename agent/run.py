@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import trio
 from attrs import evolve
@@ -21,7 +21,9 @@ from agent.shipping import Shipment
 from agent.workplace import StopOrder
 from hetuflow.protocol.messages import Dispatch, Ended, Known, KnownState, Started
 
-CONTINUE = "continue"
+MESSAGE_CHARACTERS_MAX: Final = 8192
+"""Of a report; the server keeps less."""
+CONTINUE: Final = "continue"
 """`on_disconnect` of a job whose instances outlive the lease."""
 
 
@@ -136,7 +138,7 @@ class Run:
             epoch=self.order.epoch,
             completed_at=finished.completed_at,
             reason=finished.reason,
-            error_message=self.lowered.explained(finished.reason, finished.message),
+            error_message=_cut(self.lowered.explained(finished.reason, finished.message)),
             **of_a_start,
         )
 
@@ -159,6 +161,13 @@ class Run:
             limits=prepared.limits,
             manners=prepared.manners,
         )
+
+
+def _cut(message: str | None) -> str | None:
+    """What no server would take, it would never be rid of."""
+    if message is None or len(message) <= MESSAGE_CHARACTERS_MAX:
+        return message
+    return message[: MESSAGE_CHARACTERS_MAX - 1] + "…"
 
 
 def lease_seconds_of(order: Dispatch, session_seconds: float) -> float:

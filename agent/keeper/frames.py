@@ -6,15 +6,20 @@ from collections.abc import Iterator
 from typing import Final
 
 from agent.keeper.messages import KEEPER_MESSAGES, KeeperMessage
-from hetuflow.protocol.errors import CloseCode, RemoteProtocolError
+from hetuflow.protocol.errors import CloseCode, LocalProtocolError, RemoteProtocolError
 
 FRAME_BYTES_MAX: Final = 8 * 1024 * 1024
 """A launch carries arguments and environment, of which Linux takes 2 MiB, and its standard input."""
 
 
 def framed(message: KeeperMessage) -> bytes:
-    """Raises `LocalProtocolError`."""
+    """Raises `LocalProtocolError` for what cannot be encoded, or that nobody would read."""
     body = KEEPER_MESSAGES.encode(message)
+    if len(body) > FRAME_BYTES_MAX:
+        raise LocalProtocolError(
+            CloseCode.FRAME_TOO_LARGE,
+            f"{type(message).__name__} takes {len(body)} bytes; at most {FRAME_BYTES_MAX} are allowed",
+        )
     return len(body).to_bytes(4, "big") + body
 
 

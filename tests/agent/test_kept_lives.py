@@ -221,6 +221,34 @@ async def test_a_stop_in_the_same_breath_as_its_order_interrupts_the_preparation
         assert slowly.done == [] and not machine.machine.history
 
 
+@pytest.mark.parametrize("where", ["before", "in a step", "at the launch"])
+async def test_an_order_that_the_agent_cannot_handle_is_lost_and_the_agent_lives_on(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    async def fail(order: Dispatch, prepared: Prepared) -> Prepared:
+        if where == "in a step":
+            raise ValueError("a bug")
+        return prepared
+
+    def refuse(*given: object) -> None:
+        raise ValueError("a bug" * 5000)
+
+    preparations = Preparations(steps=(Step(lambda order: order.args == ("bad",) and where != "before", fail),))
+    async with kept_machine() as machine, machine.life(preparations) as agent:
+        other = await until_started(machine, "seconds=30")
+        with monkeypatch.context() as patch:
+            if where == "before":
+                patch.setattr("agent.executor.plain", refuse)
+            elif where == "at the launch":
+                assert agent.executor is not None
+                patch.setattr(agent.executor._keeper, "launch", refuse)
+            ended = await machine.gateway.run("program", "bad")
+        assert ended.reason == "lost" and "internal error of the agent: ValueError" in (ended.error_message or "")
+        assert len(ended.error_message or "") < 9000
+        assert (await machine.gateway.until_ended(other)).reason is None
+        assert len(machine.gateway.hellos) == 1 and agent.executor is not None and agent.executor.active_count == 0
+
+
 async def test_a_keeper_that_comes_when_a_preparation_begins_does_not_settle_it(autojump_clock: MockClock) -> None:
     """A preparation that has not had its turn yet is under way all the same: it was reported as never started, and ran."""
     slowly = Slowly()

@@ -29,7 +29,7 @@ from agent.keeper.messages import (
     Sample,
     Settled,
 )
-from hetuflow.protocol.errors import RemoteProtocolError
+from hetuflow.protocol.errors import LocalProtocolError, RemoteProtocolError
 
 RECORDED = Path(__file__).parent / "golden" / "session-1.bin"
 """Every message, as the first version of the protocol wrote it. Never written again: a keeper outlives its agent's version."""
@@ -143,6 +143,11 @@ def test_what_a_later_version_adds_is_ignored() -> None:
 def test_what_is_no_message_ends_the_conversation(data: bytes) -> None:
     with pytest.raises(RemoteProtocolError):
         read(data)
+
+
+def test_what_the_other_side_would_not_read_is_not_sent() -> None:
+    with pytest.raises(LocalProtocolError, match="Grew takes"):
+        framed(Grew(instance_id="i", epoch=1, spool_bytes=1, data=bytes(FRAME_BYTES_MAX)))
 
 
 def test_every_message_is_in_the_recorded_session() -> None:
