@@ -20,11 +20,8 @@ from tests.support.ports import TrioClock
 log = logging.getLogger("simulation")
 
 LEFTOVERS_SECONDS_MAX: Final = 3.0
-"""How long a killed agent stays dead beside its processes: with a heartbeat (4 s) and their grace (10 s) less than a
-lease. Nobody enforces the lease in its place when its watchdog is gone too."""
-
-PAUSE_MARGIN_SECONDS: Final = 1.0
-"""A stopped agent with processes is continued so long before it has to end them: its watchdog does not (it lives)."""
+"""How long an agent that was killed with its keeper and the keeper's switch stays dead beside its processes: with a
+heartbeat (4 s) and their grace (10 s) less than a lease. Nobody enforces the lease in their place."""
 
 START_SECONDS: Final = 0.5
 """Within this time after its start a server is killed again: it takes its leases and recovers then."""
@@ -82,8 +79,12 @@ class Faults:
             "pause server": cls._pause_server,
             "replace server": cls._replace_server,
             "kill agent": cls._kill_agent,
+            "kill keeper": cls._kill_keeper,
+            "kill agent and keeper": cls._kill_agent_and_keeper,
             "power off": cls._power_off,
             "pause agent": cls._pause_agent,
+            "pause keeper": cls._pause_keeper,
+            "pause agent and keeper": cls._pause_agent_and_keeper,
             "clone agent": cls._clone_agent,
             "disk full": cls._disk_full,
             "agent clock": cls._agent_clock,
@@ -245,18 +246,37 @@ class Faults:
     # --- agents -----------------------------------------------------------------------------------------------------
 
     async def _kill_agent(self) -> None:
-        """With a watchdog beside it, which ends its processes, it may be away for any time, and be killed again.
+        """What it runs goes on for as long as its lease: its keeper sees to that."""
+        host = self._host()
+        if host.name in self._struck:
+            return
+        self._struck.add(host.name)
+        host.kill()
+        await host.ended.wait()
+        await trio.sleep(self._seconds())
+        host.start()
+        self._struck.discard(host.name)
 
-        Without one it leaves them running, and nobody ends them before it is started again: so it is started soon, and
-        not killed twice within a lease (see `LEFTOVERS_SECONDS_MAX`; seed 15 found that).
+    async def _kill_keeper(self) -> None:
+        """Its switch ends what ran; where that was killed too, the next keeper does."""
+        host = self._host()
+        if host.name not in self._struck:
+            self._count("kill keeper with switch" if host.has_watchdog else "kill keeper and switch")
+            host.kill_keeper()
+
+    async def _kill_agent_and_keeper(self) -> None:
+        """With a switch, which ends their processes, they may be away for any time, and be killed again.
+
+        Where it was killed too they leave them running, and nobody ends them before the agent is started again: so it is
+        started soon, and not killed twice within a lease (see `LEFTOVERS_SECONDS_MAX`; seed 15 found that).
         """
         host = self._host()
         if host.name in self._struck or (not host.has_watchdog and self._was_killed_lately(host)):
             await self._power_off_host(host)
             return
-        self._count("kill agent with watchdog" if host.has_watchdog else "kill agent and watchdog")
         self._struck.add(host.name)
         self._killed[host.name] = trio.current_time()
+        host.kill_keeper()
         host.kill()
         await host.ended.wait()
         await trio.sleep(self._seconds() if host.has_watchdog else min(self._seconds(), LEFTOVERS_SECONDS_MAX))
@@ -281,20 +301,29 @@ class Faults:
         return trio.current_time() - self._killed.get(host.name, float("-inf")) < 2 * self.cluster.scale.lease
 
     async def _pause_agent(self) -> None:
-        """One with processes is continued before its lease ends: its watchdog does not end them, for it sees it alive."""
+        await self._pause(agent=True, keeper=False)
+
+    async def _pause_keeper(self) -> None:
+        """Its agent kills it when it has not answered for a while."""
+        await self._pause(agent=False, keeper=True)
+
+    async def _pause_agent_and_keeper(self) -> None:
+        """Only the keeper's switch ends then what outlives its lease."""
+        await self._pause(agent=True, keeper=True)
+
+    async def _pause(self, *, agent: bool, keeper: bool) -> None:
         host, seconds = self._host(), self.cluster.rng.choice([0.001, 0.1, *self.cluster.scale.outages, 600])
         if host.name in self._struck:
             return
-        if host.machine.living():
-            left = host.lease_left
-            seconds = min(seconds, left - PAUSE_MARGIN_SECONDS) if left < float("inf") else 0.0
-        if seconds <= 0:
-            return
         self._struck.add(host.name)
         node = host.node
-        node.pause()
+        if agent:
+            node.pause()
+        go_on = host.pause_keeper() if keeper else lambda: None
         await trio.sleep(min(seconds, 5 * self.cluster.scale.lease))
-        node.resume()
+        both = [node.resume, go_on]
+        for resume in both if self.cluster.rng.random() < 0.5 else reversed(both):
+            resume()
         self._struck.discard(host.name)
 
     async def _clone_agent(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -113,6 +114,14 @@ class Host:
         """SIGKILL of the keeper: its processes end with it, or by the next one, when its switch was killed too."""
         self.keepers.kill(with_switch=not self.has_watchdog)
 
+    def pause_keeper(self) -> Callable[[], None]:
+        """SIGSTOP of the keeper; the answer continues it, if it lives."""
+        life = self.keepers.current
+        if life is None:
+            return lambda: None
+        life.hang()
+        return life.go_on
+
     def power_off(self, *, silently: bool) -> None:
         """The whole machine ends; `silently`: its peers are not told, as when a cable is cut."""
         self._life.is_dead = True
@@ -120,9 +129,3 @@ class Host:
         if silently:
             self.cluster.network.vanish(self.name)
         self.kill()
-
-    @property
-    def lease_left(self) -> float:
-        """Seconds until the agent ends its work unless its lease is renewed; infinite without a lease."""
-        connection = None if self.agent is None else self.agent.connection
-        return float("inf") if connection is None else connection._work.lease.deadline - trio.current_time()

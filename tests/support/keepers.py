@@ -15,13 +15,15 @@ from datetime import datetime
 import trio
 
 from agent.keeper.core import Keeper, KeeperProfile
+from agent.keeper.instance import Instance
+from agent.keeper.log import Key
 from agent.keeper.messages import Attach, Held, Holding, KeeperMessage, Launch, Launched, Leave
 from agent.keeper.system import Listener, Tree, Usage
 from agent.keeping import Attached, KeeperEvent
 from agent.wakeup import Wakeup
 from hetuflow.ports.disk import DiskError
 from tests.support.disk import Life, MemoryDisk
-from tests.support.nodes import Node
+from tests.support.nodes import Node, start_outside
 from tests.support.ports import TrioClock
 from tests.support.processes import Machine, Running
 
@@ -30,6 +32,9 @@ START_SECONDS = (0.05, 0.3)
 TRANSIT_SECONDS = (0.0, 0.002)
 UNREAD_MAX = 256
 """Messages in the socket; beyond it the keeper sums up."""
+PROBE_SECONDS = 2.0
+MISSED_MAX = 5
+"""As in `agent.keeper.client`: probes without an answer, then the keeper hangs."""
 
 
 class MachineKeepers:
@@ -69,6 +74,7 @@ class MachineKeepers:
         life = KeeperLife(self, self.lives)
         self.current = life
         life.node.start_soon(self.nursery, life.run)
+        start_outside(self.nursery, life.switch.run)
         return life
 
     def kill(self, *, with_switch: bool = False) -> None:
@@ -83,6 +89,44 @@ class MachineKeepers:
         """The machine ends."""
         self.kill()
         self.boots += 1
+
+
+class MachineSwitch:
+    """The dead-man's switch of a keeper: no node, for it goes on when the keeper and the agent are stopped."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._leases: dict[Key, float] = {}
+        self._renewed_at = float("-inf")
+        self._news = Wakeup()
+        self._is_over = False
+
+    def guard(self, instance: Instance) -> None:
+        if instance.lease_seconds > 0:
+            self._leases[instance.key] = instance.lease_seconds
+            self._news.set()
+
+    def release(self, key: Key) -> None:
+        self._leases.pop(key, None)
+
+    def renew(self, renewed_at: float) -> None:
+        self._renewed_at = renewed_at
+
+    def end(self) -> None:
+        self._is_over = True
+        self._news.set()
+
+    async def run(self) -> None:
+        """End what outlives its lease, until the keeper is gone."""
+        while not self._is_over:
+            now = trio.current_time()
+            for key in [key for key, lease in self._leases.items() if self._renewed_at + lease <= now]:
+                del self._leases[key]
+                for process in self._machine.living():
+                    if (process.instance_id, process.epoch) == key:
+                        process.end_by(9)
+            due = min((self._renewed_at + lease for lease in self._leases.values()), default=float("inf"))
+            await self._news.wait(until=due)
 
 
 class Pipe:
@@ -117,7 +161,10 @@ class KeeperLife:
         )
         self._system = MachineSystem(self.machine, keepers.clock, self)
         self._disk = keepers.disk.mount(self._life)
-        self.core: Keeper = Keeper(self._system, self._disk, profile)
+        self.switch = MachineSwitch(self.machine)
+        self.is_hanging = False
+        """Stopped, as by SIGSTOP; see `hang`."""
+        self.core: Keeper = Keeper(self._system, self._disk, profile, switch=self.switch)
 
     def __repr__(self) -> str:
         return f"<KeeperLife {self.node.name}: {self.core!r}>"
@@ -135,8 +182,20 @@ class KeeperLife:
         assert self._nursery is not None
         self._nursery.start_soon(tree.follow)
 
+    def hang(self) -> None:
+        """Stop; its agent's probes have no answer from now on."""
+        self.is_hanging = True
+        self.node.pause()
+        if self._pipe is not None:
+            self._pipe.agent_news.set()
+
+    def go_on(self) -> None:
+        self.is_hanging = False
+        self.node.resume()
+
     def kill(self) -> None:
         self._life.is_dead = True
+        self.switch.end()
         for pipe in [*self._waiting, *([self._pipe] if self._pipe else [])]:
             pipe.close()
         self._scope.cancel()
@@ -147,6 +206,7 @@ class KeeperLife:
             async with trio.open_nursery() as self._nursery:
                 await self._serve()
                 self._nursery.cancel_scope.cancel()
+        self.switch.end()
         if self._keepers.current is self:
             self._keepers.current = None
         if self._pipe is not None:
@@ -237,9 +297,14 @@ class MachineKeeping:
             life = await self._reach()
             self._pipe = life.connect(self._attach)
             held: list[Held] = []
+            missed = 0
             while not (self._pipe.is_closed and not self._pipe.to_agent):
                 if not self._pipe.to_agent:
-                    await self._pipe.agent_news.wait()
+                    missed = missed + 1 if life.is_hanging else 0
+                    if missed > MISSED_MAX:
+                        self._keepers.kill()
+                    probe = trio.current_time() + PROBE_SECONDS if life.is_hanging else float("inf")
+                    await self._pipe.agent_news.wait(until=probe)
                     continue
                 message = self._pipe.to_agent.popleft()
                 life.wake()
