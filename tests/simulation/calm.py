@@ -81,6 +81,26 @@ async def an_agent_that_is_cut_off(operators: Operators) -> None:
     await trio.sleep(lease)
 
 
+async def an_agent_stopped_with_its_keeper(operators: Operators) -> None:
+    """Both are stopped while a long task runs, until it runs elsewhere, and a lease longer."""
+    cluster = operators.cluster
+    lease = cluster.scale.lease
+    job_id = await operators.create_job("slow", "seconds=300", "ignore_term", max_retries=3, retry_interval=1)
+    await operators.run_now(job_id)
+    await trio.sleep(1)
+    busy = next(host for host in cluster.hosts.values() if host.machine.living())
+    node = busy.node
+    node.pause()
+    go_on = busy.pause_keeper()
+    with trio.move_on_after(4 * lease):
+        while not _runs_again(cluster):  # noqa: ASYNC110 - the log rings no bell
+            await trio.sleep(1)
+    await trio.sleep(lease)
+    go_on()
+    node.resume()
+    await trio.sleep(lease)
+
+
 async def orders_at_a_stopped_agent(operators: Operators) -> None:
     """An agent is stopped before it has read its orders, then its server, so that nobody closes the connection. It is
     continued when its tasks run elsewhere."""

@@ -30,6 +30,7 @@ from hetuflow.domain.events import TaskReopened, TaskUpdated
 from hetuflow.domain.gates import Gates
 from hetuflow.scheduler.agenda import Agenda
 from tests.simulation.calm import (
+    an_agent_stopped_with_its_keeper,
     an_agent_that_is_cut_off,
     crowded,
     edited_to_wait,
@@ -41,6 +42,7 @@ from tests.simulation.calm import (
 )
 from tests.simulation.calm_log import cancelled_soon, retried_in_vain, waiting_for_several
 from tests.simulation.mutations.kit import Mutation, in_table, replaced, replaced_in_table, together
+from tests.support.keepers import MachineSwitch
 
 
 def retry_after_success() -> AbstractContextManager[object]:
@@ -50,9 +52,14 @@ def retry_after_success() -> AbstractContextManager[object]:
     )
 
 
+def switch_sleeps() -> AbstractContextManager[object]:
+    return mock.patch.object(MachineSwitch, "guard", lambda self, instance: None)
+
+
 def agent_outlives_its_lease() -> AbstractContextManager[object]:
-    """Neither the session's end is seen, nor that of its instances' own leases."""
+    """Neither the session's end is seen, nor that of its instances' own leases, and no switch ends what is left."""
     return together(
+        switch_sleeps(),
         mock.patch.object(Lease, "deadline", property(lambda self: float("inf"))),
         mock.patch.object(Run, "lease_deadline", lambda self, renewed: float("inf")),
     )
@@ -220,6 +227,14 @@ MUTATIONS: Sequence[Mutation] = (
         agent_outlives_its_lease,
         quick=True,
         script=an_agent_that_is_cut_off,
+    ),
+    Mutation(
+        "no dead-man's switch",
+        "nobody ends what a stopped agent and its stopped keeper ran",
+        "T2",
+        switch_sleeps,
+        quick=True,
+        script=an_agent_stopped_with_its_keeper,
     ),
     Mutation(
         "stale orders",
