@@ -128,7 +128,7 @@ def execution_of(config: JSON, parameters: JSON) -> Execution:
         memory_bytes_max=(limits.get("max_memory_mb") or 0) * 1024 * 1024,
         cpu_cores_max=float(limits.get("max_cpu_percent") or 0),
         processes_max=limits.get("max_processes") or 0,
-        files=inputs.files_of(config.get("files")),
+        files=inputs.files_of(executors.files_of(config)),
         artifacts=inputs.artifacts_of(config.get("artifacts")),
         executor=executor,
         executor_options=options,
@@ -172,8 +172,10 @@ def features_of(config: JSON) -> tuple[str, ...]:
     found = ["limits"] if limits and any(limits.get(name) is not None for name in LIMITS) else []
     if _gives(config):
         found += [feature for feature, names in _NEEDED.items() if any(_differs(config, name) for name in names)]
-        if config.get("executor"):
-            found.append(f"executor.{config['executor']}")
+        if executors.brings_module(config) and "files" not in found:
+            found.append("files")
+        if name := config.get("executor"):
+            found.append(f"executor.{name}")
     return tuple(found)
 
 

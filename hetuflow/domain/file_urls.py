@@ -7,10 +7,13 @@ from urllib.parse import quote, unquote
 
 from attrs import frozen
 
-_KEPT = re.compile(r"/api/v1/files/([0-9a-f]{64})")
-_ARTIFACT = re.compile(
-    r"/api/v1/task-instances/item/([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})/artifacts/(.+)"
-)
+_KEPT_PATTERN = "/api/v1/files/([0-9a-f]{64})"
+_ID_PATTERN = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_ARTIFACT_PATTERN = rf"/api/v1/task-instances/item/({_ID_PATTERN})/artifacts/((?:[^\s%]|%[0-9A-Fa-f]{{2}})+)"
+FILE_URL_PATTERN = f"{_KEPT_PATTERN}|{_ARTIFACT_PATTERN}"
+"""What is percent-encoded must be UTF-8, too."""
+
+_KEPT, _ARTIFACT = re.compile(_KEPT_PATTERN), re.compile(_ARTIFACT_PATTERN)
 
 FILE_URL_RULE = "/api/v1/files/<id>, or /api/v1/task-instances/item/<id>/artifacts/<path>"
 
@@ -41,14 +44,15 @@ def parse_file_url(url: str) -> KeptFileUrl | ArtifactUrl | None:
     if found := _KEPT.fullmatch(url):
         return KeptFileUrl(found[1])
     if found := _ARTIFACT.fullmatch(url):
-        path = unquote(found[2], errors="strict") if _is_utf8(found[2]) else ""
+        path = _unquoted(found[2])
         return ArtifactUrl(found[1].lower(), path) if path else None
     return None
 
 
-def _is_utf8(quoted: str) -> bool:
+def _unquoted(quoted: str) -> str:
+    """ "" where that is no text."""
     try:
-        unquote(quoted, errors="strict")
+        path = unquote(quoted, errors="strict")
     except UnicodeDecodeError:
-        return False
-    return True
+        return ""
+    return "" if "\0" in path else path

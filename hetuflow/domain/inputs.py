@@ -1,7 +1,7 @@
 """`config.files` and `config.artifacts`: what is put into an instance's directory before it runs, and kept of it after.
 
 Paths are relative to that directory and stay in it. Contents travel in the config, which is copied into every task, so
-they are small; what is larger is fetched from a URL by the agent.
+they are small; what is larger is a file of the server, which the agent fetches.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
+
+from hetuflow.domain.file_urls import FILE_URL_PATTERN, FILE_URL_RULE, parse_file_url
 
 JSON = Mapping[str, Any]
 Found = list[tuple[str, str]]
@@ -28,7 +30,6 @@ MODE = 0o600
 PATH_PATTERN = r"(?!(?:.*/)?\.{1,2}(?:/|$))[^/]+(?:/[^/]+)*"
 PATH_RULE = f"must be a relative path ≤ {PATH_LENGTH_MAX} characters, without empty parts, . and .."
 MODE_PATTERN = "0?[0-7]{3}"
-URL_PATTERN = r"https?://\S+|/\S*"
 BASE64_PATTERN = r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
 
 SOURCES = ("content", "base64", "url")
@@ -121,8 +122,8 @@ def _faults_of_file(said: JSON) -> Found:
     found += [(f".{name}", "must be a string") for name in given if not isinstance(said[name], str)]
     if isinstance(text := said.get("base64"), str) and not _is_base64(text):
         found.append((".base64", "must be base64"))
-    if isinstance(url := said.get("url"), str) and not is_url(url):
-        found.append((".url", f"must be an http or https URL, or a path of the server, ≤ {URL_LENGTH_MAX} characters"))
+    if isinstance(url := said.get("url"), str) and (message := fault_of_url(url)):
+        found.append((".url", message))
     mode = said.get("mode")
     if mode is not None and not (isinstance(mode, str) and _MODE.fullmatch(mode)):
         found.append((".mode", f'must be an octal text such as "0600", got {mode!r}'))
@@ -153,8 +154,15 @@ def not_known(known: Sequence[str]) -> str:
     return f"is not known; known are {', '.join(known)}"
 
 
-def is_url(text: str) -> bool:
-    return len(text) <= URL_LENGTH_MAX and "\0" not in text and re.fullmatch(URL_PATTERN, text) is not None
+def fault_of_url(url: str) -> str | None:
+    """Why an agent cannot fetch it: it asks the server, and nobody else."""
+    if len(url) > URL_LENGTH_MAX:
+        return f"must have at most {URL_LENGTH_MAX} characters, has {len(url)}"
+    if parse_file_url(url) is not None:
+        return None
+    if re.fullmatch(FILE_URL_PATTERN, url) is not None:
+        return f"must be UTF-8 where it is percent-encoded, without NUL, got {url!r}"
+    return f"must be a file of the server ({FILE_URL_RULE}); let the program fetch others; got {url!r}"
 
 
 def _both(files: JSON) -> list[str]:

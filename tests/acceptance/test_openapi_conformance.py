@@ -65,7 +65,7 @@ RULES = (
     r"with interval_mode fixed_delay|is not for interval_mode fixed_delay|fixed_delay (is for|has no meaning for) (schedules|a schedule)",
     r"pause_on_failures: (must be below max_count|is not for)|run_flow: is for schedules of kind",
     r"unknown calendar |they exclude every fire|is for (schedules|times)",
-    r"config\.\S*: (does not go together with|has no effect without|.* is also the directory of another|must have at most \d+ bytes)",
+    r"config\.\S*: (does not (go together with|reach a WebAssembly)|has no effect without|must be UTF-8 where|.* is also the directory of another|must have at most \d+ bytes)",
     r"must be a position of the log|must be a time that has passed",
 )
 """Problems of a request that fits its schema: rules between two members, against what is stored, or of the open config."""

@@ -26,6 +26,9 @@ from hetuflow.domain.execution import PLAIN, execution_of
 from hetuflow.domain.inputs import ArtifactWanted, FileGiven
 from hetuflow.domain.rejection import Rejected
 
+KEPT = "/api/v1/files/" + "0a" * 32
+ARTIFACTS = "/api/v1/task-instances/item/0198f0de-0000-7000-8000-000000000001/artifacts"
+
 
 def test_every_known_member_has_a_default_within_its_bounds() -> None:
     assert set(BOUNDS) == set(DEFAULTS)
@@ -178,7 +181,7 @@ EVERYTHING: dict[str, Any] = {
     "umask": "027",
     "nice": -5,
     "ionice": "best-effort:7",
-    "files": {"conf/app.ini": "[app]", "data.bin": {"base64": "AAE=", "mode": "0640"}, "large": {"url": "/files/x"}},
+    "files": {"conf/app.ini": "[app]", "data.bin": {"base64": "AAE=", "mode": "0640"}, "large": {"url": KEPT}},
     "artifacts": ["out/*.csv", {"path": "log", "max_bytes": 10, "optional": True}],
     "resource_limits": {"max_memory_mb": 2, "max_cpu_percent": 1, "max_processes": 9},
 }
@@ -210,7 +213,7 @@ def test_all_of_it_reaches_the_agent() -> None:
     assert found.files == (
         FileGiven(path="conf/app.ini", content=b"[app]"),
         FileGiven(path="data.bin", content=b"\0\1", mode=0o640),
-        FileGiven(path="large", url="/files/x"),
+        FileGiven(path="large", url=KEPT),
     )
     assert found.artifacts == (
         ArtifactWanted(glob="out/*.csv"),
@@ -257,9 +260,17 @@ def test_an_executor_is_told_its_options_and_the_parameters(
         ({"files": {"a": "", "a/b": ""}}, "config.files", "also the directory"),
         ({"files": {"a": 1}}, "config.files.a", "the file's text"),
         ({"files": {"a": {}}}, "config.files.a", "has none"),
-        ({"files": {"a": {"content": "", "url": "/x"}}}, "config.files.a", "content and url"),
+        ({"files": {"a": {"content": "", "url": KEPT}}}, "config.files.a", "content and url"),
         ({"files": {"a": {"base64": "%"}}}, "config.files.a.base64", "base64"),
-        ({"files": {"a": {"url": "ftp://x"}}}, "config.files.a.url", "http"),
+        (
+            {"files": {"a": {"url": "https://x.org/a"}}},
+            "config.files.a.url",
+            "a file of the server (/api/v1/files/<id>, ",
+        ),
+        ({"files": {"a": {"url": "/api/v1/jobs"}}}, "config.files.a.url", "let the program fetch others"),
+        ({"files": {"a": {"url": f"{ARTIFACTS}/%ff"}}}, "config.files.a.url", "must be UTF-8"),
+        ({"files": {"a": {"url": f"{ARTIFACTS}/a%00"}}}, "config.files.a.url", "without NUL"),
+        ({"files": {"a": {"url": f"{ARTIFACTS}/{'a' * 2048}"}}}, "config.files.a.url", "at most 2048 characters"),
         ({"files": {"a": {"content": "", "mode": "9"}}}, "config.files.a.mode", "octal"),
         ({"files": {"a": {"content": "", "mod": "0600"}}}, "config.files.a.mod", "known are content"),
         ({"files": {str(n): "" for n in range(101)}}, "config.files", "at most 100"),

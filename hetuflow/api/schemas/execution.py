@@ -15,6 +15,7 @@ from hetuflow.api.shapes import Member
 from hetuflow.domain import execution, executors, inputs
 from hetuflow.domain.enums import OnDisconnect
 from hetuflow.domain.execution import DEFAULTS, FAULTS
+from hetuflow.domain.file_urls import FILE_URL_PATTERN, FILE_URL_RULE
 
 _STRING: Schema = {"type": "string"}
 _PATH: Schema = {"type": "string", "maxLength": inputs.PATH_LENGTH_MAX, "pattern": f"^{inputs.PATH_PATTERN}$"}
@@ -32,7 +33,7 @@ def _array(items: Schema, most: int) -> Schema:
 
 
 _TEXTS = _array({"type": "string", "minLength": 1}, 100)
-_TABLE: Schema = {"type": "object", "additionalProperties": _STRING}
+_NAMED: Schema = {"type": "string", "minLength": 1, "maxLength": executors.PATH_LENGTH_MAX}
 
 _SOURCES: dict[str, Schema] = {
     "content": {**_STRING, "description": "the file's text"},
@@ -40,8 +41,8 @@ _SOURCES: dict[str, Schema] = {
     "url": {
         **_STRING,
         "maxLength": inputs.URL_LENGTH_MAX,
-        "pattern": f"^(?:{inputs.URL_PATTERN})$",
-        "description": "where the agent fetches it: http, https, or a path of the server",
+        "pattern": f"^(?:{FILE_URL_PATTERN})$",
+        "description": f"a file of the server: {FILE_URL_RULE}",
     },
 }
 _MODE: Schema = {**_STRING, "pattern": f"^{inputs.MODE_PATTERN}$", "description": 'default: "0600"'}
@@ -67,18 +68,35 @@ _INSIDE: dict[str, Schema] = {
     },
     "artifacts": _array({"anyOf": [_PATH, _ARTIFACT]}, inputs.ARTIFACTS_MAX),
     "python": _object(
-        version={**_STRING, "pattern": r"^3(\.\d{1,2})?$"},
-        requirements=_array({"type": "string", "minLength": 1}, executors.REQUIREMENTS_MAX),
-        venv={**_STRING, "pattern": "^/", "description": "one that exists; it is used as it is"},
+        version={**_STRING, "pattern": r"^3(\.\d{1,2})?$", "description": "default: the agent's `python3`"},
+        requirements=_array(
+            {"type": "string", "pattern": f"^{executors.REQUIREMENT_PATTERN}$"}, executors.REQUIREMENTS_MAX
+        ),
+        requirements_file={**_NAMED, "description": "on the agent, or one of `files`"},
+        venv={**_NAMED, "pattern": "^/", "description": "one that exists; it is used as it is"},
     ),
     "wasm": _object(
         "module",
-        module={"type": "string", "minLength": 1, "description": "a path on the agent, or of one of `files`"},
-        function={"type": "string", "minLength": 1, "description": "default: `execute_task`"},
-        memory_mb={"type": "integer", "minimum": 1},
-        allowed_paths={**_TABLE, "description": "a path on the agent -> that in the module"},
+        module={
+            "anyOf": [{**_NAMED, "pattern": f"^{executors.MODULE_PATTERN}$"}, _FILE],
+            "description": "a path on the agent, or of one of `files`, or a file of the server; or an object as in `files`",
+        },
+        function={**_NAMED, "description": "default: `execute_task`"},
+        memory_mb={"type": "integer", "minimum": 1, "maximum": executors.MEMORY_MB_MAX, "description": "default: 256"},
+        allowed_paths={
+            "type": "object",
+            "maxProperties": executors.PATHS_MAX,
+            "propertyNames": _NAMED,
+            "additionalProperties": {**_NAMED, "pattern": "^/"},
+            "description": "a path on the agent (`ro:` before it: read only) -> that in the module",
+        },
         allowed_hosts=_TEXTS,
-        config=_TABLE,
+        config={
+            "type": "object",
+            "additionalProperties": {"type": ["string", "number", "boolean"]},
+            "description": "text that the module asks for by name",
+        },
+        sha256={**_STRING, "pattern": f"^{executors.SHA256_PATTERN}$", "description": "the module's, checked"},
     ),
     "executor_options": {"type": "object", "additionalProperties": True},
 }
