@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import select
 import signal
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -25,6 +26,8 @@ from hetuflow.ports.processes import StartError
 
 _ALL_SIGNALS: Final = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
 _REPORT_BYTES: Final = 256
+_REPORT_SECONDS_MAX: Final = 5.0
+"""For what a child does before it is the program: entering a directory of a server that is gone can take for ever."""
 
 
 @frozen(slots=True, kw_only=True)
@@ -92,7 +95,7 @@ def start_forked(start: Start, *, into: int | None = None) -> int:
                 _be_child(start, argv, environment, report)
         os.close(report)
         report = -1
-        failure = os.read(reports, _REPORT_BYTES)
+        failure = _read_report(reports, pid)
     except OSError as exc:
         raise StartError(explain(start.path, exc)) from exc
     finally:
@@ -104,6 +107,18 @@ def start_forked(start: Start, *, into: int | None = None) -> int:
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, 0)
     raise StartError(_explain(start, failure.decode()))
+
+
+def _read_report(reports: int, pid: int) -> bytes:
+    """Empty: the child is the program now. A child that says nothing is killed, and reaped as an orphan."""
+    poll = select.poll()
+    poll.register(reports, select.POLLIN)
+    if poll.poll(_REPORT_SECONDS_MAX * 1000):
+        return os.read(reports, _REPORT_BYTES)
+    os.kill(pid, signal.SIGKILL)
+    raise StartError(
+        f"the program was not started within {_REPORT_SECONDS_MAX:g} s: does its working directory answer?"
+    )
 
 
 def _be_child(start: Start, argv: list[bytes], environment: dict[bytes, bytes], report: int) -> None:

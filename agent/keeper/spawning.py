@@ -15,6 +15,7 @@ import contextlib
 import math
 import os
 import resource
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -46,6 +47,10 @@ CLOSE_SECONDS_MAX: Final = 1.0
 CLOSE_SECONDS_STEP: Final = 0.002
 PROCESSES_SPARE: Final = 1024
 """Processes of the same user beyond a tree's limit: RLIMIT_NPROC counts them all, and the others must not be in its way."""
+SWITCH_SECONDS: Final = 3600.0
+"""No thread asks a running one for the interpreter before that. A child of a fork is a copy with one thread: where another
+has asked, it waits for ever for that one to take over (`drop_gil` of CPython's ceval_gil). Our two threads take turns anyway.
+"""
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -60,6 +65,8 @@ class OperatingSystem:
         Raises `ContainmentError`: `isolation` insists on control groups, see `agent.containment.detect`.
         """
         self._loop = loop
+        self._switch_seconds = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_SECONDS)
         self._bystanders = bystanders
         self._running: dict[int, ProcessTree] = {}
         self._unwatched: set[int] = set()
@@ -185,6 +192,7 @@ class OperatingSystem:
             self._privileged.close()
         os.close(self._null)
         os.close(self._home)
+        sys.setswitchinterval(self._switch_seconds)
 
     # --- inside ----------------------------------------------------------------------------------------------------
 

@@ -37,8 +37,9 @@ def test_its_jobs_are_allowed(name: str) -> None:
 
 def test_its_packages_and_its_module_are_what_an_agent_takes() -> None:
     assert python_options(configs()["python"]["python"]).version == "3.12"
-    wanted = wasm.wasm_options(configs()["wasm"]["wasm"])
-    assert wanted.memory_mb == 64 and wanted.module in configs()["wasm"]["files"]
+    told = execution_of(effective(configs()["wasm"]), {})
+    wanted = wasm.wasm_options(told.executor_options)
+    assert wanted.memory_mb == 64 and [each.path for each in told.files] == [wanted.module]
 
 
 async def test_its_executor_runs_and_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

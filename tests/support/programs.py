@@ -121,8 +121,10 @@ class Bench:
 
 @contextlib.contextmanager
 def open_bench(isolation: str = "auto") -> Iterator[Bench]:
+    """What earlier tests have orphaned is none of its business."""
     bench = Bench()
-    bench.system = OperatingSystem(bench, agent="tests", isolation=isolation)
+    bystanders = tuple(children_of_this_process())
+    bench.system = OperatingSystem(bench, agent="tests", isolation=isolation, bystanders=bystanders)
     try:
         yield bench
     finally:
