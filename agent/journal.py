@@ -239,7 +239,7 @@ class Journal:
             raise
 
     def compact_if_mostly_dead(self) -> bool:
-        """Rewrite the file when it is worth it; True when it was. Raises `DiskError`; the old file is then still used.
+        """Rewrite the file when it is worth it; True when it was. Raises `DiskError`; the file that is there is then used.
 
         Never while a `sync` is under way: it closes the file.
         """
@@ -249,7 +249,11 @@ class Journal:
         live = sum(len(list(entry.records())) for entry in self.entries.values()) + len(self.observed) + 1
         if live > self._records * LIVE_SHARE_MAX:
             return False
-        self._rewrite()
+        try:
+            self._rewrite()
+        except DiskError:
+            self.close()  # the new file may be in its place all the same: whichever lies there is whole, and is opened again
+            raise
         return True
 
     def close(self) -> None:
@@ -263,13 +267,13 @@ class Journal:
         if self._torn:  # the record is folded already, so the whole file, written afresh, contains it
             self._rewrite()
             return
-        if self._file is None:
-            self._file = self._disk.open_append(self._path)
         data = _frame(record)
         try:
+            if self._file is None:
+                self._file = self._disk.open_append(self._path)
             self._file.append(data)
         except DiskError:
-            self._torn = True  # half a record may stand there, and nothing may follow it
+            self._torn = True  # half a record may stand there, and nothing may follow it; or none, and it is missing
             raise
         self._records += 1
         self._bytes += len(data)

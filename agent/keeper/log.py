@@ -214,13 +214,13 @@ class Log:
         if self._torn:  # the record is folded already, so the whole file, written afresh, contains it
             self._rewrite()
             return
-        if self._file is None:
-            self._file = self._disk.open_append(self._path)
         data = framed(RECORDS.encode(record))
         try:
+            if self._file is None:
+                self._file = self._disk.open_append(self._path)
             self._file.append(data)
         except DiskError:
-            self._torn = True  # half a record may stand there, and nothing may follow it
+            self._torn = True  # half a record may stand there, and nothing may follow it; or none, and it is missing
             raise
         self._records += 1
         self._bytes += len(data)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +14,7 @@ from agent import journal as journal_module
 from agent.journal import Accepted, Acked, Captured, Forgotten, Journal, Outcome, Running, Spilled, Stored
 from agent.spool import Cursor
 from hetuflow.ports.disk import DiskError
+from hetuflow.ports.real import SystemDisk
 from hetuflow.protocol.messages import Ended, Started
 from tests.agent.world import MemoryDisk
 
@@ -174,6 +179,43 @@ def test_a_write_that_failed_half_way_does_not_spoil_what_follows() -> None:
     again = reopened(disk)
     assert again.damage is None and again.entries == journal.entries
     assert again.entries[("a", 1)].ended is not None, "told while the disk was full, kept when it was not"
+
+
+async def test_what_could_not_be_written_for_want_of_a_descriptor_comes_with_what_follows() -> None:
+    disk = MemoryDisk()
+    journal = Journal.open(disk, PATH)
+    journal.append(accepted("a"))
+    journal.close()  # as after a compaction: the next record opens the file
+    disk.unwritable.add(PATH)
+    with pytest.raises(DiskError):
+        journal.append(outcome("a", 1))
+    assert not journal.is_whole, "nobody may forget what is only here"
+    disk.unwritable.clear()
+    journal.append(accepted("b"))
+    assert journal.is_whole and reopened(disk).entries == journal.entries
+
+
+def test_a_compaction_that_fails_behind_its_back_loses_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The new file is in its place already when its directory cannot be synced."""
+    monkeypatch.setattr(journal_module, "COMPACT_BYTES_MIN", 1000)
+    disk, path = SystemDisk(), str(tmp_path / "journal")
+    journal = Journal.open(disk, path)
+    for number in range(40):
+        journal.append(accepted(f"i{number}"))
+        journal.append(Forgotten(instance_ids=(f"i{number}",)))
+    fsync, fails = os.fsync, iter([False, True])
+
+    def fail_the_second(fd: int) -> None:
+        if next(fails, False):
+            raise OSError(errno.EIO, "Input/output error")
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", fail_the_second)
+    with pytest.raises(DiskError):
+        journal.compact_if_mostly_dead()
+    journal.append(accepted("later"))
+    journal.close()
+    assert list(Journal.open(disk, path).entries) == [("later", 1)]
 
 
 async def test_only_what_was_synced_survives_a_crash_of_the_machine() -> None:

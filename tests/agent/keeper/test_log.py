@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from agent.keeper.log import COMPACT_BYTES_MIN, EMPTY_BYTES_MIN, read_log
 from agent.keeper.messages import Settled
-from tests.agent.keeper.world import World, launch
+from hetuflow.ports.disk import DiskError
+from tests.agent.keeper.world import FakeFile, World, launch
 
 PATH = "/state/keeper.log"
 
@@ -117,3 +120,26 @@ def test_on_a_full_disk_what_was_left_is_ended_and_told_all_the_same() -> None:
     world.say(launch("new"))
     world.settle()
     assert [end.reason for end in world.ends() if end.instance_id == "new"] == ["rejected"]
+
+
+def test_what_could_not_be_written_for_want_of_a_descriptor_comes_with_what_follows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    world.attach()
+    tree = world.launch("i")
+    world.keeper.log.close()  # as after the file was written afresh: the next record opens it
+
+    def refuse(path: str) -> FakeFile:
+        raise DiskError(f"cannot open {path}: Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.disk, "open_append", refuse)
+        tree.exit(0)
+        world.settle()
+    assert [end.reason for end in world.ends()] == [None]
+    assert not world.keeper.log.is_whole
+    world.wait(10)
+    world.kill_keeper()
+    [held] = world.attach()
+    assert held.finished is not None and held.finished.reason is None
