@@ -99,7 +99,9 @@ def keeper_features() -> tuple[str, ...]:
 async def _keepers(profile: Profile, disk: SystemDisk, ids: SystemIds) -> AsyncIterator[Keepers]:
     """Processes of their own where there is a /proc to find them by; elsewhere they live in this one."""
     if process_tree.HAS_PROC:
-        yield ProcessKeepers(state_dir=profile.state_dir, boot_id=profile.boot_id, disk=disk, ids=ids)
+        yield ProcessKeepers(
+            state_dir=profile.state_dir, boot_id=profile.boot_id, disk=disk, ids=ids, isolation=profile.isolation
+        )
         return
     from agent.inside import InsideKeepers
     from agent.processes import open_processes

@@ -292,3 +292,13 @@ async def test_a_machine_that_was_restarted_is_told_from_an_agent_that_was(machi
     await machine.start_agent()
     ended = await machine.gateway.until_ended(order.instance_id)
     assert (ended.reason, ended.error_message) == ("lost", "the machine restarted")
+
+
+async def test_the_keeper_is_started_with_the_isolation_that_is_set(machine: Machine) -> None:
+    config = machine.root / "agent.toml"
+    config.write_text('[executor]\nisolation = "session"\n')
+    await machine.start_agent("--config", str(config))
+    assert machine.keeper().isolation == "session"
+    order = an_order("true")
+    await machine.gateway.send(order)
+    assert (await machine.gateway.until_started(order.instance_id)).isolation == "session"
