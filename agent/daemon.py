@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from functools import partial
 from typing import Final
@@ -17,7 +17,7 @@ from agent.directories import Directories, PlainDirectories
 from agent.executor import Executor
 from agent.identity import keep_store_id, kept_store_id
 from agent.instance_tree import InstanceTree
-from agent.journal import Journal
+from agent.journal import Journal, Key
 from agent.keeper.messages import Attach
 from agent.keeping import KeeperError, Keepers
 from agent.limits import KILL_GRACE_SECONDS
@@ -25,7 +25,7 @@ from agent.log_ring import LogRing
 from agent.policy import Facts, PlainFacts
 from agent.preparation import Preparations
 from agent.profile import Gauges, NoGauges, Profile
-from agent.recovery import next_incarnation, recover_output, ship_again, why_forgotten
+from agent.recovery import next_incarnation, note_boot, recover_output, ship_again, why_forgotten
 from agent.reports import Reports
 from agent.shipping import Shipping
 from agent.status import Status
@@ -165,6 +165,8 @@ class Agent:
         try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(partial(self.executor.run, left, why_forgotten=forgotten))
+                if forgotten is not None:
+                    nursery.start_soon(self._note_boot, [entry.key for entry in left], reports)
                 nursery.start_soon(reports.run)
                 nursery.start_soon(self.connection.watch_lease)
                 nursery.start_soon(self.connection.run)
@@ -191,6 +193,13 @@ class Agent:
             journal.close()
         if problem is not None:
             raise problem
+
+    async def _note_boot(self, left: Sequence[Key], reports: Reports) -> None:
+        """A life that ends before that leaves it to the next to say what nobody knows of."""
+        assert self.executor is not None
+        await self.executor.wait_sorted_out(left)
+        if all(map(reports.is_kept, left)):
+            note_boot(self._ports.disk, self.profile.state_dir, self.profile.boot_id)
 
     async def _tell(self, work: Work) -> None:
         while True:

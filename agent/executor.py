@@ -14,7 +14,7 @@ import structlog
 import trio
 
 from agent.attachment import Attachment
-from agent.journal import Entry
+from agent.journal import Entry, Key
 from agent.keeper.messages import Attach, Lease, Leave
 from agent.keeping import Keepers
 from agent.labels import SYSTEM_PREFIX
@@ -150,6 +150,11 @@ class Executor:
     async def wait_fewer(self) -> None:
         """Until something ends."""
         await self._runs.wait_fewer()
+
+    async def wait_sorted_out(self, left: Sequence[Key]) -> None:
+        """Until each of these, of an earlier life, is the keeper's or reported."""
+        while any(run.is_at_work for key in left if (run := self._runs.of(*key)) is not None):
+            await self._runs.wait_fewer()
 
     def forget(self, instance_id: str) -> None:
         """The server wants to hear nothing of this instance."""

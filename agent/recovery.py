@@ -44,15 +44,20 @@ def why_forgotten(disk: Disk, state_dir: str, boot_id: str) -> str | None:
     """Why nobody can say what has become of what the last life of the agent left; None: its keeper can. Raises `DiskError`.
 
     The machine may have been started anew since then. Agents before there were keepers noted no boot: what such a one had
-    accepted may have run.
+    accepted may have run. It stays so until `note_boot`.
     """
-    path = f"{state_dir}/{BOOT_FILE}"
-    before = (disk.read(path) or b"").decode(errors="replace").strip()
-    if before != boot_id:
-        disk.replace(path, f"{boot_id}\n".encode())
+    before = (disk.read(f"{state_dir}/{BOOT_FILE}") or b"").decode(errors="replace").strip()
     if not before:
         return RESTARTED
     return None if before == boot_id else REBOOTED
+
+
+def note_boot(disk: Disk, state_dir: str, boot_id: str) -> None:
+    """What was left from before this boot is sorted out, and journaled: from here on keepers know what has run."""
+    try:
+        disk.replace(f"{state_dir}/{BOOT_FILE}", f"{boot_id}\n".encode())
+    except DiskError as exc:  # the next life is more careful than it need be
+        log.warning("the boot of the machine cannot be noted", error=str(exc))
 
 
 @frozen(slots=True)

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import trio
 
-from agent import process_tree
+from agent import journal, process_tree
 from agent.keeper.place import Place
 from hetuflow.protocol.messages import Ended, KnownState, Output, Started
 from tests.agent.gateway import an_order
-from tests.agent.machine import PATIENCE_SECONDS, ROOT, Machine, is_alive, machine
+from tests.agent.machine import PATIENCE_SECONDS, ROOT, Machine, is_alive, machine, run_agent
 
 __all__ = ["machine"]
 
@@ -302,3 +302,34 @@ async def test_the_keeper_is_started_with_the_isolation_that_is_set(machine: Mac
     order = an_order("true")
     await machine.gateway.send(order)
     assert (await machine.gateway.until_started(order.instance_id)).isolation == "session"
+
+
+async def test_a_life_that_ended_before_all_was_sorted_out_leaves_it_to_the_next(machine: Machine) -> None:
+    """The first one after the start of the machine had no keeper: nobody has been told yet what has become of the work."""
+    agent = await machine.start_agent()
+    machine.gateway.acks_reports = False
+    order = an_order("bash", "-c", "sleep 300")
+    await machine.gateway.send(order)
+    await machine.gateway.until_started(order.instance_id)
+    await machine.kill(agent)
+    machine.end_keepers()
+    state = machine.root / "state"
+    (state / "boot-id").write_text("another\n")
+    (state / "keeper.log").unlink()  # which is not fsynced; nor is the start in the journal
+    forget_starts(state / "journal")
+    (state / "keeper.log").mkdir()
+    async with trio.open_nursery() as nursery:
+        failed = await nursery.start(run_agent, [sys.executable, "-m", "agent", *machine.options()])
+        with trio.fail_after(PATIENCE_SECONDS):
+            assert await failed.wait() != 0
+    (state / "keeper.log").rmdir()
+    machine.gateway.acks_reports = True
+    await machine.start_agent()
+    ended = await machine.gateway.until_ended(order.instance_id)
+    assert (ended.reason, ended.error_message) == ("lost", "the machine restarted")
+
+
+def forget_starts(path: Path) -> None:
+    """As a crash of the machine leaves a journal that was synced when its instances were accepted."""
+    kept = [record for record, _ in journal._parse(path.read_bytes()) if not isinstance(record, journal.Running)]
+    path.write_bytes(b"".join(map(journal._frame, kept)))
