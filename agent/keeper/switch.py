@@ -22,14 +22,20 @@ from agent.keeper.instance import Instance
 from agent.keeper.log import Key
 from agent.keeper.loop import NEVER, Loop
 
-UNSENT_BYTES_MAX: Final = 8 * 1024 * 1024
+UNSENT_BYTES_MAX: Final = 4096
+"""Of news that are in order already; what is newer than they may overtake the others."""
+RENEWAL: Final = ""
+"""Key of the news that the lease was renewed."""
+AGAIN_SECONDS: Final = 5.0
+"""Between two tries to start one."""
 REPLACED_MAX: Final = 10
 """Switches that a keeper replaces; somebody does not want one then."""
 
 
 class PipeSwitch:
-    """See `agent.keeper.core.Switch`. Never blocks: a switch that is stopped is told when it goes on. One that is killed is
-    replaced: by a child of the keeper, which finds less of what has cleaned its environment, but all that has not."""
+    """See `agent.keeper.core.Switch`. Never blocks: a switch that is stopped is told when it goes on, how things are by then,
+    and of the renewal first: it must not kill for what is only late. One that is killed is replaced: by a child of the
+    keeper, which finds less of what has cleaned its environment, but all that has not."""
 
     def __init__(
         self,
@@ -44,7 +50,11 @@ class PipeSwitch:
         self._fd, self._mark, self._loop = fd, mark, loop
         self._bystanders, self._complain, self._tell = bystanders, complain, replaced
         self._unsent = bytearray()
-        self._guarded: dict[Key, bytes] = {}
+        self._news: dict[str, bytes] = {}
+        """By instance: what it has not been told, the latest only."""
+        self._told: set[str] = set()
+        """Instances that it knows of, or will when it has read the pipe."""
+        self._guarded: dict[str, bytes] = {}
         self._renewed_at = -NEVER
         self._replaced = 0
         self._child: int | None = None
@@ -59,21 +69,27 @@ class PipeSwitch:
         group = getattr(instance.tree, "group", "")
         if group:
             said += _line("group", name, group)
-        self._guarded[instance.key] = said
-        self._say(said)
+        self._guarded[name] = said
+        self._say(name, said)
 
     def release(self, key: Key) -> None:
-        if self._guarded.pop(key, None) is not None:
-            self._say(_line("release", _name(key)))
+        name = _name(key)
+        if self._guarded.pop(name, None) is None:
+            return
+        if name in self._told:
+            self._told.discard(name)
+            self._say(name, _line("release", name))
+        else:
+            self._news.pop(name, None)
 
     def renew(self, renewed_at: float) -> None:
         self._renewed_at = renewed_at
-        self._say(_line("renew", repr(renewed_at)))
+        self._say(RENEWAL, _line("renew", repr(renewed_at)))
 
     def goodbye(self) -> None:
+        """Nothing is left to be ended. One that cannot be told, being stopped, finds that out for itself."""
         if self._fd >= 0:
             self._loop.unwatch(self._fd)
-            os.set_blocking(self._fd, True)
             with contextlib.suppress(OSError):
                 os.write(self._fd, bytes(self._unsent) + _line("goodbye"))
 
@@ -84,31 +100,46 @@ class PipeSwitch:
         os.set_blocking(fd, False)
         self._loop.watch(fd, self._lost)  # the only thing to be read from this end is that nobody reads at the other
 
-    def _say(self, said: bytes) -> None:
+    def _say(self, name: str, said: bytes) -> None:
         if self._fd < 0:
             return
-        if len(self._unsent) < UNSENT_BYTES_MAX:
-            self._unsent += said
+        self._news[name] = said
         self._flush()
 
     def _flush(self) -> None:
-        while self._unsent:
+        while self._unsent or self._news:
+            if not self._unsent:
+                self._take_news()
             try:
                 sent = os.write(self._fd, self._unsent)
             except BlockingIOError:
                 self._loop.watch_writable(self._fd, self._flush)
                 return
             except OSError:  # nobody is there; `_lost` is called
-                self._unsent.clear()
+                self._forget_news()
                 break
             del self._unsent[:sent]
         self._loop.unwatch_writable(self._fd)
+
+    def _take_news(self) -> None:
+        """The renewal, and then the oldest."""
+        self._unsent += self._news.pop(RENEWAL, b"")
+        while self._news and len(self._unsent) < UNSENT_BYTES_MAX:
+            name = next(iter(self._news))
+            self._unsent += self._news.pop(name)
+            if name in self._guarded:
+                self._told.add(name)
+
+    def _forget_news(self) -> None:
+        self._unsent.clear()
+        self._news.clear()
+        self._told.clear()
 
     def _lost(self) -> None:
         self._loop.unwatch(self._fd)
         os.close(self._fd)
         self._fd = -1
-        self._unsent.clear()
+        self._forget_news()
         if self._child is not None:
             self._bystanders.remove(self._child)
             with contextlib.suppress(ChildProcessError):
@@ -122,8 +153,12 @@ class PipeSwitch:
         self._start()
 
     def _start(self) -> None:
-        reads, writes = os.pipe()
         words = [sys.executable, "-I", "-S", watchdog.__file__, self._mark, watchdog.FROM_STDIN]
+        try:
+            reads, writes = os.pipe()
+        except OSError as exc:
+            self._try_again(exc)
+            return
         try:
             self._child = os.posix_spawn(
                 words[0],
@@ -134,14 +169,19 @@ class PipeSwitch:
             )
         except (OSError, NotImplementedError) as exc:
             os.close(writes)
-            self._complain(f"there is no dead-man's switch: {exc}")
+            self._try_again(exc)
             return
         finally:
             os.close(reads)
         self._bystanders.append(self._child)
         self._tell(self._child)
         self._follow(writes)
-        self._say(b"".join(self._guarded.values()) + _line("renew", repr(self._renewed_at)))
+        self._news.update(self._guarded)
+        self.renew(self._renewed_at)
+
+    def _try_again(self, problem: Exception) -> None:
+        self._complain(f"there is no dead-man's switch for the next {AGAIN_SECONDS:g} s: {problem}")
+        self._loop.call_at(self._loop.now() + AGAIN_SECONDS, self._start)
 
 
 def _line(*words: str) -> bytes:
