@@ -95,7 +95,7 @@ def _keep(given: Given, place: Place) -> None:
     write_identity(disk, place, _identity(given, os.getppid()))
     os.write(given.ready_fd, b"ready\n")
     os.close(given.ready_fd)
-    _serve(loop, system, keeper, agents, stopping)
+    _serve(loop, system, keeper, agents, switch, stopping)
     agents.close()
     keeper.close()
     with contextlib.suppress(FileNotFoundError):
@@ -104,7 +104,14 @@ def _keep(given: Given, place: Place) -> None:
     switch.goodbye()
 
 
-def _serve(loop: Loop, system: OperatingSystem, keeper: Keeper, agents: Agents, stopping: Callable[[], bool]) -> None:
+def _serve(
+    loop: Loop,
+    system: OperatingSystem,
+    keeper: Keeper,
+    agents: Agents,
+    switch: PipeSwitch,
+    stopping: Callable[[], bool],
+) -> None:
     """Until there is nothing to keep."""
     done_at = loop.now() + FIRST_SECONDS
     while True:
@@ -113,6 +120,7 @@ def _serve(loop: Loop, system: OperatingSystem, keeper: Keeper, agents: Agents, 
             keeper.stop(STOPPED)
         due = system.tick(now)
         keeper.tick()
+        switch.flush()
         agents.pump()
         if not keeper.is_done:
             done_at = NEVER

@@ -1,10 +1,10 @@
 """The keeper's end of the pipe to its dead-man's switch: what to do when the keeper cannot. See `watchdog` for the other.
 
-    guard  KEY PID START LEASE_SECONDS      an instance runs, in the session of process PID that started at START
-    group  KEY PATH                         its control group
-    release KEY                             its tree is gone
-    renew  INSTANT                          the lease was renewed: every instance may run until INSTANT + LEASE_SECONDS
-    goodbye                                 the keeper ends, and has left nothing
+    guard  KEY PID START LEASE_SECONDS GROUP    an instance runs, in the session of process PID that started at START; the
+                                                directory of its control group, if it has one
+    release KEY                                 its tree is gone
+    renew  INSTANT                              the lease was renewed: every instance may run until INSTANT + LEASE_SECONDS
+    goodbye                                     the keeper ends, and has left nothing
 
 Fields are separated by tabs; KEY is instance.epoch. The end of the pipe without a goodbye: the keeper is dead.
 """
@@ -12,6 +12,7 @@ Fields are separated by tabs; KEY is instance.epoch. The end of the pipe without
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import sys
 from collections.abc import Callable
@@ -22,6 +23,8 @@ from agent.keeper.instance import Instance
 from agent.keeper.log import Key
 from agent.keeper.loop import NEVER, Loop
 
+PIPE_BYTES: Final = 1024 * 1024
+"""What fits into the pipe, which the switch reads four times a second. Linux gives everybody as much."""
 UNSENT_BYTES_MAX: Final = 4096
 """Of news that are in order already; what is newer than they may overtake the others."""
 RENEWAL: Final = ""
@@ -35,7 +38,10 @@ REPLACED_MAX: Final = 10
 class PipeSwitch:
     """See `agent.keeper.core.Switch`. Never blocks: a switch that is stopped is told when it goes on, how things are by then,
     and of the renewal first: it must not kill for what is only late. One that is killed is replaced: by a child of the
-    keeper, which finds less of what has cleaned its environment, but all that has not."""
+    keeper, which finds less of what has cleaned its environment, but all that has not.
+
+    That an instance runs is said at once, for the keeper may be stopped in the next moment; the rest is, by the next `flush`.
+    """
 
     def __init__(
         self,
@@ -50,6 +56,7 @@ class PipeSwitch:
         self._fd, self._mark, self._loop = fd, mark, loop
         self._bystanders, self._complain, self._tell = bystanders, complain, replaced
         self._unsent = bytearray()
+        self._is_full = False
         self._news: dict[str, bytes] = {}
         """By instance: what it has not been told, the latest only."""
         self._told: set[str] = set()
@@ -64,13 +71,11 @@ class PipeSwitch:
         launched = instance.launched
         if launched is None:
             return
-        name = _name(instance.key)
-        said = _line("guard", name, str(launched.pid), launched.identity, repr(float(instance.lease_seconds)))
+        name, lease = _name(instance.key), repr(float(instance.lease_seconds))
         group = getattr(instance.tree, "group", "")
-        if group:
-            said += _line("group", name, group)
-        self._guarded[name] = said
+        self._guarded[name] = said = _line("guard", name, str(launched.pid), launched.identity, lease, group)
         self._say(name, said)
+        self.flush()
 
     def release(self, key: Key) -> None:
         name = _name(key)
@@ -86,6 +91,11 @@ class PipeSwitch:
         self._renewed_at = renewed_at
         self._say(RENEWAL, _line("renew", repr(renewed_at)))
 
+    def flush(self) -> None:
+        """Say what is to be said, as much as the pipe takes; the rest when there is room."""
+        if not self._is_full:
+            self._write()
+
     def goodbye(self) -> None:
         """Nothing is left to be ended. One that cannot be told, being stopped, finds that out for itself."""
         if self._fd >= 0:
@@ -98,28 +108,32 @@ class PipeSwitch:
     def _follow(self, fd: int) -> None:
         self._fd = fd
         os.set_blocking(fd, False)
+        with contextlib.suppress(AttributeError, OSError):  # not Linux, or this user has too many pipes
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self._loop.watch(fd, self._lost)  # the only thing to be read from this end is that nobody reads at the other
 
     def _say(self, name: str, said: bytes) -> None:
-        if self._fd < 0:
-            return
-        self._news[name] = said
-        self._flush()
+        if self._fd >= 0:
+            self._news[name] = said
 
-    def _flush(self) -> None:
+    def _write(self) -> None:
         while self._unsent or self._news:
             if not self._unsent:
                 self._take_news()
             try:
                 sent = os.write(self._fd, self._unsent)
             except BlockingIOError:
-                self._loop.watch_writable(self._fd, self._flush)
+                if not self._is_full:
+                    self._is_full = True
+                    self._loop.watch_writable(self._fd, self._write)
                 return
             except OSError:  # nobody is there; `_lost` is called
                 self._forget_news()
                 break
             del self._unsent[:sent]
-        self._loop.unwatch_writable(self._fd)
+        if self._is_full:
+            self._is_full = False
+            self._loop.unwatch_writable(self._fd)
 
     def _take_news(self) -> None:
         """The renewal, and then the oldest."""
@@ -137,6 +151,7 @@ class PipeSwitch:
 
     def _lost(self) -> None:
         self._loop.unwatch(self._fd)
+        self._is_full = False
         os.close(self._fd)
         self._fd = -1
         self._forget_news()
@@ -178,6 +193,7 @@ class PipeSwitch:
         self._follow(writes)
         self._news.update(self._guarded)
         self.renew(self._renewed_at)
+        self.flush()
 
     def _try_again(self, problem: Exception) -> None:
         self._complain(f"there is no dead-man's switch for the next {AGAIN_SECONDS:g} s: {problem}")

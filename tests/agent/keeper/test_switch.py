@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
+from agent import process_tree
+from agent.keeper import watchdog
 from agent.keeper.loop import Loop, lease_now
 from agent.keeper.messages import Lease, Settled
 from agent.keeper.switch import AGAIN_SECONDS, PipeSwitch
-from agent.keeper.watchdog import Watchdog
+from agent.keeper.watchdog import FROM_STDIN, GATHER_SECONDS, Watchdog
 from tests.agent.keeper.world import World
 
 
@@ -41,6 +45,7 @@ class Scene:
     def turn(self) -> None:
         """The keeper's loop does what it can, while nobody reads."""
         for _ in range(10):
+            self.switch.flush()
             self.loop.turn(self.loop.now())
 
 
@@ -79,6 +84,7 @@ def test_what_waits_to_be_told_to_a_stopped_switch_is_no_more_than_what_runs(sce
     assert {guarded.pid for guarded in scene.watchdog.guarded.values()} == {tree.pid, last.pid}
     tree.exit(0)
     scene.world.settle()
+    scene.turn()
     scene.watchdog.read()
     assert {guarded.pid for guarded in scene.watchdog.guarded.values()} == {last.pid}
 
@@ -105,3 +111,74 @@ def test_a_switch_that_cannot_be_had_now_is_had_later(scene: Scene, monkeypatch:
     os.close(scene.switch._fd)
     scene.switch._fd = -1
     assert os.waitpid(replacement, 0)[1] == 0
+
+
+def test_a_switch_that_has_heard_something_gathers_more_before_it_looks_again(scene: Scene) -> None:
+    """To be woken for each program costs more than the program's news. While nothing is said it sleeps for good."""
+    assert scene.watchdog.is_quiet and scene.watchdog.wait_milliseconds() == -1
+    tree = scene.world.launch("one")
+    scene.watchdog.read()
+    assert not scene.watchdog.is_quiet
+    assert 0 < scene.watchdog.wait_milliseconds() <= 1000 * GATHER_SECONDS + 1
+    scene.watchdog.read()
+    assert scene.watchdog.is_quiet and [each.pid for each in scene.watchdog.guarded.values()] == [tree.pid]
+
+
+def test_what_began_and_ended_between_two_looks_leaves_nothing(scene: Scene) -> None:
+    scene.run_through(10)
+    tree = scene.world.launch("last")
+    scene.turn()
+    scene.watchdog.read()
+    assert [each.pid for each in scene.watchdog.guarded.values()] == [tree.pid]
+    assert not scene.watchdog.fresh
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"guard\ta.1\t7\t99\t3.5\t/g\n",
+        b"guard\ta.1\t7\t99\t3.5\ngroup\ta.1\t/g\n",
+        b"guard\ta.1\t7\t99\t3.5\t/g\tmore\n",
+    ],
+    ids=["this version", "an earlier one", "a later one"],
+)
+def test_what_is_guarded_is_understood_whoever_says_it(said: bytes) -> None:
+    reads, writes = os.pipe()
+    switch = Watchdog(0, reads, "")
+    os.write(writes, b"nonsense\nguard\n\nguard\tb.1\tx\t\t\n" + said[:9])
+    switch.read()
+    os.write(writes, said[9:])
+    switch.read()
+    [guarded] = switch.guarded.values()
+    found = (guarded.mark, guarded.pid, guarded.start, guarded.lease_seconds, guarded.group)
+    assert found == (b"HETUFLOW_INSTANCE_ID=a", 7, "99", 3.5, "/g")
+    switch.alarm.close()
+    for fd in (reads, writes):
+        os.close(fd)
+
+
+@pytest.mark.skipif(not process_tree.HAS_PROC, reason="needs /proc")
+def test_a_switch_acts_on_what_was_said_last_by_a_keeper_that_says_no_more() -> None:
+    """It was stopped with its news in the pipe, behind others that have woken the switch already."""
+    program = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    words = [sys.executable, "-I", "-S", watchdog.__file__, "mark", FROM_STDIN]
+    switch = subprocess.Popen(words, stdin=subprocess.PIPE)
+    try:
+        assert switch.stdin is not None
+        start, now = process_tree.identity(program.pid), lease_now()
+        news = [
+            f"renew\t{now!r}",
+            "guard\tother.1\t0\t\t0.0\t",
+            f"guard\tx.1\t{program.pid}\t{start}\t1.0\t",
+        ]
+        for line in news:
+            os.write(switch.stdin.fileno(), f"{line}\n".encode())
+        assert program.wait(60) == -9
+        assert lease_now() >= now + 1
+        os.write(switch.stdin.fileno(), b"goodbye\n")
+        assert switch.wait(60) == 0
+    finally:
+        switch.kill()
+        program.kill()
+        switch.communicate()
+        program.wait()
