@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -20,7 +21,7 @@ from agent.containment.leaf import ContainmentError
 from agent.keeper.core import Keeper, KeeperProfile
 from agent.keeper.disk import KeeperDisk
 from agent.keeper.loop import NEVER, Loop
-from agent.keeper.place import BUSY, Identity, Place, write_identity
+from agent.keeper.place import BUSY, Identity, Place, read_identity, write_identity
 from agent.keeper.socket import Agents
 from agent.keeper.spawning import OperatingSystem
 from agent.keeper.switch import PipeSwitch
@@ -30,6 +31,9 @@ LINGER_SECONDS: Final = 5.0
 """How long a keeper with nothing to do waits for an agent."""
 FIRST_SECONDS: Final = 30.0
 """Likewise, for the first one."""
+ENDING_SECONDS_MAX: Final = 1.0
+"""A keeper that has let go of its lock has ended by then."""
+ENDING_SECONDS_STEP: Final = 0.02
 COMPLAINTS_BYTES_MAX: Final = 1024 * 1024
 STOPPED: Final = "the keeper was stopped"
 
@@ -83,7 +87,12 @@ def _keep(given: Given, place: Place) -> None:
 
     switch = PipeSwitch(given.switch_fd, given.mark, loop, bystanders, _complain, tell)
     profile = KeeperProfile(
-        log_path=place.log, pid=os.getpid(), version=given.version, boot_id=given.boot_id, mark=given.mark
+        log_path=place.log,
+        pid=os.getpid(),
+        version=given.version,
+        boot_id=given.boot_id,
+        mark=given.mark,
+        is_copy=_is_copy(given, place, disk),
     )
     system = OperatingSystem(loop, agent=given.agent_id, isolation=given.isolation, bystanders=bystanders)
     system.give_up_privileges()
@@ -102,6 +111,17 @@ def _keep(given: Given, place: Place) -> None:
         os.unlink(place.socket)
     system.close()
     switch.goodbye()
+
+
+def _is_copy(given: Given, place: Place, disk: KeeperDisk) -> bool:
+    """Whether these files are another directory's: the keeper that they name runs, and has not the lock, which is ours."""
+    named = read_identity(disk, place)
+    until = time.monotonic() + ENDING_SECONDS_MAX
+    while named is not None and named.is_alive(given.boot_id):
+        if time.monotonic() >= until:
+            return True
+        time.sleep(ENDING_SECONDS_STEP)
+    return False
 
 
 def _serve(

@@ -21,7 +21,7 @@ from agent.keeper.frames import framed
 from agent.keeper.log import Key
 from agent.keeper.loop import lease_now
 from agent.keeper.messages import Attach, Held, Holding, KeeperMessage, Launch, Leave, Probe, Probed, Settled
-from agent.keeper.place import Identity, Place, read_identity
+from agent.keeper.place import Identity, Place, is_locked, read_identity
 from agent.keeper.starting import (
     DEATH_SECONDS_MAX,
     START_SECONDS_MAX,
@@ -179,9 +179,9 @@ class KeeperLink:
         raise KeeperError(f"no keeper can be reached: {problem}")
 
     def _found(self) -> Identity | None:
-        """The keeper that runs, as it says itself."""
+        """The keeper that runs, as it says itself; it holds the lock."""
         found = read_identity(self._disk, self._place)
-        return found if found is not None and found.is_alive(self._boot_id) else None
+        return found if found is not None and found.is_alive(self._boot_id) and is_locked(self._place) else None
 
     async def _until_found(self) -> None:
         """One that starts says who it is in a moment; one that ends lets another begin."""

@@ -15,7 +15,7 @@ from attrs import frozen
 
 from agent import limits
 from agent.keeper.deadlines import NEVER, Deadlines
-from agent.keeper.instance import Instance, Phase, Why
+from agent.keeper.instance import COPIED, RESTARTED, Instance, Phase, Why
 from agent.keeper.log import Key, Log
 from agent.keeper.messages import (
     Attach,
@@ -48,13 +48,17 @@ LEASE_OVER: Final = "the lease was over before it could be started"
 
 @frozen(slots=True, kw_only=True)
 class KeeperProfile:
-    """`mark`: value of `KEEPER_MARK` in the environment of what this keeper starts; "" = none is set."""
+    """`mark`: value of `KEEPER_MARK` in the environment of what this keeper starts; "" = none is set.
+
+    `is_copy`: the log is the copy of another keeper's, which runs.
+    """
 
     log_path: str
     pid: int
     version: str
     boot_id: str
     mark: str = ""
+    is_copy: bool = False
 
 
 class Switch(Protocol):
@@ -227,15 +231,20 @@ class Keeper:
     # --- inside ----------------------------------------------------------------------------------------------------
 
     def _take_over(self) -> None:
-        """What an earlier keeper has left: ends are held again, what ran is ended."""
+        """What an earlier keeper has left: ends are held again, what ran is ended, if it can be there and is ours."""
         earlier = self.log.earlier
-        same_boot = earlier is not None and earlier.boot_id == self.profile.boot_id
+        why = RESTARTED if earlier is None or earlier.boot_id != self.profile.boot_id else ""
+        if self.profile.is_copy:
+            why = COPIED
         for entry in list(self.log.entries.values()):
             instance = Instance.of_earlier(entry, self)
             self._instances[instance.key] = instance
             if instance.phase is not Phase.FINISHED:
                 self._active[instance.key] = instance
-                instance.end_orphan(same_boot=same_boot)
+                if why:
+                    instance.lose_orphan(why)
+                else:
+                    instance.end_orphan()
 
     def _attach(self, attach: Attach) -> None:
         self.incarnation = attach.incarnation

@@ -43,6 +43,7 @@ LEFT: Final = "processes of it could not be ended and may still run"
 KILLED: Final = "the keeper was killed, and its processes with it"
 UNKNOWN: Final = "the exit status could not be collected"
 RESTARTED: Final = "the machine was restarted"
+COPIED: Final = "its agent's state directory was copied: it is the original's, whose keeper runs"
 
 
 class Phase(Enum):
@@ -163,7 +164,7 @@ class Instance:
 
     @classmethod
     def of_earlier(cls, entry: Entry, room: Room) -> Instance:
-        """What an earlier keeper has left of one in the log: how it ended, or something to end. See `end_orphan`."""
+        """What an earlier keeper has left of one in the log: how it ended, or something to end. See `end_orphan`, `lose_orphan`."""
         intent = entry.intent
         launch = Launch(
             task_id=intent.task_id,
@@ -251,13 +252,16 @@ class Instance:
             self._record(self._intent())
             self._finish(Outcome(reason, message))
 
-    def end_orphan(self, *, same_boot: bool) -> None:
-        """End what is left of an instance whose keeper was killed. Of another boot nothing is."""
+    def lose_orphan(self, why: str) -> None:
+        """Nothing is left of it, or nothing that is this keeper's to end."""
         with self._guarded():
             self._root_gone = self._is_orphan = True
-            if not same_boot:
-                self._finish(Outcome("lost", RESTARTED), self._facts())
-                return
+            self._finish(Outcome("lost", why), self._facts())
+
+    def end_orphan(self) -> None:
+        """End what is left of an instance whose keeper was killed."""
+        with self._guarded():
+            self._root_gone = self._is_orphan = True
             self._why = Why("lost", KILLED)
             launched = self.launched or not_launched(self._launch.task_id, *self.key)
             self.tree = self._room.system.orphan(launched)

@@ -6,6 +6,7 @@ A keeper is told apart by its pid *and* its start time *and* the boot of the mac
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import socket
@@ -101,6 +102,21 @@ def read_identity(disk: Disk, place: Place) -> Identity | None:
         )
     except (DiskError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def is_locked(place: Place) -> bool:
+    """Whether a keeper of this very directory runs. The files of one that was copied name the original's."""
+    try:
+        fd = os.open(place.lock, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as exc:
+        return not isinstance(exc, FileNotFoundError)  # it cannot be told, and who is named there lives
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 class HasOptions(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -490,3 +491,21 @@ async def test_a_keeper_that_does_not_start_wipes_out_nothing_that_one_that_runs
         await until_dead(agent.keeper_pid)
     async with site.link():
         assert b"of the one that runs" not in (SystemDisk().read(place.complaints) or b"")
+
+
+async def test_the_keeper_of_a_state_directory_that_was_copied_is_left_alone(site: Site, tmp_path: Path) -> None:
+    """The copy says who the keeper of the original is, and what that runs."""
+    async with site.link() as agent:
+        launched = await agent.start("sleep 1000", own("k50"))
+        with open_site(tmp_path / "copy") as copy:
+            for name in ("keeper.json", "keeper.lock", "keeper.log"):
+                shutil.copy(Path(site.state_dir, name), copy.state_dir)
+            async with copy.link() as other:
+                assert other.keeper_pid != agent.keeper_pid
+                [held] = other.held
+                assert held.finished is not None and held.finished.reason == "lost"
+                assert "copied" in (held.finished.message or "")
+                assert (await other.start("exit 0", own("k51"))).pid
+                await other.finished(own("k51"))
+        assert process_tree.identity(launched.pid) == launched.identity
+        await agent.start("exit 0", own("k52"))
