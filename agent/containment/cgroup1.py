@@ -141,7 +141,7 @@ class Leaf1:
         return files.pids(f"{self._holder}/cgroup.procs")
 
     def is_populated(self) -> bool:
-        return bool(self.pids())
+        return files.is_populated(f"{self._holder}/cgroup.procs")
 
     def kill(self) -> None:
         self.broken()  # before we make its forks fail ourselves

@@ -128,7 +128,7 @@ class Leaf2:
         return files.pids(f"{self._path}/cgroup.procs")
 
     def is_populated(self) -> bool:
-        return bool(files.keyed(f"{self._path}/cgroup.events").get("populated", 0))
+        return files.is_populated(f"{self._path}/cgroup.events", b"populated 1")
 
     def kill(self) -> None:
         self.broken()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Final
 
@@ -62,6 +63,16 @@ def pids(path: str) -> list[int]:
         return [int(pid) for pid in read(path).split()]
     except OSError:
         return []
+
+
+def is_populated(path: str, said: bytes = b"") -> bool:
+    """Whether a file of a group has something in it, or just what is `said`. One that cannot be read (no descriptor is left)
+    is no sign that nobody is there; one that is gone is."""
+    try:
+        found = read(path)
+    except OSError as exc:
+        return exc.errno not in (errno.ENOENT, errno.ENODEV)
+    return said in found if said else bool(found)
 
 
 def make_group(path: str) -> None:

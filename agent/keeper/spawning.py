@@ -17,9 +17,11 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
+
+from attrs import evolve
 
 from agent import process_tree
 from agent.containment import calls, detect
@@ -134,11 +136,17 @@ class OperatingSystem:
         held = leaf or Followed(pid, launch.environment.get(process_tree.MARK), self._ticket, self._count_orphans)
         tree = ProcessTree(self._loop, launch, pid, listener, self.now, held)
         self._running[pid] = tree
-        for stream, (read_end, _) in pipes.items():
-            os.set_blocking(read_end, False)
-            tree.attach(stream, read_end)
         tree.when_closed = self._closed
-        self._watch_exit(tree)
+        unattached = {stream: read_end for stream, (read_end, _) in pipes.items()}
+        try:
+            while unattached:
+                stream, read_end = unattached.popitem()
+                os.set_blocking(read_end, False)
+                tree.attach(stream, read_end)
+            self._watch_exit(tree)
+        except OSError:
+            self._give_up(tree, unattached.values())
+            raise
         self._due = min(self._due, tree.look_deadline)
         return tree
 
@@ -213,13 +221,12 @@ class OperatingSystem:
 
     def _start(self, path: str, launch: Launch, ends: Mapping[int, int], leaf: Leaf | None) -> int:
         user = find_user(launch.manners.run_as)
-        given = _file_of(launch.stdin) if launch.stdin else self._null
         start = Start(
             path=path,
             argv=launch.argv,
             environment=environment_of(user, launch.environment),
             directory=launch.directory,
-            streams=(given, ends.get(1, self._null), ends.get(2, self._null)),
+            streams=(self._null, ends.get(1, self._null), ends.get(2, self._null)),
             umask=launch.manners.umask,
             user=user,
             nice=launch.manners.nice,
@@ -228,6 +235,8 @@ class OperatingSystem:
             limits=_process_limit(launch.limits, leaf, user.uid if user is not None else os.geteuid()),
         )
         self._ticket = process_tree.take_ticket(self.now(), self._ticket) if process_tree.HAS_PROC else None
+        given = _file_of(launch.stdin) if launch.stdin else self._null
+        start = evolve(start, streams=(given, *start.streams[1:]))
         try:
             if launch.manners.no_new_privs or self._privileged is None:
                 return self._start_in(start, leaf)
@@ -276,6 +285,15 @@ class OperatingSystem:
             self._lingering.add(pid)
             self._due = min(self._due, self.now() + ORPHANS_SECONDS)
         tree.ended(exit_of(status, usage, tree.memory_peak_bytes), alone=alone)
+
+    def _give_up(self, tree: ProcessTree, unattached: Iterable[int]) -> None:
+        """What runs and cannot be followed is ended, and reaped when it has."""
+        for fd in unattached:
+            os.close(fd)
+        tree.kill()
+        tree.close()
+        self._unwatched.add(tree.pid)
+        self._due = 0.0
 
     def _closed(self, tree: ProcessTree) -> None:
         if tree.pid in self._lingering:  # its last orphans may come to us in this very moment: one more look is due
@@ -336,10 +354,14 @@ def _file_of(data: bytes) -> int:
 
         fd, name = tempfile.mkstemp()
         os.unlink(name)
-    written = 0
-    while written < len(data):
-        written += os.write(fd, data[written:])
-    os.lseek(fd, 0, os.SEEK_SET)
+    try:
+        written = 0
+        while written < len(data):
+            written += os.write(fd, data[written:])
+        os.lseek(fd, 0, os.SEEK_SET)
+    except OSError:
+        os.close(fd)
+        raise
     return fd
 
 

@@ -173,6 +173,20 @@ def test_what_is_not_writable_is_not_delegated(
         opened(group)
 
 
+def test_a_group_that_cannot_be_read_is_not_empty(fake: Callable[..., FakeCgroup2]) -> None:
+    """Such as for want of a descriptor: who believed it would call a tree gone that runs."""
+    groups = opened(fake())
+    leaf = groups.leaf("i.1", memory_bytes=0, cpu_cores=0.0, processes=0)
+    events = Path(leaf.directory) / "cgroup.events"
+    events.write_text("populated 0\nfrozen 0\n")
+    assert not leaf.is_populated()
+    events.unlink()
+    events.mkdir()
+    assert leaf.is_populated()
+    events.rmdir()
+    assert not leaf.is_populated(), "it is gone"
+
+
 def test_before_linux_5_7_the_keeper_enters(fake: Callable[..., FakeCgroup2]) -> None:
     group = fake()
     groups = open_groups2(str(group.root), NAME, 0, clones=False)

@@ -129,6 +129,22 @@ def test_the_keeper_comes_out_again_whatever_happens(tmp_path: Path) -> None:
         assert Path("/proc/self/cgroup").read_text() == before
 
 
+def test_a_group_that_cannot_be_read_is_not_empty(tmp_path: Path) -> None:
+    """Such as for want of a descriptor: who believed it would call a tree gone that runs."""
+    (tmp_path / "tasks").touch()
+    groups = cgroup1.open_groups1([Hierarchy(1, str(tmp_path), ("pids",))], "hetuflow-a.1.2.3", 0)
+    leaf = groups.leaf("i.1", memory_bytes=0, cpu_cores=0.0, processes=0)
+    processes = Path(leaf.directory) / "cgroup.procs"
+    processes.touch()
+    assert not leaf.is_populated()
+    processes.unlink()
+    processes.mkdir()
+    assert leaf.is_populated()
+    processes.rmdir()
+    assert not leaf.is_populated(), "it is gone"
+    groups.close()
+
+
 @by_kernel
 def test_figures_of_the_whole_tree_come_from_its_groups() -> None:
     """A child that nobody has waited for counts too: the root's own exit does not know of it."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,32 @@ def test_no_descriptor_left_is_a_start_error(bench: Bench, monkeypatch: pytest.M
     monkeypatch.setattr(os, "pipe", refuse)
     with pytest.raises(StartError, match="Too many open files"):
         bench.launch("true")
+
+
+@pytest.mark.parametrize("calls", [0, 1, 2])
+def test_a_program_that_cannot_be_followed_does_not_run_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    """It is reported lost: then it must not work any more."""
+    before, watch, count = descriptors(), bench.watch, itertools.count()
+
+    def refuse(fd: int, callback: Callable[[], None]) -> None:
+        if next(count) == calls:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        watch(fd, callback)
+
+    monkeypatch.setattr(bench, "watch", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        bench.launch("sleep", "300", A="1")
+    bench.until(lambda: not bench.system._running)
+    assert process_tree.marked(f"bench-{os.getpid()}-1") == [] and descriptors() == before
+
+
+def test_standard_input_is_given_back_when_nothing_comes_of_the_start(bench: Bench) -> None:
+    before = descriptors()
+    with pytest.raises(StartError, match="ionice"):
+        bench.launch("true", stdin=b"x", manners=Manners(ionice="realtime"))
+    assert descriptors() == before
 
 
 def test_a_pipe_held_by_somebody_else_is_given_up(bench: Bench) -> None:
