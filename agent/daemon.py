@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import Enum
 from functools import partial
 from typing import Final
@@ -214,41 +214,57 @@ class Agent:
             await self._changed.wait()
 
     async def _end(self, work: Work, ready: Wakeup) -> None:
-        """Stop intake, end work or wait for its end, report, with a deadline for each. A stop ends a drain."""
+        """Stop intake, end work or wait for its end, report, with a deadline for each. What is wanted may change meanwhile: a
+        stop ends a drain, and what a restart was about to leave running."""
+        how = None
+        while how is not self.farewell:
+            how = self.farewell
+            await self._end_as_wanted(work, ready)
+
+    async def _end_as_wanted(self, work: Work, ready: Wakeup) -> None:
+        """Until something else is."""
+        how = self.farewell
         log.info("stopping", how=self._how(), instances=work.executor.active_count)
         work.stopping = STOPPED if self.farewell is Farewell.STOPPED else RESTARTS
         work.executor.refuse_from_now(StopOrder("lost", work.stopping, KILL_GRACE_SECONDS))
         ready.set()
         self._changed.set()
-        if self.farewell is Farewell.DRAINED:
-            await self._wait_drained(work)
-        if self.farewell is Farewell.STOPPED:
+        if how is Farewell.DRAINED:
+            await self._while_wanted(partial(self._wait_drained, work))
+            if self.farewell is not how:
+                return
+        if how is Farewell.STOPPED:
             work.executor.stop_all(StopOrder("lost", STOPPED, KILL_GRACE_SECONDS))
             await work.executor.wait_empty()
-        if self.farewell is not Farewell.KEPT or (self.connection is not None and self.connection.is_open):
+        if how is not Farewell.KEPT or (self.connection is not None and self.connection.is_open):
             with trio.move_on_after(FLUSH_SECONDS_MAX) as patience:
-                await work.reports.wait_drained()
+                await self._while_wanted(work.reports.wait_drained)
             if patience.cancelled_caught:
                 log.warning("reports will be sent at the next start", reports=work.reports.unacked_count)
         with trio.move_on_after(LEAVE_SECONDS_MAX):
-            await work.executor.leave(for_good=self.farewell is not Farewell.KEPT)
+            await work.executor.leave(for_good=how is not Farewell.KEPT)
 
     def _how(self) -> str:
         return self.farewell.value if self.farewell is not None else ""
 
     async def _wait_drained(self, work: Work) -> None:
-        """Until nothing runs any more, or something else than a drain is wanted."""
+        """Until nothing runs any more."""
+        while work.executor.active_count:
+            await work.executor.wait_fewer()
+            self._changed.set()
+
+    async def _while_wanted(self, wait: Callable[[], Awaitable[None]]) -> None:
+        """Wait, until something else is wanted than now."""
+        how = self.farewell
         async with trio.open_nursery() as nursery:
 
             async def watch() -> None:
-                while self.farewell is Farewell.DRAINED:
+                while self.farewell is how:
                     await self._ending.wait()
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(watch)
-            while work.executor.active_count:
-                await work.executor.wait_fewer()
-                self._changed.set()
+            await wait()
             nursery.cancel_scope.cancel()
 
     async def _clean_what_is_kept(self) -> None:

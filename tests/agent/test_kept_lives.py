@@ -136,6 +136,23 @@ async def test_an_agent_whose_keeper_is_lost_for_good_can_stop_all_the_same(
             assert (await machine.gateway.until_ended(instance)).reason == "lost"
 
 
+async def test_an_agent_that_is_stopped_while_it_restarts_ends_its_work(autojump_clock: MockClock) -> None:
+    """It waits for an acknowledgement that does not come, and has left its work to the keeper already."""
+    async with kept_machine() as machine:
+        async with machine.life() as agent:
+            await until_started(machine, "seconds=1000")
+            machine.gateway.acks_reports = False
+            ended = await until_started(machine, "seconds=1")
+            await machine.gateway.until_ended(ended)
+            agent.request_restart(Farewell.KEPT)
+            await trio.sleep(1)
+            assert machine.machine.living()
+            agent.request_stop()
+            await machine.gateway.until(lambda: not machine.gateway.connected)
+            assert agent.farewell is Farewell.STOPPED
+        assert not machine.machine.living()
+
+
 # --- after an upgrade from an agent without a keeper ---------------------------------------------------------------
 
 
