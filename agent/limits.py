@@ -47,6 +47,16 @@ NO_LEASE: Final = Lease(float("inf"), 0.0)
 """Before the first welcome: nothing has been dispatched, nothing can outlive it."""
 
 
+MESSAGE_CHARACTERS_MAX: Final = 8192
+"""Of a report; the server keeps less. What no server would take, it would never be rid of."""
+
+
+def cut(message: str | None) -> str | None:
+    if message is None or len(message) <= MESSAGE_CHARACTERS_MAX:
+        return message
+    return message[: MESSAGE_CHARACTERS_MAX - 1] + "…"
+
+
 def run_deadline(started: float, timeout_seconds: float) -> float:
     """When a run is over its time; `timeout_seconds` 0 = never."""
     return started + timeout_seconds if timeout_seconds > 0 else float("inf")

@@ -14,15 +14,13 @@ from attrs import evolve
 
 from agent.keeper.messages import Finished, Launch, Launched
 from agent.kept_spool import KeptSpool
-from agent.limits import KILL_GRACE_SECONDS, lease_grace_seconds, lease_message
+from agent.limits import KILL_GRACE_SECONDS, cut, lease_grace_seconds, lease_message
 from agent.policy import Lowered
 from agent.preparation import Collector, Prepared
 from agent.shipping import Shipment
 from agent.workplace import StopOrder
 from hetuflow.protocol.messages import Dispatch, Ended, Known, KnownState, Started
 
-MESSAGE_CHARACTERS_MAX: Final = 8192
-"""Of a report; the server keeps less."""
 CONTINUE: Final = "continue"
 """`on_disconnect` of a job whose instances outlive the lease."""
 
@@ -138,7 +136,7 @@ class Run:
             epoch=self.order.epoch,
             completed_at=finished.completed_at,
             reason=finished.reason,
-            error_message=_cut(self.lowered.explained(finished.reason, finished.message)),
+            error_message=cut(self.lowered.explained(finished.reason, finished.message)),
             **of_a_start,
         )
 
@@ -161,13 +159,6 @@ class Run:
             limits=prepared.limits,
             manners=prepared.manners,
         )
-
-
-def _cut(message: str | None) -> str | None:
-    """What no server would take, it would never be rid of."""
-    if message is None or len(message) <= MESSAGE_CHARACTERS_MAX:
-        return message
-    return message[: MESSAGE_CHARACTERS_MAX - 1] + "…"
 
 
 def lease_seconds_of(order: Dispatch, session_seconds: float) -> float:

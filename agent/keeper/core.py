@@ -42,7 +42,8 @@ PROBES_MAX: Final = 16
 CATCH_UP_SECONDS: Final = 5.0
 """Between two tries to write what a full disk has refused."""
 SETTLED_MAX: Final = 1024
-"""Instances that are remembered after they were settled, so that a late `Launch` of theirs starts nothing."""
+"""Instances that are remembered after they were settled, so that a late `Launch` of theirs starts nothing: it is refused,
+for whoever has sent it awaits an end."""
 LEASE_OVER: Final = "the lease was over before it could be started"
 
 
@@ -278,7 +279,7 @@ class Keeper:
 
     def _launch(self, launch: Launch) -> None:
         key = (launch.instance_id, launch.epoch)
-        if key in self._instances or key in self._settled:
+        if key in self._instances:
             return
         instance = Instance(launch, self)
         self._instances[key] = instance
@@ -294,6 +295,8 @@ class Keeper:
     def _why_refuse(self, launch: Launch) -> Why | None:
         if self.is_stopping:
             return Why("rejected", "the keeper is stopping")
+        if (launch.instance_id, launch.epoch) in self._settled:
+            return Why("rejected", "it has ended already")
         if launch.lease_seconds > 0 and self.system.now() >= instance_deadline(self.renewed_at, launch.lease_seconds):
             return Why("lost", LEASE_OVER)
         for instance_id, epoch in self._active:

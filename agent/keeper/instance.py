@@ -21,7 +21,7 @@ from attrs import define, evolve, frozen
 from agent.keeper.log import Entry, Intent, Key, Log, Recorded, Started, not_launched
 from agent.keeper.messages import Finished, Grew, Held, KeeperMessage, Launch, Launched, Sample
 from agent.keeper.system import System, Tree, Usage
-from agent.limits import NO_LEASE, Lease, run_deadline, timeout_message
+from agent.limits import NO_LEASE, Lease, cut, run_deadline, timeout_message
 from agent.output import Capture
 from agent.programs import why_impossible
 from agent.spool import Owner, Spool
@@ -32,6 +32,9 @@ KILL_SECONDS_MAX: Final = 5.0
 """How long SIGKILL is repeated before the instance says that processes are left (uninterruptible ones)."""
 DRAIN_SECONDS_MAX: Final = 2.0
 """How long output is awaited after the tree is gone: somebody outside may hold the pipe open."""
+DRAIN_READS_MAX: Final = 32
+"""Turns of the loop in which output is still read when that time is over: who was stopped meanwhile, or slept, finds pipes full,
+and a turn reads 48 KiB of the 1 MiB that a pipe may hold."""
 POLL_SECONDS: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
 LIMIT_SECONDS: Final = 0.25
 """Between two looks at the limits of a tree that has some."""
@@ -156,6 +159,9 @@ class Instance:
         self._started = 0.0
         self._run_deadline = self._kill_at = self._limit_at = self._sample_at = self._poll_at = self._over_at = NEVER
         self._polls = 0
+        self._drain_reads = DRAIN_READS_MAX
+        self._has_written = False
+        """Since the last look at a tree that is gone."""
         owner = Owner(task_id=launch.task_id, instance_id=launch.instance_id, epoch=launch.epoch)
         spool = Spool(room.disk, launch.spool_path, owner, room.log)
         self.spool: Kept = spool
@@ -183,7 +189,11 @@ class Instance:
             length = entry.recorded.spool_bytes
             found.spool = NoMore(entry.kept_small(length), length)
         elif (spool := entry.found_spool(room.disk)) is not None:
-            found.spool, found._found_output = spool, spool.summary()
+            found.spool = spool
+            try:
+                found._found_output = spool.summary()
+            except DiskError as exc:  # what can be read of it is told; of how much it was, nothing
+                room.complain(f"{found.key[0]}: {exc}")
         return found
 
     @property
@@ -290,6 +300,7 @@ class Instance:
     def wrote(self, stream: int, data: bytes) -> None:
         with self._guarded():
             if self.phase is not Phase.FINISHED:
+                self._has_written = True
                 self._capture.write(stream, data, self._room.system.wall())
 
     def closed(self) -> None:
@@ -322,7 +333,7 @@ class Instance:
                     self._tick_killing(now)
                 case Phase.DRAINING:
                     if now >= self._over_at:
-                        self._complete()
+                        self._tick_draining(now)
                 case Phase.FINISHED:
                     pass
 
@@ -424,6 +435,13 @@ class Instance:
             outcome.message = f"{outcome.message or 'ended'}; {LEFT}"
             self._drain(outcome)
 
+    def _tick_draining(self, now: float) -> None:
+        if self._has_written and self._drain_reads:
+            self._has_written, self._drain_reads, self._over_at = False, self._drain_reads - 1, now
+            self._room.changed(self)
+        else:
+            self._complete()
+
     def _look(self) -> bool:
         """Whether the tree is gone."""
         assert self.tree is not None
@@ -468,7 +486,7 @@ class Instance:
             epoch=epoch,
             completed_at=instant(self._room.system.wall()),
             reason=outcome.reason,
-            message=outcome.message,
+            message=cut(outcome.message),
             **(facts or {}),
         )
         self._record(Recorded(finished=self.ended, spool_bytes=self.spool.end))

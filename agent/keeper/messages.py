@@ -62,7 +62,7 @@ class Attach(KeeperMessage):
 
 @frozen(slots=True, kw_only=True)
 class Launch(KeeperMessage):
-    """Start a program, once: a second launch of the same instance and epoch is ignored.
+    """Start a program, once: a second launch of the same instance and epoch is ignored, and refused when it was settled.
 
     `directory`: where it starts; it exists. `spool_path`: where its output goes when it gets long (`agent.spool`).
     `timeout_seconds` 0 = no limit. `lease_seconds`: how long it may go on after `Lease.renewed_at`, 0 = without bound.

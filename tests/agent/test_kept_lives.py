@@ -153,6 +153,20 @@ async def test_an_agent_that_is_stopped_while_it_restarts_ends_its_work(autojump
         assert not machine.machine.living()
 
 
+async def test_an_order_that_comes_again_when_all_is_acknowledged_takes_no_slot_for_ever(
+    autojump_clock: MockClock,
+) -> None:
+    async with kept_machine() as machine, machine.life() as agent:
+        order = an_order("program", "seconds=1")
+        await machine.gateway.send(order)
+        await machine.gateway.until_ended(order.instance_id)
+        await trio.sleep(1)
+        await machine.gateway.send(order)
+        await trio.sleep(10)
+        assert len(machine.machine.history) == 1
+        assert agent.executor is not None and agent.executor.active_count == 0
+
+
 # --- after an upgrade from an agent without a keeper ---------------------------------------------------------------
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from agent.keeper.core import LEASE_OVER
@@ -20,6 +22,7 @@ from agent.keeper.messages import (
     Settled,
 )
 from agent.spool import FoundSpool
+from hetuflow.ports.disk import DiskError
 from tests.agent.keeper.world import FakeTree, World, launch
 
 
@@ -155,6 +158,30 @@ def test_output_is_awaited_after_the_tree_is_gone_but_not_for_ever(world: World)
     assert tree.is_closed
 
 
+def test_output_in_the_pipe_of_a_keeper_that_was_stopped_is_read_whole(world: World) -> None:
+    """The time for it is over when the keeper goes on, or its machine: a turn of the loop reads a part of it."""
+    tree = world.launch()
+    tree.exit(0, closes=False)
+    world.settle()
+    world.machine.seconds += 60.0
+    for _ in range(20):
+        tree.write(b"x" * 48_000)
+        world.keeper.tick()
+    tree.close_streams()
+    world.settle()
+    end = only_end(world)
+    assert end.output is not None and end.output["stdout"]["bytes"] == 20 * 48_000
+
+
+def test_output_that_never_ends_is_not_awaited_for_ever(world: World) -> None:
+    tree = world.launch()
+    tree.exit(0, closes=False)
+    for _ in range(100):
+        tree.write(b"x" * 48_000)
+        world.wait(0.1)
+    assert only_end(world).reason is None and tree.is_closed
+
+
 def test_a_broken_limit_ends_the_tree_at_once(world: World) -> None:
     tree = world.launch(limits=Limits(memory_bytes=1000))
     tree.stubborn = True
@@ -281,10 +308,23 @@ def test_a_second_launch_is_ignored_also_after_the_end(world: World) -> None:
     world.launch().exit(0)
     world.say(launch())
     world.settle()
-    world.say(Settled(ended=(("i", 1),)))
-    world.say(launch())
-    world.settle()
     assert len(world.ends()) == 1
+
+
+def test_a_launch_of_what_is_settled_starts_nothing_and_is_answered(world: World) -> None:
+    """Whoever sends it awaits an end."""
+    world.launch().exit(0)
+    world.settle()
+    world.say(Settled(ended=(("i", 1),)))
+    world.heard.clear()
+    for _ in range(2):
+        world.say(launch())
+        world.settle()
+        end = only_end(world)
+        assert (end.reason, end.message) == ("rejected", "it has ended already")
+        world.say(Settled(ended=(("i", 1),)))
+        world.heard.clear()
+    assert len(world.machine.trees) == 1
 
 
 def test_two_epochs_of_one_instance_do_not_run_at_once(world: World) -> None:
@@ -492,6 +532,41 @@ def test_the_next_keeper_holds_what_was_recorded_and_ends_what_ran(world: World)
     end = only_end(world)
     assert (end.reason, end.message) == ("lost", "the keeper was killed, and its processes with it")
     assert end.output is not None and end.output["stdout"]["kept"] == 10
+
+
+def test_output_that_cannot_be_read_keeps_no_keeper_from_starting(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is found, and the disk gives back no more than its beginning."""
+    world.attach()
+    tree = world.launch()
+    tree.write(b"x" * 100_000)
+    read_range, reads = world.disk.read_range, itertools.count()
+
+    def read_once(path: str, offset: int, length: int) -> bytes:
+        if next(reads) > 3:
+            raise DiskError(f"cannot read {path}: Input/output error")
+        return read_range(path, offset, length)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.disk, "read_range", read_once)
+        world.kill_keeper()
+        assert next(reads) > 4
+    world.wait(10)
+    [held] = world.attach()
+    assert held.finished is not None and held.finished.reason == "lost"
+
+
+def test_a_message_without_measure_is_cut(world: World) -> None:
+    """A record of the log has its largest length; what is longer hides what stands behind it."""
+    world.machine.refusal = "x" * 2_000_000
+    world.say(launch("long"))
+    world.machine.refusal = None
+    world.launch("behind").exit(0)
+    world.kill_keeper()
+    first, second = world.attach()
+    assert first.finished is not None and len(first.finished.message or "") < 10_000
+    assert second.finished is not None and second.finished.reason is None
 
 
 def test_nobody_is_killed_for_a_number_of_another_boot(world: World) -> None:
