@@ -22,10 +22,12 @@ from agent.containment.leaf import (
     CPU_PERIOD_MICROSECONDS,
     ContainmentError,
     LeafUsage,
+    has_run_into,
     memory_sentence,
     processes_sentence,
     quota,
     send,
+    tree_ceiling,
 )
 from agent.containment.mounts import Hierarchy
 
@@ -194,7 +196,7 @@ class Leaf1:
         self._paths[controller] = path
 
     def _most(self) -> int:
-        return self._processes or self._groups.ceiling
+        return self._processes or tree_ceiling(self._groups.ceiling)
 
     def _confine_memory(self) -> None:
         path = self._paths["memory"]
@@ -217,8 +219,8 @@ class Leaf1:
                 kills and peak >= self._memory_bytes * PEAK_SHARE_MIN
             ):  # else the machine's memory was short, not the tree's
                 return "memory", memory_sentence(self._memory_bytes, peak)
-        if self._most() and "pids" in self._paths and files.keyed(f"{self._paths['pids']}/pids.events").get("max", 0):
-            return "processes", processes_sentence(self._most())
+        if self._most() and "pids" in self._paths and has_run_into(self._paths["pids"], self._processes, self._most()):
+            return "processes", processes_sentence(self._processes, self._most())
         return None
 
     def _hold(self) -> None:

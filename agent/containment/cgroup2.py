@@ -23,10 +23,12 @@ from agent.containment.leaf import (
     GROUP_PREFIX,
     ContainmentError,
     LeafUsage,
+    has_run_into,
     memory_sentence,
     processes_sentence,
     quota,
     send,
+    tree_ceiling,
 )
 
 LEVEL: Final = "cgroup2"
@@ -179,15 +181,15 @@ class Leaf2:
             files.write(f"{self._path}/memory.max", str(self._memory_bytes))
 
     def _most(self) -> int:
-        return self._processes or self._groups.ceiling
+        return self._processes or tree_ceiling(self._groups.ceiling)
 
     def _look(self) -> tuple[str, str] | None:
         if self._memory_bytes:
             events = files.keyed(f"{self._path}/memory.events")
             if events.get("oom_kill", 0) and events.get("oom", 0):
                 return "memory", memory_sentence(self._memory_bytes, self._peak())
-        if self._most() and files.keyed(f"{self._path}/pids.events").get("max", 0):
-            return "processes", processes_sentence(self._most())
+        if self._most() and has_run_into(self._path, self._processes, self._most()):
+            return "processes", processes_sentence(self._processes, self._most())
         return None
 
     def _peak(self) -> int:

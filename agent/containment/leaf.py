@@ -10,10 +10,15 @@ from typing import Final, Protocol
 
 from attrs import frozen
 
+from agent.containment import files
+
 MEBIBYTE: Final = 1024 * 1024
 CPU_PERIOD_MICROSECONDS: Final = 100_000
 CPU_QUOTA_MICROSECONDS_MIN: Final = 1000
 """The kernel takes no less."""
+
+FULL_SHARE_MIN: Final = 0.9
+"""Of its ceiling, in a tree that is ended for it: some of it may just have died."""
 
 GROUP_PREFIX: Final = "hetuflow-"
 
@@ -134,8 +139,23 @@ def memory_sentence(limit_bytes: int, peak_bytes: int) -> str:
     return f"ended because it needed more memory than its limit of {limit_bytes / MEBIBYTE:g} MiB{peak} (memory)"
 
 
-def processes_sentence(limit: int) -> str:
-    return f"ended because it wanted more processes and threads than its limit of {limit} (processes)"
+def has_run_into(path: str, asked: int, most: int) -> bool:
+    """A fork failed in this group, for its limit of processes. `asked`: the limit is its own, 0 = the ceiling.
+
+    The kernel counts here also what a group above has refused, which is no fault of a tree that is far from its ceiling.
+    """
+    if not files.keyed(f"{path}/pids.events").get("max", 0):
+        return False
+    return bool(asked) or files.number(f"{path}/pids.current") >= most * FULL_SHARE_MIN
+
+
+def processes_sentence(asked: int, most: int) -> str:
+    """`asked`: the limit of its own, 0 = none; `most` then held."""
+    if asked:
+        return f"ended because it wanted more processes and threads than its limit of {asked} (processes)"
+    return (
+        f"ended because it wanted more processes and threads than the {most} of a job without max_processes (processes)"
+    )
 
 
 @frozen(slots=True)
@@ -169,3 +189,12 @@ def process_ceiling(sources: Mapping[str, int]) -> int:
     """
     known = [value for value in sources.values() if value > 0]
     return max(16, min(known) * 3 // 4) if known else 0
+
+
+def tree_ceiling(ceiling: int) -> int:
+    """What a tree without a limit of its own may have, of the `ceiling` of all: 15 % of what the machine allows.
+
+    Source: systemd, `DefaultTasksMax=15%`. With three quarters a bomb became 24 576 processes, beside which two cores did
+    nothing else: the end took 43 s, and agent, server and database had lost each other meanwhile.
+    """
+    return max(16, ceiling // 5) if ceiling else 0

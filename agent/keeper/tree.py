@@ -154,9 +154,10 @@ class ProcessTree:
         """Measure, and hold the limits that nobody else holds. A tree that has broken one is killed at once."""
         self.memory_peak_bytes = max(self.memory_peak_bytes, memory_peak_of(self._pid))
         self._step = min(self._step * 2, LOOK_SECONDS_MAX)
-        if self._leaf is not None and self._leaf.enforced and not self._is_ending:
-            self._step = min(self._step, LIMIT_SECONDS)
-            if self._leaf.broken() is not None:
+        if self._leaf is not None and not self._is_ending:
+            if self._leaf.enforced:
+                self._step = min(self._step, LIMIT_SECONDS)
+            if self._leaf.broken() is not None:  # also without a limit of its own: no tree may have all pids
                 self.kill()
         if self._sampled is not None and not self._is_ending:
             self._step = self._hold_limits(self._sampled, now)

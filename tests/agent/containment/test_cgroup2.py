@@ -85,8 +85,22 @@ def test_without_a_limit_only_the_ceiling_is_set(fake: Callable[..., FakeCgroup2
     leaf = opened(group, ceiling=1000).leaf("i.1", memory_bytes=0, cpu_cores=0.0, processes=0)
     path = group.root / NAME / "i.1"
     assert leaf.enforced == ()
-    assert [content(path / name) for name in ("memory.max", "cpu.max", "pids.max")] == ["max", "max 100000", "1000"]
+    assert [content(path / name) for name in ("memory.max", "cpu.max", "pids.max")] == ["max", "max 100000", "200"]
     assert leaf.remove()
+
+
+@pytest.mark.parametrize(("current", "is_broken"), [(195, True), (20, False)])
+def test_the_ceiling_is_a_reason_only_for_a_tree_that_is_at_it(
+    current: int, is_broken: bool, fake: Callable[..., FakeCgroup2]
+) -> None:
+    """The kernel counts in a leaf also the forks that a group above has refused."""
+    group = fake()
+    leaf = opened(group, ceiling=1000).leaf("i.1", memory_bytes=0, cpu_cores=0.0, processes=0)
+    (group.root / NAME / "i.1" / "pids.events").write_text("max 3\n")
+    (group.root / NAME / "i.1" / "pids.current").write_text(f"{current}\n")
+    broken = leaf.broken()
+    assert (broken is not None) == is_broken
+    assert broken is None or "the 200 of a job without max_processes" in broken[1]
 
 
 def test_what_was_used(fake: Callable[..., FakeCgroup2]) -> None:

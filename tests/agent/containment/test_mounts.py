@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.containment.leaf import KeeperId, keeper_name, keeper_of, process_ceiling, quota
+from agent.containment.leaf import KeeperId, keeper_name, keeper_of, process_ceiling, quota, tree_ceiling
 from agent.containment.mounts import Hierarchy, hierarchies
 
 V2 = "29 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
@@ -86,3 +86,4 @@ def test_shares_of_cores() -> None:
 def test_a_bomb_leaves_room_for_others() -> None:
     assert process_ceiling({"pid_max": 32768, "threads-max": 200_000}) == 24576
     assert process_ceiling({"pid_max": 0, "threads-max": 0}) == 0
+    assert [tree_ceiling(ceiling) for ceiling in (24576, 20, 0)] == [4915, 16, 0]

@@ -151,6 +151,24 @@ def test_a_bomb_is_ended_for_its_limit(way: str, bench: Bench) -> None:
     assert hostile.tree.exceeded() == (reason, sentence)
 
 
+@pytest.mark.parametrize("way", ["bomb", "bomb_of_sessions"])
+def test_a_bomb_without_a_limit_is_ended_at_its_share(way: str, room: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detect, "process_ceiling", lambda sources: 200)
+    with contextlib.ExitStack() as stack:
+        try:
+            bench = stack.enter_context(open_bench("cgroup"))
+        except ContainmentError as exc:
+            pytest.skip(str(exc))
+        if bench.system.limits()["processes"] == "sampled":
+            pytest.skip("no controller counts processes here")
+        hostile = Hostile(bench, way)
+        bench.until(lambda: hostile.heard.exit is not None and not hostile.tree.is_alive())  # nobody asks for its end
+        assert hostile.alive() == []
+        hostile.tree.close()
+        reason, sentence = hostile.tree.exceeded() or ("", "")
+        assert reason == "processes" and "the 40 of a job without max_processes" in sentence
+
+
 def test_threads_count_as_processes(bench: Bench) -> None:
     hostile = Hostile(bench, "threads", Limits(processes=10))
     bench.until(lambda: hostile.heard.exit is not None)
