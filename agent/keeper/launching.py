@@ -21,6 +21,7 @@ from attrs import frozen
 
 from agent.containment import calls
 from agent.containment.manners import User
+from agent.keeper.descriptors import Bounds, LowNumbers, limited, set_limit
 from agent.programs import explain
 from hetuflow.ports.processes import StartError
 
@@ -46,6 +47,8 @@ class Start:
     no_new_privs: bool = False
     """To be given up in the child: the keeper itself has not."""
     limits: Mapping[int, int]
+    descriptors: Bounds
+    """How many the program may have open."""
 
     @property
     def needs_fork(self) -> bool:
@@ -53,27 +56,27 @@ class Start:
         return self.user is not None or by_priority or bool(self.limits) or self.no_new_privs
 
 
-def start_spawned(start: Start, home: int) -> int:
+def start_spawned(start: Start, home: int, low: LowNumbers) -> int:
     """The pid. `home`: a descriptor of the keeper's own directory. Raises `StartError`."""
     umask = os.umask(start.umask)
     try:
         _enter(start.directory)
         if not spawns_sessions():
             return _popen(start)
-        given, out, err = start.streams
-        return os.posix_spawn(
-            start.path,
-            start.argv,
-            start.environment,
-            file_actions=[
-                (os.POSIX_SPAWN_DUP2, given, 0),
-                (os.POSIX_SPAWN_DUP2, out, 1),
-                (os.POSIX_SPAWN_DUP2, err, 2),
-            ],
-            setsid=True,
-            setsigmask=(),
-            setsigdef=_ALL_SIGNALS,
-        )
+        with limited(start.descriptors), low.numbered(start.streams, start.descriptors) as (given, out, err):
+            return os.posix_spawn(
+                start.path,
+                start.argv,
+                start.environment,
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, given, 0),
+                    (os.POSIX_SPAWN_DUP2, out, 1),
+                    (os.POSIX_SPAWN_DUP2, err, 2),
+                ],
+                setsid=True,
+                setsigmask=(),
+                setsigdef=_ALL_SIGNALS,
+            )
     except OSError as exc:
         raise StartError(explain(start.path, exc)) from exc
     except ValueError as exc:
@@ -141,6 +144,7 @@ def _be_child(start: Start, argv: list[bytes], environment: dict[bytes, bytes], 
         step = "limits"
         for name, value in start.limits.items():
             resource.setrlimit(name, (value, value))
+        set_limit(start.descriptors)
         step = "run_as"
         if start.user is not None:
             os.setgroups(start.user.groups)

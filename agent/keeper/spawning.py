@@ -28,6 +28,7 @@ from agent.containment import calls, detect
 from agent.containment.leaf import Leaf
 from agent.containment.manners import environment_of, find_user, io_priority
 from agent.containment.privileged import PrivilegedThread
+from agent.keeper.descriptors import LowNumbers, raise_limit, set_limit
 from agent.keeper.following import Followed
 from agent.keeper.launching import Start, start_forked, start_spawned
 from agent.keeper.messages import Launch, Launched, Limits
@@ -67,6 +68,7 @@ class OperatingSystem:
         Raises `ContainmentError`: `isolation` insists on control groups, see `agent.containment.detect`.
         """
         self._loop = loop
+        self._descriptors_before = raise_limit()
         self._switch_seconds = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_SECONDS)
         self._bystanders = bystanders
@@ -74,6 +76,7 @@ class OperatingSystem:
         self._unwatched: set[int] = set()
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self._home = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._low = LowNumbers(self._null)
         self._adopts = calls.become_subreaper()
         self._has_orphans = False
         self._orphans_ended = 0
@@ -200,7 +203,9 @@ class OperatingSystem:
             self._privileged.close()
         os.close(self._null)
         os.close(self._home)
+        self._low.close()
         sys.setswitchinterval(self._switch_seconds)
+        set_limit(self._descriptors_before)
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
@@ -233,6 +238,7 @@ class OperatingSystem:
             io_priority=io_priority(launch.manners.ionice),
             no_new_privs=launch.manners.no_new_privs and not self._has_given_up,
             limits=_process_limit(launch.limits, leaf, user.uid if user is not None else os.geteuid()),
+            descriptors=self._descriptors_before,
         )
         self._ticket = process_tree.take_ticket(self.now(), self._ticket) if process_tree.HAS_PROC else None
         given = _file_of(launch.stdin) if launch.stdin else self._null
@@ -247,13 +253,13 @@ class OperatingSystem:
 
     def _start_in(self, start: Start, leaf: Leaf | None) -> int:
         if leaf is None:
-            return start_forked(start) if start.needs_fork else start_spawned(start, self._home)
+            return start_forked(start) if start.needs_fork else start_spawned(start, self._home, self._low)
         if leaf.descriptor is not None:
             pid = start_forked(start, into=leaf.descriptor)
         else:
             leaf.enter()
             try:
-                pid = start_forked(start) if start.needs_fork else start_spawned(start, self._home)
+                pid = start_forked(start) if start.needs_fork else start_spawned(start, self._home, self._low)
             finally:
                 leaf.leave()
         with contextlib.suppress(OSError):  # it has ended already, or is ended for its limit by the next look

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import resource
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -149,6 +150,25 @@ def test_a_program_that_cannot_be_followed_does_not_run_on(
         bench.launch("sleep", "300", A="1")
     bench.until(lambda: not bench.system._running)
     assert process_tree.marked(f"bench-{os.getpid()}-1") == [] and descriptors() == before
+
+
+@pytest.mark.parametrize("nice", [0, 1], ids=["posix_spawn", "fork"])
+def test_many_programs_are_followed_and_find_the_limit_of_descriptors_that_was(nice: int) -> None:
+    """Each costs the keeper three, and a login shell, or a service, gets 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = descriptors() + 40
+    resource.setrlimit(resource.RLIMIT_NOFILE, (few, hard))
+    try:
+        with open_bench() as bench:
+            manners = Manners(no_new_privs=False, nice=nice)
+            trees = [
+                bench.launch("bash", "-c", "ulimit -n; read; sleep 300", manners=manners, stdin=b"\n")
+                for _ in range(40)
+            ]
+            bench.until(lambda: all(heard.output[1] == b"%d\n" % few for _, heard in trees))
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (few, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_standard_input_is_given_back_when_nothing_comes_of_the_start(bench: Bench) -> None:
