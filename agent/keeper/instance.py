@@ -396,7 +396,8 @@ class Instance:
 
     def _ended_by_itself(self, exit_: Exit) -> None:
         assert self.tree is not None
-        broken = self.tree.exceeded() if self._limit_at != NEVER else None
+        may_be_broken = self._limit_at != NEVER or exit_.signal == 9  # by its tree, at the ceiling that each one has
+        broken = self.tree.exceeded() if may_be_broken else None
         now = self._room.system.now()
         if broken is not None:
             self._why = Why(*broken)

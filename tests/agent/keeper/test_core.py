@@ -199,6 +199,14 @@ def test_a_kernel_that_killed_for_a_limit_is_believed(world: World) -> None:
     assert only_end(world).reason == "memory"
 
 
+def test_a_tree_without_limits_that_was_killed_at_the_ceiling_of_all_says_so(world: World) -> None:
+    tree = world.launch()
+    tree.broken = ("processes", "wanted more than 4915")
+    tree.exit(137, 9)
+    world.settle()
+    assert only_end(world).reason == "processes"
+
+
 # --- the lease -------------------------------------------------------------------------------------------------------
 
 
