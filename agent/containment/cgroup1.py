@@ -68,6 +68,9 @@ class Groups1:
         """Where the keeper itself is: a descriptor, because a way back must not need one that is not to be had."""
         return self._homes[controller]
 
+    def leaf_directory(self, name: str) -> str:
+        return f"{self._directories[self.holder]}/{name}"
+
     def leaf(self, name: str, *, memory_bytes: int, cpu_cores: float, processes: int) -> Leaf1:
         return Leaf1(self, name, memory_bytes, cpu_cores, processes)
 

@@ -60,8 +60,11 @@ class Groups2:
     def directories(self) -> tuple[str, ...]:
         return (self._directory,)
 
+    def leaf_directory(self, name: str) -> str:
+        return f"{self._directory}/{name}"
+
     def leaf(self, name: str, *, memory_bytes: int, cpu_cores: float, processes: int) -> Leaf2:
-        return Leaf2(self, f"{self._directory}/{name}", memory_bytes, cpu_cores, processes)
+        return Leaf2(self, self.leaf_directory(name), memory_bytes, cpu_cores, processes)
 
     def leave(self) -> None:
         """Back to the keeper's own group."""

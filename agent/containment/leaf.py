@@ -111,6 +111,10 @@ class Groups(Protocol):
         """Below these, `*/cgroup.procs` has every program of this keeper: for who must end them when it is killed."""
         ...
 
+    def leaf_directory(self, name: str) -> str:
+        """Which `Leaf.directory` a leaf of this name will have."""
+        ...
+
     def leaf(self, name: str, *, memory_bytes: int, cpu_cores: float, processes: int) -> Leaf:
         """Raises `OSError`."""
         ...

@@ -95,6 +95,7 @@ def _keep(given: Given, place: Place) -> None:
         is_copy=_is_copy(given, place, disk),
     )
     system = OperatingSystem(loop, agent=given.agent_id, isolation=given.isolation, bystanders=bystanders)
+    switch.group_of = system.group_of
     system.give_up_privileges()
     prefer_this_process()
     if system.isolation_reason:

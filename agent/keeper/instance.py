@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Final, Protocol
 
-from attrs import define, evolve, frozen
+from attrs import define, frozen
 
 from agent.keeper.log import Entry, Intent, Key, Log, Recorded, Started, not_launched
 from agent.keeper.messages import Finished, Grew, Held, KeeperMessage, Launch, Launched, Sample
-from agent.keeper.system import System, Tree, Usage
+from agent.keeper.system import System, Tree, Usage, Wanted
 from agent.limits import NO_LEASE, Lease, cut, run_deadline, timeout_message
 from agent.output import Capture
 from agent.programs import why_impossible
@@ -141,21 +141,27 @@ class Told:
 
 
 class Instance:
-    """One try of a task. `start` once; the rest is told by the tree (see `Listener`) and by the keeper."""
+    """One try of a task. It is started once, when its `intent` is in the log: `wanted`, `started`. The rest is told by the tree
+    (see `Listener`) and by the keeper."""
 
     def __init__(self, launch: Launch, room: Room) -> None:
         self.key: Key = (launch.instance_id, launch.epoch)
+        self.launch = launch
+        """What is to be started; afterwards without what may be large."""
         self.phase = Phase.RUNNING
         self.launched: Launched | None = None
         self.ended: Finished | None = None
         self.told = Told()
         self.tree: Tree | None = None
-        self._launch, self._room = launch, room
+        self.lease_seconds, self.kill_grace_seconds = launch.lease_seconds, launch.kill_grace_seconds
+        self._task_id, self._timeout_seconds = launch.task_id, launch.timeout_seconds
+        self._room = room
         self._why: Why | None = None
         self._exit: Exit | None = None
         self._root_gone = self._failed = self._is_orphan = False
         self._final = Outcome("lost")
-        self._closed = not launch.capture_output
+        self._captures = launch.capture_output
+        self._closed = not self._captures
         self._started = 0.0
         self._run_deadline = self._kill_at = self._limit_at = self._sample_at = self._poll_at = self._over_at = NEVER
         self._polls = 0
@@ -197,14 +203,6 @@ class Instance:
         return found
 
     @property
-    def lease_seconds(self) -> float:
-        return self._launch.lease_seconds
-
-    @property
-    def kill_grace_seconds(self) -> float:
-        return self._launch.kill_grace_seconds
-
-    @property
     def deadline(self) -> float:
         """When `tick` has something to do."""
         match self.phase:
@@ -220,46 +218,69 @@ class Instance:
             case Phase.FINISHED:
                 return NEVER
 
-    def start(self) -> None:
-        """Whatever comes of it, it is in the log and told."""
-        with self._guarded():
-            self._start()
+    def intent(self) -> Intent:
+        """What must be in the log before it is started."""
+        launch = self.launch
+        return Intent(
+            task_id=launch.task_id,
+            instance_id=launch.instance_id,
+            epoch=launch.epoch,
+            spool_path=launch.spool_path,
+        )
 
-    def _start(self) -> None:
-        launch, room = self._launch, self._room
-        try:
-            room.log.append(self._intent())
-        except DiskError as exc:
-            self._finish(Outcome("rejected", f"the keeper cannot write its log: {exc}"))
-            return
-        try:
-            self.tree = tree = self._spawn()
-        except StartError as exc:
-            self._finish(Outcome("start_error", str(exc)))
-            return
-        now = self._started = room.system.now()
-        self._run_deadline = run_deadline(now, launch.timeout_seconds)
+    def wanted(self) -> Wanted | None:
+        """What is to be started. None: no system could, and that is its end."""
+        launch, mark = self.launch, self._room.mark
+        with self._guarded():
+            problem = why_impossible(launch.argv, launch.environment)
+            if problem is None:
+                environment = {**launch.environment, KEEPER_MARK: mark} if mark else launch.environment
+                return Wanted(launch, environment, self)
+            self._finish(Outcome("start_error", problem))
+        return None
+
+    def started(self, tree: Tree | Exception) -> None:
+        """What has become of it. Whatever that is, it is in the log and told."""
+        launch, self.launch = self.launch, NOTHING  # it may be large, and is used
+        with self._guarded():
+            if isinstance(tree, StartError):
+                self._finish(Outcome("start_error", str(tree)))
+                return
+            if isinstance(tree, Exception):
+                raise tree
+            self.tree = tree
+            self._begin(launch, tree)
+
+    def _begin(self, launch: Launch, tree: Tree) -> None:
+        room = self._room
+        now = room.system.now()
+        began = self._started = tree.began
+        self._run_deadline = run_deadline(began, launch.timeout_seconds)
         self._sample_at = now + SAMPLE_SECONDS
         limits = launch.limits
         if limits.memory_bytes or limits.cpu_cores or limits.processes:
             self._limit_at = now + LIMIT_SECONDS
-        self._launch = evolve(launch, argv=(), environment={}, stdin=b"")  # it may be large, and is used
         self.launched = Launched(
             task_id=launch.task_id,
             instance_id=launch.instance_id,
             epoch=launch.epoch,
             pid=tree.pid,
             identity=tree.identity,
-            started_at=instant(room.system.wall()),
+            started_at=instant(room.system.wall() - timedelta(seconds=now - began)),
             isolation=tree.isolation,
         )
         self._record(Started(launched=self.launched))
         room.changed(self)
 
+    def give_up(self, problem: str) -> None:
+        """It is not started, because what is to be started cannot be written down."""
+        with self._guarded():
+            self._finish(Outcome("rejected", problem))
+
     def refuse(self, reason: str, message: str) -> None:
         """It is not started at all."""
         with self._guarded():
-            self._record(self._intent())
+            self._record(self.intent())
             self._finish(Outcome(reason, message))
 
     def lose_orphan(self, why: str) -> None:
@@ -273,7 +294,7 @@ class Instance:
         with self._guarded():
             self._root_gone = self._is_orphan = True
             self._why = Why("lost", KILLED)
-            launched = self.launched or not_launched(self._launch.task_id, *self.key)
+            launched = self.launched or not_launched(self._task_id, *self.key)
             self.tree = self._room.system.orphan(launched)
             if self.tree.is_alive():
                 self._begin_killing(self._room.system.now())
@@ -292,7 +313,7 @@ class Instance:
 
     def lease_anew(self, seconds: float) -> None:
         """Its lease is so long from now on, counted from the last renewal as before."""
-        self._launch = evolve(self._launch, lease_seconds=seconds)
+        self.lease_seconds = seconds
         self._room.changed(self)
 
     # --- what the tree tells, see `Listener` -----------------------------------------------------------------------
@@ -365,7 +386,7 @@ class Instance:
         self.told = told = Told()
         told.launched = True
         told.bytes, told.finished = self.spool.end, self.ended is not None
-        launched = self.launched or not_launched(self._launch.task_id, *self.key)
+        launched = self.launched or not_launched(self._task_id, *self.key)
         small = self.spool.read(0, told.bytes) if self.spool.is_small else b""
         return Held(launched=launched, small=small, spool_bytes=told.bytes, finished=self.ended)
 
@@ -374,11 +395,11 @@ class Instance:
     def _tick_running(self, now: float) -> None:
         lease = self._lease()
         if now >= lease.deadline:
-            grace = min(lease.grace_seconds, self._launch.kill_grace_seconds)
+            grace = min(lease.grace_seconds, self.kill_grace_seconds)
             self.end(Why("lost", lease_message(lease.seconds)), grace)
         elif now >= self._run_deadline:
-            message = timeout_message(self._launch.timeout_seconds)
-            self.end(Why("timeout", message), self._launch.kill_grace_seconds)
+            message = timeout_message(self._timeout_seconds)
+            self.end(Why("timeout", message), self.kill_grace_seconds)
         elif now >= self._limit_at:
             self._limit_at = now + LIMIT_SECONDS
             self._check_limits()
@@ -404,7 +425,7 @@ class Instance:
         elif exit_.signal == 9 and now >= self._lease_over():
             self._why = Why("lost", lease_message(self.lease_seconds))  # the dead-man's switch was faster
         if self.tree.is_alive():
-            self._begin_ending(now, 0.0 if broken is not None else self._launch.kill_grace_seconds)
+            self._begin_ending(now, 0.0 if broken is not None else self.kill_grace_seconds)
         else:
             self._drain()
 
@@ -481,7 +502,7 @@ class Instance:
     def _finish(self, outcome: Outcome, facts: Mapping[str, Any] | None = None) -> None:
         """It is on disk before anybody is told."""
         instance_id, epoch = self.key
-        self.phase = Phase.FINISHED
+        self.phase, self.launch = Phase.FINISHED, NOTHING
         self.ended = Finished(
             instance_id=instance_id,
             epoch=epoch,
@@ -503,22 +524,13 @@ class Instance:
             return {"output": self._found_output}
         facts: dict[str, Any] = {
             "duration_seconds": round(self._room.system.now() - self._started, 6),
-            "output": self._capture.summary() if self._launch.capture_output else None,
+            "output": self._capture.summary() if self._captures else None,
         }
         if self._exit is not None:
             usage = self.tree.usage() if self.tree is not None else Usage()
             facts["exit_code"], facts["signal"] = self._exit.exit_code, self._exit.signal
             facts["metrics"] = measured(self._exit, usage)
         return facts
-
-    def _intent(self) -> Intent:
-        launch = self._launch
-        return Intent(
-            task_id=launch.task_id,
-            instance_id=launch.instance_id,
-            epoch=launch.epoch,
-            spool_path=launch.spool_path,
-        )
 
     def _record(self, record: Intent | Started | Recorded) -> None:
         try:
@@ -528,22 +540,13 @@ class Instance:
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
-    def _spawn(self) -> Tree:
-        launch = self._launch
-        problem = why_impossible(launch.argv, launch.environment)
-        if problem is not None:
-            raise StartError(problem)
-        if self._room.mark:
-            launch = evolve(launch, environment={**launch.environment, KEEPER_MARK: self._room.mark})
-        return self._room.system.spawn(launch, self)
-
     def _lease(self) -> Lease:
-        seconds = self._launch.lease_seconds
+        seconds = self.lease_seconds
         return Lease(self._room.renewed_at, seconds) if seconds > 0 else NO_LEASE
 
     def _lease_over(self) -> float:
         """When the server may give the work to others."""
-        seconds = self._launch.lease_seconds
+        seconds = self.lease_seconds
         return self._room.renewed_at + seconds if seconds > 0 else NEVER
 
     def _guarded(self) -> _Guard:
@@ -588,6 +591,11 @@ class _Guard:
             return False
         self._instance.fail(exc)
         return True
+
+
+NOTHING: Final = Launch(
+    task_id="", instance_id="", epoch=0, argv=(), environment={}, directory="", spool_path="", capture_output=False
+)
 
 
 def instant(at: datetime) -> str:

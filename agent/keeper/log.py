@@ -209,12 +209,14 @@ class Log:
             if record is not None:
                 self._fold(record)
 
-    def append(self, record: Record) -> None:
-        self._fold(record)
-        if self._torn:  # the record is folded already, so the whole file, written afresh, contains it
+    def append(self, *records: Record) -> None:
+        """In one write."""
+        for record in records:
+            self._fold(record)
+        if self._torn:  # the records are folded already, so the whole file, written afresh, contains them
             self._rewrite()
             return
-        data = framed(RECORDS.encode(record))
+        data = b"".join([framed(RECORDS.encode(record)) for record in records])
         try:
             if self._file is None:
                 self._file = self._disk.open_append(self._path)
@@ -222,7 +224,7 @@ class Log:
         except DiskError:
             self._torn = True  # half a record may stand there, and nothing may follow it; or none, and it is missing
             raise
-        self._records += 1
+        self._records += len(records)
         self._bytes += len(data)
 
     def drop(self, keys: tuple[Key, ...]) -> None:

@@ -13,6 +13,7 @@ class OrphanTree:
     """See `Tree`. It has no listener, and its root is nobody's child here."""
 
     isolation = "session"
+    began = 0.0
 
     def __init__(self, launched: Launched) -> None:
         self.pid, self.identity = launched.pid, launched.identity

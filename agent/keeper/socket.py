@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from agent.keeper.core import Keeper
 from agent.keeper.frames import Unframer, framed
 from agent.keeper.loop import Loop
-from agent.keeper.messages import Attach
+from agent.keeper.messages import Attach, KeeperMessage
 from agent.keeper.place import Place, peer_of, short_path
 from hetuflow.ports.disk import DiskError
 from hetuflow.protocol.errors import ProtocolError
@@ -60,17 +60,19 @@ class Agents:
     def received(self, connection: Connection) -> None:
         """Handle what is whole of it."""
         try:
-            for message in connection.unframer.messages():
-                if connection is self._agent:
-                    if isinstance(message, Attach):
-                        continue
-                    self._keeper.receive(message)
-                elif isinstance(message, Attach) and connection in self._strangers:
-                    self._attach(connection, message)
-                else:
-                    self.ended(connection, "the first message is not Attach")
+            self._keeper.receive_all(self._meant_for_keeper(connection))
         except ProtocolError as exc:
             self.ended(connection, str(exc))
+
+    def _meant_for_keeper(self, connection: Connection) -> Iterator[KeeperMessage]:
+        for message in connection.unframer.messages():
+            if connection is self._agent:
+                if not isinstance(message, Attach):
+                    yield message
+            elif isinstance(message, Attach) and connection in self._strangers:
+                self._attach(connection, message)
+            else:
+                self.ended(connection, "the first message is not Attach")
 
     def ended(self, connection: Connection, problem: str | None = None) -> None:
         if problem is not None:

@@ -14,14 +14,11 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import resource
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final
-
-from attrs import evolve
+from typing import Final, TypeVar
 
 from agent import process_tree
 from agent.containment import calls, detect
@@ -31,9 +28,11 @@ from agent.containment.privileged import PrivilegedThread
 from agent.keeper.descriptors import LowNumbers, raise_limit, set_limit
 from agent.keeper.following import Followed
 from agent.keeper.launching import Start, start_forked, start_spawned
-from agent.keeper.messages import Launch, Launched, Limits
+from agent.keeper.log import Key
+from agent.keeper.messages import Launch, Launched
 from agent.keeper.orphan import OrphanTree
-from agent.keeper.system import Listener, Loop
+from agent.keeper.plan import Plan, process_limit
+from agent.keeper.system import Loop, Wanted
 from agent.keeper.tree import ProcessTree, exit_of
 from agent.programs import explain, find_program
 from hetuflow.ports.processes import StartError
@@ -48,12 +47,12 @@ LEFTOVERS_TRIES_MAX: Final = 600
 CLOSE_SECONDS_MAX: Final = 1.0
 """A process that was killed ends at once, but for one in the middle of a disk's or a network's work."""
 CLOSE_SECONDS_STEP: Final = 0.002
-PROCESSES_SPARE: Final = 1024
-"""Processes of the same user beyond a tree's limit: RLIMIT_NPROC counts them all, and the others must not be in its way."""
 SWITCH_SECONDS: Final = 3600.0
 """No thread asks a running one for the interpreter before that. A child of a fork is a copy with one thread: where another
 has asked, it waits for ever for that one to take over (`drop_gil` of CPython's ceval_gil). Our two threads take turns anyway.
 """
+T = TypeVar("T")
+R = TypeVar("R")
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -116,42 +115,25 @@ class OperatingSystem:
         """Below these, `*/cgroup.procs` names every program: for who must end them when this process is killed."""
         return self._groups.directories if self._groups is not None else ()
 
-    def spawn(self, launch: Launch, listener: Listener) -> ProcessTree:
-        if not launch.argv:
-            raise StartError("no program is named: cmd is empty")
-        path = find_program(launch.argv[0], launch.environment, launch.directory)
-        leaf = self._leaf(launch)
-        pipes: dict[int, tuple[int, int]] = {}
-        pid = None
-        try:
-            for stream in (1, 2) if launch.capture_output else ():
-                pipes[stream] = os.pipe()
-            pid = self._start(path, launch, {stream: pair[1] for stream, pair in pipes.items()}, leaf)
-        except OSError as exc:
-            raise StartError(explain(path, exc)) from exc
-        finally:
-            for read_end, write_end in pipes.values():
-                os.close(write_end)
-                if pid is None:
-                    os.close(read_end)
-            if pid is None and leaf is not None:
-                self._remove(leaf)
-        held = leaf or Followed(pid, launch.environment.get(process_tree.MARK), self._ticket, self._count_orphans)
-        tree = ProcessTree(self._loop, launch, pid, listener, self.now, held)
-        self._running[pid] = tree
-        tree.when_closed = self._closed
-        unattached = {stream: read_end for stream, (read_end, _) in pipes.items()}
-        try:
-            while unattached:
-                stream, read_end = unattached.popitem()
-                os.set_blocking(read_end, False)
-                tree.attach(stream, read_end)
-            self._watch_exit(tree)
-        except OSError:
-            self._give_up(tree, unattached.values())
-            raise
-        self._due = min(self._due, tree.look_deadline)
-        return tree
+    def group_of(self, key: Key) -> str:
+        """The directory of the group in which this instance will be started; "" = in none."""
+        return self._groups.leaf_directory(_leaf_name(*key)) if self._groups is not None else ""
+
+    def spawn(self, wanted: Wanted) -> ProcessTree:
+        """Raises `StartError`."""
+        [found] = self.spawn_all((wanted,))
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def spawn_all(self, wanted: Sequence[Wanted]) -> list[ProcessTree | Exception]:
+        """In three rounds, so that little is done between two starts: each hands the processor to somebody else, and what
+        comes after it finds nothing in its caches."""
+        plans = [_tried(self._plan, each) for each in wanted]
+        for plan in plans:
+            if isinstance(plan, Plan):
+                plan.problem = _tried(self._start, plan)
+        return [plan if isinstance(plan, Exception) else _tried(self._follow, plan) for plan in plans]
 
     def give_up_privileges(self) -> None:
         """For this thread, for ever, and so for what it starts: programs that may not have new ones need no fork then."""
@@ -209,6 +191,38 @@ class OperatingSystem:
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
+    def _plan(self, wanted: Wanted) -> Plan:
+        """Raises `StartError`."""
+        launch = wanted.launch
+        if not launch.argv:
+            raise StartError("no program is named: cmd is empty")
+        path = find_program(launch.argv[0], wanted.environment, launch.directory)
+        user = find_user(launch.manners.run_as)
+        priority = io_priority(launch.manners.ionice)
+        plan = Plan(wanted, path, self._leaf(launch))
+        try:
+            plan.open_streams(self._null)
+            plan.start = Start(
+                path=path,
+                argv=launch.argv,
+                environment=environment_of(user, wanted.environment),
+                directory=launch.directory,
+                streams=(plan.given, plan.writes.get(1, self._null), plan.writes.get(2, self._null)),
+                umask=launch.manners.umask,
+                user=user,
+                nice=launch.manners.nice,
+                io_priority=priority,
+                no_new_privs=launch.manners.no_new_privs and not self._has_given_up,
+                limits=process_limit(launch.limits, plan.leaf, user.uid if user is not None else os.geteuid()),
+                descriptors=self._descriptors_before,
+            )
+        except BaseException as exc:
+            self._discard(plan)
+            if isinstance(exc, OSError):
+                raise StartError(explain(path, exc)) from exc
+            raise
+        return plan
+
     def _leaf(self, launch: Launch) -> Leaf | None:
         """A group of its own. None where there are none, or it cannot be made: the tree is followed and sampled then."""
         if self._groups is None:
@@ -216,7 +230,7 @@ class OperatingSystem:
         limits = launch.limits
         try:
             return self._groups.leaf(
-                f"{launch.instance_id}.{launch.epoch}",
+                _leaf_name(launch.instance_id, launch.epoch),
                 memory_bytes=limits.memory_bytes,
                 cpu_cores=limits.cpu_cores,
                 processes=limits.processes,
@@ -224,32 +238,48 @@ class OperatingSystem:
         except OSError:
             return None
 
-    def _start(self, path: str, launch: Launch, ends: Mapping[int, int], leaf: Leaf | None) -> int:
-        user = find_user(launch.manners.run_as)
-        start = Start(
-            path=path,
-            argv=launch.argv,
-            environment=environment_of(user, launch.environment),
-            directory=launch.directory,
-            streams=(self._null, ends.get(1, self._null), ends.get(2, self._null)),
-            umask=launch.manners.umask,
-            user=user,
-            nice=launch.manners.nice,
-            io_priority=io_priority(launch.manners.ionice),
-            no_new_privs=launch.manners.no_new_privs and not self._has_given_up,
-            limits=_process_limit(launch.limits, leaf, user.uid if user is not None else os.geteuid()),
-            descriptors=self._descriptors_before,
-        )
+    def _start(self, plan: Plan) -> None:
+        """Raises `StartError`."""
+        start, leaf = plan.start, plan.leaf
+        assert start is not None
         self._ticket = process_tree.take_ticket(self.now(), self._ticket) if process_tree.HAS_PROC else None
-        given = _file_of(launch.stdin) if launch.stdin else self._null
-        start = evolve(start, streams=(given, *start.streams[1:]))
+        plan.ticket = self._ticket
         try:
-            if launch.manners.no_new_privs or self._privileged is None:
-                return self._start_in(start, leaf)
-            return self._privileged.call(lambda: self._start_in(start, leaf))
-        finally:
-            if given != self._null:
-                os.close(given)
+            if self._privileged is None or plan.wanted.launch.manners.no_new_privs:
+                plan.pid = self._start_in(start, leaf)
+            else:
+                plan.pid = self._privileged.call(lambda: self._start_in(start, leaf))
+        except OSError as exc:
+            raise StartError(explain(plan.path, exc)) from exc
+        plan.began = self.now()
+
+    def _follow(self, plan: Plan) -> ProcessTree:
+        """What was started. Raises why it was not."""
+        if plan.problem is not None:
+            self._discard(plan)
+            raise plan.problem
+        plan.close_writes()
+        mark = plan.wanted.environment.get(process_tree.MARK)
+        held = plan.leaf or Followed(plan.pid, mark, plan.ticket, self._count_orphans)
+        tree = ProcessTree(self._loop, plan.wanted, plan.pid, plan.began, self.now, held)
+        self._running[plan.pid] = tree
+        tree.when_closed = self._closed
+        try:
+            while plan.reads:
+                stream, fd = next(iter(plan.reads.items()))
+                os.set_blocking(fd, False)
+                tree.attach(stream, plan.reads.pop(stream))
+            self._watch_exit(tree)
+        except OSError:
+            self._give_up(tree, plan.reads.values())
+            raise
+        self._due = min(self._due, tree.look_deadline)
+        return tree
+
+    def _discard(self, plan: Plan) -> None:
+        plan.close()
+        if plan.leaf is not None:
+            self._remove(plan.leaf)
 
     def _start_in(self, start: Start, leaf: Leaf | None) -> int:
         if leaf is None:
@@ -342,33 +372,16 @@ class OperatingSystem:
             self._due = min(self._due, self.now() + LEFTOVERS_SECONDS)
 
 
-def _process_limit(limits: Limits, leaf: Leaf | None, uid: int) -> Mapping[int, int]:
-    """RLIMIT_NPROC, where nothing better stands between a fork bomb and the machine. It does not hold for root."""
-    if not limits.processes or uid == 0 or (leaf is not None and "processes" in leaf.enforced):
-        return {}
-    wanted = process_tree.threads_of(uid) + limits.processes + PROCESSES_SPARE
-    _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
-    return {resource.RLIMIT_NPROC: wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)}
+def _leaf_name(instance_id: str, epoch: int) -> str:
+    return f"{instance_id}.{epoch}"
 
 
-def _file_of(data: bytes) -> int:
-    """A nameless file with this content, at its beginning. Unlike a pipe it takes all at once and needs no attendance."""
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("stdin", os.MFD_CLOEXEC)
-    else:
-        import tempfile
-
-        fd, name = tempfile.mkstemp()
-        os.unlink(name)
+def _tried(do: Callable[[T], R], what: T) -> R | Exception:
+    """What it returns or raises."""
     try:
-        written = 0
-        while written < len(data):
-            written += os.write(fd, data[written:])
-        os.lseek(fd, 0, os.SEEK_SET)
-    except OSError:
-        os.close(fd)
-        raise
-    return fd
+        return do(what)
+    except Exception as exc:
+        return exc
 
 
 def _keep_descriptors() -> None:

@@ -1,7 +1,8 @@
 """The keeper's end of the pipe to its dead-man's switch: what to do when the keeper cannot. See `watchdog` for the other.
 
-    guard  KEY PID START LEASE_SECONDS GROUP    an instance runs, in the session of process PID that started at START; the
-                                                directory of its control group, if it has one
+    guard  KEY PID START LEASE_SECONDS GROUP    an instance runs, in the session of process PID that started at START (0 and
+                                                nothing: it is about to be started); the directory of its control group,
+                                                if it has one
     release KEY                                 its tree is gone
     renew  INSTANT                              the lease was renewed: every instance may run until INSTANT + LEASE_SECONDS
     goodbye                                     the keeper ends, and has left nothing
@@ -15,7 +16,7 @@ import contextlib
 import fcntl
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from agent.keeper import watchdog
@@ -40,7 +41,8 @@ class PipeSwitch:
     and of the renewal first: it must not kill for what is only late. One that is killed is replaced: by a child of the
     keeper, which finds less of what has cleaned its environment, but all that has not.
 
-    That an instance runs is said at once, for the keeper may be stopped in the next moment; the rest is, by the next `flush`.
+    That an instance runs is said at once, and before it does, for the keeper may be stopped in the next moment: by its control
+    group and its environment it is found all the same. The rest is said by the next `flush`.
     """
 
     def __init__(
@@ -64,17 +66,22 @@ class PipeSwitch:
         self._guarded: dict[str, bytes] = {}
         self._renewed_at = -NEVER
         self._replaced = 0
+        self.group_of: Callable[[Key], str] = lambda key: ""
+        """The directory of the control group that an instance will be started in; "" = it will have none."""
         self._child: int | None = None
         self._follow(fd)
 
-    def guard(self, instance: Instance) -> None:
-        launched = instance.launched
-        if launched is None:
-            return
-        name, lease = _name(instance.key), repr(float(instance.lease_seconds))
-        group = getattr(instance.tree, "group", "")
-        self._guarded[name] = said = _line("guard", name, str(launched.pid), launched.identity, lease, group)
-        self._say(name, said)
+    def expect(self, instances: Sequence[Instance]) -> None:
+        for instance in instances:
+            self._guard(instance.key, 0, "", instance.lease_seconds, self.group_of(instance.key))
+        self.flush()
+
+    def guard(self, instances: Sequence[Instance]) -> None:
+        for instance in instances:
+            launched = instance.launched
+            if launched is not None:
+                group = getattr(instance.tree, "group", "")
+                self._guard(instance.key, launched.pid, launched.identity, instance.lease_seconds, group)
         self.flush()
 
     def release(self, key: Key) -> None:
@@ -102,6 +109,11 @@ class PipeSwitch:
             self._loop.unwatch(self._fd)
             with contextlib.suppress(OSError):
                 os.write(self._fd, bytes(self._unsent) + _line("goodbye"))
+
+    def _guard(self, key: Key, pid: int, start: str, lease_seconds: float, group: str) -> None:
+        name = _name(key)
+        self._guarded[name] = said = f"guard\t{name}\t{pid}\t{start}\t{lease_seconds!r}\t{group}\n".encode()
+        self._say(name, said)
 
     # --- inside ----------------------------------------------------------------------------------------------------
 

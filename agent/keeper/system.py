@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -39,7 +39,7 @@ class Loop(Protocol):
 
 
 class Listener(Protocol):
-    """Who is told of a tree. Called from the keeper's loop, never from within `spawn`."""
+    """Who is told of a tree. Called from the keeper's loop, never from within `spawn_all`."""
 
     def wrote(self, stream: int, data: bytes) -> None:
         """Output arrived: 1 = stdout, 2 = stderr."""
@@ -54,6 +54,16 @@ class Listener(Protocol):
         ...
 
 
+@frozen(slots=True)
+class Wanted:
+    """A program to be started."""
+
+    launch: Launch
+    environment: Mapping[str, str]
+    """That of the launch, with the keeper's mark."""
+    listener: Listener
+
+
 class Tree(Protocol):
     """A process tree that the keeper has started."""
 
@@ -63,6 +73,11 @@ class Tree(Protocol):
     @property
     def identity(self) -> str:
         """The root's start time."""
+        ...
+
+    @property
+    def began(self) -> float:
+        """When the root was started, in seconds of `System.now`."""
         ...
 
     @property
@@ -103,8 +118,8 @@ class System(Protocol):
 
     def wall(self) -> datetime: ...
 
-    def spawn(self, launch: Launch, listener: Listener) -> Tree:
-        """Raises `StartError`."""
+    def spawn_all(self, wanted: Sequence[Wanted]) -> Sequence[Tree | Exception]:
+        """Start these programs, in this order. For each its tree, or why there is none: `StartError`, or a bug."""
         ...
 
     def orphan(self, launched: Launched) -> Tree:

@@ -12,9 +12,9 @@ from typing import Any, Final, TypeVar
 from agent import process_tree
 from agent.containment.leaf import Leaf, LeafUsage
 from agent.keeper.following import Followed
-from agent.keeper.messages import Launch, Limits
+from agent.keeper.messages import Limits
 from agent.keeper.sampling import Figures, SampledLimits, disk_bytes, look_seconds, measure
-from agent.keeper.system import Listener, Loop, Usage
+from agent.keeper.system import Loop, Usage, Wanted
 from agent.process_tree import Process
 from hetuflow.ports.processes import Exit
 
@@ -29,23 +29,24 @@ Number = TypeVar("Number", int, float)
 
 
 class ProcessTree:
-    """See `Tree`. Made by `OperatingSystem.spawn`, which also calls the methods that `Tree` does not have."""
+    """See `Tree`. Made by `OperatingSystem`, which also calls the methods that `Tree` does not have."""
 
     def __init__(
         self,
         loop: Loop,
-        launch: Launch,
+        wanted: Wanted,
         pid: int,
-        listener: Listener,
+        began: float,
         clock: Callable[[], float],
         held: Leaf | Followed,
     ) -> None:
-        self._loop, self._listener, self._clock = loop, listener, clock
+        self._loop, self._listener, self._clock = loop, wanted.listener, clock
+        self.began = began
         self._pid = pid
         self._identity = process_tree.identity(pid) or ""
         self._held = held
         self._leaf = held if not isinstance(held, Followed) else None
-        self._sampled = _sampled(launch.limits, self._leaf, clock())
+        self._sampled = _sampled(wanted.launch.limits, self._leaf, began)
         self._open_streams: dict[int, int] = {}
         self._closed_told = False
         self._exit: Exit | None = None
@@ -58,7 +59,7 @@ class ProcessTree:
         self.memory_peak_bytes = 0
         self.when_closed: Callable[[ProcessTree], None] = lambda tree: None
         self._step = LOOK_SECONDS_FIRST
-        self.look_deadline = clock() + LOOK_SECONDS_FIRST
+        self.look_deadline = began + LOOK_SECONDS_FIRST
 
     def __repr__(self) -> str:
         return f"<ProcessTree {self._pid}, {self.isolation}: {'ended' if self._exit is not None else 'running'}>"

@@ -225,7 +225,7 @@ class Watchdog:
     # --- ending ----------------------------------------------------------------------------------------------------
 
     def kill_instance(self, guarded: Guarded) -> None:
-        kill_group(guarded.group)
+        kill_group(guarded.group, self.keeper)
         table = processes()
         root = table.get(guarded.pid)
         inside = {pid for pid, found in table.items() if carries(pid, guarded.mark)}
@@ -293,8 +293,9 @@ def kill(pids: set[int]) -> None:
                 pass
 
 
-def kill_group(path: str) -> None:
-    """All of a control group: at once where the kernel can (cgroup.kill), else one by one."""
+def kill_group(path: str, keeper: int = 0) -> None:
+    """All of a control group: at once where the kernel can (cgroup.kill), else one by one. `keeper`: it may be in there, for
+    the length of a start."""
     if not path:
         return
     try:
@@ -307,7 +308,7 @@ def kill_group(path: str) -> None:
         except OSError:
             pass
         data = read(f"{path}/cgroup.procs")
-        kill({int(word) for word in data.split()})
+        kill({int(word) for word in data.split()} - {keeper})
 
 
 def reap() -> bool:

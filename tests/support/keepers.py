@@ -17,11 +17,12 @@ import trio
 from agent.keeper.core import Keeper, KeeperProfile
 from agent.keeper.instance import Instance
 from agent.keeper.log import Key
-from agent.keeper.messages import Attach, Held, Holding, KeeperMessage, Launch, Launched, Leave
-from agent.keeper.system import Listener, Tree, Usage
+from agent.keeper.messages import Attach, Held, Holding, KeeperMessage, Launched, Leave
+from agent.keeper.system import Listener, Tree, Usage, Wanted
 from agent.keeping import Attached, KeeperEvent
 from agent.wakeup import Wakeup
 from hetuflow.ports.disk import DiskError
+from hetuflow.ports.processes import StartError
 from tests.support.disk import Life, MemoryDisk
 from tests.support.nodes import Node, start_outside
 from tests.support.ports import TrioClock
@@ -101,10 +102,13 @@ class MachineSwitch:
         self._news = Wakeup()
         self._is_over = False
 
-    def guard(self, instance: Instance) -> None:
-        if instance.lease_seconds > 0:
-            self._leases[instance.key] = instance.lease_seconds
-            self._news.set()
+    def expect(self, instances: Sequence[Instance]) -> None: ...
+
+    def guard(self, instances: Sequence[Instance]) -> None:
+        for instance in instances:
+            if instance.lease_seconds > 0:
+                self._leases[instance.key] = instance.lease_seconds
+                self._news.set()
 
     def release(self, key: Key) -> None:
         self._leases.pop(key, None)
@@ -247,7 +251,9 @@ class KeeperLife:
 
     def _read(self, pipe: Pipe) -> None:
         while pipe.to_keeper:
-            self.core.receive(pipe.to_keeper.popleft())
+            sent = list(pipe.to_keeper)
+            pipe.to_keeper.clear()
+            self.core.receive_all(sent)
         if pipe.is_closed and pipe is self._pipe:
             self._pipe = None
             self.core.detached()
@@ -349,9 +355,15 @@ class MachineSystem:
     def wall(self) -> datetime:
         return self._clock.now()
 
-    def spawn(self, launch: Launch, listener: Listener) -> Tree:
-        process = self._machine.spawn(launch)
-        tree = MachineTree(self._machine, [process], listener, self._life)
+    def spawn_all(self, wanted: Sequence[Wanted]) -> list[Tree | Exception]:
+        return [self._spawn(each) for each in wanted]
+
+    def _spawn(self, wanted: Wanted) -> Tree | Exception:
+        try:
+            process = self._machine.spawn(wanted.launch)
+        except StartError as exc:
+            return exc
+        tree = MachineTree(self._machine, [process], wanted.listener, self._life)
         self._life.follow(tree)
         return tree
 
@@ -387,6 +399,10 @@ class MachineTree:
     @property
     def identity(self) -> str:
         return f"{self._machine.name}/{self.pid}"
+
+    @property
+    def began(self) -> float:
+        return self._processes[0].started
 
     async def follow(self) -> None:
         """Tell the listener what it does."""

@@ -14,7 +14,7 @@ from attrs import define, field
 
 from agent.keeper.messages import Launch, Limits, Manners
 from agent.keeper.spawning import OperatingSystem
-from agent.keeper.system import Tree
+from agent.keeper.system import Tree, Wanted
 from hetuflow.ports.processes import Exit
 
 PATIENCE_SECONDS = 60
@@ -91,7 +91,7 @@ class Bench:
             limits=limits or Limits(),
             manners=manners or Manners(no_new_privs=False),
         )
-        return self.system.spawn(launch, heard), heard
+        return self.system.spawn(Wanted(launch, launch.environment, heard)), heard
 
     def until(self, condition: Callable[[], bool], *, pause: float = 0.01) -> None:
         """`pause`: between two looks, for what the kernel does without telling anybody."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from agent.keeper.core import LEASE_OVER
+from agent.keeper.log import read_log
 from agent.keeper.messages import (
     End,
     Finished,
     Grew,
+    KeeperMessage,
     Launched,
     Lease,
     Leased,
@@ -21,8 +24,11 @@ from agent.keeper.messages import (
     Sample,
     Settled,
 )
+from agent.keeper.system import Wanted
 from agent.spool import FoundSpool
 from hetuflow.ports.disk import DiskError
+from hetuflow.ports.processes import StartError
+from hetuflow.protocol.errors import CloseCode, RemoteProtocolError
 from tests.agent.keeper.world import FakeTree, World, launch
 
 
@@ -83,7 +89,7 @@ def test_what_no_system_takes_is_refused(world: World) -> None:
 
 
 def test_the_keeper_adds_its_mark_and_nothing_else(world: World) -> None:
-    assert world.launch().launch.environment == {"A": "b", "HETUFLOW_KEEPER_MARK": "m"}
+    assert world.launch().environment == {"A": "b", "HETUFLOW_KEEPER_MARK": "m"}
 
 
 def test_the_time_limit(world: World) -> None:
@@ -123,6 +129,55 @@ def test_the_first_reason_counts_and_a_shorter_grace_does_too(world: World) -> N
     world.say(End(instance_id="i", epoch=1, reason="lost", message="second", grace_seconds=1.0))
     world.wait(2.0)
     assert (only_end(world).reason, only_end(world).message) == ("cancelled", "first")
+
+
+def test_launches_that_come_together_are_started_together_and_each_has_its_own_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine, noted = world.machine, []
+    spawn_all = machine.spawn_all
+
+    def spawn(wanted: Sequence[Wanted]) -> list[FakeTree | Exception]:
+        noted.append(sorted(held.launched.instance_id for held in read_log(world.disk, "/state/keeper.log")))
+        found = spawn_all(wanted)
+        return [
+            StartError("no such program") if each.launch.instance_id == "c" else tree
+            for each, tree in zip(wanted, found, strict=True)
+        ]
+
+    monkeypatch.setattr(machine, "spawn_all", spawn)
+    launches = [launch(name) for name in "abc"]
+    impossible = launch("d", argv=("/bin/program", "\0"))
+    world.keeper.receive_all(
+        [
+            *launches,
+            launches[0],
+            impossible,
+            End(instance_id="a", epoch=1, reason="cancelled", message="enough"),
+            launch("e"),
+        ]
+    )
+    assert noted == [["a", "b", "c", "d"], ["a", "b", "c", "d", "e"]], "nothing is started that the log does not have"
+    machine.trees["b", 1].exit(0)
+    machine.trees["e", 1].exit(3)
+    world.settle()
+    assert {end.instance_id: end.reason for end in world.ends()} == {
+        "a": "cancelled",
+        "b": None,
+        "c": "start_error",
+        "d": "start_error",
+        "e": "exit_code",
+    }
+
+
+def test_what_was_whole_before_nonsense_is_meant(world: World) -> None:
+    def messages() -> Iterator[KeeperMessage]:
+        yield launch("a")
+        raise RemoteProtocolError(CloseCode.MALFORMED, "nonsense")
+
+    with pytest.raises(RemoteProtocolError):
+        world.keeper.receive_all(messages())
+    assert ("a", 1) in world.machine.trees
 
 
 def test_an_end_is_for_this_epoch_and_older_ones(world: World) -> None:
@@ -255,7 +310,7 @@ def test_what_has_outlived_its_lease_ends_also_when_the_renewal_is_read_first(wo
 
 def test_a_lease_can_become_shorter_and_longer_and_the_switch_hears_of_it(world: World) -> None:
     guarded: list[tuple[tuple[str, int], float]] = []
-    world.keeper._switch.guard = lambda instance: guarded.append((instance.key, instance.lease_seconds))  # type: ignore[method-assign]
+    world.keeper._switch.guard = lambda those: guarded.extend((each.key, each.lease_seconds) for each in those)  # type: ignore[method-assign]
     world.say(Lease(renewed_at=world.machine.seconds))
     short, long = world.launch("a", lease_seconds=300.0), world.launch("b", lease_seconds=30.0)
     world.say(Leased(instance_id="a", epoch=1, lease_seconds=60.0))

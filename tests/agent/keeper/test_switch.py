@@ -7,7 +7,8 @@ import errno
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -16,8 +17,9 @@ from agent.keeper import watchdog
 from agent.keeper.loop import Loop, lease_now
 from agent.keeper.messages import Lease, Settled
 from agent.keeper.switch import AGAIN_SECONDS, PipeSwitch
-from agent.keeper.watchdog import FROM_STDIN, GATHER_SECONDS, Watchdog
-from tests.agent.keeper.world import World
+from agent.keeper.system import Wanted
+from agent.keeper.watchdog import FROM_STDIN, GATHER_SECONDS, Watchdog, kill_group
+from tests.agent.keeper.world import World, launch
 
 
 class Scene:
@@ -133,6 +135,36 @@ def test_what_began_and_ended_between_two_looks_leaves_nothing(scene: Scene) -> 
     assert not scene.watchdog.fresh
 
 
+def test_what_is_about_to_be_started_is_guarded_already(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A keeper that is stopped in the middle of starting several says no more."""
+    machine, known = scene.world.machine, []
+    spawn_all = machine.spawn_all
+
+    def spawn(wanted: Sequence[Wanted]) -> object:
+        scene.watchdog.read()
+        known.extend((each.mark, each.pid, each.lease_seconds, each.group) for each in scene.watchdog.guarded.values())
+        return spawn_all(wanted)
+
+    monkeypatch.setattr(machine, "spawn_all", spawn)
+    scene.switch.group_of = lambda key: f"/groups/{key[0]}.{key[1]}"
+    scene.renew(machine.seconds)
+    scene.world.keeper.receive_all([launch("a", lease_seconds=5.0), launch("b", lease_seconds=7.0)])
+    assert known == [
+        (b"HETUFLOW_INSTANCE_ID=a", 0, 5.0, "/groups/a.1"),
+        (b"HETUFLOW_INSTANCE_ID=b", 0, 7.0, "/groups/b.1"),
+    ]
+    scene.watchdog.read()
+    assert {each.pid for each in scene.watchdog.guarded.values()} == {tree.pid for tree in machine.trees.values()}
+
+
+def test_what_was_not_started_after_all_is_guarded_no_more(scene: Scene) -> None:
+    scene.world.machine.refusal = "no such program"
+    scene.world.say(launch("a"))
+    scene.turn()
+    scene.watchdog.read()
+    assert not scene.watchdog.guarded
+
+
 @pytest.mark.parametrize(
     "said",
     [
@@ -155,6 +187,14 @@ def test_what_is_guarded_is_understood_whoever_says_it(said: bytes) -> None:
     switch.alarm.close()
     for fd in (reads, writes):
         os.close(fd)
+
+
+def test_a_group_is_killed_without_the_keeper_that_is_just_starting_something_in_it(tmp_path: Path) -> None:
+    program = subprocess.Popen(["sleep", "1000"])
+    (tmp_path / "cgroup.procs").write_text(f"{os.getpid()}\n{program.pid}\n")
+    (tmp_path / "cgroup.kill").mkdir()  # cannot be written, as where the kernel has none
+    kill_group(str(tmp_path), os.getpid())
+    assert program.wait(60) == -9
 
 
 @pytest.mark.skipif(not process_tree.HAS_PROC, reason="needs /proc")

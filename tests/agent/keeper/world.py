@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from agent.keeper.core import Keeper, KeeperProfile
 from agent.keeper.messages import Attach, Finished, Held, Holding, KeeperMessage, Launch, Launched
-from agent.keeper.system import Listener, Usage
+from agent.keeper.system import Listener, Usage, Wanted
 from hetuflow.ports.disk import DiskError
 from hetuflow.ports.processes import Exit, StartError
 
@@ -76,6 +76,8 @@ class FakeTree:
     def __init__(self, machine: FakeMachine, pid: int, launch: Launch, listener: Listener | None) -> None:
         self.machine, self.pid, self.launch, self.listener = machine, pid, launch, listener
         self.identity = f"start-{pid}"
+        self.began = machine.seconds
+        self.environment: Mapping[str, str] = {}
         self.isolation = "session"
         self.stubborn = self.immortal = False
         self.root_lives = True
@@ -150,14 +152,19 @@ class FakeMachine:
     def wall(self) -> datetime:
         return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
 
-    def spawn(self, launch: Launch, listener: Listener) -> FakeTree:
+    def spawn_all(self, wanted: Sequence[Wanted]) -> list[FakeTree | Exception]:
+        return [self._spawn(each) for each in wanted]
+
+    def _spawn(self, wanted: Wanted) -> FakeTree | Exception:
         if self.bug is not None:
-            raise self.bug
+            return self.bug
         if self.refusal is not None:
-            raise StartError(self.refusal)
+            return StartError(self.refusal)
+        launch = wanted.launch
         key = (launch.instance_id, launch.epoch)
         assert key not in self.trees, "started twice"
-        tree = FakeTree(self, 100 + len(self.trees), launch, listener)
+        tree = FakeTree(self, 100 + len(self.trees), launch, wanted.listener)
+        tree.environment = wanted.environment
         self.trees[key] = tree
         return tree
 
