@@ -171,8 +171,8 @@ class Policy:
             asked, most = getattr(order, name), ceiling * factor
             if asked > most or (not asked and name != "output_bytes_max"):
                 changes[name] = most
-                wanted = f"the job asks for {asked / factor:g}{unit}" if asked else "the job has none"
-                notes[reason] = f"this limit is the agent's own (policy.{key} = {ceiling:g}; {wanted})"
+                wanted = f"the job asks for {_plain(asked / factor)}{unit}" if asked else "the job has none"
+                notes[reason] = f"this limit is the agent's own (policy.{key} = {_plain(ceiling)}; {wanted})"
         if order.nice < self.min_nice:
             changes["nice"] = self.min_nice
             notes["nice"] = (
@@ -305,6 +305,11 @@ _CEILINGS: Final = (
 
 OPEN: Final = Policy()
 """Where nothing is said: everything but other users and a nice below 0."""
+
+
+def _plain(number: float) -> str:
+    """Without a fraction that says nothing, and never as 1e+07."""
+    return f"{number:.0f}" if number == int(number) else f"{number:.2f}"
 
 
 def _covers(entry: str, host: str) -> bool:

@@ -52,7 +52,8 @@ POLICY_SETTINGS: Final = (
             " PATH finds, absolute paths, patterns of either", unset="any",
             check=_each(_is_program, "names without a slash, absolute paths, or patterns of either")),
     Setting("policy", "allowed_executors", Kind.TEXTS, None, "executors that jobs may use, `program` for plain programs;"
-            " not given = all, or plain programs only where `allowed_programs` is given", unset="any", check=_anything),
+            " not given = all, or plain programs only where `allowed_programs` is given",
+            unset="as `allowed_programs` says", check=_anything),
     Setting("policy", "allowed_users", Kind.TEXTS, (), "users that jobs may `run_as` beside the agent's own; root only"
             " when it is named", check=_anything),
     Setting("policy", "allowed_directories", Kind.TEXTS, None, "directories that jobs may use beside their own, with all"

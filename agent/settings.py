@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import platformdirs
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from agent.clean_up import FreeSpace
 from agent.containment import ISOLATIONS
@@ -100,7 +100,7 @@ def agent_schema() -> Schema:
         Setting("agent", "server_url", Kind.TEXT, "ws://127.0.0.1:8081", "base address of the server; of several,"
                 " separated by commas, each is tried in turn",
                 aliases=("SERVER_URL",), check=_check_server_url),
-        Setting("agent", "heartbeat_interval", Kind.DURATION, 30.0, "the server shortens it for a short lease, and lengthens it when very many agents are connected", low=0.1, high=3600),
+        Setting("agent", "heartbeat_interval", Kind.DURATION, 30.0, "at most a quarter of lost_after_seconds where it is not given; the server shortens it for a short lease, and lengthens it when very many agents are connected", low=0.1, high=3600),
         Setting("agent", "task_check_interval", Kind.DURATION, 10.0, "between comparisons of what runs with the server",
                 low=0.1, high=86_400),
         Setting("agent", "max_concurrent_tasks", Kind.INTEGER, 5, "slots: tasks at once", low=1, high=100_000),
@@ -152,7 +152,7 @@ def load_agent_settings(
     """
     path, text = read_configuration_file(file, platformdirs.user_config_path("hetuflow") / AGENT_FILE, read_text)
     configuration = resolve(agent_schema(), file=path, text=text, environ=environ, flags=flags)
-    _check_intervals(configuration)
+    configuration = _within_the_lease(configuration)
     return AgentSettings(
         logging=configuration.group(LoggingSettings, "logging"),
         agent=configuration.group(ConnectionSettings, "agent"),
@@ -182,12 +182,17 @@ def _check_label(table: str, name: str) -> None:
         check_label_name(name)
 
 
-def _check_intervals(configuration: Configuration) -> None:
+def _within_the_lease(configuration: Configuration) -> Configuration:
+    """A heartbeat that nobody chose follows a lease that somebody did: a quarter of it, as the server would have it."""
     heartbeat = configuration.values["agent.heartbeat_interval"]
     lease = configuration.values["agent.lost_after_seconds"]
+    if heartbeat.source == "default" and heartbeat.value > lease.value / 4:
+        shorter = evolve(heartbeat, value=lease.value / 4)
+        return evolve(configuration, values={**configuration.values, "agent.heartbeat_interval": shorter})
     if heartbeat.value >= lease.value:
         message = f"{heartbeat.value:g} s is not allowed, use less than agent.lost_after_seconds ({lease.text})"
         raise ConfigurationError([Problem("agent.heartbeat_interval", heartbeat.source, message)])
+    return configuration
 
 
 def _addresses(server_url: str) -> list[str]:

@@ -327,6 +327,8 @@ def test_file_that_was_named_must_be_readable() -> None:
 
 
 @pytest.mark.parametrize(("text", "message"), [
+    ("[agent]\nlabels = {gpu = 'true'}", "agent.labels (file /etc/hetuflow/agent.toml): unknown key, [labels] is a table "
+     "of its own"),
     ("[labels]\ngpu = 1", "labels.gpu (file /etc/hetuflow/agent.toml): 1 is not allowed, use a text in quotes"),
     ("[agent]\nserver_url = 'ftp://h'", "agent.server_url (file /etc/hetuflow/agent.toml): 'ftp://h' is not allowed, "
      "use an address like ws://127.0.0.1:8081 or https://scheduler.example.org; several are separated by commas"),
@@ -355,6 +357,18 @@ def test_file_that_was_named_must_be_readable() -> None:
 ])  # fmt: skip
 def test_mistake_in_the_agents_file(text: str, message: str) -> None:
     assert problems(agent, text) == [message]
+
+
+def test_a_heartbeat_that_nobody_chose_follows_a_short_lease() -> None:
+    settings = agent("[agent]\nlost_after_seconds = 20")
+    assert settings.agent.heartbeat_interval == 5.0
+    assert ("agent.heartbeat_interval", "5 s", "default") in settings.configuration.rows()
+    assert agent("[agent]\nlost_after_seconds = 600").agent.heartbeat_interval == 30.0
+
+
+def test_which_executors_are_allowed_is_not_said_to_be_any_where_programs_are_listed() -> None:
+    shown = {name: text for name, text, _ in agent().configuration.rows()}
+    assert shown["policy.allowed_executors"] == "as `allowed_programs` says"
 
 
 # --- secrets -------------------------------------------------------------------------------------------------------

@@ -166,7 +166,8 @@ class _Reading:
             self._set(setting, value, source)
         else:
             keys = [setting.key for setting in self.schema.settings if setting.table == table]
-            self._problem(f"{table}.{key}", source, f"unknown key, {_hint(key, keys)}")
+            hint = f"[{key}] is a table of its own" if key in self.schema.tables else _hint(key, keys)
+            self._problem(f"{table}.{key}", source, f"unknown key, {hint}")
 
     def _unknown_table(self, table: str, content: object, source: str) -> None:
         if isinstance(content, dict):

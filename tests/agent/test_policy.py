@@ -157,6 +157,8 @@ def test_the_note_is_said_when_the_lowered_limit_ended_the_run() -> None:
     assert lowered.explained("timeout", None) == (
         "timeout; this limit is the agent's own (policy.max_execution_time_secs = 60; the job has none)"
     )
+    flood = Policy(max_output_size_bytes=1000).lowered(order(output_bytes_max=10_485_760))
+    assert "the job asks for 10485760 bytes" in str(flood.explained("output", "cut"))
     assert lowered.explained("signal", "killed") == "killed"
     assert lowered.explained(None, None) is None
 

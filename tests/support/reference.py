@@ -74,6 +74,13 @@ def settings() -> str:
             _table(server_schema()),
             "## Agent: `agent.toml`\n",
             _table(agent_schema()),
+            "`[labels]` and `[metadata]` have names of your own, with texts: labels are what jobs can ask for (`--label` adds to them; names that\n"
+            "begin with `sys.` are the agent's), metadata are kept with the agent and shown. In the environment: `HETUFLOW_LABELS__<NAME>`.\n\n"
+            "```toml\n"
+            "[labels]\n"
+            'gpu = "true"\n'
+            'zone = "eu-1"\n'
+            "```\n",
         ]
     )
 
