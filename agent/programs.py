@@ -22,13 +22,18 @@ def find_program(name: str, environment: Mapping[str, str], work_dir: str) -> st
         if problem:
             raise StartError(f"program {name!r}: {problem}")
         return given
-    searched = list(dict.fromkeys([*_path_of(environment), *_path_of(os.environ)]))
+    searched = searched_directories(environment)
     found, blocked = _search(name, searched)
     if found is None and blocked is None and name in _ELSE:
         found, blocked = _search(_ELSE[name], searched)
     if found is None:
         raise StartError(blocked or _not_found(name, searched))
     return found
+
+
+def searched_directories(environment: Mapping[str, str]) -> list[str]:
+    """Where a program is looked for, in order."""
+    return list(dict.fromkeys([*_path_of(environment), *_path_of(os.environ)]))
 
 
 COMMON: Final = ("bash", "uv", "python", "node", "npx", "cargo", "java")

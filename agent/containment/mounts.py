@@ -35,7 +35,7 @@ def hierarchies(mountinfo: str, own: str) -> list[Hierarchy]:
         fields, kind = before.split(" "), after.split(" ")
         if not separator or kind[0] not in ("cgroup", "cgroup2") or len(fields) < 5 or len(kind) < 3:
             continue
-        root, mount_point = _plain(fields[3]), _plain(fields[4])
+        root, mount_point = plain(fields[3]), plain(fields[4])
         if kind[0] == "cgroup2":
             controllers: tuple[str, ...] = ()
             path = groups.get("")
@@ -69,6 +69,6 @@ def _visible(path: str | None, root: str, mount_point: str) -> str | None:
     return os.path.normpath(os.path.join(mount_point, inside))
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Without the octal escapes of mountinfo, such as \\040 for a space."""
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)

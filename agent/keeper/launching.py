@@ -31,6 +31,10 @@ _REPORT_SECONDS_MAX: Final = 5.0
 """For what a child does before it is the program: entering a directory of a server that is gone can take for ever."""
 
 
+class NoAnswer(StartError):
+    """Somebody was waited for, in vain. A child that waits still was killed, and is to be reaped as an orphan."""
+
+
 @frozen(slots=True, kw_only=True)
 class Start:
     """Everything about a start. `streams`: descriptors for 0, 1 and 2. `limits`: resource -> value, both soft and hard."""
@@ -50,10 +54,13 @@ class Start:
     descriptors: Bounds
     """How many the program may have open."""
 
+    is_remote: bool = False
+    """Something of it lies on a file server, which may be gone in this moment."""
+
     @property
     def needs_fork(self) -> bool:
         by_priority = bool(self.nice) or self.io_priority is not None
-        return self.user is not None or by_priority or bool(self.limits) or self.no_new_privs
+        return self.user is not None or by_priority or bool(self.limits) or self.no_new_privs or self.is_remote
 
 
 def start_spawned(start: Start, home: int, low: LowNumbers) -> int:
@@ -99,6 +106,10 @@ def start_forked(start: Start, *, into: int | None = None) -> int:
         os.close(report)
         report = -1
         failure = _read_report(reports, pid)
+        if failure is None:
+            raise NoAnswer(
+                f"the program was not started within {_REPORT_SECONDS_MAX:g} s: does {start.directory}, its working directory, answer?"
+            )
     except OSError as exc:
         raise StartError(explain(start.path, exc)) from exc
     finally:
@@ -112,16 +123,50 @@ def start_forked(start: Start, *, into: int | None = None) -> int:
     raise StartError(_explain(start, failure.decode()))
 
 
-def _read_report(reports: int, pid: int) -> bytes:
-    """Empty: the child is the program now. A child that says nothing is killed, and reaped as an orphan."""
+def answers(path: str) -> bool:
+    """Whether whoever holds this path says anything of it, good or bad. Raises `StartError` when nobody can be sent to ask."""
+    try:
+        reports, report = os.pipe()
+    except OSError as exc:
+        raise StartError(explain(path, exc)) from exc
+    try:
+        with _signals_blocked():
+            pid = calls.fork()
+            if pid == 0:
+                _look_at(path)
+        os.close(report)
+        report = -1
+        if _read_report(reports, pid) is None:
+            return False
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+        return True
+    except OSError as exc:
+        raise StartError(explain(path, exc)) from exc
+    finally:
+        os.close(reports)
+        if report != -1:
+            os.close(report)
+
+
+def _look_at(path: str) -> None:
+    """Never returns. What the keeper will do itself, so that it finds the same answers kept."""
+    try:
+        os.setsid()
+        os.access(path, os.X_OK)
+        os.path.isdir(path)
+    finally:
+        os._exit(0)
+
+
+def _read_report(reports: int, pid: int) -> bytes | None:
+    """Empty: the child is the program now, or has ended. None: it said nothing, and was killed."""
     poll = select.poll()
     poll.register(reports, select.POLLIN)
     if poll.poll(_REPORT_SECONDS_MAX * 1000):
         return os.read(reports, _REPORT_BYTES)
     os.kill(pid, signal.SIGKILL)
-    raise StartError(
-        f"the program was not started within {_REPORT_SECONDS_MAX:g} s: does its working directory answer?"
-    )
+    return None
 
 
 def _be_child(start: Start, argv: list[bytes], environment: dict[bytes, bytes], report: int) -> None:

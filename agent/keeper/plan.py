@@ -28,14 +28,17 @@ class Plan:
         "pid",
         "problem",
         "reads",
+        "remote",
         "start",
         "ticket",
         "wanted",
         "writes",
     )
 
-    def __init__(self, wanted: Wanted, path: str, leaf: Leaf | None) -> None:
+    def __init__(self, wanted: Wanted, path: str, remote: tuple[str, ...], leaf: Leaf | None) -> None:
         self.wanted, self.path, self.leaf = wanted, path, leaf
+        self.remote = remote
+        """The mounts of file servers that it needs."""
         self.start: Start | None = None
         self.reads: dict[int, int] = {}
         """Our ends of the output's pipes, by stream."""

@@ -27,11 +27,12 @@ from agent.containment.manners import environment_of, find_user, io_priority
 from agent.containment.privileged import PrivilegedThread
 from agent.keeper.descriptors import LowNumbers, raise_limit, set_limit
 from agent.keeper.following import Followed
-from agent.keeper.launching import Start, start_forked, start_spawned
+from agent.keeper.launching import NoAnswer, Start, start_forked, start_spawned
 from agent.keeper.log import Key
 from agent.keeper.messages import Launch, Launched
 from agent.keeper.orphan import OrphanTree
 from agent.keeper.plan import Plan, process_limit
+from agent.keeper.remote import Reach, RemoteMounts
 from agent.keeper.system import Loop, Wanted
 from agent.keeper.tree import ProcessTree, exit_of
 from agent.programs import explain, find_program
@@ -76,6 +77,7 @@ class OperatingSystem:
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self._home = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._low = LowNumbers(self._null)
+        self._reach = Reach(self.now, RemoteMounts())
         self._adopts = calls.become_subreaper()
         self._has_orphans = False
         self._orphans_ended = 0
@@ -186,6 +188,7 @@ class OperatingSystem:
         os.close(self._null)
         os.close(self._home)
         self._low.close()
+        self._reach.close()
         sys.setswitchinterval(self._switch_seconds)
         set_limit(self._descriptors_before)
 
@@ -196,10 +199,15 @@ class OperatingSystem:
         launch = wanted.launch
         if not launch.argv:
             raise StartError("no program is named: cmd is empty")
+        try:
+            remote = self._reach.check(launch.argv[0], wanted.environment, launch.directory)
+        except NoAnswer:
+            self._expect_orphan()
+            raise
         path = find_program(launch.argv[0], wanted.environment, launch.directory)
         user = find_user(launch.manners.run_as)
         priority = io_priority(launch.manners.ionice)
-        plan = Plan(wanted, path, self._leaf(launch))
+        plan = Plan(wanted, path, remote, self._leaf(launch))
         try:
             plan.open_streams(self._null)
             plan.start = Start(
@@ -215,6 +223,7 @@ class OperatingSystem:
                 no_new_privs=launch.manners.no_new_privs and not self._has_given_up,
                 limits=process_limit(launch.limits, plan.leaf, user.uid if user is not None else os.geteuid()),
                 descriptors=self._descriptors_before,
+                is_remote=bool(remote),
             )
         except BaseException as exc:
             self._discard(plan)
@@ -249,6 +258,10 @@ class OperatingSystem:
                 plan.pid = self._start_in(start, leaf)
             else:
                 plan.pid = self._privileged.call(lambda: self._start_in(start, leaf))
+        except NoAnswer:
+            self._reach.note_silent(plan.remote)
+            self._expect_orphan()
+            raise
         except OSError as exc:
             raise StartError(explain(plan.path, exc)) from exc
         plan.began = self.now()
@@ -330,6 +343,11 @@ class OperatingSystem:
         tree.close()
         self._unwatched.add(tree.pid)
         self._due = 0.0
+
+    def _expect_orphan(self) -> None:
+        """A child was left behind, and killed."""
+        self._has_orphans = True
+        self._due = min(self._due, self.now() + ORPHANS_SECONDS)
 
     def _closed(self, tree: ProcessTree) -> None:
         if tree.pid in self._lingering:  # its last orphans may come to us in this very moment: one more look is due
