@@ -30,6 +30,7 @@ MARK: Final = "HETUFLOW_INSTANCE_ID"
 HAS_PROC: Final = os.path.exists("/proc/self/stat")
 _CHILDREN: Final = "/proc/self/task/{}/children"
 _READ_BYTES: Final = 64 * 1024
+_WHOLE_BYTES: Final = 16 * 1024
 _TICKET_FIRST: Final = 2**62
 """Microseconds, of which the boot's nanoseconds are taken off: no two trees of one boot have the same."""
 _TICKET_LINE: Final = b"Max realtime timeout"
@@ -69,9 +70,23 @@ def read_proc(path: str) -> bytes:
     return b"".join(parts)
 
 
+def read_whole(path: str) -> bytes:
+    """Likewise, of a file that the kernel makes whole for its reader and that has at most 16 KiB: one system call fewer."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(fd, _WHOLE_BYTES)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
+
+
 def read_process(pid: int) -> Process | None:
     """One line of /proc; None when the process is gone."""
-    data = read_proc(f"/proc/{pid}/stat")
+    data = read_whole(f"/proc/{pid}/stat")
     if not data:
         return None
     fields = data[data.rindex(b")") + 2 :].split()
@@ -91,8 +106,8 @@ def read_process(pid: int) -> Process | None:
 def identity(pid: int) -> str | None:
     """What tells this process apart from a later one with the same pid on the same boot: its start time."""
     if HAS_PROC:
-        found = read_process(pid)
-        return found.start_ticks if found is not None else None
+        data = read_whole(f"/proc/{pid}/stat")
+        return data[data.rindex(b")") + 2 :].split(None, 20)[19].decode() if data else None
     import psutil  # only here and below: it costs a keeper 3 MiB, which has /proc on Linux
 
     with contextlib.suppress(psutil.Error):

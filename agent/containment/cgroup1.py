@@ -121,7 +121,8 @@ class Leaf1:
 
     def enter(self) -> None:
         if self._most() and "pids" in self._paths:
-            files.write(f"{self._paths['pids']}/pids.max", str(self._most() + 1))  # the keeper's thread is inside too
+            own = 1 if self._processes else 0  # the keeper's thread is inside too; a ceiling need not be that exact
+            files.write(f"{self._paths['pids']}/pids.max", str(self._most() + own))
         try:
             for path in self._paths.values():
                 files.write(f"{path}/tasks", "0")
@@ -134,8 +135,8 @@ class Leaf1:
             os.write(home, b"0")
 
     def confine(self) -> None:
-        if self._most() and "pids" in self._paths:
-            files.write(f"{self._paths['pids']}/pids.max", str(self._most()))
+        if self._processes and "pids" in self._paths:
+            files.write(f"{self._paths['pids']}/pids.max", str(self._processes))
         if self._cpu_cores:
             files.write(f"{self._paths['cpu']}/cpu.cfs_period_us", str(CPU_PERIOD_MICROSECONDS))
             files.write(f"{self._paths['cpu']}/cpu.cfs_quota_us", str(quota(self._cpu_cores)))
@@ -147,6 +148,9 @@ class Leaf1:
 
     def is_populated(self) -> bool:
         return files.is_populated(f"{self._holder}/cgroup.procs")
+
+    def is_deserted(self) -> bool:
+        return files.is_nought(f"{self._paths['pids']}/pids.current") if "pids" in self._paths else False
 
     def kill(self) -> None:
         self.broken()  # before we make its forks fail ourselves
@@ -167,7 +171,6 @@ class Leaf1:
             cpu_seconds=files.number(f"{accounting}/cpuacct.usage") / 1e9 if accounting else None,
             memory_bytes=files.number(f"{memory}/memory.usage_in_bytes") if memory else None,
             memory_peak_bytes=self._peak() if memory else None,
-            processes=files.number(f"{self._paths['pids']}/pids.current") if "pids" in self._paths else None,
         )
 
     def broken(self) -> tuple[str, str] | None:

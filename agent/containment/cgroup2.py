@@ -135,6 +135,9 @@ class Leaf2:
     def is_populated(self) -> bool:
         return files.is_populated(f"{self._path}/cgroup.events", b"populated 1")
 
+    def is_deserted(self) -> bool:
+        return "pids" in self._groups.controllers and files.is_nought(f"{self._path}/pids.current")
+
     def kill(self) -> None:
         self.broken()
         self._is_killed = True
@@ -152,7 +155,6 @@ class Leaf2:
             memory_peak_bytes=self._peak() if has_memory else None,
             disk_read_bytes=read,
             disk_write_bytes=written,
-            processes=files.number(f"{self._path}/pids.current") if "pids" in self._groups.controllers else None,
             cpu_pressure_seconds=self._pressure("cpu"),
             memory_pressure_seconds=self._pressure("memory"),
         )

@@ -6,8 +6,8 @@ import errno
 import os
 from typing import Final
 
-_READ_BYTES: Final = 256 * 1024
-"""More than any file of ours: 32 768 pids."""
+_READ_BYTES: Final = 64 * 1024
+"""More than most files of ours. A buffer of 128 KiB or more would be mapped and unmapped for each read."""
 
 
 def read(path: str) -> bytes:
@@ -37,6 +37,20 @@ def number(path: str) -> int:
         return int(read(path))
     except (OSError, ValueError):
         return 0
+
+
+def is_nought(path: str) -> bool:
+    """Whether there is such a file, and "0" in it."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.read(fd, 16) == b"0\n"
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
 
 
 def keyed(path: str) -> dict[str, int]:

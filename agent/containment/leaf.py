@@ -36,7 +36,6 @@ class LeafUsage:
     memory_peak_bytes: int | None = None
     disk_read_bytes: int | None = None
     disk_write_bytes: int | None = None
-    processes: int | None = None
     cpu_pressure_seconds: float | None = None
     memory_pressure_seconds: float | None = None
 
@@ -79,6 +78,10 @@ class Leaf(Protocol):
         ...
 
     def is_populated(self) -> bool: ...
+
+    def is_deserted(self) -> bool:
+        """Nothing of the tree is left, not even something to be reaped. False also where that cannot be told."""
+        ...
 
     def kill(self) -> None:
         """SIGKILL to all, so that none can fork meanwhile; again until it is empty."""

@@ -251,7 +251,8 @@ class OperatingSystem:
         """Raises `StartError`."""
         start, leaf = plan.start, plan.leaf
         assert start is not None
-        self._ticket = process_tree.take_ticket(self.now(), self._ticket) if process_tree.HAS_PROC else None
+        if leaf is None or self._ticket is not None:  # nor may it have the ticket of another
+            self._ticket = process_tree.take_ticket(self.now(), self._ticket) if process_tree.HAS_PROC else None
         plan.ticket = self._ticket
         try:
             if self._privileged is None or plan.wanted.launch.manners.no_new_privs:
@@ -327,13 +328,20 @@ class OperatingSystem:
             return
         self._unwatched.discard(tree.pid)
         del self._running[tree.pid]
-        alone, before = not process_tree.group_is_alive(tree.pid), self._orphans_ended
-        if self._adopts:
-            alone = self._count_orphans() == before and alone and not self._has_orphans
+        alone = self._is_alone(tree)
         if not alone:
             self._lingering.add(pid)
             self._due = min(self._due, self.now() + ORPHANS_SECONDS)
         tree.ended(exit_of(status, usage, tree.memory_peak_bytes), alone=alone)
+
+    def _is_alone(self, tree: ProcessTree) -> bool:
+        """Whether nothing else of the tree can be left, its root having been reaped. Its group knows with one look."""
+        if tree.leaf is not None and tree.leaf.is_deserted():
+            return True
+        alone, before = not process_tree.group_is_alive(tree.pid), self._orphans_ended
+        if self._adopts:
+            alone = self._count_orphans() == before and alone and not self._has_orphans
+        return alone
 
     def _give_up(self, tree: ProcessTree, unattached: Iterable[int]) -> None:
         """What runs and cannot be followed is ended, and reaped when it has."""

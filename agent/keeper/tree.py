@@ -115,7 +115,7 @@ class ProcessTree:
             memory_peak_bytes=_first(of_leaf.memory_peak_bytes, peak),
             disk_read_bytes=_first(of_leaf.disk_read_bytes, max(read, exit_.disk_read_bytes)),
             disk_write_bytes=_first(of_leaf.disk_write_bytes, max(written, exit_.disk_write_bytes)),
-            processes=_first(of_leaf.processes, figures.processes),
+            processes=figures.processes,
             cpu_pressure_seconds=_first(of_leaf.cpu_pressure_seconds, 0.0),
             memory_pressure_seconds=_first(of_leaf.memory_pressure_seconds, 0.0),
         )
@@ -233,6 +233,8 @@ class ProcessTree:
 
 def _sampled(limits: Limits, leaf: Leaf | None, now: float) -> SampledLimits | None:
     """Those of the limits that its group does not hold; None = it holds all that were asked for."""
+    if not (limits.memory_bytes or limits.cpu_cores or limits.processes):
+        return None
     held = leaf.enforced if leaf is not None else ()
     left = Limits(
         memory_bytes=0 if "memory" in held else limits.memory_bytes,
@@ -253,7 +255,7 @@ def exit_of(status: int | None, usage: Any, sampled_bytes: int) -> Exit:
     code = os.waitstatus_to_exitcode(status)
     unit = 1 if sys.platform == "darwin" else 1024
     peak = usage.ru_maxrss * unit
-    if peak <= resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit:  # perhaps our own size at vfork
+    if _may_be_own(usage.ru_maxrss):  # our own size at vfork
         peak = sampled_bytes
     return Exit(
         exit_code=code if code >= 0 else 128 - code,
@@ -265,8 +267,20 @@ def exit_of(status: int | None, usage: Any, sampled_bytes: int) -> Exit:
     )
 
 
+def _may_be_own(peak: int) -> bool:
+    """Whether this process has ever been that large."""
+    global _own_peak
+    if peak > _own_peak:
+        _own_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak <= _own_peak
+
+
+_own_peak = 0
+"""As it was when that was last asked: it never becomes less."""
+
+
 def memory_peak_of(pid: int) -> int:
     """VmHWM in bytes; 0 when it cannot be told."""
-    data = process_tree.read_proc(f"/proc/{pid}/status")
+    data = process_tree.read_whole(f"/proc/{pid}/status")
     _, _, rest = data.partition(b"VmHWM:")
     return int(rest.split(None, 1)[0]) * 1024 if rest else 0

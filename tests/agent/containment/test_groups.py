@@ -12,7 +12,7 @@ import pytest
 
 from agent import process_tree
 from agent.containment import cgroup1, detect, files
-from agent.containment.leaf import ContainmentError
+from agent.containment.leaf import ContainmentError, tree_ceiling
 from agent.containment.mounts import Hierarchy
 from agent.keeper.messages import Limits
 from agent.keeper.tree import ProcessTree
@@ -143,6 +143,36 @@ def test_a_group_that_cannot_be_read_is_not_empty(tmp_path: Path) -> None:
     processes.rmdir()
     assert not leaf.is_populated(), "it is gone"
     groups.close()
+
+
+@by_kernel
+@pytest.mark.parametrize(
+    ("after", "is_alone"), [("true", True), ("setsid sleep 300 & true", False), ("(setsid true &) ; true", None)]
+)
+def test_a_group_says_whether_anything_is_left_when_the_root_has_ended(after: str, is_alone: bool | None) -> None:
+    """Also what has ended and is still to be reaped, which the keeper may be or not be in time for."""
+    with open_bench("cgroup") as bench:
+        tree, heard = bench.launch("/bin/sh", "-c", after, capture_output=False)
+        assert isinstance(tree, ProcessTree) and tree.leaf is not None
+        assert not tree.leaf.is_deserted()
+        bench.until(lambda: heard.exit is not None)
+        assert is_alone in (None, tree.leaf.is_deserted()) and is_alone in (None, not tree.is_alive())
+        tree.kill()
+        bench.until(tree.leaf.is_deserted)
+        bench.finish(tree, heard)
+        assert not os.path.exists(tree.group)
+
+
+@by_kernel
+def test_without_a_limit_of_its_own_a_tree_has_the_ceiling_and_with_one_just_that() -> None:
+    with open_bench("cgroup") as bench:
+        for limits, most in ((Limits(), None), (Limits(processes=20), 20)):
+            tree, heard = bench.launch("cat", "/dev/null", limits=limits)
+            assert isinstance(tree, ProcessTree)
+            [directory] = bench.system.group_directories()
+            together = int(Path(directory, "pids.max").read_text())
+            assert int(Path(tree.group, "pids.max").read_text()) == (most or tree_ceiling(together))
+            bench.finish(tree, heard)
 
 
 @by_kernel
