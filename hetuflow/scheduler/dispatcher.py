@@ -15,7 +15,7 @@ from datetime import datetime
 import trio
 
 from eventstore.errors import EventStoreError
-from hetuflow.actors import FOLLOWING, ActorSystem, GuardLost
+from hetuflow.actors import FOLLOWING, ActorSystem, Answer, GuardLost, Question
 from hetuflow.actors.patience import FAILING, STOPPING, Patience
 from hetuflow.domain.commands import DispatchTask
 from hetuflow.domain.decider import Address, Available, Choice, Guard, Offer, Placement
@@ -80,9 +80,12 @@ class Dispatcher:
             while True:
                 if self._leases.is_deciding:
                     now = self._clocks.cautious(self._clock.now())
-                    for match in self._agenda.take_placements(now, ASKING_MAX - self._asking):
-                        self._asking += 1
-                        nursery.start_soon(self._dispatch, match)
+                    matches = self._agenda.take_placements(now, ASKING_MAX - self._asking)
+                    self._asking += len(matches)
+                    if len(matches) == 1:
+                        nursery.start_soon(self._dispatch, matches[0])
+                    elif matches:
+                        nursery.start_soon(self._dispatch_each, nursery, matches)
                     for job_id in self._agenda.rates.take_unknown():
                         nursery.start_soon(self._learn_starts, job_id)
                 await self.alarm.wait(self._seconds_until_next())
@@ -161,21 +164,65 @@ class Dispatcher:
         seconds = (at - self._clocks.cautious(self._clock.now())).total_seconds()
         return min(seconds, self._tick_seconds)
 
+    async def _dispatch_each(self, nursery: trio.Nursery, matches: Sequence[Match]) -> None:
+        """In one turn of the store; who was not answered there is asked alone, which tells what was wrong."""
+        unanswered = list(matches)
+        try:
+            guards = {job_id: self._leases.guard(job_id) for job_id in {match.offer.job_id for match in matches}}
+            questions = [
+                Question(_address(match), self._command(match, guard), FOLLOWING)
+                for match in matches
+                if (guard := guards[match.offer.job_id]) is not None
+            ]
+            answers = await self._system.ask_each(questions)
+            while unanswered:
+                match = unanswered.pop()
+                answer = answers.get(_address(match))
+                if answer is None:
+                    nursery.start_soon(self._dispatch, match)
+                else:
+                    self._answered(match, self._was_started(match, answer))
+                    self._settle(match)
+        except STOPPING:
+            pass
+        except (EventStoreError, *FAILING) as problem:
+            log.warning("%d tasks cannot be dispatched yet: %s", len(unanswered), problem)
+        finally:
+            for match in unanswered:
+                self._answered(match, None)
+                self._settle(match)
+
+    def _was_started(self, match: Match, answer: Answer | EventStoreError) -> bool | None:
+        if isinstance(answer, Answer):
+            self.dispatched += 1
+            return True
+        log.warning("task %s cannot be dispatched yet: %s", match.offer.task_id, answer)
+        return None
+
     async def _dispatch(self, match: Match) -> None:
-        offer = match.offer
-        guard = self._leases.guard(offer.job_id)
+        guard = self._leases.guard(match.offer.job_id)
         was_started: bool | None = False
         try:
             if guard is not None:
                 was_started = None
                 was_started = await self._ask(match, guard)
         finally:
-            self._asking -= 1
-            if was_started is not None:
-                self._tell_start(offer, was_started=was_started)
-            unknown = offer if was_started is None and offer.rate is not None else None
-            self._give_back(match.agent.agent_id, match.bounds, unknown)
-            self.alarm.ring()
+            self._answered(match, was_started)
+        self._settle(match)
+
+    def _answered(self, match: Match, was_started: bool | None) -> None:
+        """Count a start, and give its slot back: used, it is the task's own by now. None: nobody knows."""
+        offer = match.offer
+        self._asking -= 1
+        if was_started is not None:
+            self._tell_start(offer, was_started=was_started)
+        unknown = offer if was_started is None and offer.rate is not None else None
+        self._give_back(match.agent.agent_id, match.bounds, unknown)
+        self.alarm.ring()
+
+    def _settle(self, match: Match) -> None:
+        """Put back an offer that still stands."""
+        offer = match.offer
         if self._leases.guard(offer.job_id) is None:
             self._agenda.park_offer(offer.task_id)  # another server decides for this job
         elif self._agenda.wants(offer.task_id):
@@ -188,11 +235,8 @@ class Dispatcher:
         """Commit the dispatch; None: nobody knows whether it was. Whatever goes wrong, the task's own intent says whether
         it still waits."""
         offer = match.offer
-        command = DispatchTask(
-            instance_id=offer.instance_id, placement=self._placement(match.agent, match.choice, guard)
-        )
         try:
-            await self._system.ask(Address("task", offer.task_id), command, FOLLOWING)
+            await self._system.ask(_address(match), self._command(match, guard), FOLLOWING)
         except STOPPING:
             return None
         except Rejected as no:
@@ -208,6 +252,10 @@ class Dispatcher:
         self.dispatched += 1
         return True
 
+    def _command(self, match: Match, guard: Guard) -> DispatchTask:
+        placement = self._placement(match.agent, match.choice, guard)
+        return DispatchTask(instance_id=match.offer.instance_id, placement=placement)
+
     def _placement(self, agent: Available, choice: Choice | None, guard: Guard) -> Placement:
         """On the agent's session, wherever that is: the server that has it sees the event, and sends the order."""
         return Placement(
@@ -217,3 +265,7 @@ class Dispatcher:
             guards=(guard, *agent.guard),
             choice=choice,
         )
+
+
+def _address(match: Match) -> Address:
+    return Address("task", match.offer.task_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 import trio.testing
+from attrs import evolve
 
 from hetuflow.gateway.output import OutputUnavailable
 from hetuflow.gateway.reports import START_HOLD_SECONDS
@@ -98,11 +99,32 @@ async def test_a_slow_task_does_not_hold_up_the_others(autojump_clock) -> None:
 
         server.store.hooks = SlowFirst("InstanceStarted", 30)
         begun = trio.current_time()
-        await agent.say(agent.started(first), agent.started(second))
+        await agent.say(agent.started(first))
+        await trio.sleep(2 * START_HOLD_SECONDS)
+        await agent.say(agent.started(second))
         await agent.acknowledged(2)
-        assert trio.current_time() - begun == pytest.approx(START_HOLD_SECONDS)
+        assert trio.current_time() - begun == pytest.approx(3 * START_HOLD_SECONDS)
         await agent.acknowledged(1)
         assert trio.current_time() - begun == pytest.approx(30 + START_HOLD_SECONDS)
+        nursery.cancel_scope.cancel()
+
+
+async def test_tasks_that_are_reported_together_share_a_turn_of_the_store(autojump_clock) -> None:
+    """One that is refused there is asked alone, and is in nobody's way."""
+    async with a_server() as server, trio.open_nursery() as nursery:
+        agent = an_agent(server, nursery)
+        await agent.connect()
+        job = await server.job()
+        orders = []
+        for name in ("t1", "t2", "t3"):
+            await server.task(job, name)
+            orders.append(await agent.expect(Dispatch))
+        refused = evolve(agent.ended(orders[1]), epoch=7)
+        begun = trio.current_time()
+        await agent.say(agent.ended(orders[0]), refused, agent.ended(orders[2]))
+        await agent.acknowledged(1, 2, 3)
+        assert trio.current_time() == begun
+        assert [server.history(name).count("InstanceSucceeded") for name in ("t1", "t2", "t3")] == [1, 0, 1]
         nursery.cancel_scope.cancel()
 
 
