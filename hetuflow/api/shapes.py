@@ -216,7 +216,13 @@ def _read_other(
         elif check_free({name: value}, prefix.rstrip("."), problems):
             given[name] = value
         return
-    problems.unknown(where, name, shape.known)
+    problems.unknown(where, name, _where_it_belongs(shape, name) or shape.known)
+
+
+def _where_it_belongs(shape: Shape, name: str) -> list[str]:
+    """A member of a member, given one level too high, as `resource_limits` of a job's `config`."""
+    inner = ((member.name, member.kind.names) for member in shape.members if isinstance(member.kind, Shape))
+    return [f"{outer}.{name}" for outer, names in inner if name in names]
 
 
 def _is_slip(shape: Shape, name: str, known: str) -> bool:

@@ -63,6 +63,11 @@ def test_an_unknown_member_is_told_the_nearest_name(sent: str, meant: str) -> No
     assert parse(JOB.update, {sent: "x"})[1] == [(sent, meant)]
 
 
+@pytest.mark.parametrize("sent", ["resource_limits", "timeout", "python"])
+def test_a_member_of_config_that_is_given_beside_it_is_told_its_place(sent: str) -> None:
+    assert parse(JOB.create, {"name": "x", "config": {}, sent: {}})[1] == [(sent, f"config.{sent}")]
+
+
 @pytest.mark.parametrize(
     ("sent", "meant"),
     [
