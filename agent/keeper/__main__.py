@@ -212,7 +212,7 @@ class _Complaints:
         self._bytes_left = COMPLAINTS_BYTES_MAX
 
     def __call__(self, problem: str) -> None:
-        line = f"keeper {os.getpid()}: {problem}\n".encode()
+        line = f"keeper {os.getpid()}: {problem}\n".encode(errors="replace")
         if len(line) <= self._bytes_left:
             self._bytes_left -= len(line)
             with contextlib.suppress(OSError):

@@ -40,7 +40,6 @@ log = structlog.get_logger()
 
 BATCHES_MAX: Final = 4
 """Received and not yet taken, each at most what one read gives; beyond it the socket is left alone, and the keeper sums up."""
-UNSENT_BYTES_MAX: Final = 64 * 1024 * 1024
 ATTACH_SECONDS_MAX: Final = 10.0
 TRIES_MAX: Final = 5
 BUSY_SECONDS: Final = 0.5
@@ -71,6 +70,7 @@ class KeeperLink:
         self._isolation = keepers.isolation
         self._events_in, self._events = events_in, events
         self._unsent: deque[bytes] = deque()
+        """No more than what is held here: a launch for each slot. A keeper that does not read is found by its silence."""
         self._unsent_bytes = 0
         self._ready = Wakeup()
         self._sent = trio.Event()
@@ -323,8 +323,6 @@ class KeeperLink:
             if not self._unsent:
                 await self._ready.wait(until=math.inf)
                 continue
-            if self._unsent_bytes > UNSENT_BYTES_MAX:
-                raise Lost("the keeper does not read what it is told", hangs=True)
             data = b"".join(self._unsent)
             self._unsent.clear()
             await stream.send(data)

@@ -108,8 +108,8 @@ def is_locked(place: Place) -> bool:
     """Whether a keeper of this very directory runs. The files of one that was copied name the original's."""
     try:
         fd = os.open(place.lock, os.O_RDWR | os.O_CLOEXEC)
-    except OSError as exc:
-        return not isinstance(exc, FileNotFoundError)  # it cannot be told, and who is named there lives
+    except OSError:  # it cannot be told, and who is named there lives
+        return True
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:

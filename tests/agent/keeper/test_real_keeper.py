@@ -509,3 +509,15 @@ async def test_the_keeper_of_a_state_directory_that_was_copied_is_left_alone(sit
                 await other.finished(own("k51"))
         assert process_tree.identity(launched.pid) == launched.identity
         await agent.start("exit 0", own("k52"))
+
+
+async def test_a_keeper_is_not_guilty_of_what_it_had_no_time_to_read(site: Site) -> None:
+    """All that waits for a keeper is told at once when there is one, each with as much standard input as an order may bring."""
+    count, given = 300, b"x" * 250_000
+    async with site.link() as agent:
+        keeper = agent.keeper_pid
+        for number in range(count):
+            agent.link.send(site.launch("wc -c", own(f"k70-{number}"), stdin=given))
+        for number in range(count):
+            assert (await agent.finished(own(f"k70-{number}"))).reason is None
+        assert agent.keeper_pid == keeper
