@@ -30,6 +30,8 @@ from hetuflow.ports.processes import Exit, StartError
 
 KILL_SECONDS_MAX: Final = 5.0
 """How long SIGKILL is repeated before the instance says that processes are left (uninterruptible ones)."""
+KILL_LOOKS_MIN: Final = 8
+"""And how often at least: the machine may have slept meanwhile, and then it takes its time."""
 DRAIN_SECONDS_MAX: Final = 2.0
 """How long output is awaited after the tree is gone: somebody outside may hold the pipe open."""
 DRAIN_READS_MAX: Final = 32
@@ -212,7 +214,7 @@ class Instance:
             case Phase.ENDING:
                 return min(self._poll_at, self._kill_at, self._lease_over())
             case Phase.KILLING:
-                return min(self._poll_at, self._over_at)
+                return self._poll_at if self._polls < KILL_LOOKS_MIN else min(self._poll_at, self._over_at)
             case Phase.DRAINING:
                 return self._over_at
             case Phase.FINISHED:
@@ -449,7 +451,7 @@ class Instance:
 
     def _tick_killing(self, now: float) -> None:
         assert self.tree is not None
-        if now < self._over_at:
+        if now < self._over_at or self._polls < KILL_LOOKS_MIN:
             self.tree.kill()
             self._look()
         elif not self._look():

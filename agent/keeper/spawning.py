@@ -329,7 +329,7 @@ class OperatingSystem:
         self._unwatched.discard(tree.pid)
         del self._running[tree.pid]
         alone = self._is_alone(tree)
-        if not alone:
+        if not (alone or tree.is_closed):
             self._lingering.add(pid)
             self._due = min(self._due, self.now() + ORPHANS_SECONDS)
         tree.ended(exit_of(status, usage, tree.memory_peak_bytes), alone=alone)
@@ -349,8 +349,6 @@ class OperatingSystem:
             os.close(fd)
         tree.kill()
         tree.close()
-        self._unwatched.add(tree.pid)
-        self._due = 0.0
 
     def _expect_orphan(self) -> None:
         """A child was left behind, and killed."""
@@ -358,6 +356,9 @@ class OperatingSystem:
         self._due = min(self._due, self.now() + ORPHANS_SECONDS)
 
     def _closed(self, tree: ProcessTree) -> None:
+        if tree.pid in self._running:  # nobody waits for its root any more, but it must be reaped
+            self._unwatched.add(tree.pid)
+            self._due = 0.0
         if tree.pid in self._lingering:  # its last orphans may come to us in this very moment: one more look is due
             self._lingering.discard(tree.pid)
             self._has_orphans = True

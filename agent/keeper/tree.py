@@ -52,7 +52,7 @@ class ProcessTree:
         self._exit: Exit | None = None
         self._tree_gone = False
         self._is_ending = False
-        self._is_closed = False
+        self.is_closed = False
         self._is_stopped = False
         self._figures = Figures()
         self.pidfd = -1
@@ -130,8 +130,8 @@ class ProcessTree:
             os.close(fd)
         self._open_streams.clear()
         self._unwatch_exit()
-        if not self._is_closed:
-            self._is_closed = True
+        if not self.is_closed:
+            self.is_closed = True
             self.when_closed(self)
 
     # --- called by the system --------------------------------------------------------------------------------------

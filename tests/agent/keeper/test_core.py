@@ -122,6 +122,20 @@ def test_what_cannot_be_killed_is_said(world: World) -> None:
     assert tree.signals.count(9) > 5
 
 
+def test_a_machine_that_slept_gives_a_kill_time_to_work(world: World) -> None:
+    """At the resume the time for it is over, and the killed have not had their turn yet."""
+    tree = world.launch()
+    tree.stubborn = tree.immortal = True
+    world.say(End(instance_id="i", epoch=1, reason="cancelled", message="enough", grace_seconds=0.0))
+    world.machine.seconds += 3600.0
+    world.keeper.tick()
+    world.wait(0.1)
+    assert world.ends() == []
+    tree.immortal = False
+    world.wait(1.0)
+    assert (only_end(world).reason, only_end(world).message) == ("cancelled", "enough")
+
+
 def test_the_first_reason_counts_and_a_shorter_grace_does_too(world: World) -> None:
     tree = world.launch()
     tree.stubborn = True

@@ -191,6 +191,18 @@ def test_a_pipe_held_by_somebody_else_is_given_up(bench: Bench) -> None:
     assert descriptors() == before
 
 
+def test_what_was_given_up_is_reaped_when_it_ends(bench: Bench) -> None:
+    """Such as after a disk's or a network's work that nothing interrupts."""
+    before = descriptors()
+    tree, _ = bench.launch("sleep", "300")
+    tree.close()
+    bench.turn(0.0)
+    tree.kill()
+    bench.until(lambda: process_tree.read_process(tree.pid) is None)
+    bench.until(lambda: not bench.system._running and not bench.system._lingering)
+    assert descriptors() == before
+
+
 def test_what_still_runs_at_the_end_is_killed_and_reaped() -> None:
     with open_bench() as bench:
         tree, heard = bench.launch("bash", "-c", "sleep 300 & echo x; sleep 300")
