@@ -48,6 +48,21 @@ class FileText(_ParamType):
             return path, {"base64": b64encode(data).decode()}
 
 
+class Module(_ParamType):
+    """`PATH` on the agent, `@LOCAL` for what a local file has, or the address of a file that the server has."""
+
+    name = "PATH|@FILE|URL"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str) or not value.startswith("@") or parse_file_url(value[1:]) is not None:
+            return str(value).removeprefix("@")
+        try:
+            data = Path(value[1:]).read_bytes()
+        except OSError as exc:
+            self.fail(f"{value[1:]!r} cannot be read: {exc.strerror}", param, ctx)
+        return {"base64": b64encode(data).decode()}
+
+
 class Megabytes(_ParamType):
     """`512`, `512M`, `2G`; the value is MiB."""
 
@@ -95,7 +110,19 @@ def execution_options(command: F) -> F:
             click.option(
                 "--artifact", "artifacts", multiple=True, metavar="GLOB", help="Files that are kept; may be repeated."
             ),
-            click.option("--executor", metavar="NAME", help="An executor that is installed on the agent."),
+            click.option(
+                "--requirement",
+                "requirements",
+                multiple=True,
+                metavar="PACKAGE",
+                help="A package of Python that the program `python` has: requests==2.32.3; may be repeated.",
+            ),
+            click.option(
+                "--wasm",
+                type=Module(),
+                help="A WebAssembly module instead of a program: a path on the agent, what a local FILE has, or a file of the server by its URL.",
+            ),
+            click.option("--executor", metavar="NAME", help="An executor of the agent's, instead of a program."),
         ]
     ):
         command = option(command)
@@ -116,6 +143,7 @@ _OPTIONS: Mapping[str, str] = {
     "on_disconnect": "config.on_disconnect",
     "lost_after": "config.lost_after_seconds",
     "idempotent": "config.idempotent",
+    "wasm": "config.wasm.module",
     "executor": "config.executor",
 }
 
@@ -125,7 +153,13 @@ def execution_changes(given: Mapping[str, Any]) -> dict[str, Any]:
     changes = {path: given[name] for name, path in _OPTIONS.items()}
     changes["config.files"] = dict(given["files"]) or None
     changes["config.artifacts"] = list(given["artifacts"]) or None
+    changes["config.python.requirements"] = list(given["requirements"]) or None
     return changes
+
+
+def needs_program(config: Any) -> bool:
+    """Whether a job says nothing about what it runs unless it names a program. What is no object is the server's to refuse."""
+    return isinstance(config, dict) and not config.get("wasm") and not config.get("executor")
 
 
 # --- in files ------------------------------------------------------------------------------------------------------

@@ -104,7 +104,7 @@ def config_changes(given: dict[str, Any], argv: Sequence[str]) -> dict[str, Any]
 
 @job.command(name="create", context_settings={"ignore_unknown_options": True})
 @click.argument("name")
-@click.argument("argv", nargs=-1, type=click.UNPROCESSED, required=True, metavar="-- PROGRAM [ARG]...")
+@click.argument("argv", nargs=-1, type=click.UNPROCESSED, metavar="-- PROGRAM [ARG]...")
 @click.option("--namespace", default="default", show_default=True)
 @config_options
 @click.option("--disabled", is_flag=True, help="Its schedules do not fire yet.")
@@ -124,17 +124,20 @@ def create(
     key: str | None,
     **given: Any,
 ) -> None:
-    """Create a job that runs PROGRAM with its arguments (no shell unless it is one).
+    """Create a job that runs PROGRAM with its arguments (no shell unless it is one). With --wasm or --executor there is none.
 
     \b
-    Example:
+    Examples:
       hetuflow job create nightly-backup --timeout 2h -- bash -c 'pg_dump app | gzip > /backup/app.gz'
+      hetuflow job create score --wasm @score.wasm
     """
-    if argv[0].startswith("-"):
+    if argv and argv[0].startswith("-"):
         raise click.UsageError(f"no such option {argv[0]!r}; write -- before the program if that is its name")
     body: dict[str, Any] = {"name": name, "namespace_id": namespace, "config": {}, **upstream_change(client, given)}
     for path, value in [(n.split("."), v) for n, v in config_changes(given, argv).items()] + assignments(set_):
         assign(body, path, value)
+    if not argv and execution.needs_program(body["config"]):
+        raise click.UsageError("Missing argument '-- PROGRAM [ARG]...'.")
     if disabled:
         body["status"] = int(JobStatus.DISABLED)
     if id_:

@@ -45,6 +45,23 @@ def test_a_file_goes_in_and_comes_out_again(hetuflow: Shell, tmp_path: Path) -> 
     assert hetuflow.run("files", "get", row["id"]).returncode == 3
 
 
+def test_a_job_without_a_program_is_a_module_or_an_executor(hetuflow: Shell, tmp_path: Path) -> None:
+    module = tmp_path / "empty.wasm"
+    module.write_bytes(b"\0asm\1\0\0\0")
+    bare = hetuflow.run("job", "create", "no-program")
+    assert bare.returncode == 2 and "Missing argument '-- PROGRAM [ARG]...'" in bare.stderr
+    for name, options, member in (
+        ("wasm-inline", ("--wasm", f"@{module}"), {"wasm": {"module": {"base64": "AGFzbQEAAAA="}}}),
+        ("wasm-there", ("--wasm", "/srv/score.wasm"), {"wasm": {"module": "/srv/score.wasm"}}),
+        ("wasm-set", ("--set", "config.wasm.module=/srv/score.wasm"), {"wasm": {"module": "/srv/score.wasm"}}),
+        ("executed", ("--executor", "sql"), {"executor": "sql"}),
+    ):
+        hetuflow("job", "create", name, *options)
+        assert hetuflow.json("job", "show", name)["config"].items() >= member.items()
+    hetuflow("job", "create", "packages", "--requirement", "rich==14.0.0", "--", "python", "-c", "import rich")
+    assert hetuflow.json("job", "show", "packages")["config"]["python"] == {"requirements": ["rich==14.0.0"]}
+
+
 def test_what_is_missing_says_so(hetuflow: Shell) -> None:
     hetuflow("job", "create", "files-missing", "--max-retries", "0", "--artifact", "report.csv", "--", "true")
     task = hetuflow.json("job", "run", "files-missing")["id"]
