@@ -15,7 +15,7 @@ from attrs import frozen
 
 from agent import limits
 from agent.keeper.deadlines import NEVER, Deadlines
-from agent.keeper.instance import COPIED, RESTARTED, Instance, Phase, Why
+from agent.keeper.instance import Instance, Phase
 from agent.keeper.log import Key, Log
 from agent.keeper.messages import (
     Attach,
@@ -31,6 +31,7 @@ from agent.keeper.messages import (
     Probed,
     Settled,
 )
+from agent.keeper.outcome import COPIED, RESTARTED, Why
 from agent.keeper.system import System
 from hetuflow.ports.disk import Disk, DiskError
 

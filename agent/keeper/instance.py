@@ -12,15 +12,26 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import Enum
 from typing import Any, Final, Protocol
 
-from attrs import define, frozen
-
 from agent.keeper.log import Entry, Intent, Key, Log, Recorded, Started, not_launched
-from agent.keeper.messages import Finished, Grew, Held, KeeperMessage, Launch, Launched, Sample
+from agent.keeper.messages import Finished, Held, KeeperMessage, Launch, Launched
+from agent.keeper.outcome import (
+    KILLED,
+    LEFT,
+    UNKNOWN,
+    Outcome,
+    Why,
+    instant,
+    lease_message,
+    measured,
+    outcome_of,
+    sampled,
+)
 from agent.keeper.system import System, Tree, Usage, Wanted
+from agent.keeper.telling import Kept, NoMore, Told
 from agent.limits import NO_LEASE, Lease, cut, run_deadline, timeout_message
 from agent.output import Capture
 from agent.programs import why_impossible
@@ -44,11 +55,6 @@ SAMPLE_SECONDS: Final = 5.0
 KEEPER_MARK: Final = "HETUFLOW_KEEPER_MARK"
 """Environment variable of every program that a keeper starts; its value is drawn at the start of the keeper."""
 NEVER: Final = float("inf")
-LEFT: Final = "processes of it could not be ended and may still run"
-KILLED: Final = "the keeper was killed, and its processes with it"
-UNKNOWN: Final = "the exit status could not be collected"
-RESTARTED: Final = "the machine was restarted"
-COPIED: Final = "its agent's state directory was copied: it is the original's, whose keeper runs"
 
 
 class Phase(Enum):
@@ -57,20 +63,6 @@ class Phase(Enum):
     KILLING = "killing"
     DRAINING = "draining"
     FINISHED = "finished"
-
-
-@frozen(slots=True)
-class Why:
-    """Why an instance is ended, and how its report says so."""
-
-    reason: str
-    message: str
-
-
-@define(slots=True)
-class Outcome:
-    reason: str | None
-    message: str | None = None
 
 
 class Room(Protocol):
@@ -104,42 +96,6 @@ class Room(Protocol):
     def complain(self, problem: str) -> None:
         """For people."""
         ...
-
-
-class Kept(Protocol):
-    """Output that is there: `agent.spool.Spool`, or what an earlier keeper has left of one."""
-
-    @property
-    def is_small(self) -> bool: ...
-    @property
-    def end(self) -> int: ...
-    def read(self, at: int, length: int) -> bytes: ...
-
-
-@frozen(slots=True)
-class NoMore:
-    """Output of an instance that ended under an earlier keeper."""
-
-    small: bytes
-    end: int
-
-    @property
-    def is_small(self) -> bool:
-        return len(self.small) == self.end
-
-    def read(self, at: int, length: int) -> bytes:
-        return self.small[at : at + length]
-
-
-class Told:
-    """What the agent has heard of one instance over this connection, and what is next."""
-
-    __slots__ = ("bytes", "finished", "launched", "sample")
-
-    def __init__(self) -> None:
-        self.launched = self.finished = False
-        self.bytes = 0
-        self.sample: Mapping[str, float] | None = None
 
 
 class Instance:
@@ -364,33 +320,13 @@ class Instance:
 
     def next_message(self) -> KeeperMessage | None:
         """In the order of its life; output is told as it stands now, however often it has grown."""
-        told, (instance_id, epoch) = self.told, self.key
-        if self.launched is not None and not told.launched:
-            told.launched = True
-            return self.launched
-        end = self.spool.end
-        if told.bytes < end:
-            data = self.spool.read(told.bytes, end - told.bytes) if self.spool.is_small else b""
-            told.bytes = end
-            return Grew(instance_id=instance_id, epoch=epoch, spool_bytes=end, data=data)
-        if self.ended is not None:
-            if told.finished:
-                return None
-            told.finished = True
-            return self.ended
-        if told.sample is not None:
-            values, told.sample = told.sample, None
-            return Sample(instance_id=instance_id, epoch=epoch, values=values)
-        return None
+        return self.told.next_message(self.key, self.launched, self.spool, self.ended)
 
     def held(self) -> Held:
         """As it is now; from here on, `next_message` tells what comes after."""
-        self.told = told = Told()
-        told.launched = True
-        told.bytes, told.finished = self.spool.end, self.ended is not None
         launched = self.launched or not_launched(self._task_id, *self.key)
-        small = self.spool.read(0, told.bytes) if self.spool.is_small else b""
-        return Held(launched=launched, small=small, spool_bytes=told.bytes, finished=self.ended)
+        self.told = Told()
+        return self.told.held(launched, self.spool, self.ended)
 
     # --- inside: running -------------------------------------------------------------------------------------------
 
@@ -598,53 +534,3 @@ class _Guard:
 NOTHING: Final = Launch(
     task_id="", instance_id="", epoch=0, argv=(), environment={}, directory="", spool_path="", capture_output=False
 )
-
-
-def instant(at: datetime) -> str:
-    return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def lease_message(seconds: float) -> str:
-    return f"the server could not be reached for the length of the lease ({seconds:g} s)"
-
-
-def outcome_of(ended: Exit) -> Outcome:
-    """How an end by itself counts."""
-    if ended.signal is not None:
-        return Outcome("signal", f"ended by signal {ended.signal}")
-    if ended.exit_code is None:
-        return Outcome("lost", UNKNOWN)
-    if ended.exit_code != 0:
-        return Outcome("exit_code", f"ended with exit code {ended.exit_code}")
-    return Outcome(None)
-
-
-def sampled(usage: Usage) -> Mapping[str, float]:
-    """The values of a `Sample`."""
-    return {
-        "cpu_seconds": usage.cpu_seconds,
-        "memory_bytes": usage.memory_bytes,
-        "memory_peak": usage.memory_peak_bytes,
-        "disk_read": usage.disk_read_bytes,
-        "disk_write": usage.disk_write_bytes,
-        "processes": usage.processes,
-        **pressure(usage),
-    }
-
-
-def measured(ended: Exit, usage: Usage) -> Mapping[str, float]:
-    """The `metrics` of a report: of the root and what it has reaped, or of the whole tree where that is known."""
-    return {
-        "cpu_time": max(ended.cpu_seconds, usage.cpu_seconds),
-        "memory_peak": max(ended.memory_peak_bytes, usage.memory_peak_bytes),
-        "disk_read": max(ended.disk_read_bytes, usage.disk_read_bytes),
-        "disk_write": max(ended.disk_write_bytes, usage.disk_write_bytes),
-        "network_in": 0,
-        "network_out": 0,
-        **pressure(usage),
-    }
-
-
-def pressure(usage: Usage) -> Mapping[str, float]:
-    found = {"cpu_pressure": usage.cpu_pressure_seconds, "memory_pressure": usage.memory_pressure_seconds}
-    return {name: seconds for name, seconds in found.items() if seconds}

@@ -7,9 +7,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from agent.keeper.instance import KILL_SECONDS_MAX, LEFT
+from agent.keeper.instance import KILL_SECONDS_MAX
 from agent.keeper.log import read_log
 from agent.keeper.messages import End, Finished, Grew, Held, Launched, Lease, Limits, Settled
+from agent.keeper.outcome import LEFT
 from agent.spool import FoundSpool
 from tests.agent.keeper.world import FakeTree, World, launch
 
