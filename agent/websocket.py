@@ -13,15 +13,15 @@ from urllib.parse import urlsplit
 
 import trio
 import trio_websocket
-from trio_websocket import ConnectionClosed, ConnectionRejected, DisconnectionTimeout
+from trio_websocket import CloseReason, ConnectionClosed, ConnectionRejected, DisconnectionTimeout
 
+from agent.wire import RECEIVE_BYTES, NotOurs, Wire
 from hetuflow.ports.network import ConnectionLost, DialError
 from hetuflow.protocol.codec import FRAME_BYTES_MAX
 
 CLOSE_SECONDS_MAX: Final = 1.0
 """For the other side's goodbye. A connection that is left because it went silent is closed too, and its lease runs
 meanwhile: with 5 s an agent with the shortest lease was lost before it dialled again."""
-RECEIVE_BYTES: Final = 64 * 1024
 QUEUED_MESSAGES_MAX: Final = 16
 """Beyond it trio-websocket stops reading, and answers no ping: our own queue must be the one that fills first."""
 
@@ -29,38 +29,47 @@ QUEUED_MESSAGES_MAX: Final = 16
 class WebSocketStream:
     """See `MessageStream`."""
 
-    def __init__(self, connection: trio_websocket.WebSocketConnection, query: str = "") -> None:
-        self._connection = connection
-        self._query = query
+    def __init__(self, connection: trio_websocket.WebSocketConnection, wire: Wire, peer: str) -> None:
+        self._connection, self._wire, self._peer = connection, wire, peer
 
     @property
     def peer(self) -> str:
-        remote = self._connection.remote
-        return remote if isinstance(remote, str) else f"{remote.address}:{remote.port}"
+        return self._peer
 
     @property
     def query(self) -> str:
-        return self._query
+        return ""
 
     async def send(self, frame: bytes) -> None:
+        closed = self._connection.closed
+        if closed is not None:
+            raise _lost(closed)
         try:
-            await self._connection.send_message(frame)
-        except ConnectionClosed as exc:
-            raise _lost(exc) from None
+            await self._wire.send(frame)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             raise ConnectionLost(None, repr(exc)) from exc
 
     async def receive(self) -> bytes:
         try:
+            return await self._wire.receive()
+        except NotOurs:
+            pass
+        try:
             message = await self._connection.get_message()
         except ConnectionClosed as exc:
-            raise _lost(exc) from None
+            raise _lost(exc.reason) from None
         return message if isinstance(message, bytes) else message.encode()
 
+    def take(self) -> list[bytes]:
+        """Messages that came together with the one that was received last; they are not received any more."""
+        return self._wire.take()
+
     async def aclose(self, code: int = 1000, reason: str = "") -> None:
+        self._wire.give_up()
         gone = contextlib.suppress(ConnectionClosed, DisconnectionTimeout, trio.BrokenResourceError, OSError)
         with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_SECONDS_MAX), gone:
             await self._connection.aclose(code, reason.encode()[:120].decode(errors="ignore"))
+        await trio.aclose_forcefully(self._wire)  # the library leaves that to a server which has closed first
 
 
 class Reader:
@@ -105,19 +114,20 @@ class WebSocketDialer:
             raise
 
 
-async def _greeted(url: str, stream: trio.SocketStream, reader: Reader) -> WebSocketStream:
+async def _greeted(url: str, stream: Any, reader: Reader) -> WebSocketStream:
     """The connection after its handshake; waits for ever when that ends the reader."""
     parts = urlsplit(url)
+    wire = Wire(stream)
     connection = await trio_websocket.wrap_client_stream(
         cast(trio.Nursery, reader),
-        stream,
+        cast(trio.SocketStream, wire),
         parts.netloc.rpartition("@")[2],
         f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/",
         message_queue_size=QUEUED_MESSAGES_MAX,
         max_message_size=FRAME_BYTES_MAX,
         receive_buffer_size=RECEIVE_BYTES,
     )
-    return WebSocketStream(connection)
+    return WebSocketStream(connection, wire, _peer_of(stream))
 
 
 def _refused(problem: Exception | None) -> str:
@@ -154,10 +164,17 @@ async def open_dialer() -> AsyncIterator[WebSocketDialer]:
         nursery.cancel_scope.cancel()
 
 
-def _lost(exc: ConnectionClosed) -> ConnectionLost:
-    if exc.reason is None:
+def _peer_of(stream: Any) -> str:
+    """Of a plain socket, or of one with TLS."""
+    socket = stream.socket if isinstance(stream, trio.SocketStream) else stream.transport_stream.socket
+    address, port, *_ = socket.getpeername()
+    return f"{address}:{port}"
+
+
+def _lost(reason: CloseReason | None) -> ConnectionLost:
+    if reason is None:
         return ConnectionLost()
-    return ConnectionLost(int(exc.reason.code), exc.reason.reason or exc.reason.name)
+    return ConnectionLost(int(reason.code), reason.reason or reason.name)
 
 
 def _reason(exc: BaseException) -> str:

@@ -10,7 +10,6 @@ from typing import Any
 import trio
 import trio_websocket
 
-from agent.websocket import WebSocketStream
 from hetuflow.ports.network import ConnectionLost, DialError, MessageStream
 from hetuflow.protocol.codec import FRAME_BYTES_MAX
 from hetuflow.protocol.messages import (
@@ -265,13 +264,39 @@ class MemoryDialer:
         return ours
 
 
+class LibraryStream:
+    """A `MessageStream` as the library has it."""
+
+    peer = query = ""
+
+    def __init__(self, connection: trio_websocket.WebSocketConnection) -> None:
+        self._connection = connection
+
+    async def send(self, frame: bytes) -> None:
+        try:
+            await self._connection.send_message(frame)
+        except trio_websocket.ConnectionClosed as exc:
+            raise ConnectionLost from exc
+
+    async def receive(self) -> bytes:
+        try:
+            message = await self._connection.get_message()
+        except trio_websocket.ConnectionClosed as exc:
+            raise ConnectionLost from exc
+        assert isinstance(message, bytes)
+        return message
+
+    async def aclose(self, code: int = 1000, reason: str = "") -> None:
+        await self._connection.aclose(code, reason)
+
+
 @contextlib.asynccontextmanager
 async def serve_gateway(gateway: Gateway) -> AsyncIterator[str]:
     """The gateway on a real WebSocket; its base URL."""
 
     async def handler(request: Any) -> None:
         connection = await request.accept()
-        await gateway.handle(WebSocketStream(connection))
+        await gateway.handle(LibraryStream(connection))
 
     async with trio.open_nursery() as nursery:
         server = await nursery.start(_serve, handler)
