@@ -8,7 +8,7 @@ lost; what nobody has accepted is ended.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final
 
 import structlog
@@ -103,6 +103,10 @@ class Attachment:
     def tell(self, message: KeeperMessage) -> None:
         if self._keeping is not None:
             self._keeping.send(message)
+
+    def gathered(self) -> AbstractContextManager[None]:
+        """What it is told within the block may leave at its end, together."""
+        return self._keeping.gathered() if self._keeping is not None else nullcontext()
 
     def launch(self, run: Run) -> None:
         """Now, or when there is a keeper again."""

@@ -7,6 +7,7 @@ again: the server does.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Final
 
@@ -112,6 +113,10 @@ class Executor:
             self._prepare(run)
         except Exception as exc:  # a bug in one run must not end the others
             self._fail(run, exc)
+
+    def gathered(self) -> AbstractContextManager[None]:
+        """Orders that come together: what they ask of the keeper leaves at the end of the block."""
+        return self._keeper.gathered()
 
     def stand(self, standing: Standing) -> None:
         """How the server counts this agent from now on. What was sent before still starts: its dispatch is committed."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Any, Final
 
 import structlog
@@ -90,6 +90,9 @@ class InsideKeeper:
                     ending.end(message)
             case _:  # leases are the agent's, and nothing is held once it has ended
                 pass
+
+    def gathered(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     async def flush(self) -> None:
         await trio.lowlevel.checkpoint()

@@ -5,7 +5,7 @@ the agent; where there is none it lives inside the agent (`agent.inside`) and en
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Protocol
 
 from attrs import frozen
@@ -43,6 +43,10 @@ class Keeping(Protocol):
 
     def send(self, message: KeeperMessage) -> None:
         """At once, in order; never waits. Dropped while no keeper is attached: the next `Attached` says what is missing."""
+        ...
+
+    def gathered(self) -> AbstractContextManager[None]:
+        """What is sent within the block may leave at its end, together."""
         ...
 
     async def receive(self) -> Sequence[KeeperEvent]:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Final
 
 import structlog
 import trio
 from attrs import evolve, frozen
 
+from agent.gathering import Gathering
 from agent.keeper.frames import framed
 from agent.keeper.log import Key
 from agent.keeper.loop import lease_now
@@ -38,8 +39,6 @@ from hetuflow.ports.ids import Ids
 
 log = structlog.get_logger()
 
-BATCHES_MAX: Final = 4
-"""Received and not yet taken, each at most what one read gives; beyond it the socket is left alone, and the keeper sums up."""
 ATTACH_SECONDS_MAX: Final = 10.0
 TRIES_MAX: Final = 5
 BUSY_SECONDS: Final = 0.5
@@ -57,8 +56,6 @@ class KeeperLink:
         self,
         keepers: ProcessKeepers,
         attach: Attach,
-        events_in: trio.MemorySendChannel[Sequence[KeeperEvent]],
-        events: trio.MemoryReceiveChannel[Sequence[KeeperEvent]],
     ) -> None:
         self.identity: Identity | None = None
         """Of the keeper we are attached to, or were last."""
@@ -68,14 +65,24 @@ class KeeperLink:
         self._place, self._attach = Place(keepers.state_dir), attach
         self._disk, self._ids, self._boot_id = keepers.disk, keepers.ids, keepers.boot_id
         self._isolation = keepers.isolation
-        self._events_in, self._events = events_in, events
+        self._stream: Stream | None = None
+        """To a keeper that is attached, and not known to be lost."""
+        self._events: list[KeeperEvent] = []
+        """Heard and not yet taken, before the stream is read."""
+        self._changed = Wakeup()
+        self._failed = trio.Event()
+        self._failure: Lost | None = None
+        self._reading = Gathering()
+        self._read_next_at = -math.inf
         self._unsent: deque[bytes] = deque()
         """No more than what is held here: a launch for each slot. A keeper that does not read is found by its silence."""
         self._unsent_bytes = 0
+        self._gathered = 0
+        self._is_writing = False
         self._ready = Wakeup()
         self._sent = trio.Event()
         self._heard = True
-        self._is_reading = self._has_left = self._is_retired = False
+        self._is_reading = self._has_left = self._is_retired = self._is_over = False
         self._held: set[Key] = set()
         """What the keeper has, or will have when it has read what it was told."""
 
@@ -109,10 +116,34 @@ class KeeperLink:
                 self._held.difference_update(ended)
                 self._retire_if_idle()
 
+    @contextlib.contextmanager
+    def gathered(self) -> Iterator[None]:
+        """What is sent within the block leaves at its end, together."""
+        self._gathered += 1
+        try:
+            yield
+        finally:
+            self._gathered -= 1
+            self._write_now()
+
     async def receive(self) -> Sequence[KeeperEvent]:
         """What has happened, at least one event; the very first is `Attached`. Raises `trio.EndOfChannel` when the keeper is
-        gone after a `Leave`."""
-        return await self._events.receive()
+        gone after a `Leave`.
+
+        The socket is read here, by whoever wants to know: while nobody does, the keeper sums up.
+        """
+        while True:
+            if self._events:
+                heard, self._events = self._events, []
+                await trio.lowlevel.checkpoint()
+                return heard
+            if self._is_over:
+                raise trio.EndOfChannel
+            stream = self._stream
+            if stream is None:
+                await self._changed.wait()
+            elif (events := await self._read(stream)) is not None:
+                return events
 
     async def flush(self) -> None:
         """Everything sent so far has left the agent, or the keeper is lost."""
@@ -128,7 +159,8 @@ class KeeperLink:
         while True:
             why = await self._converse(reached, why)
             if self._has_left:
-                self._events_in.close()
+                self._is_over = True
+                self._changed.set()
                 return
             if self._is_retired:
                 why = ""
@@ -230,7 +262,23 @@ class KeeperLink:
     def _push(self, frame: bytes) -> None:
         self._unsent.append(frame)
         self._unsent_bytes += len(frame)
-        self._ready.set()
+        if not self._gathered:
+            self._write_now()
+
+    def _write_now(self) -> None:
+        """What the socket takes; the rest is `_write`'s, which takes a turn of the run loop."""
+        if not self._unsent:
+            return
+        if self._stream is None or self._is_writing:
+            self._ready.set()
+            return
+        data = b"".join(self._unsent)
+        written = self._stream.send_nowait(data)
+        self._unsent.clear()
+        self._unsent_bytes -= written
+        if written < len(data):
+            self._unsent.append(data[written:])
+            self._ready.set()
 
     async def _until_gone(self, found: Identity, *, hangs: bool) -> None:
         """One that is just ending may do so. One that nobody can talk to is ended; one that only refuses us is not."""
@@ -282,20 +330,25 @@ class KeeperLink:
         stream = reached.stream
         self._held = {(each.launched.instance_id, each.launched.epoch) for each in reached.attached.instances}
         self._is_retired = False
-        self.is_attached = True
+        self.is_attached, self._is_writing = True, False
+        self._failed, self._failure = trio.Event(), None
+        self._events = [evolve(reached.attached, why=why), *_of_programs(reached.behind)]
+        self._stream = stream
+        self._changed.set()
         hangs = False
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write, stream)
                 nursery.start_soon(self._probe)
-                await self._events_in.send((evolve(reached.attached, why=why),))
-                await self._pass_on(reached.behind)
-                await self._read(stream)
+                await self._failed.wait()
+                assert self._failure is not None
+                raise self._failure
         except* Lost as group:
             lost = _first(group)
             why, hangs = str(lost), lost.hangs
         finally:
             self.is_attached = False
+            self._stream = None
             self._unsent.clear()
             self._unsent_bytes = 0
             self._sent.set()
@@ -306,17 +359,25 @@ class KeeperLink:
                 await end_keeper(self.identity, self._boot_id)
         return why
 
-    async def _read(self, stream: Stream) -> None:
-        while True:
-            self._is_reading = True
+    async def _read(self, stream: Stream) -> Sequence[KeeperEvent] | None:
+        """What the next read gives; None when that is nothing, or the keeper is lost."""
+        if trio.current_time() < self._read_next_at:
+            await trio.sleep_until(self._read_next_at)
+            if stream is not self._stream:
+                return None
+        self._is_reading = True
+        try:
             messages = await stream.receive()
-            self._is_reading, self._heard = False, True
-            await self._pass_on(messages)
-
-    async def _pass_on(self, messages: Iterable[KeeperMessage]) -> None:
-        events = [message for message in messages if not isinstance(message, Probed)]
-        if events:
-            await self._events_in.send(events)
+        except Lost as lost:
+            if stream is self._stream:
+                self._stream, self._failure = None, lost
+                self._failed.set()
+            return None
+        finally:
+            self._is_reading = False
+        self._heard = True
+        self._read_next_at = self._reading.done(trio.current_time(), len(self._held))
+        return _of_programs(messages) or None
 
     async def _write(self, stream: Stream) -> None:
         while True:
@@ -325,7 +386,9 @@ class KeeperLink:
                 continue
             data = b"".join(self._unsent)
             self._unsent.clear()
+            self._is_writing = True
             await stream.send(data)
+            self._is_writing = False
             self._unsent_bytes -= len(data)
             self._sent.set()
 
@@ -350,6 +413,10 @@ class _Reached:
     attached: Attached
     behind: Sequence[KeeperMessage]
     """Messages that came in the same breath."""
+
+
+def _of_programs(messages: Iterable[KeeperMessage]) -> list[KeeperEvent]:
+    return [message for message in messages if not isinstance(message, Probed)]
 
 
 def _first(group: BaseExceptionGroup[Lost]) -> Lost:
@@ -382,8 +449,7 @@ class ProcessKeepers:
 
         Raises `KeeperError` at the beginning, when there is none and none can be started.
         """
-        events_in, events = trio.open_memory_channel[Sequence[KeeperEvent]](BATCHES_MAX)
-        link = KeeperLink(self, attach, events_in, events)
+        link = KeeperLink(self, attach)
         first = await link.reach()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(link.run, first)

@@ -36,6 +36,13 @@ class Stream:
         except trio.BrokenResourceError as exc:
             raise Lost("the keeper has closed the connection") from exc
 
+    def send_nowait(self, data: bytes) -> int:
+        """How much of it the socket has taken at once; what is wrong with a broken one, `send` says."""
+        try:
+            return os.write(self.raw.socket.fileno(), data)
+        except OSError:
+            return 0
+
     async def receive(self) -> list[KeeperMessage]:
         try:
             data = await self.raw.receive_some(RECEIVE_BYTES)
@@ -43,7 +50,7 @@ class Stream:
                 raise Lost("the keeper has closed the connection")
             self._unframer.feed(data)
             return list(self._unframer.messages())
-        except trio.BrokenResourceError as exc:
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             raise Lost("the connection to the keeper is broken") from exc
         except ProtocolError as exc:
             raise Lost(f"the keeper cannot be understood: {exc}", hangs=True) from exc

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from datetime import datetime
 
 import trio
@@ -280,6 +280,9 @@ class MachineKeeping:
             self._has_left = self._has_left or isinstance(message, Leave)
             self._pipe.to_keeper.append(message)
             self._wake_keeper()
+
+    def gathered(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     async def receive(self) -> Sequence[KeeperEvent]:
         while not self._events:
