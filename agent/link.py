@@ -1,8 +1,14 @@
 """One connection's life, from hello to its end.
 
-One task, the *work loop*, does everything that matters: it takes frames from the inbox, gives orders to the executor,
-sends reports and output, and beats. So a heartbeat proves that the loop turns; an agent that hangs stops beating. A second
-task only moves frames from the connection into the bounded inbox. When the inbox is full it waits, and so does the peer.
+One task, the *work loop*, sends reports and output, and beats. So a heartbeat proves that the loop turns; an agent that hangs
+stops beating. A second task takes frames from the connection. While the work loop waits for something to do, what they say is
+done there and then, and the loop has a turn only if there is something to answer: orders and acknowledgements, which are most
+of it, ask for none. While the loop is busy, such as with a peer that takes nothing, they go into its bounded inbox. When that
+is full the second task waits, and so does the peer.
+
+Where much is said, several messages share a frame and a turn (`agent.gathering`): reports wait for each other, never for
+longer than a few milliseconds, and so does the next look at what has come. Heartbeats and all that is about leases, orders to
+stop, answers and output wait for nothing.
 
 Every send has a deadline. A heartbeat that is not answered in time ends the connection.
 """
@@ -10,13 +16,14 @@ Every send has a deadline. A heartbeat that is not answered in time ends the con
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Protocol, runtime_checkable
 
 import structlog
 import trio
 
 from agent.commands import Obeying
+from agent.gathering import Gathering, window_seconds
 from agent.limits import Lease
 from agent.pace import INTERVAL_SECONDS_MIN, Pace
 from agent.run import lease_seconds_of
@@ -77,6 +84,21 @@ OBSERVED_PROTOCOL: Final = 2
 LEASE_OVER: Final = "its lease was over before it could be started"
 
 
+UNANSWERED: Final = frozenset((Dispatch, Ack, OutputAck))
+"""After these the work loop has nothing to do, unless whoever carries them out says so."""
+THICK_BYTES_MAX: Final = 16 * 1024
+"""What comes at once and is larger has nothing to gain from being gathered."""
+
+
+@runtime_checkable
+class Ahead(Protocol):
+    """A `MessageStream` that may have more messages at hand than the one that it gave."""
+
+    def take(self) -> list[bytes]:
+        """Those, in order; they will not be received."""
+        ...
+
+
 class Silent(Exception):
     """The server does not answer, or does not take what we send."""
 
@@ -90,7 +112,11 @@ class Link:
         self.session = Session(Role.AGENT)
         self._inbox: deque[bytes] = deque()
         self._inbox_freed = Wakeup()
-        self._lost: ConnectionLost | None = None
+        self._lost: ConnectionLost | ProtocolError | None = None
+        self._is_waiting = False
+        """The work loop has nothing under way."""
+        self._hearing = Gathering()
+        self._sent_at = float("-inf")
         self._replies: list[Message] = []
         self._told_facts: Mapping[str, Any] = {}
         self._acked: list[int] = []
@@ -153,17 +179,25 @@ class Link:
         return self._end or "closed"
 
     async def _receive(self) -> None:
-        """Only drain; think nothing."""
-        while True:
-            try:
-                frame = await self._stream.receive()
-            except ConnectionLost as exc:
-                self._lost = exc
-                self._ready.set()
-                return
-            while len(self._inbox) >= INBOX_FRAMES_MAX:
-                await self._inbox_freed.wait()
-            self._inbox.append(frame)
+        take_more = self._stream.take if isinstance(self._stream, Ahead) else list[bytes]
+        try:
+            while True:
+                frames = [await self._stream.receive(), *take_more()]
+                if self._is_waiting and not self._inbox:
+                    if self._hear(frames) or self._end is not None:
+                        self._ready.set()
+                else:
+                    for frame in frames:
+                        while len(self._inbox) >= INBOX_FRAMES_MAX:
+                            await self._inbox_freed.wait()
+                        self._inbox.append(frame)
+                    self._ready.set()
+                now = trio.current_time()
+                following = self._hearing.done(now, self._work.executor.active_count)
+                if following > now and sum(map(len, frames)) < THICK_BYTES_MAX:
+                    await trio.sleep_until(following)
+        except (ConnectionLost, ProtocolError) as exc:
+            self._lost = exc
             self._ready.set()
 
     async def _greet(self) -> None:
@@ -195,15 +229,14 @@ class Link:
 
     async def _turn(self) -> None:
         """Wait for something to do, and do all of it: hear, decide, say, beat."""
-        await self._ready.wait(until=self._next_deadline())
-        while self._inbox and self._end is None:
-            frame = self._inbox.popleft()
+        self._is_waiting = True
+        await self._ready.wait(until=self._next_deadline(), rest_until=self._rests_until())
+        self._is_waiting = False
+        if self._inbox:
+            frames = list(self._inbox)
+            self._inbox.clear()
             self._inbox_freed.set()
-            for message in self.session.receive(frame):
-                self._handlers[type(message)](message)
-        if self._acked:  # once per turn: one record in the journal
-            self._work.reports.acked(self._acked)
-            self._acked.clear()
+            self._hear(frames)
         if self._lost is not None and not self._inbox:
             raise self._lost
         if self.is_open:
@@ -211,6 +244,25 @@ class Link:
             if messages:
                 await self._send(messages)
         self._check_silence(trio.current_time())
+
+    def _hear(self, frames: Sequence[bytes]) -> bool:
+        """Do what they say, until one ends the conversation; whether there is something to answer."""
+        is_asked = False
+        with self._work.executor.gathered():
+            for frame in frames:
+                if self._end is not None:
+                    break
+                for message in self.session.receive(frame):
+                    kind = type(message)
+                    self._handlers[kind](message)
+                    is_asked = is_asked or kind not in UNANSWERED
+        if self._acked:  # together: one record in the journal
+            self._work.reports.acked(self._acked)
+            self._acked.clear()
+        return is_asked
+
+    def _rests_until(self) -> float:
+        return self._sent_at + window_seconds(self._work.executor.active_count)
 
     def _next_deadline(self) -> float:
         if not self.is_open:
@@ -279,6 +331,7 @@ class Link:
                 await self._stream.send(frame)
             if patience.cancelled_caught:
                 raise Silent(f"the server did not take a message within {SEND_SECONDS_MAX:g} s")
+        self._sent_at = trio.current_time()
 
     # --- what the server says --------------------------------------------------------------------------------------
 
@@ -378,6 +431,7 @@ class Link:
         if now < Lease(self._work.renewed_at, lease_seconds).deadline or lease_seconds == float("inf"):
             self._work.executor.dispatch(message)
             self._next_beat = min(self._next_beat, now + self._interval)
+            self._ready.set()
         else:
             self._work.executor.dispatch(message, LEASE_OVER)
             self._beat_now()

@@ -142,7 +142,7 @@ class Reports:
         self._unacked[report.sequence] = report
         self._synced.add(report.sequence)
         self._outbox.append(report)
-        self._ready.set()
+        self._ready.soon()
 
     def ended(self, report: Ended, shipment: Shipment | None = None) -> None:
         """`shipment`: the instance's output, offered to the server before its end."""
@@ -166,7 +166,7 @@ class Reports:
         self._unacked[report.sequence] = report
         self._synced.add(report.sequence)
         self._outbox.append(report)
-        self._ready.set()
+        self._ready.soon()
         return True
 
     def known_ended(self) -> list[Known]:
@@ -265,7 +265,7 @@ class Reports:
             if held.report.sequence in self._unacked:
                 self._synced.add(held.report.sequence)
                 self._held.append(held)
-        self._ready.set()
+        self._ready.soon()
 
     def _drop(self, number: int) -> bool:
         self._synced.discard(number)

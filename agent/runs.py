@@ -142,7 +142,6 @@ class Runs:
 
     def report(self, run: Run, finished: Finished, collected: Sequence[Mapping[str, Any]] = ()) -> None:
         self.reports.ended(run.ended(finished, collected), run.shipment)
-        self._ready.set()
 
     def take_settled(self) -> tuple[Key, ...]:
         """What the keeper need not keep any more: of the rest, only it would know how they ended if the agent were killed."""
