@@ -147,7 +147,10 @@ class Connection:
                 self._loop.watch_writable(self._socket.fileno(), self.flush)
                 return
             except OSError as exc:
-                self._agents.ended(self, f"cannot be written to: {exc.strerror}")
+                self.unsent.clear()
+                self.read_rest()  # it is gone, and what it has said before was meant
+                if self._is_open:
+                    self._agents.ended(self, f"cannot be written to: {exc.strerror}")
                 return
             del self.unsent[:sent]
         self._loop.unwatch_writable(self._socket.fileno())
