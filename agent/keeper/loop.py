@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
-import selectors
 import time
 from collections.abc import Callable
 from typing import Final
 
+from agent.keeper.polling import READ, WRITE, new_poller
 from agent.keeper.watchdog import Alarm
 
 Callback = Callable[[], None]
@@ -29,7 +30,9 @@ class Loop:
     """See `agent.keeper.system.Loop`. `turn` it until done."""
 
     def __init__(self, complain: Callable[[str], None] = lambda problem: None) -> None:
-        self._selector = selectors.DefaultSelector()
+        self._poller = new_poller()
+        self._events: dict[int, int] = {}
+        """What the poller looks for, by descriptor."""
         self._readers: dict[int, Callback] = {}
         self._writers: dict[int, Callback] = {}
         self._timers: list[tuple[float, int, Callback]] = []
@@ -44,21 +47,21 @@ class Loop:
 
     def watch(self, fd: int, callback: Callback) -> None:
         self._readers[fd] = callback
-        self._register(fd)
+        self._follow(fd, READ | self._events.get(fd, 0))
 
     def watch_writable(self, fd: int, callback: Callback) -> None:
         """Call back whenever something can be written to `fd`, or nobody reads any more."""
         self._writers[fd] = callback
-        self._register(fd)
+        self._follow(fd, WRITE | self._events.get(fd, 0))
 
     def unwatch(self, fd: int) -> None:
         self._readers.pop(fd, None)
         self._writers.pop(fd, None)
-        self._register(fd)
+        self._follow(fd, 0)
 
     def unwatch_writable(self, fd: int) -> None:
         self._writers.pop(fd, None)
-        self._register(fd)
+        self._follow(fd, self._events.get(fd, 0) & ~WRITE)
 
     def call_at(self, instant: float, callback: Callback) -> None:
         """Once, in seconds of `now`. It cannot be taken back: the callback looks whether it is still wanted."""
@@ -68,17 +71,17 @@ class Loop:
     def turn(self, until: float) -> None:
         """Wait for something to happen, at most to the instant `until`, and call back for all of it."""
         until = min(until, self._timers[0][0] if self._timers else NEVER)
-        for key, events in self._selector.select(self._patience(until)):
-            if events & selectors.EVENT_READ and (reader := self._readers.get(key.fd)):
+        for fd, events in self._poller.poll(self._patience(until)):
+            if events & ~WRITE and (reader := self._readers.get(fd)):  # an error, or the end, is for both
                 self._call(reader)
-            if events & selectors.EVENT_WRITE and (writer := self._writers.get(key.fd)):
+            if events & ~READ and (writer := self._writers.get(fd)):
                 self._call(writer)
         now = self.now()
         while self._timers and self._timers[0][0] <= now:
             self._call(heapq.heappop(self._timers)[2])
 
     def close(self) -> None:
-        self._selector.close()
+        self._poller.close()
         self._alarm.close()
 
     def _patience(self, until: float) -> float | None:
@@ -100,14 +103,17 @@ class Loop:
         except Exception as exc:  # whoever it is, the others go on
             self._complain(f"internal error of the keeper in {callback!r}: {exc!r}")
 
-    def _register(self, fd: int) -> None:
-        events = (selectors.EVENT_READ if fd in self._readers else 0) | (
-            selectors.EVENT_WRITE if fd in self._writers else 0
-        )
-        known = fd in self._selector.get_map()
-        if known and events:
-            self._selector.modify(fd, events)
-        elif known:
-            self._selector.unregister(fd)
-        elif events:
-            self._selector.register(fd, events)
+    def _follow(self, fd: int, events: int) -> None:
+        before = self._events.get(fd, 0)
+        if events == before:
+            return
+        if not events:
+            del self._events[fd]
+            with contextlib.suppress(OSError):  # it was closed by somebody
+                self._poller.unregister(fd)
+            return
+        if before:
+            self._poller.modify(fd, events)
+        else:
+            self._poller.register(fd, events)
+        self._events[fd] = events

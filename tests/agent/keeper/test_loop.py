@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from agent.keeper import loop as loop_module
 from agent.keeper.loop import NEVER, WAIT_SECONDS_MAX, Loop, lease_now
+from agent.keeper.polling import AnyPoller, Poller, new_poller
 from agent.keeper.watchdog import Alarm, Guarded, Watchdog
 
 needs_alarms = pytest.mark.skipif(sys.platform != "linux", reason="needs timerfd")
@@ -42,8 +47,8 @@ def test_the_loop_waits_for_an_instant_without_a_timeout_that_would_stand_still(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     loop, asked = Loop(), []
-    wait = loop._selector.select
-    monkeypatch.setattr(loop._selector, "select", lambda timeout: (asked.append(timeout), wait(timeout))[1])
+    wait = loop._poller.poll
+    monkeypatch.setattr(loop._poller, "poll", lambda timeout: (asked.append(timeout), wait(timeout))[1])
     until = loop.now() + 0.2
     while loop.now() < until:
         loop.turn(until)
@@ -76,6 +81,55 @@ def test_without_alarms_the_clock_is_looked_at_now_and_then(monkeypatch: pytest.
     assert loop._patience(loop.now() + 1000) == WAIT_SECONDS_MAX
     assert loop._patience(NEVER) is None
     assert loop._patience(loop.now() - 1) == 0
+
+
+@pytest.mark.parametrize("poller", [new_poller, AnyPoller])
+def test_who_reads_and_who_writes_is_called_and_both_when_the_other_end_is_gone(
+    poller: Callable[[], Poller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop_module, "new_poller", poller)
+    loop = Loop()
+    ours, theirs = socket.socketpair()
+    called: list[str] = []
+    fd = ours.fileno()
+    loop.watch(fd, lambda: called.append("read"))
+    loop.turn(loop.now())
+    assert called == []
+    loop.watch_writable(fd, lambda: called.append("write"))
+    loop.turn(NEVER)
+    assert called == ["write"]
+    theirs.send(b"x")
+    loop.turn(NEVER)
+    assert called == ["write", "read", "write"]
+    loop.unwatch_writable(fd)
+    loop.unwatch_writable(fd)
+    loop.turn(NEVER)
+    assert called[3:] == ["read"]
+    ours.recv(1)
+    loop.watch_writable(fd, lambda: called.append("write"))
+    theirs.close()
+    loop.turn(NEVER)
+    assert called[4:] == ["read", "write"]
+    loop.unwatch(fd)
+    loop.unwatch(fd)
+    loop.turn(loop.now())
+    assert len(called) == 6
+    ours.close()
+    loop.close()
+
+
+@pytest.mark.parametrize("poller", [new_poller, AnyPoller])
+def test_what_cannot_be_watched_is_not(
+    poller: Callable[[], Poller], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(loop_module, "new_poller", poller)
+    loop = Loop()
+    with (tmp_path / "file").open("wb") as file:  # epoll refuses a file
+        for _ in range(2):
+            with pytest.raises(OSError):
+                loop.watch(file.fileno(), lambda: None)
+            loop.unwatch(file.fileno())
+    loop.close()
 
 
 @needs_alarms
