@@ -94,9 +94,12 @@ class Leaf1:
         self._is_killed = False
         self._paths: dict[str, str] = {}
         self._homes: dict[str, int] = {}
+        self._doors: list[int] = []
+        """Descriptors of `tasks`, for `enter`: between two starts everything is slow, so they are opened before."""
         try:
             for controller in self._controllers():
                 self._make(controller, name)
+            self._set_ceiling()
         except OSError:
             self.remove()
             raise
@@ -120,12 +123,9 @@ class Leaf1:
         return None
 
     def enter(self) -> None:
-        if self._most() and "pids" in self._paths:
-            own = 1 if self._processes else 0  # the keeper's thread is inside too; a ceiling need not be that exact
-            files.write(f"{self._paths['pids']}/pids.max", str(self._most() + own))
         try:
-            for path in self._paths.values():
-                files.write(f"{path}/tasks", "0")
+            for door in self._doors:
+                os.write(door, b"0")
         except OSError:
             self.leave()
             raise
@@ -135,6 +135,7 @@ class Leaf1:
             os.write(home, b"0")
 
     def confine(self) -> None:
+        self._close_doors()
         if self._processes and "pids" in self._paths:
             files.write(f"{self._paths['pids']}/pids.max", str(self._processes))
         if self._cpu_cores:
@@ -179,6 +180,7 @@ class Leaf1:
         return self._broken
 
     def remove(self) -> bool:
+        self._close_doors()
         for controller, path in list(self._paths.items()):
             if files.remove_group(path):
                 del self._paths[controller]
@@ -199,7 +201,20 @@ class Leaf1:
         path = f"{self._groups.directory(controller)}/{name}"
         if path not in self._paths.values():  # cpu and cpuacct are often one hierarchy
             files.make_group(path)
+            self._paths[controller] = path  # to be removed if it cannot be opened
+            self._doors.append(os.open(f"{path}/tasks", os.O_WRONLY | os.O_CLOEXEC))
         self._paths[controller] = path
+
+    def _close_doors(self) -> None:
+        for door in self._doors:
+            os.close(door)
+        self._doors.clear()
+
+    def _set_ceiling(self) -> None:
+        most, path = self._most(), self._paths.get("pids")
+        if most and path is not None:
+            own = 1 if self._processes else 0  # the keeper's thread is inside too; a ceiling need not be that exact
+            files.write(f"{path}/pids.max", str(most + own))
 
     def _most(self) -> int:
         return self._processes or tree_ceiling(self._groups.ceiling)

@@ -16,7 +16,7 @@ from attrs import frozen
 from agent import limits
 from agent.keeper.deadlines import NEVER, Deadlines
 from agent.keeper.instance import Instance, Phase
-from agent.keeper.log import Key, Log
+from agent.keeper.log import Key, Log, Started
 from agent.keeper.messages import (
     Attach,
     End,
@@ -334,7 +334,12 @@ class Keeper:
         trees = self.system.spawn_all([what for _, what in wanted])
         for (instance, _), tree in zip(wanted, trees, strict=True):
             instance.started(tree)
-        self._switch.guard([instance for instance, _ in wanted if instance.key in self._active])
+        running = [instance for instance, _ in wanted if instance.key in self._active]
+        try:
+            self.log.append(*(Started(launched=each.launched) for each in running if each.launched is not None))
+        except DiskError as exc:  # it counts in memory, and is in the file when that is written again
+            self.complain(str(exc))
+        self._switch.guard(running)
 
     def _why_refuse(self, launch: Launch) -> Why | None:
         if self.is_stopping:

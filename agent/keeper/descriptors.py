@@ -33,33 +33,35 @@ def set_limit(bounds: Bounds) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, bounds)
 
 
-@contextlib.contextmanager
-def limited(bounds: Bounds) -> Iterator[None]:
-    """For what is spawned in this block, which opens nothing itself. What is open stays, whatever its number."""
-    own = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if own == bounds:
-        yield
-        return
-    set_limit(bounds)
-    try:
-        yield
-    finally:
-        set_limit(own)
+class HandedDown:
+    """What a program gets of descriptors: the limit that was, within the block, which opens nothing itself (what is open
+    stays, whatever its number); and three low numbers, because posix_spawn hands down none that is beyond the limit.
 
+    The block is no generator: it is entered between two starts, where everything is slow (see `spawning`).
+    """
 
-class LowNumbers:
-    """Three descriptors from the beginning: posix_spawn hands down none whose number is beyond the limit."""
-
-    def __init__(self, null: int) -> None:
+    def __init__(self, null: int, bounds: Bounds) -> None:
+        """`bounds`: inside. The limit of now is that outside."""
+        self._inside, self._outside = bounds, resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._differs = self._inside != self._outside
         self._null = null
         self._reserved = (os.dup(null), os.dup(null), os.dup(null))
 
+    def __enter__(self) -> None:
+        if self._differs:
+            set_limit(self._inside)
+
+    def __exit__(self, *_: object) -> None:
+        if self._differs:
+            set_limit(self._outside)
+
+    def takes(self, streams: Streams) -> bool:
+        """Whether these can be handed down as they are."""
+        return self._inside[0] == resource.RLIM_INFINITY or max(streams) < self._inside[0]
+
     @contextlib.contextmanager
-    def numbered(self, streams: Streams, bounds: Bounds) -> Iterator[Streams]:
-        """The same streams, under numbers that can be handed down within these bounds."""
-        if bounds[0] == resource.RLIM_INFINITY or max(streams) < bounds[0]:
-            yield streams
-            return
+    def numbered(self, streams: Streams) -> Iterator[Streams]:
+        """The same streams, under numbers that can be handed down."""
         for stream, number in zip(streams, self._reserved, strict=True):
             os.dup2(stream, number, inheritable=False)
         try:

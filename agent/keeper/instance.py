@@ -16,7 +16,7 @@ from datetime import timedelta
 from enum import Enum
 from typing import Any, Final, Protocol
 
-from agent.keeper.log import Entry, Intent, Key, Log, Recorded, Started, not_launched
+from agent.keeper.log import Entry, Intent, Key, Log, Recorded, not_launched
 from agent.keeper.messages import Finished, Held, KeeperMessage, Launch, Launched
 from agent.keeper.outcome import (
     KILLED,
@@ -32,7 +32,7 @@ from agent.keeper.outcome import (
 )
 from agent.keeper.system import System, Tree, Usage, Wanted
 from agent.keeper.telling import Kept, NoMore, Told
-from agent.limits import NO_LEASE, Lease, cut, run_deadline, timeout_message
+from agent.limits import cut, lease_grace_seconds, run_deadline, timeout_message
 from agent.output import Capture
 from agent.programs import why_impossible
 from agent.spool import Owner, Spool
@@ -113,7 +113,7 @@ class Instance:
         self.tree: Tree | None = None
         self.lease_seconds, self.kill_grace_seconds = launch.lease_seconds, launch.kill_grace_seconds
         self._task_id, self._timeout_seconds = launch.task_id, launch.timeout_seconds
-        self._room = room
+        self._room, self._guard = room, _Guard(self)
         self._why: Why | None = None
         self._exit: Exit | None = None
         self._root_gone = self._failed = self._is_orphan = False
@@ -166,7 +166,7 @@ class Instance:
         match self.phase:
             case Phase.RUNNING:
                 sample = self._sample_at if self._room.is_attached else NEVER
-                return min(self._run_deadline, self._lease().deadline, self._limit_at, sample)
+                return min(self._run_deadline, self._lease_deadline(), self._limit_at, sample)
             case Phase.ENDING:
                 return min(self._poll_at, self._kill_at, self._lease_over())
             case Phase.KILLING:
@@ -198,7 +198,7 @@ class Instance:
         return None
 
     def started(self, tree: Tree | Exception) -> None:
-        """What has become of it. Whatever that is, it is in the log and told."""
+        """What has become of it. Whatever that is will be told; that it runs is for the caller to write down."""
         launch, self.launch = self.launch, NOTHING  # it may be large, and is used
         with self._guarded():
             if isinstance(tree, StartError):
@@ -227,7 +227,6 @@ class Instance:
             started_at=instant(room.system.wall() - timedelta(seconds=now - began)),
             isolation=tree.isolation,
         )
-        self._record(Started(launched=self.launched))
         room.changed(self)
 
     def give_up(self, problem: str) -> None:
@@ -331,10 +330,9 @@ class Instance:
     # --- inside: running -------------------------------------------------------------------------------------------
 
     def _tick_running(self, now: float) -> None:
-        lease = self._lease()
-        if now >= lease.deadline:
-            grace = min(lease.grace_seconds, self.kill_grace_seconds)
-            self.end(Why("lost", lease_message(lease.seconds)), grace)
+        if now >= self._lease_deadline():
+            grace = min(lease_grace_seconds(self.lease_seconds), self.kill_grace_seconds)
+            self.end(Why("lost", lease_message(self.lease_seconds)), grace)
         elif now >= self._run_deadline:
             message = timeout_message(self._timeout_seconds)
             self.end(Why("timeout", message), self.kill_grace_seconds)
@@ -470,7 +468,7 @@ class Instance:
             facts["metrics"] = measured(self._exit, usage)
         return facts
 
-    def _record(self, record: Intent | Started | Recorded) -> None:
+    def _record(self, record: Intent | Recorded) -> None:
         try:
             self._room.log.append(record)
         except DiskError as exc:  # it counts in memory, and is in the file when that is written again
@@ -478,9 +476,10 @@ class Instance:
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
-    def _lease(self) -> Lease:
+    def _lease_deadline(self) -> float:
+        """When it must begin to end, so that it is gone when its lease is: see `agent.limits.Lease`."""
         seconds = self.lease_seconds
-        return Lease(self._room.renewed_at, seconds) if seconds > 0 else NO_LEASE
+        return self._room.renewed_at + seconds - lease_grace_seconds(seconds) if seconds > 0 else NEVER
 
     def _lease_over(self) -> float:
         """When the server may give the work to others."""
@@ -488,7 +487,7 @@ class Instance:
         return self._room.renewed_at + seconds if seconds > 0 else NEVER
 
     def _guarded(self) -> _Guard:
-        return _Guard(self)
+        return self._guard
 
     def fail(self, exc: Exception) -> None:
         """A bug in handling one instance must not end the others. What it has started is ended all the same."""

@@ -21,7 +21,7 @@ from attrs import frozen
 
 from agent.containment import calls
 from agent.containment.manners import User
-from agent.keeper.descriptors import Bounds, LowNumbers, limited, set_limit
+from agent.keeper.descriptors import Bounds, HandedDown, Streams, set_limit
 from agent.programs import explain
 from hetuflow.ports.processes import StartError
 
@@ -63,27 +63,18 @@ class Start:
         return self.user is not None or by_priority or bool(self.limits) or self.no_new_privs or self.is_remote
 
 
-def start_spawned(start: Start, home: int, low: LowNumbers) -> int:
+def start_spawned(start: Start, home: int, handed: HandedDown) -> int:
     """The pid. `home`: a descriptor of the keeper's own directory. Raises `StartError`."""
     umask = os.umask(start.umask)
     try:
         _enter(start.directory)
         if not spawns_sessions():
             return _popen(start)
-        with limited(start.descriptors), low.numbered(start.streams, start.descriptors) as (given, out, err):
-            return os.posix_spawn(
-                start.path,
-                start.argv,
-                start.environment,
-                file_actions=[
-                    (os.POSIX_SPAWN_DUP2, given, 0),
-                    (os.POSIX_SPAWN_DUP2, out, 1),
-                    (os.POSIX_SPAWN_DUP2, err, 2),
-                ],
-                setsid=True,
-                setsigmask=(),
-                setsigdef=_ALL_SIGNALS,
-            )
+        with handed:
+            if handed.takes(start.streams):
+                return _spawn(start, start.streams)
+            with handed.numbered(start.streams) as streams:
+                return _spawn(start, streams)
     except OSError as exc:
         raise StartError(explain(start.path, exc)) from exc
     except ValueError as exc:
@@ -91,6 +82,23 @@ def start_spawned(start: Start, home: int, low: LowNumbers) -> int:
     finally:
         os.umask(umask)
         os.fchdir(home)
+
+
+def _spawn(start: Start, streams: Streams) -> int:
+    given, out, err = streams
+    return os.posix_spawn(
+        start.path,
+        start.argv,
+        start.environment,
+        file_actions=[
+            (os.POSIX_SPAWN_DUP2, given, 0),
+            (os.POSIX_SPAWN_DUP2, out, 1),
+            (os.POSIX_SPAWN_DUP2, err, 2),
+        ],
+        setsid=True,
+        setsigmask=(),
+        setsigdef=_ALL_SIGNALS,
+    )
 
 
 def start_forked(start: Start, *, into: int | None = None) -> int:

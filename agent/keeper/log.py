@@ -211,6 +211,8 @@ class Log:
 
     def append(self, *records: Record) -> None:
         """In one write."""
+        if not records:
+            return
         for record in records:
             self._fold(record)
         if self._torn:  # the records are folded already, so the whole file, written afresh, contains them

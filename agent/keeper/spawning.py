@@ -25,7 +25,7 @@ from agent.containment import calls, detect
 from agent.containment.leaf import Leaf
 from agent.containment.manners import environment_of, find_user, io_priority
 from agent.containment.privileged import PrivilegedThread
-from agent.keeper.descriptors import LowNumbers, raise_limit, set_limit
+from agent.keeper.descriptors import HandedDown, raise_limit, set_limit
 from agent.keeper.following import Followed
 from agent.keeper.launching import NoAnswer, Start, start_forked, start_spawned
 from agent.keeper.log import Key
@@ -76,7 +76,7 @@ class OperatingSystem:
         self._unwatched: set[int] = set()
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self._home = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._low = LowNumbers(self._null)
+        self._handed = HandedDown(self._null, self._descriptors_before)
         self._reach = Reach(self.now, RemoteMounts())
         self._adopts = calls.become_subreaper()
         self._has_orphans = False
@@ -187,7 +187,7 @@ class OperatingSystem:
             self._privileged.close()
         os.close(self._null)
         os.close(self._home)
-        self._low.close()
+        self._handed.close()
         self._reach.close()
         sys.setswitchinterval(self._switch_seconds)
         set_limit(self._descriptors_before)
@@ -297,13 +297,13 @@ class OperatingSystem:
 
     def _start_in(self, start: Start, leaf: Leaf | None) -> int:
         if leaf is None:
-            return start_forked(start) if start.needs_fork else start_spawned(start, self._home, self._low)
+            return start_forked(start) if start.needs_fork else start_spawned(start, self._home, self._handed)
         if leaf.descriptor is not None:
             pid = start_forked(start, into=leaf.descriptor)
         else:
             leaf.enter()
             try:
-                pid = start_forked(start) if start.needs_fork else start_spawned(start, self._home, self._low)
+                pid = start_forked(start) if start.needs_fork else start_spawned(start, self._home, self._handed)
             finally:
                 leaf.leave()
         with contextlib.suppress(OSError):  # it has ended already, or is ended for its limit by the next look

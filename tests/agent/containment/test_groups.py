@@ -129,8 +129,14 @@ def test_the_keeper_comes_out_again_whatever_happens(tmp_path: Path) -> None:
         assert Path("/proc/self/cgroup").read_text() == before
 
 
-def test_a_group_that_cannot_be_read_is_not_empty(tmp_path: Path) -> None:
+def test_a_group_that_cannot_be_read_is_not_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as for want of a descriptor: who believed it would call a tree gone that runs."""
+
+    def make(path: str) -> None:
+        os.mkdir(path)
+        Path(path, "tasks").touch()
+
+    monkeypatch.setattr(files, "make_group", make)
     (tmp_path / "tasks").touch()
     groups = cgroup1.open_groups1([Hierarchy(1, str(tmp_path), ("pids",))], "hetuflow-a.1.2.3", 0)
     leaf = groups.leaf("i.1", memory_bytes=0, cpu_cores=0.0, processes=0)
