@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import trio
 
 from hetuflow.ports.files import ChangeKind, FileChange, WatchError
+
+T = TypeVar("T")
 
 STEP_MS: Final = 40
 """How long no change must come before those that came are told. Its loop wakes up as often: 25 times a second."""
@@ -28,8 +30,8 @@ class SystemFileWatcher:
 
     @asynccontextmanager
     async def watch(self, directory: str, *, recursive: bool) -> AsyncIterator[AsyncIterator[Sequence[FileChange]]]:
-        identity = await trio.to_thread.run_sync(_identity, directory)
-        notify = await trio.to_thread.run_sync(_open, directory, recursive)
+        identity = await _look(_identity, directory)
+        notify = await _look(_open, directory, recursive)
         stop = threading.Event()
         try:
             async with aclosing(_changes(notify, directory, identity, stop)) as changes:
@@ -59,16 +61,22 @@ async def _changes(
         if isinstance(found, str):
             if found == "stop":
                 return
-            if await trio.to_thread.run_sync(_identity, directory) != identity:
+            if await _look(_identity, directory) != identity:
                 raise WatchError(f"{directory}: another directory stands there now")
             continue
-        changes = await trio.to_thread.run_sync(_told, found)
+        changes = await _look(_told, found)
         if changes:
             yield changes
 
 
 _THREADS: Final = trio.CapacityLimiter(64)
 """Watching threads are not those that the rest of the process waits for."""
+_LOOKS: Final = trio.CapacityLimiter(64)
+"""Nor are those that look into a directory: on a file server that is gone they wait for ever."""
+
+
+async def _look(look: Callable[..., T], *arguments: Any) -> T:
+    return await trio.to_thread.run_sync(look, *arguments, abandon_on_cancel=True, limiter=_LOOKS)
 
 
 def _identity(directory: str) -> tuple[int, int]:

@@ -18,11 +18,14 @@ from agent.reports import OBSERVED_MAX, Reports
 from agent.wakeup import Wakeup
 from agent.watch_plan import ROOTS_MAX, Root, plan, root_of
 from hetuflow.glob import Glob
+from hetuflow.ports import real_files
 from hetuflow.ports.files import ChangeKind, WatchError
 from hetuflow.ports.real_files import SystemFileWatcher
 from hetuflow.protocol.messages import FileWatch, Observed, WatchFiles
 from tests.agent.gateway import Gateway
+from tests.agent.machine import PATIENCE_SECONDS
 from tests.agent.world import MemoryDisk, fake_world
+from tests.support.dead_server import open_dead_server
 from tests.support.files import FakeFiles
 from tests.support.ports import SeededIds, TrioClock
 
@@ -245,3 +248,20 @@ async def test_a_real_directory_that_is_missing_or_goes_away(tmp_path: Path) -> 
 def test_what_watches_is_imported_by_who_watches() -> None:
     script = "import sys, agent.command; sys.exit('watchfiles' in sys.modules or 'anyio' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+async def test_a_directory_on_a_file_server_that_is_gone_holds_nobody_up(tmp_path: Path) -> None:
+    """An agent that stops, or begins a new life, waits for no answer; nor does whoever needs a thread for something else."""
+    with open_dead_server(tmp_path / "dead") as dead:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch_in_vain, dead)
+            with trio.fail_after(PATIENCE_SECONDS):
+                while real_files._LOOKS.borrowed_tokens == 0:  # noqa: ASYNC110 (a thread says nothing)
+                    await trio.sleep(0.01)
+            assert trio.to_thread.current_default_thread_limiter().borrowed_tokens == 0
+            nursery.cancel_scope.cancel()
+
+
+async def watch_in_vain(directory: str) -> None:
+    async with SystemFileWatcher().watch(directory, recursive=False):
+        raise AssertionError("nobody answers for it")
