@@ -148,7 +148,9 @@ def _text(value: Any) -> str:
 
 
 def _words(value: Any) -> str:
-    return str(value).replace("_", " ")
+    """A code in words; what is a sentence already stays, it may name a setting."""
+    text = str(value)
+    return text if " " in text else text.replace("_", " ")
 
 
 def moment(value: Any) -> str:

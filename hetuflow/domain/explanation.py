@@ -236,15 +236,17 @@ def _on_conditions(told: Sequence[Told], conditions: Mapping[str, str], *, is_en
 def _later(state: TaskState, instance: Instance, offered: Told) -> Awaited:
     until = state.not_before_at
     if instance.paused_until_at is not None and instance.paused_until_at == until:
+        said = offered.event.reason if isinstance(offered.event, TaskRequeued) else None
+        why = f", the last time because: {said}" if said else ""
         return Awaited(
             code="retry_later",
             message=(
-                f"It came back {instance.requeues} times from agents that did not start it; it is offered again at"
+                f"It came back {instance.requeues} times from agents that did not start it{why}; it is offered again at"
                 f" {moment(until)}."
             ),
             since=offered.recorded_at,
             until=until,
-            details={"requeues": instance.requeues},
+            details={"requeues": instance.requeues, "reason": said},
         )
     if state.status is TaskStatus.WAITING_RETRY:
         most = state.spec.config.get("max_retries") if state.spec is not None else None

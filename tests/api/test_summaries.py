@@ -103,6 +103,11 @@ AT, LATER = "2026-01-31T08:00:00.123456Z", "2026-01-31T10:00:00+01:00"
             },
             "Attempt 2 failed on agent a after 1 min 1 s (exit code): ended with exit code 3.",
         ),
+        (
+            "TaskRequeued",
+            {"agent_id": "a", "reason": "disk: 80 MB are free at /w, executor.disk_free_min is 5%"},
+            "Agent a did not start it (disk: 80 MB are free at /w, executor.disk_free_min is 5%); it waits again.",
+        ),
         ("InstanceCancelled", {"attempt": 1, "agent_id": None}, "Attempt 1 was cancelled before it was dispatched."),
         ("InstanceStarted", {"attempt": 1, "agent_id": "a", "pid": None}, "Attempt 1 started on agent a."),
         ("NeverHeardOf", {}, "NeverHeardOf"),

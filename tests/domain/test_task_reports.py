@@ -26,6 +26,7 @@ from hetuflow.domain.events import (
     TaskRetryScheduled,
     TaskSucceeded,
 )
+from hetuflow.domain.explanation import Circumstances, Told, explain
 from hetuflow.domain.task import TASK
 from hetuflow.domain.task_state import REMEMBERED_MAX
 from tests.support.given import Outcome, given, later
@@ -46,6 +47,19 @@ def requeued_and_dispatched_again() -> tuple[Outcome, Outcome]:
 def refused_why(outcome: Outcome) -> str:
     why: str = outcome.then(InstanceReportRefused).event(InstanceReportRefused).why
     return why
+
+
+def test_what_came_back_unstarted_is_explained_with_the_last_reason() -> None:
+    _, second = requeued_and_dispatched_again()
+    instance_id = second.state.instance.instance_id
+    third = second.when(RequeueInstance(instance_id=instance_id, epoch=2, reason="disk: 80 MB are free"))
+    told = [Told(event, later(0), number, None) for number, event in enumerate(third.decision.events, 1)]
+    (awaited,) = explain(told, third.state, Circumstances(now=later(0))).waiting_for
+    assert (
+        "2 times from agents that did not start it, the last time because: disk: 80 MB are free; it is"
+        in awaited.message
+    )
+    assert awaited.details == {"requeues": 2, "reason": "disk: 80 MB are free"}
 
 
 def test_a_report_of_an_older_dispatch_is_refused() -> None:
