@@ -284,6 +284,13 @@ def test_unknown_variable_names_the_nearest() -> None:
     )
 
 
+def test_unknown_variable_that_is_near_to_none_of_its_table_is_told_them() -> None:
+    [problem] = problems(agent, "", {"HETUFLOW_LOGGING__FILE": "x"})
+    assert problem == (
+        "HETUFLOW_LOGGING__FILE (environment): unknown setting, known: HETUFLOW_LOGGING__LEVEL, HETUFLOW_LOGGING__FORMAT"
+    )
+
+
 def test_unknown_flag_names_the_nearest() -> None:
     [problem] = problems(server, server__htp_port=1)
     assert problem == "server.htp_port (flag): unknown setting, did you mean server.http_port?"

@@ -199,7 +199,12 @@ class _Reading:
             return
         known = [setting.environment_name for setting in self.schema.settings]
         if name not in known:
-            self._problem(name, "environment", f"unknown setting, {_hint(name, known)}")
+            same = {setting.key: setting.environment_name for setting in self.schema.settings if setting.table == table}
+            if near := nearest(key, same):  # by the key alone: with its table every name is near to every other
+                hint = f"did you mean {same[near]}?"
+            else:
+                hint = f"known: {', '.join(same.values())}" if same else _hint(name, known)
+            self._problem(name, "environment", f"unknown setting, {hint}")
 
     def read_flags(self, flags: Mapping[str, Any]) -> None:
         for name, value in flags.items():
