@@ -22,6 +22,8 @@ log = structlog.get_logger()
 
 LOOK_SECONDS: Final = 15.0
 """Between two looks at the free space; a dispatch looks too."""
+GOOD_SECONDS: Final = 1.0
+"""For so long a dispatch believes that enough is free: thousands would else ask the system twice each."""
 PERCENT: Final = "%"
 _UNITS: Final = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
 _BINARY: Final = {"Ki": 1024, "Mi": 1024**2, "Gi": 1024**3, "Ti": 1024**4}
@@ -87,6 +89,7 @@ class CleanUp:
         """Done whenever what is old is removed."""
         self._discarded: deque[str] = deque()
         self._clear_older_than: float | None = None
+        self._good_until = float("-inf")
         self._wanted = Wakeup()
 
     # --- what others want --------------------------------------------------------------------------------------------
@@ -103,8 +106,12 @@ class CleanUp:
 
     def refusal(self) -> str | None:
         """Why nothing new should be taken in, if so: the disk is too full."""
+        now = trio.current_time()
+        if now < self._good_until:
+            return None
         missing = self._missing()
         if missing is None:
+            self._good_until = now + GOOD_SECONDS
             return None
         self._wanted.set()
         return f"disk: {missing}"

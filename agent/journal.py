@@ -238,12 +238,17 @@ class Journal:
             self._torn = True  # the system may have dropped what it could not write, and says so once
             raise
 
+    @property
+    def may_be_mostly_dead(self) -> bool:
+        """Whether `compact_if_mostly_dead` would have a look."""
+        return self._bytes >= self._compact_at_bytes
+
     def compact_if_mostly_dead(self) -> bool:
         """Rewrite the file when it is worth it; True when it was. Raises `DiskError`; the file that is there is then used.
 
         Never while a `sync` is under way: it closes the file.
         """
-        if self._bytes < self._compact_at_bytes:
+        if not self.may_be_mostly_dead:
             return False
         self._compact_at_bytes = 2 * self._bytes
         live = sum(len(list(entry.records())) for entry in self.entries.values()) + len(self.observed) + 1

@@ -267,13 +267,14 @@ class Link:
     def _next_deadline(self) -> float:
         if not self.is_open:
             return self._greet_deadline
-        return min(self._next_beat, self._work.reports.next_deadline, self._oldest_beat_at + self._ack_seconds)
+        return min(self._next_beat, self._work.reports.next_deadline, self._silent_at)
 
     @property
-    def _oldest_beat_at(self) -> float:
-        """When the first heartbeat was sent that is not acknowledged."""
-        oldest = next(iter(self._beats.values()), None)
-        return float("inf") if oldest is None else oldest.at
+    def _silent_at(self) -> float:
+        """When the first heartbeat that was sent and is not acknowledged has waited long enough."""
+        if not self._beats:
+            return float("inf")
+        return next(iter(self._beats.values())).at + self._ack_seconds
 
     @property
     def _interval(self) -> float:
@@ -287,7 +288,7 @@ class Link:
     def _check_silence(self, now: float) -> None:
         if not self.is_open and self._end is None and now >= self._greet_deadline:
             raise Silent(f"the server did not answer the hello within {GREET_SECONDS_MAX:g} s")
-        if now >= self._oldest_beat_at + self._ack_seconds:
+        if now >= self._silent_at:
             raise Silent(f"a heartbeat was not answered within {self._ack_seconds:g} s")
 
     def _collect(self, now: float) -> list[Message]:

@@ -1,7 +1,8 @@
 """Reports on their way to the server: journaled, then sent, sent again on the next connection, gone when acknowledged.
 
 `Started` is sent at once. `Ended` is sent when the journal has been fsynced: one task does that for all outcomes that have
-gathered while the previous fsync ran, so that the cost of an fsync is shared exactly when it matters. A journal that
+gathered while the previous fsync ran, and where many run for a few milliseconds more (`agent.gathering`), so that the cost
+of an fsync is shared exactly when it matters. A journal that
 cannot be written (disk full) does not hold reports back: what is known is told, and the keeper is not told to forget it
 (`is_kept`), so that only a crash of both would lose it.
 """
@@ -10,12 +11,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import structlog
 import trio
 from attrs import evolve, frozen
 
+from agent.gathering import Gathering
 from agent.journal import (
     Accepted,
     Acked,
@@ -137,7 +139,8 @@ class Reports:
             self._write(Stored(instance_id=owner.instance_id, epoch=owner.epoch, cursor=cursor))
 
     def started(self, report: Started, identity: str | None) -> None:
-        report = evolve(report, **self._numbered())
+        """It is given its number and id."""
+        self._number(report)
         self._write(Running(started=report, identity=identity))
         self._unacked[report.sequence] = report
         self._synced.add(report.sequence)
@@ -145,8 +148,8 @@ class Reports:
         self._ready.soon()
 
     def ended(self, report: Ended, shipment: Shipment | None = None) -> None:
-        """`shipment`: the instance's output, offered to the server before its end."""
-        report = evolve(report, **self._numbered())
+        """It is given its number and id. `shipment`: the instance's output, offered to the server before its end."""
+        self._number(report)
         self._write(Outcome(ended=report))
         self._unacked[report.sequence] = report
         if shipment is not None:
@@ -220,7 +223,8 @@ class Reports:
         for number in done:
             self._shipments.pop(number, None)
         self._write(Acked(sequences=done))
-        self._sync_wanted.set()
+        if self._journal.may_be_mostly_dead:
+            self._sync_wanted.set()
         if not self._journal.is_whole:
             self.kept()
 
@@ -246,8 +250,12 @@ class Reports:
 
     async def run(self) -> None:
         """Make outcomes durable, in groups, and hand them out for sending; until cancelled."""
+        syncing, next_at = Gathering(), float("-inf")
         while True:
             await self._sync_wanted.wait()
+            if trio.current_time() < next_at:
+                await trio.sleep_until(next_at)
+            next_at = syncing.done(trio.current_time(), len(self._journal.entries))
             group, self._unsynced = self._unsynced, []
             if group:
                 try:
@@ -286,5 +294,7 @@ class Reports:
         except DiskError as exc:
             log.error("the journal cannot be written", record=type(record).__name__, error=str(exc))
 
-    def _numbered(self) -> dict[str, Any]:
-        return {"event_id": str(self._ids.uuid7()), "sequence": self._journal.take_sequence()}
+    def _number(self, report: Started | Ended) -> None:
+        """It was made for us and nobody else has it: a copy with thirty members would cost as much as the rest of this."""
+        object.__setattr__(report, "event_id", str(self._ids.uuid7()))
+        object.__setattr__(report, "sequence", self._journal.take_sequence())

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import trio
 
+from hetuflow.ports.real import unpredictable
 from hetuflow.protocol.codec import FRAME_BYTES_MAX
 
 RECEIVE_BYTES: Final = 64 * 1024
@@ -112,7 +113,7 @@ class Wire(trio.abc.Stream):
 
     async def send(self, message: bytes) -> None:
         """Raises `BrokenResourceError` and `ClosedResourceError`. Does not wait, nor yield, when the socket takes it."""
-        data = masked_message(message, os.urandom(4))
+        data = masked_message(message, unpredictable(4))
         if self._descriptor is not None and not self._writing.locked() and self._stream.socket.fileno() >= 0:
             try:
                 written = os.write(self._descriptor, data)

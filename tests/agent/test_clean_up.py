@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from agent.clean_up import LOOK_SECONDS, CleanUp, FreeSpace, plain_remove
+from agent.clean_up import GOOD_SECONDS, LOOK_SECONDS, CleanUp, FreeSpace, plain_remove
 from tests.support.disk import Life, MemoryDisk
 from tests.support.ports import TrioClock
 
@@ -103,6 +103,19 @@ async def test_a_dispatch_does_not_wait_for_the_next_look(autojump_clock) -> Non
         await trio.sleep(0.1)
         assert place.clean_up.refusal() is None
         nursery.cancel_scope.cancel()
+
+
+async def test_that_enough_is_free_is_believed_for_a_second(autojump_clock) -> None:
+    """And that too little is, for no moment."""
+    place = Place(room=1000, free_min="500")
+    assert place.clean_up.refusal() is None
+    place.write("late", 600)
+    await trio.sleep(GOOD_SECONDS / 2)
+    assert place.clean_up.refusal() is None
+    await trio.sleep(GOOD_SECONDS / 2)
+    assert place.clean_up.refusal() is not None
+    place.disk.remove(f"{WORK}/late")
+    assert place.clean_up.refusal() is None
 
 
 async def test_what_is_used_never_goes_and_nothing_new_is_taken_in(autojump_clock) -> None:
