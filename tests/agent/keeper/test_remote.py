@@ -128,7 +128,10 @@ def test_a_program_on_a_file_server_that_lives_is_started(mounts: RemoteMounts, 
         bench.launch("true", directory=str(tmp_path / "remote" / "none"))
 
 
-def test_a_server_that_was_silent_is_asked_again_after_a_while(mounts: RemoteMounts, tmp_path: Path) -> None:
+def test_a_server_that_was_silent_is_asked_again_after_a_while(
+    mounts: RemoteMounts, tmp_path: Path, bench: Bench
+) -> None:
+    """Beside a bench: where a system is open, threads of this process leave a child of a fork alone."""
     now = [1000.0]
     reach, point = remote.Reach(lambda: now[0], mounts), f"{tmp_path}/remote"
     start = ("/bin/true", {}, f"{point}/bin")
