@@ -102,15 +102,16 @@ def _path_of(environment: Mapping[str, str]) -> list[str]:
     return [directory for directory in environment.get("PATH", "").split(os.pathsep) if directory]
 
 
-def explain(path: str, exc: OSError) -> str:
-    """What the operating system's refusal means."""
+def explain(path: str, exc: OSError, user: str | None = None) -> str:
+    """What the operating system's refusal means. `user`: as whom it was to run, None = the agent's."""
     if exc.errno == errno.ENOEXEC:
         return f"program {path!r} has no executable format (a script needs a first line such as #!/bin/sh)"
     if exc.errno == errno.ENOENT:
         return f"program {path!r}, or the interpreter that its first line names, does not exist"
     if exc.errno == errno.E2BIG:
         return f"program {path!r}: arguments and environment are larger than the system allows"
-    return f"program {path!r} cannot be started: {exc.strerror}"
+    as_whom = f" by user {user}" if user is not None else ""
+    return f"program {path!r} cannot be started{as_whom}: {exc.strerror}"
 
 
 def why_impossible(argv: Sequence[str], environment: Mapping[str, str]) -> str | None:

@@ -229,7 +229,7 @@ def _explain(start: Start, failure: str) -> str:
     step, _, number = failure.partition(" ")
     reason = OSError(int(number), os.strerror(int(number)))
     if step == "program":
-        return explain(start.path, reason)
+        return explain(start.path, reason, start.user.name if start.user is not None else None)
     as_whom = f" by user {start.user.name}" if start.user is not None else ""
     sentences = {
         "directory": f"working directory {start.directory} cannot be entered{as_whom}",

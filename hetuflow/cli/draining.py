@@ -59,9 +59,11 @@ def drain(
     """
     body = {"reason": reason} if reason else None
     if (one := _one(client, agent_, label)) is not None:
-        answer = client.post(f"/agents/{one['id']}/drain", body)
-        text = f"agent {one['id']} drains; {one['running_instances']} still run on it"
-        render.as_json(answer) if json_ else click.echo(text)
+        client.post(f"/agents/{one['id']}/drain", body)
+        if json_:
+            render.as_json({"verb": "drain", "agents": [_done(one)], "problems": []})
+        else:
+            click.echo(f"agent {one['id']} drains; {_still_running(one['running_instances'])}")
         return
     rows = _meant(client, label)
     _ask("drain", rows, yes or json_)
@@ -81,8 +83,11 @@ def undrain(client: Client, agent_: str | None, label: tuple[str, ...], yes: boo
       hetuflow agents undrain --label env=staging --yes
     """
     if (one := _one(client, agent_, label)) is not None:
-        answer = client.post(f"/agents/{one['id']}/undrain")
-        render.as_json(answer) if json_ else click.echo(f"agent {one['id']} takes tasks again")
+        client.post(f"/agents/{one['id']}/undrain")
+        if json_:
+            render.as_json({"verb": "undrain", "agents": [_done(one)], "problems": []})
+        else:
+            click.echo(f"agent {one['id']} takes tasks again")
         return
     rows = _meant(client, label)
     _ask("undrain", rows, yes or json_)
@@ -111,6 +116,19 @@ def _ask(verb: str, rows: list[render.Row], yes: bool) -> None:
     confirm(f"{verb} {len(rows)} agent{'s' if len(rows) != 1 else ''} ({names}{more})?", yes)
 
 
+def _done(row: render.Row) -> dict[str, Any]:
+    """What the agent was before."""
+    was = "draining" if row["draining"] else AgentStatus(row["status"]).name.lower()
+    shown = {"id": row["id"], "name": row["name"], "was": was, "running_instances": row["running_instances"]}
+    return {**shown, "labels": own_labels(row)}
+
+
+def _still_running(count: int) -> str:
+    if not count:
+        return "nothing runs on it"
+    return f"{count} task{' still runs' if count == 1 else 's still run'} on it"
+
+
 def _each(client: Client, rows: list[render.Row], verb: str, body: Any, *, json_: bool) -> None:
     """Do it to all of them, whatever becomes of one; say which, and end with FAILED when one was refused."""
     done: list[dict[str, Any]] = []
@@ -121,10 +139,7 @@ def _each(client: Client, rows: list[render.Row], verb: str, body: Any, *, json_
         except Refused as no:
             problems.append({"id": row["id"], "problem": no.format_message()})
             continue
-        was = "draining" if row["draining"] else AgentStatus(row["status"]).name.lower()
-        running = row["running_instances"]
-        shown = {"id": row["id"], "name": row["name"], "was": was, "running_instances": running}
-        done.append({**shown, "labels": own_labels(row)})
+        done.append(_done(row))
     if json_:
         render.as_json({"verb": verb, "agents": done, "problems": problems})
     else:

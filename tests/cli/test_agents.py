@@ -109,6 +109,10 @@ def test_agents_are_drained_by_label_and_the_exit_status_tells_what_became_of_it
     hetuflow("agents", "undrain", "--label", "pool=spare", "-y")
     until(lambda: not any(row["draining"] for row in hetuflow.json("agents", "list", "--label", "pool=spare")))
     assert hetuflow.run("agents", "drain", "--label", "pool=none", "-y").returncode == exits.NOT_FOUND
+    one = hetuflow.json("agents", "drain", "spare-2")
+    assert one["verb"] == "drain" and [each["id"] for each in one["agents"]] == ["spare-2"] and one["problems"] == []
+    assert hetuflow("agents", "drain", "spare-2") == "agent spare-2 drains; nothing runs on it\n"
+    assert hetuflow.json("agents", "undrain", "spare-2")["agents"][0]["id"] == "spare-2"
     assert hetuflow.run("agents", "drain").returncode == exits.USAGE
     assert hetuflow.run("agents", "drain", "agent-01", "--label", "x").returncode == exits.USAGE
     for number in range(3):

@@ -75,7 +75,7 @@ def test_a_program_that_the_user_may_not_execute(bench: Bench, tmp_path: Path) -
     program.write_text("#!/bin/sh\n")
     program.chmod(0o700)
     open_to_all(tmp_path)
-    with pytest.raises(StartError, match="cannot be started: Permission denied"):
+    with pytest.raises(StartError, match=f"cannot be started by user {NOBODY}: Permission denied"):
         bench.launch(str(program), manners=Manners(run_as=NOBODY))
 
 
