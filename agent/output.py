@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from agent.spool import CHUNK_BYTES_MAX, PIECE, STREAM_NAMES, Spool, StreamTally
 from hetuflow.ports.disk import DiskError
@@ -66,3 +66,10 @@ class Capture:
             self.tallies[stream].shipped += done
             self._grown()
         return done
+
+
+NOTHING_WRITTEN: Final[Mapping[str, Any]] = {
+    **{name: StreamTally().summary() for name in STREAM_NAMES.values()},
+    "dropped": 0,
+}
+"""The summary of who has written nothing."""

@@ -20,6 +20,7 @@ from typing import Final
 from agent.containment import files
 from agent.containment.leaf import (
     CPU_PERIOD_MICROSECONDS,
+    NO_FIGURES,
     ContainmentError,
     LeafUsage,
     has_run_into,
@@ -168,6 +169,8 @@ class Leaf1:
 
     def usage(self) -> LeafUsage:
         memory, accounting = self._paths.get("memory"), self._paths.get("cpuacct")
+        if not memory and not accounting:
+            return NO_FIGURES
         return LeafUsage(
             cpu_seconds=files.number(f"{accounting}/cpuacct.usage") / 1e9 if accounting else None,
             memory_bytes=files.number(f"{memory}/memory.usage_in_bytes") if memory else None,

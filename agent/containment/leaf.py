@@ -40,6 +40,9 @@ class LeafUsage:
     memory_pressure_seconds: float | None = None
 
 
+NO_FIGURES: Final = LeafUsage()
+
+
 class Leaf(Protocol):
     """A group in which one tree is born, and which it cannot leave without the rights of its keeper."""
 

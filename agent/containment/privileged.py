@@ -8,6 +8,7 @@ It costs 12 KiB.
 from __future__ import annotations
 
 import _thread
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -38,8 +39,11 @@ class PrivilegedThread:
         self._asked.release()
 
     def _run(self, *_: Any) -> None:
+        """Asleep for SIGCHLD: a child that ends while posix_spawn holds back the other thread's signals would wake this one."""
         while True:
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
             self._asked.acquire()
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             if self._work is None:
                 return
             try:

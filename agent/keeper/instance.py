@@ -31,9 +31,9 @@ from agent.keeper.outcome import (
     sampled,
 )
 from agent.keeper.system import System, Tree, Usage, Wanted
-from agent.keeper.telling import Kept, NoMore, Told
+from agent.keeper.telling import NO_OUTPUT, Kept, NoMore, Told
 from agent.limits import cut, lease_grace_seconds, run_deadline, timeout_message
-from agent.output import Capture
+from agent.output import NOTHING_WRITTEN, Capture
 from agent.programs import why_impossible
 from agent.spool import Owner, Spool
 from hetuflow.ports.disk import Disk, DiskError
@@ -113,7 +113,7 @@ class Instance:
         self.tree: Tree | None = None
         self.lease_seconds, self.kill_grace_seconds = launch.lease_seconds, launch.kill_grace_seconds
         self._task_id, self._timeout_seconds = launch.task_id, launch.timeout_seconds
-        self._room, self._guard = room, _Guard(self)
+        self._room = room
         self._why: Why | None = None
         self._exit: Exit | None = None
         self._root_gone = self._failed = self._is_orphan = False
@@ -126,10 +126,10 @@ class Instance:
         self._drain_reads = DRAIN_READS_MAX
         self._has_written = False
         """Since the last look at a tree that is gone."""
-        owner = Owner(task_id=launch.task_id, instance_id=launch.instance_id, epoch=launch.epoch)
-        spool = Spool(room.disk, launch.spool_path, owner, room.log)
-        self.spool: Kept = spool
-        self._capture = Capture(spool, bytes_max=launch.output_bytes_max, grown=lambda: room.grew(self))
+        self._spool_path, self._output_bytes_max = launch.spool_path, launch.output_bytes_max
+        self.spool: Kept = NO_OUTPUT
+        self._capture: Capture | None = None
+        """Made for the first output, which many have none of."""
         self._found_output: Mapping[str, Any] | None = None
 
     @classmethod
@@ -189,7 +189,7 @@ class Instance:
     def wanted(self) -> Wanted | None:
         """What is to be started. None: no system could, and that is its end."""
         launch, mark = self.launch, self._room.mark
-        with self._guarded():
+        with self:
             problem = why_impossible(launch.argv, launch.environment)
             if problem is None:
                 environment = {**launch.environment, KEEPER_MARK: mark} if mark else launch.environment
@@ -200,7 +200,7 @@ class Instance:
     def started(self, tree: Tree | Exception) -> None:
         """What has become of it. Whatever that is will be told; that it runs is for the caller to write down."""
         launch, self.launch = self.launch, NOTHING  # it may be large, and is used
-        with self._guarded():
+        with self:
             if isinstance(tree, StartError):
                 self._finish(Outcome("start_error", str(tree)))
                 return
@@ -231,24 +231,24 @@ class Instance:
 
     def give_up(self, problem: str) -> None:
         """It is not started, because what is to be started cannot be written down."""
-        with self._guarded():
+        with self:
             self._finish(Outcome("rejected", problem))
 
     def refuse(self, reason: str, message: str) -> None:
         """It is not started at all."""
-        with self._guarded():
+        with self:
             self._record(self.intent())
             self._finish(Outcome(reason, message))
 
     def lose_orphan(self, why: str) -> None:
         """Nothing is left of it, or nothing that is this keeper's to end."""
-        with self._guarded():
+        with self:
             self._root_gone = self._is_orphan = True
             self._finish(Outcome("lost", why), self._facts())
 
     def end_orphan(self) -> None:
         """End what is left of an instance whose keeper was killed."""
-        with self._guarded():
+        with self:
             self._root_gone = self._is_orphan = True
             self._why = Why("lost", KILLED)
             launched = self.launched or not_launched(self._task_id, *self.key)
@@ -276,19 +276,20 @@ class Instance:
     # --- what the tree tells, see `Listener` -----------------------------------------------------------------------
 
     def wrote(self, stream: int, data: bytes) -> None:
-        with self._guarded():
+        with self:
             if self.phase is not Phase.FINISHED:
                 self._has_written = True
-                self._capture.write(stream, data, self._room.system.wall())
+                capture = self._capture or self._begin_capture()
+                capture.write(stream, data, self._room.system.wall())
 
     def closed(self) -> None:
-        with self._guarded():
+        with self:
             self._closed = True
             if self.phase is Phase.DRAINING:
                 self._complete()
 
     def exited(self, exit_: Exit) -> None:
-        with self._guarded():
+        with self:
             self._exit, self._root_gone = exit_, True
             if self.phase is Phase.RUNNING:
                 self._ended_by_itself(exit_)
@@ -298,7 +299,7 @@ class Instance:
     # --- time ------------------------------------------------------------------------------------------------------
 
     def tick(self, now: float) -> None:
-        with self._guarded():
+        with self:
             match self.phase:
                 case Phase.RUNNING:
                     self._tick_running(now)
@@ -432,7 +433,8 @@ class Instance:
     # --- inside: finished ------------------------------------------------------------------------------------------
 
     def _complete(self) -> None:
-        self._capture.finish(self._room.system.wall())
+        if self._capture is not None:
+            self._capture.finish(self._room.system.wall())
         self._finish(self._final, self._facts())
 
     def _finish(self, outcome: Outcome, facts: Mapping[str, Any] | None = None) -> None:
@@ -460,13 +462,23 @@ class Instance:
             return {"output": self._found_output}
         facts: dict[str, Any] = {
             "duration_seconds": round(self._room.system.now() - self._started, 6),
-            "output": self._capture.summary() if self._captures else None,
+            "output": self._output() if self._captures else None,
         }
         if self._exit is not None:
             usage = self.tree.usage() if self.tree is not None else Usage()
             facts["exit_code"], facts["signal"] = self._exit.exit_code, self._exit.signal
             facts["metrics"] = measured(self._exit, usage)
         return facts
+
+    def _begin_capture(self) -> Capture:
+        room, (instance_id, epoch) = self._room, self.key
+        owner = Owner(task_id=self._task_id, instance_id=instance_id, epoch=epoch)
+        self.spool = spool = Spool(room.disk, self._spool_path, owner, room.log)
+        self._capture = capture = Capture(spool, bytes_max=self._output_bytes_max, grown=lambda: room.grew(self))
+        return capture
+
+    def _output(self) -> Mapping[str, Any]:
+        return self._capture.summary() if self._capture is not None else NOTHING_WRITTEN
 
     def _record(self, record: Intent | Recorded) -> None:
         try:
@@ -486,8 +498,14 @@ class Instance:
         seconds = self.lease_seconds
         return self._room.renewed_at + seconds if seconds > 0 else NEVER
 
-    def _guarded(self) -> _Guard:
-        return self._guard
+    def __enter__(self) -> None:
+        """Errors of the block are the instance's own."""
+
+    def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> bool:
+        if not isinstance(exc, Exception):
+            return False
+        self.fail(exc)
+        return True
 
     def fail(self, exc: Exception) -> None:
         """A bug in handling one instance must not end the others. What it has started is ended all the same."""
@@ -497,7 +515,7 @@ class Instance:
             return
         if self.tree is not None and not self._failed:
             self._failed, self._why = True, Why("lost", message)
-            with self._guarded():
+            with self:
                 self._begin_killing(self._room.system.now())
             return
         tree, self.tree = self.tree, None
@@ -510,24 +528,6 @@ class Instance:
         except Exception as again:  # it is told all the same
             self._room.complain(f"{self.key[0]}: {again!r}")
             self._room.finished(self)
-
-
-class _Guard:
-    """Errors of the block are the instance's own."""
-
-    __slots__ = ("_instance",)
-
-    def __init__(self, instance: Instance) -> None:
-        self._instance = instance
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> bool:
-        if not isinstance(exc, Exception):
-            return False
-        self._instance.fail(exc)
-        return True
 
 
 NOTHING: Final = Launch(

@@ -78,5 +78,7 @@ def measured(ended: Exit, usage: Usage) -> Mapping[str, float]:
 
 
 def pressure(usage: Usage) -> Mapping[str, float]:
+    if not usage.cpu_pressure_seconds and not usage.memory_pressure_seconds:
+        return {}
     found = {"cpu_pressure": usage.cpu_pressure_seconds, "memory_pressure": usage.memory_pressure_seconds}
     return {name: seconds for name, seconds in found.items() if seconds}

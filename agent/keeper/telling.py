@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 from attrs import frozen
 
@@ -23,7 +23,7 @@ class Kept(Protocol):
 
 @frozen(slots=True)
 class NoMore:
-    """Output of an instance that ended under an earlier keeper."""
+    """Output that does not grow: of an instance that ended under an earlier keeper, or of one that has not written yet."""
 
     small: bytes
     end: int
@@ -34,6 +34,9 @@ class NoMore:
 
     def read(self, at: int, length: int) -> bytes:
         return self.small[at : at + length]
+
+
+NO_OUTPUT: Final = NoMore(b"", 0)
 
 
 class Told:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from agent import process_tree
-from agent.containment.leaf import Leaf, LeafUsage
+from agent.containment.leaf import NO_FIGURES, Leaf
 from agent.keeper.following import Followed
 from agent.keeper.messages import Limits
 from agent.keeper.sampling import Figures, SampledLimits, disk_bytes, look_seconds, measure
@@ -59,7 +59,7 @@ class ProcessTree:
         self.memory_peak_bytes = 0
         self.when_closed: Callable[[ProcessTree], None] = lambda tree: None
         self._step = LOOK_SECONDS_FIRST
-        self.look_deadline = began + LOOK_SECONDS_FIRST
+        self.look_deadline = clock() + LOOK_SECONDS_FIRST
 
     def __repr__(self) -> str:
         return f"<ProcessTree {self._pid}, {self.isolation}: {'ended' if self._exit is not None else 'running'}>"
@@ -105,7 +105,7 @@ class ProcessTree:
 
     def usage(self) -> Usage:
         figures = self._measure() if not self._tree_gone else self._figures
-        of_leaf = self._leaf.usage() if self._leaf is not None else LeafUsage()
+        of_leaf = self._leaf.usage() if self._leaf is not None else NO_FIGURES
         exit_ = self._exit or Exit(exit_code=None, signal=None, cpu_seconds=0.0, memory_peak_bytes=0)
         read, written = disk_bytes(self._processes()) if self._exit is None else (0, 0)
         peak = max(self.memory_peak_bytes, exit_.memory_peak_bytes)
