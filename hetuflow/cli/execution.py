@@ -36,7 +36,9 @@ class FileText(_ParamType):
             self.fail(f"{value!r} is not PATH=TEXT, or PATH=@FILE for what a local file has", param, ctx)
         if not content.startswith("@"):
             return path, content
-        if parse_file_url(content[1:]) is not None:
+        if parse_file_url(content[1:]) is not None or content.startswith(
+            "@/api/"
+        ):  # the server says what is wrong with it
             return path, {"url": content[1:]}
         try:
             data = Path(content[1:]).read_bytes()

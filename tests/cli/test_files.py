@@ -45,6 +45,11 @@ def test_a_file_goes_in_and_comes_out_again(hetuflow: Shell, tmp_path: Path) -> 
     assert hetuflow.run("files", "get", row["id"]).returncode == 3
 
 
+def test_an_address_that_is_no_file_of_the_servers_is_not_taken_for_a_local_file(hetuflow: Shell) -> None:
+    bad = hetuflow.run("job", "create", "bad-url", "--file", "x=@/api/v1/files/aaaa", "--", "true")
+    assert bad.returncode == 2 and "must be a file of the server (/api/v1/files/<id>" in bad.stderr
+
+
 def test_a_job_without_a_program_is_a_module_or_an_executor(hetuflow: Shell, tmp_path: Path) -> None:
     module = tmp_path / "empty.wasm"
     module.write_bytes(b"\0asm\1\0\0\0")
