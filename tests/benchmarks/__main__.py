@@ -16,6 +16,7 @@ from tests.benchmarks import kernel, log
 from tests.benchmarks.agents import agents
 from tests.benchmarks.harness import Figure
 from tests.benchmarks.idle import idle
+from tests.benchmarks.keeper import keeper_costs
 from tests.benchmarks.schedules import schedules
 from tests.benchmarks.tasks import latency, throughput
 
@@ -34,6 +35,7 @@ def main() -> None:
         "latency": lambda: latency(samples),
         "append": log.append_rates,
         "rebuild": lambda: log.rebuild_rate(events),
+        "keeper": lambda: keeper_costs(count),
         "actors": kernel.actor_costs,
         "idle": idle,
         "schedules": lambda: schedules(enabled, due),
