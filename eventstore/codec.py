@@ -50,6 +50,17 @@ class EventType:
             )
 
 
+@frozen(slots=True)
+class Metadata:
+    """Common to several events: written and checked once. `size`: bytes of UTF-8."""
+
+    text: str
+    size: int
+
+
+NO_METADATA = Metadata("{}", 2)
+
+
 class EventCodec:
     """Encodes and decodes the events of a registry: name -> `EventType`, or the class alone for schema 1."""
 
@@ -72,22 +83,28 @@ class EventCodec:
     def registry(self) -> Mapping[str, EventType]:
         return self._types
 
-    def encode(self, event: object, event_id: UUID, metadata: Mapping[str, Any]) -> NewEvent:
+    def metadata(self, values: Mapping[str, Any]) -> Metadata:
+        """For `encode`. Raises `InvalidEvent`."""
+        return Metadata(*self._text("metadata", values))
+
+    def encode(self, event: object, event_id: UUID, metadata: Mapping[str, Any] | Metadata) -> NewEvent:
         """Return the event to append.
 
         Raises:
           InvalidEvent: it holds what the store cannot keep (NUL, lone surrogate, NaN, infinity, too large).
           UnknownEventType: its class is not registered.
         """
-        cls = event.__class__
-        name, schema = self._known(cls)
-        data = self._text(name, event)
-        meta = self._text(name, metadata) if metadata else "{}"
-        if len(data) + len(meta) > EVENT_BYTES_MAX // 4:  # a character has up to four bytes: count only near the limit
-            size = len(data.encode()) + len(meta.encode())
-            if size > EVENT_BYTES_MAX:
-                raise InvalidEvent(f"event {name} has {size} bytes, allowed are {EVENT_BYTES_MAX}")
-        return NewEvent(event_id=event_id, type=name, schema=schema, data=data, metadata=meta)
+        name, schema = self._known(event.__class__)
+        data, size = self._text(name, event)
+        if metadata.__class__ is not Metadata:
+            metadata = Metadata(*self._text(name, metadata)) if metadata else NO_METADATA
+        assert isinstance(metadata, Metadata)
+        size += metadata.size
+        if size > EVENT_BYTES_MAX:
+            raise InvalidEvent(f"event {name} has {size} bytes, allowed are {EVENT_BYTES_MAX}")
+        return NewEvent(
+            event_id=event_id, type=name, schema=schema, data=data, metadata=metadata.text, checked_bytes=size
+        )
 
     def decode(self, recorded: RecordedEvent) -> Any:
         """Return the event object, lifted to the schema of this program.
@@ -119,7 +136,8 @@ class EventCodec:
         except KeyError:
             raise UnknownEventType(f"{cls.__module__}.{cls.__qualname__} is not a registered event") from None
 
-    def _text(self, name: str, value: Any) -> str:
+    def _text(self, name: str, value: Any) -> tuple[str, int]:
+        """JSON that PostgreSQL takes as it is, and its bytes."""
         try:
             raw = self._encode(value)
         except UnicodeEncodeError:
@@ -131,7 +149,7 @@ class EventCodec:
         text = raw.decode()
         if "\\u0000" in text:
             check_escapes(name, text)
-        return text
+        return text, len(raw)
 
 
 def decode_metadata(recorded: RecordedEvent) -> dict[str, Any]:
@@ -147,7 +165,20 @@ _FINITE_TYPES = frozenset(
 )
 """Annotations of members that are never a float: what else a class declares is looked at."""
 
-_getters: dict[type, attrgetter[Any]] = {}
+_getters: dict[type, attrgetter[Any] | None] = {dict: None, list: None, tuple: None}
+
+
+def _getter(cls: type) -> attrgetter[Any] | None:
+    """Of the members that may hold a float; None: it is no attrs class. Looked up once for each class."""
+    try:
+        return _getters[cls]
+    except KeyError:
+        getter = None
+        if attrs.has(cls):
+            members = [member.name for member in attrs.fields(cls) if str(member.type) not in _FINITE_TYPES]
+            getter = attrgetter(*members, "__class__", "__class__")  # at least two: always a tuple
+        _getters[cls] = getter
+        return getter
 
 
 def _refuse_non_finite(name: str, value: Any) -> None:
@@ -157,10 +188,7 @@ def _refuse_non_finite(name: str, value: Any) -> None:
         if not math.isfinite(value):
             raise InvalidEvent(f"event {name} holds the number {value}")
         return
-    getter = _getters.get(cls)
-    if getter is None and cls is not dict and attrs.has(cls):
-        members = [member.name for member in attrs.fields(cls) if str(member.type) not in _FINITE_TYPES]
-        getter = _getters[cls] = attrgetter(*members, "__class__", "__class__")  # at least two: always a tuple
+    getter = _getter(cls)
     if getter is not None:
         items: Iterable[Any] = getter(value)[:-2]
     elif cls is dict or isinstance(value, Mapping):

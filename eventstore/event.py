@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from attrs import frozen
+from attrs import field, frozen
 
 EVENT_BYTES_MAX = 256 * 1024
 """Largest `data` + `metadata` of one event, in bytes of UTF-8: output belongs in its own store, a job config is small."""
@@ -29,6 +29,8 @@ class NewEvent:
     schema: int = 1
     data: str
     metadata: str = "{}"
+    checked_bytes: int = field(default=0, eq=False, repr=False)
+    """Of `data` and `metadata` in UTF-8, said by the codec that made and checked both; 0: they are still to be checked."""
 
 
 @frozen(slots=True, kw_only=True)

@@ -56,6 +56,8 @@ def check_append(claims: Sequence[Claim]) -> int:
 
 def check_event(event: NewEvent) -> int:
     """Return the bytes of `data` + `metadata`; raise `InvalidEvent` when the event cannot be stored as jsonb."""
+    if event.checked_bytes:
+        return event.checked_bytes
     kind = event.type
     if not kind or len(kind) > TYPE_LENGTH_MAX or not kind.isprintable():
         raise InvalidEvent(f"event type {kind!r} must be 1 to {TYPE_LENGTH_MAX} printable characters")

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 TICK_SECONDS = 0.010
 """At most a hundred transactions a second; a read after a write waits for less than two of them."""
 
-GATHER_SECONDS = 0.020
+GATHER_SECONDS = 0.100
 """How long events wait for more when no read waits for them: what somebody in psql sees may be so old."""
 
 OPEN_WORK_SECONDS = 1.0

@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import msgspec
 from attrs import frozen
 
-from eventstore.codec import EventCodec
+from eventstore.codec import EventCodec, Metadata
 from eventstore.errors import InvalidEvent
 from eventstore.event import Appended, Claim, NewEvent, RecordedEvent
 from hetuflow.actors.context import COMMAND, Conversation
@@ -163,7 +163,7 @@ class _Writing:
         self, codec: EventCodec, ids: Ids, metadata: Mapping[str, Any], command: Mapping[str, Any] | None
     ) -> None:
         self._codec, self._ids, self._metadata, self._command = codec, ids, metadata, command
-        self._text: str | None = None
+        self._text: Metadata | None = None
         self.last: Conversation | None = None
 
     def encoded(self, events: Sequence[Any]) -> Sequence[NewEvent]:
@@ -182,11 +182,8 @@ class _Writing:
             except InvalidEvent:  # too large with the command, or the command cannot be kept: the event may be fine
                 pass
         if self._text is None:
-            first = self._codec.encode(event, event_id, self._metadata)
-            self._text = first.metadata
-            return first
-        bare = self._codec.encode(event, event_id, {})
-        return NewEvent(event_id=bare.event_id, type=bare.type, schema=bare.schema, data=bare.data, metadata=self._text)
+            self._text = self._codec.metadata(self._metadata)
+        return self._codec.encode(event, event_id, self._text)
 
 
 class _Told(msgspec.Struct):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
-from uuid import UUID
+from uuid import UUID, SafeUUID
 
 import trio
 from outcome import Outcome
@@ -65,7 +65,7 @@ class SystemIds:
         else:
             self._last_ms, self._sequence = ms, random_bits & 0xFF
         rest = (random_bits >> 2) & 0x3FFF_FFFF_FFFF_FFFF
-        return UUID(int=(ms << 80) | (0x7 << 76) | (self._sequence << 64) | (0b10 << 62) | rest)
+        return _uuid((ms << 80) | (0x7 << 76) | (self._sequence << 64) | (0b10 << 62) | rest)
 
     def token(self) -> str:
         return secrets.token_hex(8)
@@ -76,6 +76,14 @@ class SystemIds:
         used = self._used
         self._used = used + 8
         return int.from_bytes(self._random[used : used + 8], "big")
+
+
+def _uuid(number: int) -> UUID:
+    """As `UUID(int=number)`, which looks through its six other arguments: 0.5 µs instead of 0.8."""
+    made = UUID.__new__(UUID)
+    object.__setattr__(made, "int", number)
+    object.__setattr__(made, "is_safe", SafeUUID.unknown)
+    return made
 
 
 class SystemAppendFile:

@@ -174,7 +174,7 @@ class Session:
 
         After a close (ours or the peer's) frames that were still under way are ignored.
         """
-        if self.state is State.CLOSED or self.peer_state is State.CLOSED:
+        if State.CLOSED in self._states.values():
             return []
         try:
             messages, skipped = decode_frame(frame)
@@ -220,10 +220,13 @@ class Session:
     def _move(self, sender: Role, message: Message) -> str | None:
         """Look up and move; the problem as a sentence, or None."""
         kind = type(message)
-        state, other = self._states[sender], self._states[sender.peer]
+        state = self._states[sender]
         following = TRANSITIONS[sender][state].get(kind)
+        if following is state and kind not in COUPLED:  # nearly always: what is said again and again
+            return None
         if following is None:
             return f"the {sender.value} may not say {kind.__name__} in state {state.value}"
+        other = self._states[sender.peer]
         if kind in TURN and (other is not TURN[kind] or self._partial is not None):
             return f"the {sender.value} may not say {kind.__name__} while the {sender.peer.value} is {other.value}"
         self._states[sender] = following
