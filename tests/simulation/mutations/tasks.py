@@ -12,7 +12,7 @@ import trio
 
 from agent.keeper.core import Keeper
 from agent.keeper.instance import Instance
-from agent.limits import NO_LEASE, Lease
+from agent.limits import Lease
 from agent.link import Link
 from agent.run import Run
 from hetuflow.domain import (
@@ -61,6 +61,7 @@ def agent_outlives_its_lease() -> AbstractContextManager[object]:
     return together(
         switch_sleeps(),
         mock.patch.object(Lease, "deadline", property(lambda self: float("inf"))),
+        mock.patch.object(Instance, "_lease_deadline", lambda self: float("inf")),
         mock.patch.object(Run, "lease_deadline", lambda self, renewed: float("inf")),
     )
 
@@ -70,7 +71,7 @@ def start_stale_orders() -> AbstractContextManager[object]:
     end it: each alone keeps the promise."""
     return together(
         mock.patch.object(Keeper, "_why_refuse", lambda self, launch: None),
-        mock.patch.object(Instance, "_lease", lambda self: NO_LEASE),
+        mock.patch.object(Instance, "_lease_deadline", lambda self: float("inf")),
         mock.patch.object(Link, "_dispatched", lambda self, message: self._work.executor.dispatch(message)),
         mock.patch.object(Link, "end", lambda self, reason: None),
     )
