@@ -1,7 +1,7 @@
 """The way out of one connection: a bounded queue, one writer, a deadline for each send.
 
 Putting never waits. What is put while a send is under way goes out together in the next frames; acknowledgements are
-gathered until then. A peer that does not take what it is sent ends its own connection, nobody else's.
+gathered until then, and a little longer when they are all there is. A peer that does not take what it is sent ends its own connection, nobody else's.
 
 An order does not wait for the writer's turn when the connection is at rest and can write at once (`send_nowait`): a turn
 of the run loop is a good part of the time from a due instant to a running process. Under load, orders go out together.
@@ -29,6 +29,10 @@ FLUSH_MESSAGES_MAX = 200
 
 REST_SECONDS = 0.002
 """Since the last send, for an order to go out alone: bursts are cheaper for both sides in one frame."""
+
+ACK_REST_SECONDS = 0.004
+"""Since the last send, for acknowledgements to go out alone: nobody waits for them, and a frame costs the agent as much as what
+is in it. Whatever else is sent takes them along."""
 
 Unsendable = Callable[[Message, LocalProtocolError], None]
 
@@ -66,6 +70,7 @@ class Outbox:
         self._is_sending = False
         self._last_sent = -math.inf
         self._filled = trio.Event()
+        self._hurried = trio.Event()
         self._empty = trio.Event()
         self._empty.set()
         self.sent = 0
@@ -81,6 +86,7 @@ class Outbox:
             self._send_now(message, *self._eager)
         else:
             self._queue.append(message)
+            self._hurried.set()
             self._fill()
 
     def acknowledge(self, sequences: Sequence[int]) -> None:
@@ -98,6 +104,7 @@ class Outbox:
             self._eager = (session, stream)
         while True:
             await self._filled.wait()
+            await self._rest()
             self._filled = trio.Event()
             self._is_sending = True
             with trio.move_on_after(send_seconds) as deadline:
@@ -113,6 +120,20 @@ class Outbox:
             self._is_sending = False
             self._empty.set()
 
+    async def _rest(self) -> None:
+        """Let acknowledgements gather, until something else is to be sent."""
+        until = self._last_sent + ACK_REST_SECONDS
+        if (
+            self._queue
+            or self._said
+            or until <= trio.current_time()
+            or (self._eager is not None and self._eager[1].has_rest)
+        ):
+            return
+        self._hurried = trio.Event()
+        with trio.move_on_at(until):
+            await self._hurried.wait()
+
     def _is_at_rest(self) -> bool:
         if self._is_sending or self._queue or self._acknowledged or self._said:
             return False
@@ -125,6 +146,7 @@ class Outbox:
                 self._said.append(frame)
         self.sent += 1
         if self._said or stream.has_rest:
+            self._hurried.set()
             self._fill()
 
     def _next_frames(self, session: Session) -> list[bytes]:

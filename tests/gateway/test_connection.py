@@ -7,6 +7,7 @@ import trio
 import trio.testing
 from attrs import evolve
 
+from hetuflow.gateway.outbox import ACK_REST_SECONDS
 from hetuflow.gateway.output import OutputUnavailable
 from hetuflow.gateway.reports import START_HOLD_SECONDS
 from hetuflow.ports.network import ConnectionLost
@@ -120,6 +121,7 @@ async def test_tasks_that_are_reported_together_share_a_turn_of_the_store(autoju
             await server.task(job, name)
             orders.append(await agent.expect(Dispatch))
         refused = evolve(agent.ended(orders[1]), epoch=7)
+        await trio.sleep(ACK_REST_SECONDS)  # since the last order: acknowledgements do not wait for each other any more
         begun = trio.current_time()
         await agent.say(agent.ended(orders[0]), refused, agent.ended(orders[2]))
         await agent.acknowledged(1, 2, 3)

@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from hetuflow.gateway.outbox import REST_SECONDS, Outbox, OutboxFull
+from hetuflow.gateway.outbox import ACK_REST_SECONDS, REST_SECONDS, Outbox, OutboxFull
 from hetuflow.protocol.codec import decode_frame
 from hetuflow.protocol.messages import Ack, Dispatch, Forget, Hello, Message, Stop, Welcome
 from hetuflow.protocol.session import Role, Session
@@ -131,6 +131,28 @@ async def test_acknowledgements_are_gathered(running: Running) -> None:
     running.outbox.acknowledge([3])
     await trio.testing.wait_all_tasks_blocked()
     assert running.heard == [Forget(instance_ids=("i",)), Ack(sequences=(1, 2, 3))]
+
+
+async def test_acknowledgements_wait_a_little_after_a_frame_for_more_and_never_hold_up_an_order(
+    autojump_clock, running: Running
+) -> None:
+    running.outbox.acknowledge([1])
+    await trio.testing.wait_all_tasks_blocked()
+    assert running.heard == [Ack(sequences=(1,))]
+    began = trio.current_time()
+    running.outbox.acknowledge([2])
+    await trio.sleep(ACK_REST_SECONDS / 2)
+    running.outbox.acknowledge([3])
+    await running.outbox.drained()
+    assert running.heard[1:] == [Ack(sequences=(2, 3))]
+    assert trio.current_time() == began + ACK_REST_SECONDS
+    running.outbox.acknowledge([4])
+    await trio.testing.wait_all_tasks_blocked()
+    began = trio.current_time()
+    running.outbox.put(an_order(1))
+    await running.outbox.drained()
+    assert running.heard[2:] == [an_order(1), Ack(sequences=(4,))]
+    assert trio.current_time() == began
 
 
 async def test_one_message_that_cannot_be_sent_does_not_hold_up_the_rest(running: Running, caplog) -> None:
