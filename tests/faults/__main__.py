@@ -60,6 +60,7 @@ def tried(kinds: list[type[Fault]], console: Console) -> list[type[Fault]]:
 
 async def until_told(work: Callable[[], Awaitable[None]]) -> bool:
     """Work until it is done or a signal comes, and stop everything that was started; whether it was done."""
+    is_done = False
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
 
@@ -69,9 +70,9 @@ async def until_told(work: Callable[[], Awaitable[None]]) -> bool:
 
             nursery.start_soon(watch)
             await work()
+            is_done = True
             nursery.cancel_scope.cancel()
-            return True
-    return False
+    return is_done
 
 
 @click.command("tests.faults", context_settings={"help_option_names": ["-h", "--help"]})

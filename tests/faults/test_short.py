@@ -44,7 +44,7 @@ async def test_nothing_is_missed_doubled_or_left_and_what_is_would_be_found() ->
     """How soon work goes on is for `make faults`: here the machine is busy with other tests."""
     results: list[Result] = []
     features = [FEATURES[name] for name in FEATURES_SHORT]
-    kinds = [*(KINDS[name] for name in SHORT), Sabotage]
+    kinds: list[type[Fault]] = [*(KINDS[name] for name in SHORT), Sabotage]
     try:
         with tempfile.TemporaryDirectory(prefix=remains.PREFIX, dir=fast_directory()) as directory:
             await run_all(kinds, 1, 1, Path(directory), results.append, lambda text: None, features)

@@ -93,7 +93,9 @@ class _Tasks:
 
     def candidates(self, task: str) -> Sequence[int]:
         run = self.runs[task][0]
-        keys = (task, (run.job, run.nominal), *([(run.job, run.mark)] if run.mark else []))
+        keys: list[tuple[str, datetime | str] | str] = [task, (run.job, run.nominal)]
+        if run.mark:
+            keys.append((run.job, run.mark))
         found = [number for key in keys for number in self.places.get(key, ())]
         return [number for number in found if self.slots[number].admits(run)]
 

@@ -52,7 +52,7 @@ async def until_noticed(scene: Scene) -> tuple[str, ...]:
         while True:
             if await health(scene.cluster) == "unhealthy":
                 seen.add("health")
-            if any(answer.startswith("503 ") for answer in scene.workload.answers):
+            if any(answer.startswith("503 ") for answer in scene.workload.asker.answers):
                 seen.add("503")
             if len(seen) == 2:
                 return ()
@@ -88,7 +88,7 @@ class DataFull(Fault):
         await trio.sleep(1.0)
         disk.free()
         at = now()
-        notes = missing + unclear(list(scene.workload.answers), ("No space left on device", "full", "53100"))
+        notes = missing + unclear(list(scene.workload.asker.answers), ("No space left on device", "full", "53100"))
         if not scene.cluster.database.is_running:
             notes += ("PostgreSQL itself ended",)
             await scene.cluster.database.start_again()
@@ -123,7 +123,7 @@ class WalFull(Fault):
         ended = not database.is_running
         database.wal.free()
         await database.start_again()
-        notes = missing + unclear(list(scene.workload.answers), ("No space", "full", "PostgreSQL", "connect"))
+        notes = missing + unclear(list(scene.workload.asker.answers), ("No space", "full", "PostgreSQL", "connect"))
         return Healed(at=now(), notes=notes, measured=f"PostgreSQL {'ended' if ended else 'recovered by itself'}")
 
 

@@ -80,7 +80,7 @@ class _AtFailPoint(Fault):
         doomed.is_expected = True
         with trio.move_on_after(REACHED_SECONDS_MAX) as patience:
             await doomed.ended()
-        notes = ()
+        notes: tuple[str, ...] = ()
         if patience.cancelled_caught:
             notes = (f"{self.point} was not passed {nth} times in {REACHED_SECONDS_MAX:.0f} s",)
             await doomed.kill()
