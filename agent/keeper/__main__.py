@@ -122,12 +122,11 @@ def _keep(given: Given, place: Place) -> None:
 def _is_copy(given: Given, place: Place, disk: KeeperDisk) -> bool:
     """Whether these files are another directory's: the keeper that they name runs, and has not the lock, which is ours."""
     named = read_identity(disk, place)
-    until = time.monotonic() + ENDING_SECONDS_MAX
-    while named is not None and named.is_alive(given.boot_id):
-        if time.monotonic() >= until:
-            return True
+    for _ in range(round(ENDING_SECONDS_MAX / ENDING_SECONDS_STEP)):
+        if named is None or not named.is_alive(given.boot_id):
+            return False
         time.sleep(ENDING_SECONDS_STEP)
-    return False
+    return True
 
 
 def _serve(

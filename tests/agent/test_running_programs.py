@@ -244,10 +244,19 @@ async def test_binary_output_arrives_byte_for_byte(gateway: Gateway) -> None:
     assert gateway.output(ended.instance_id) == bytes(range(256)) * 1000
 
 
-async def test_both_streams_keep_the_order_of_arrival(gateway: Gateway) -> None:
-    script = "import os, time\nfor n in range(20): os.write(1 + n % 2, b'%d\\n' % n); time.sleep(0.01)"
-    ended = await gateway.run("python3", "-c", script)
-    assert [data for _, data in gateway.order_of_output(ended.instance_id)] == [b"%d\n" % n for n in range(20)]
+async def test_both_streams_keep_the_order_of_arrival(gateway: Gateway, tmp_path: Path) -> None:
+    """What is written to both at the same time has no order: each write waits until the one before it has arrived."""
+    os.mkfifo(tmp_path / "go")
+    script = "import os, sys\nwith open(sys.argv[1], 'rb', 0) as go:\n for n in range(10): os.write(1 + n % 2, b'%d\\n' % n); go.read(1)"
+    order = an_order("python3", "-c", script, str(tmp_path / "go"))
+    await gateway.send(order)
+    lines = [b"%d\n" % n for n in range(10)]
+    with await trio.to_thread.run_sync(lambda: open(tmp_path / "go", "wb", 0)) as go:
+        for count in range(1, 11):
+            await gateway.until(lambda count=count: len(gateway.order_of_output(order.instance_id)) == count)
+            go.write(b"x")
+    await gateway.until_ended(order.instance_id)
+    assert [data for _, data in gateway.order_of_output(order.instance_id)] == lines
 
 
 async def test_output_that_is_not_wanted_is_discarded(gateway: Gateway) -> None:

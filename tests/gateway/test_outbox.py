@@ -83,7 +83,7 @@ async def running(autojump_clock, nursery) -> Running:
     return running
 
 
-async def test_an_order_at_rest_is_written_without_waiting_for_the_writer(running: Running) -> None:
+async def test_an_order_at_rest_is_written_without_waiting_for_the_writer(running: Running, autojump_clock) -> None:
     running.outbox.put(an_order(1))
     assert running.stream.at_once == [[an_order(1)]]
     await trio.testing.wait_all_tasks_blocked()
@@ -91,7 +91,7 @@ async def test_an_order_at_rest_is_written_without_waiting_for_the_writer(runnin
     assert running.outbox.sent == 1
 
 
-async def test_orders_in_a_burst_go_together(running: Running) -> None:
+async def test_orders_in_a_burst_go_together(running: Running, autojump_clock) -> None:
     for number in range(4):
         running.outbox.put(an_order(number))
     await trio.testing.wait_all_tasks_blocked()
@@ -101,7 +101,7 @@ async def test_orders_in_a_burst_go_together(running: Running) -> None:
     assert running.stream.at_once == [[an_order(0)], [an_order(4)]]
 
 
-async def test_an_order_never_overtakes_what_was_put_before(running: Running) -> None:
+async def test_an_order_never_overtakes_what_was_put_before(running: Running, autojump_clock) -> None:
     running.outbox.put(a_stop(1))
     running.outbox.put(an_order(2))
     running.outbox.put(a_stop(3))
@@ -109,7 +109,9 @@ async def test_an_order_never_overtakes_what_was_put_before(running: Running) ->
     assert running.heard == [a_stop(1), an_order(2), a_stop(3)]
 
 
-async def test_what_a_full_socket_does_not_take_is_sent_by_the_writer_in_order(running: Running) -> None:
+async def test_what_a_full_socket_does_not_take_is_sent_by_the_writer_in_order(
+    running: Running, autojump_clock
+) -> None:
     running.stream.takes = False
     running.outbox.put(an_order(1))
     running.outbox.put(a_stop(2))
@@ -118,14 +120,14 @@ async def test_what_a_full_socket_does_not_take_is_sent_by_the_writer_in_order(r
     assert running.heard == [an_order(1), a_stop(2), an_order(3)]
 
 
-async def test_what_is_left_of_an_order_is_written_before_anything_else(running: Running) -> None:
+async def test_what_is_left_of_an_order_is_written_before_anything_else(running: Running, autojump_clock) -> None:
     running.stream.has_rest = True
     running.outbox.put(an_order(1))
     await trio.testing.wait_all_tasks_blocked()
     assert not running.stream.has_rest
 
 
-async def test_acknowledgements_are_gathered(running: Running) -> None:
+async def test_acknowledgements_are_gathered(running: Running, autojump_clock) -> None:
     running.outbox.put(Forget(instance_ids=("i",)))
     running.outbox.acknowledge([1, 2])
     running.outbox.acknowledge([3])
