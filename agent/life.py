@@ -2,7 +2,8 @@
 
 SIGTERM and SIGINT end the running work and the agent; SIGUSR1 and SIGUSR2 are `agent restart --keep` and `--drain`. A next
 life is the same process with the same command line and whatever code is installed now (exec): the pid stays, the lock
-files are let go of and taken again. Signals wait meanwhile: by default they would end a process that has no handlers yet.
+files are let go of and taken again. Signals wait meanwhile, from the last turn of one life's loop to the first of the next's:
+by default they would end a process that has no handlers.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ async def live(
                 tell=StatusFile(profile).write,
             ),
         )
-        await nursery.start(_obey, agent)
+        await nursery.start(_obey, agent, nursery.cancel_scope)
         problem = None
         try:
             await agent.run()
@@ -110,15 +111,37 @@ async def _keepers(profile: Profile, disk: SystemDisk, ids: SystemIds) -> AsyncI
         yield InsideKeepers(runner, disk, SystemClock(), host.SystemLeftovers())
 
 
-async def _obey(agent: Agent, *, task_status: trio.TaskStatus[None]) -> None:
-    with trio.open_signal_receiver(*_OBEYED) as received:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _OBEYED)
-        task_status.started()
-        async for number in received:
-            farewell = RESTART_SIGNALS.get(signal.Signals(number))
-            if farewell is None:
-                log.info("stop requested", signal=signal.Signals(number).name)
-                agent.request_stop()
-            else:
-                log.info("restart requested", signal=signal.Signals(number).name)
-                agent.request_restart(farewell)
+async def _obey(agent: Agent, life: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:
+    """Until `life` is cancelled, in which nobody obeys any more: what comes then is for the next life, if there is one."""
+    for number in _OBEYED:
+        signal.signal(number, _put_off)  # trio puts back what it finds
+    try:
+        with trio.open_signal_receiver(*_OBEYED) as received:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _OBEYED)
+            task_status.started()
+            async for got in received:
+                if life.cancel_called:
+                    _put_off(got)
+                else:
+                    _do(agent, signal.Signals(got))
+    finally:
+        if agent.farewell in (None, Farewell.STOPPED):  # one that hangs at its end can be ended
+            for number in _OBEYED:
+                signal.signal(number, signal.SIG_DFL)
+
+
+def _do(agent: Agent, number: signal.Signals) -> None:
+    farewell = RESTART_SIGNALS.get(number)
+    if farewell is None:
+        log.info("stop requested", signal=number.name)
+        agent.request_stop()
+    else:
+        log.info("restart requested", signal=number.name)
+        agent.request_restart(farewell)
+
+
+def _put_off(number: int, frame: object = None) -> None:
+    """Leave it pending, which outlives an exec. As a handler and not only a mask: threads that trio keeps do not block it, and
+    the system gives it to one of those then, with whatever action it has in the whole process."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _OBEYED)
+    signal.raise_signal(number)
