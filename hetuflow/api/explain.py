@@ -128,6 +128,7 @@ def _worker(row: Row, heard_at: datetime | None = None) -> Worker:
     labels = capabilities["labels"] or {}, row["reported_labels"] or {}, row["protected_labels"] or ()
     return Worker(
         agent_id=row["id"],
+        name=row["name"] or "",
         is_online=row["status"] == AgentStatus.ONLINE,
         is_draining=row["draining"],
         slots=capabilities["max_concurrent_tasks"],

@@ -26,6 +26,7 @@ class Worker:
     labels: Mapping[str, str]
     overruled: Mapping[str, str] = Factory(dict)
     """Labels set over the API that do not count: the agent itself says what they are."""
+    name: str = ""
     heard_at: datetime | None = None
     """Its last sign of life, as far as known."""
 

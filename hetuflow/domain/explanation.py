@@ -12,7 +12,6 @@ from typing import Any
 from attrs import Factory, frozen
 
 from hetuflow.domain import execution
-from hetuflow.domain.config import required_labels
 from hetuflow.domain.eligibility import Eligibility, Worker, eligibility
 from hetuflow.domain.enums import InstanceStatus, TaskStatus
 from hetuflow.domain.events import (
@@ -28,6 +27,7 @@ from hetuflow.domain.events import (
     TaskRequeued,
     TaskRetryScheduled,
 )
+from hetuflow.domain.explained_agents import no_agent
 from hetuflow.domain.explained_limits import Awaited, Limit, limited, moment, named, own_limits
 from hetuflow.domain.gates import GateStatus
 from hetuflow.domain.task_dependencies import condition, is_any, overlap_of
@@ -146,7 +146,7 @@ def _waiting(told: Sequence[Told], state: TaskState, around: Circumstances) -> S
         return [_later(state, instance, offered)]
     since = max(offered.recorded_at, state.not_before_at)
     reasons = (
-        _no_agent(state, around.workers, since),
+        no_agent(state, around.workers, since),
         *own_limits(spec, around.full, around.rate_free_at, around.now, since),
         limited(around.limit, since),
     )
@@ -265,67 +265,6 @@ def _later(state: TaskState, instance: Instance, offered: Told) -> Awaited:
     )
 
 
-def _no_agent(state: TaskState, workers: Sequence[Worker], since: datetime) -> Awaited | None:
-    """Why no agent takes it, None when one could."""
-    spec = state.spec
-    assert spec is not None
-    labels, online = dict(required_labels(spec.config)), [worker for worker in workers if worker.is_online]
-
-    def awaited(code: str, message: str, **details: Any) -> Awaited:
-        return Awaited(code=code, message=message, since=since, details=details or None)
-
-    if spec.agent_id is not None:
-        if all(worker.agent_id != spec.agent_id for worker in online):
-            return awaited(
-                "pinned_agent_offline",
-                f"Agent {spec.agent_id}, to which it is pinned, is offline.",
-                agent_id=spec.agent_id,
-            )
-        online = [worker for worker in online if worker.agent_id == spec.agent_id]
-    if not online:
-        return awaited("no_agent_connected", "No agent is connected.")
-    fitting = [worker for worker in online if labels.items() <= worker.labels.items()]
-    if not fitting:
-        return awaited("no_agent_with_labels", _without(labels, online), labels=labels)
-    working = [worker for worker in fitting if not worker.is_draining]
-    names = [worker.agent_id for worker in fitting]
-    if not working:
-        return awaited(
-            "agents_draining",
-            f"{_count(fitting, 'agent that fits', 'agents that fit')} draining: {named(names)}.",
-            agents=names,
-        )
-    if all(worker.is_full for worker in working):
-        full = [worker.agent_id for worker in working]
-        slots = sum(worker.slots for worker in working)
-        return awaited(
-            "agents_full",
-            f"{_count(working, 'agent that fits', 'agents that fit')} full: {named(full)} (all {slots} slots in use).",
-            agents=full,
-            slots=slots,
-        )
-    return None
-
-
-def _without(labels: Mapping[str, str], online: Sequence[Worker]) -> str:
-    missing = {
-        name: value for name, value in labels.items() if all(worker.labels.get(name) != value for worker in online)
-    }
-    features = [
-        name.removeprefix(execution.FEATURE_LABEL)
-        for name in sorted(missing)
-        if name.startswith(execution.FEATURE_LABEL)
-    ]
-    if features and len(features) == len(missing):
-        return f"No connected agent can do what the job asks for: none has the feature {' and '.join(features)}."
-    shown = ", ".join(f"{name}={value}" for name, value in sorted((missing or labels).items()))
-    barred = [each.agent_id for each in online if labels.items() <= {**each.labels, **each.overruled}.items()]
-    why = f" Set over the API they do not count for {named(barred)}, which protects them." if barred else ""
-    if missing:
-        return f"No connected agent has label{'s' if len(missing) > 1 else ''} {shown}.{why}"
-    return f"No connected agent has all of the labels {shown}.{why}"
-
-
 # --- why here, how it ended -----------------------------------------------------------------------------------------
 
 
@@ -428,10 +367,3 @@ def _cancelled(told: Sequence[Told], instance_id: str | None) -> Ended:
         instance_id=instance_id if ran is None else ran.instance_id,
         principal=asked.principal,
     )
-
-
-# --- words ----------------------------------------------------------------------------------------------------------
-
-
-def _count(workers: Sequence[Worker], one: str, many: str) -> str:
-    return f"The {one} is" if len(workers) == 1 else f"All {len(workers)} {many} are"

@@ -57,10 +57,11 @@ async def test_labels_pins_draining_and_full_agents(world: World) -> None:
         _, both = await a_run(world, config={"labels": {"gpu": "false", "zone": "a"}})
         assert "has all of the labels gpu=false, zone=a" in (await explained(world, both))["summary"]
 
+        await world.client.post("/agents/create", {"id": "three", "name": "builder"})
         _, pinned = await a_run(world, agent_id="three")
         found = await explained(world, pinned)
         assert codes(found) == ["pinned_agent_offline"]
-        assert {each["code"] for each in found["agents"]} == {"not_pinned"}
+        assert {each["code"] for each in found["agents"]} == {"not_pinned", "offline"}
 
         await world.client.post("/agents/one/drain")
         _, drained = await a_run(world, config={"labels": {"zone": "a"}})
@@ -72,8 +73,30 @@ async def test_labels_pins_draining_and_full_agents(world: World) -> None:
         found = await explained(world, waiting)
         assert codes(found) == ["agents_full"]
         assert found["waiting_for"][0]["details"] == {"agents": ["two"], "slots": 1}
-        assert {each["agent_id"]: each["code"] for each in found["agents"]} == {"one": "draining", "two": "full"}
+        assert {each["agent_id"]: each["code"] for each in found["agents"]} == {
+            "one": "draining",
+            "two": "full",
+            "three": "offline",
+        }
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    "pin, said",
+    [
+        ("agent-1", "; the nearest known one is agent-01."),
+        ("big-builde", "; the nearest known one is x-7 (big-builder)."),
+        ("big-builder", ": that is the name of x-7, and an agent's id is wanted."),
+        ("nothing-like-it", "."),
+    ],
+)
+async def test_one_that_is_pinned_to_an_agent_that_there_is_not(world: World, pin: str, said: str) -> None:
+    for agent_id, name in (("agent-01", "agent-01"), ("x-7", "big-builder")):
+        await world.client.post("/agents/create", {"id": agent_id, "name": name})
+    _, task = await a_run(world, agent_id=pin)
+    found = await explained(world, task)
+    assert codes(found) == ["pinned_agent_unknown"] and found["waiting_for"][0]["details"] == {"agent_id": pin}
+    assert found["waiting_for"][0]["message"] == f"There is no agent {pin}, to which it is pinned{said}"
 
 
 async def test_one_that_is_not_due_yet(world: World) -> None:
