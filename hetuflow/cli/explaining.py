@@ -78,5 +78,7 @@ def show_explanation(client: Client, row: Mapping[str, Any], as_of: str | None, 
         who = f" (by {who})" if who and who not in ended["message"] else ""
         out.print(f"  {ended['message']}{who}", soft_wrap=True)
         if ended.get("instance_id"):
-            out.print(f"  its output: hetuflow task logs {row['id']}", soft_wrap=True)
+            dropped, written = ended.get("output_dropped"), ended.get("output_bytes")
+            cut = f" (cut at its limit: {dropped} of {written} bytes are missing)" if dropped else ""
+            out.print(f"  its output: hetuflow task logs {row['id']}{cut}", soft_wrap=True)
     click.echo(nl=False)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from attrs import Factory, frozen
+from attrs import Factory, evolve, frozen
 
 from hetuflow.domain import execution
 from hetuflow.domain.eligibility import Eligibility, Worker, eligibility
@@ -18,6 +18,7 @@ from hetuflow.domain.events import (
     Event,
     InstanceCancelled,
     InstanceFailed,
+    InstanceSucceeded,
     TaskCancelled,
     TaskCancelRequested,
     TaskCreated,
@@ -40,6 +41,8 @@ _NOT_OFFERED = frozenset(
     {"agent_executing", "cancel_pending", "dependency_open", "overlap_queued", "retry_later", "scheduled_later"}
 )
 """What is awaited before any agent is looked for."""
+
+_ENDS = (InstanceSucceeded, InstanceFailed, InstanceCancelled)
 
 _BY_CAUSE = {
     "user": "cancelled_by_user",
@@ -83,6 +86,10 @@ class Ended:
     message: str
     instance_id: str | None = None
     principal: str | None = None
+    output_bytes: int | None = None
+    """What the instance wrote, as far as it has said so."""
+    output_dropped: int = 0
+    """Of these, the bytes that are not kept."""
 
 
 @frozen(slots=True, kw_only=True)
@@ -112,8 +119,9 @@ def explain(told: Sequence[Told], state: TaskState, around: Circumstances) -> Ex
     placed = _placed(told)
     if state.is_terminal:
         ended = _ended(told, state)
+        cut = f" {missing}" if (missing := _missing(ended)) else ""
         deleted = " It was deleted afterwards." if state.is_deleted else ""
-        return Explanation(summary=ended.message + deleted, waiting_for=(), agents=(), placed=placed, ended=ended)
+        return Explanation(summary=ended.message + cut + deleted, waiting_for=(), agents=(), placed=placed, ended=ended)
     waiting = _waiting(told, state, around)
     ready = not waiting or waiting[0].code not in _NOT_OFFERED
     agents = eligibility(state, around.workers) if ready else ()
@@ -330,6 +338,23 @@ def _why_avoided(avoided: Sequence[str], spread: Sequence[str]) -> str:
 
 
 def _ended(told: Sequence[Told], state: TaskState) -> Ended:
+    ended = _how_it_ended(told, state)
+    ends = (each.event for each in reversed(told) if isinstance(each.event, _ENDS))
+    output = next((event.output for event in ends if event.instance_id == ended.instance_id), None)
+    if output is None:
+        return ended
+    streams = [counts for counts in output.values() if isinstance(counts, Mapping)]
+    written = sum(counts.get("bytes", 0) for counts in streams)
+    return evolve(ended, output_bytes=written, output_dropped=output.get("dropped", 0))
+
+
+def _missing(ended: Ended) -> str:
+    if not ended.output_dropped:
+        return ""
+    return f"Its output was cut at its limit: {ended.output_dropped} of {ended.output_bytes} bytes are missing."
+
+
+def _how_it_ended(told: Sequence[Told], state: TaskState) -> Ended:
     instance_id = None if state.instance is None else state.instance.instance_id
     if state.status is TaskStatus.SUCCEEDED:
         return Ended(code="succeeded", message="It succeeded.", instance_id=instance_id)

@@ -170,6 +170,25 @@ async def test_how_it_ended(world: World, reason: str | None, code: str, sentenc
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("reason, sentence", [(None, "It succeeded."), ("output", "It failed: its only attempt:")])
+async def test_that_its_output_was_cut(world: World, reason: str | None, sentence: str) -> None:
+    async with trio.open_nursery() as nursery:
+        agent = ScriptedAgent(world.rooms.agents.serve_connection, nursery, "one")
+        await agent.connect()
+        _, task = await a_run(world, config={"max_retries": 0})
+        order = await agent.expect(Dispatch)
+        start = agent.started(order)
+        output = {"stdout": {"bytes": 5000, "kept": 100}, "stderr": {"bytes": 7, "kept": 7}, "dropped": 4900}
+        end = agent.ended(order, reason, started_at="2026-01-05T08:00:01Z", output=output)
+        await agent.say(start, end)
+        await agent.acknowledged(end.sequence)
+        found = await explained(world, task)
+        assert (found["ended"]["output_bytes"], found["ended"]["output_dropped"]) == (5007, 4900)
+        assert found["summary"].startswith(sentence)
+        assert found["summary"].endswith(" Its output was cut at its limit: 4900 of 5007 bytes are missing.")
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_retry_is_awaited(world: World) -> None:
     async with trio.open_nursery() as nursery:
         agent = ScriptedAgent(world.rooms.agents.serve_connection, nursery, "one")

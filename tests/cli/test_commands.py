@@ -30,6 +30,16 @@ def test_missing_program_is_a_clear_error_on_the_instance(hetuflow: Shell) -> No
     assert done.returncode == 1 and "no-such-program" in done.stderr
 
 
+def test_explain_says_how_much_of_the_output_is_missing(hetuflow: Shell) -> None:
+    limits = '{"max_output_size_bytes": 100}'
+    script = "head -c 5000 /dev/zero | tr '\\0' x"
+    hetuflow("job", "create", "floods", "--set", f"config.resource_limits={limits}", "--", "bash", "-c", script)
+    hetuflow("job", "run", "floods", "--wait")
+    told = hetuflow("explain", "floods")
+    assert "Its output was cut at its limit: 4900 of 5000 bytes are missing." in told
+    assert told.splitlines()[-1].endswith("(cut at its limit: 4900 of 5000 bytes are missing)")
+
+
 def test_job_list_and_show_are_tables_for_people(hetuflow: Shell) -> None:
     created = hetuflow.json("job", "create", "shown", "--label", "gpu=true", "--", "echo", "x")
     assert created["id"] in hetuflow("job", "list", "--name", "SHOW")

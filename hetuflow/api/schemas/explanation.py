@@ -69,6 +69,8 @@ ENDED = Shape(
         Member(name="message", kind=Text()),
         Member(name="instance_id", kind=Uuid(), nullable=True),
         Member(name="principal", kind=Text(), nullable=True),
+        Member(name="output_bytes", kind=Integer(), nullable=True, doc="what the instance wrote"),
+        Member(name="output_dropped", kind=Integer(), doc="of these, the bytes that its limit left out"),
     ],
 )
 
