@@ -189,11 +189,13 @@ class Execution:
         """
         planned: list[tuple[Plan, Decision] | None] = []
         opened: list[Cell] = []
+        now = self._clock.now()
         try:
             for cell, request in asked:
                 if len(planned) % DECIDED_AT_ONCE == DECIDED_AT_ONCE - 1:
                     await trio.lowlevel.checkpoint()
-                found = self._plan_or_leave(cell, request)
+                    now = self._clock.now()
+                found = self._plan_or_leave(cell, request, now)
                 planned.append(found)
                 if found is not None:
                     self._open(cell, found[0], opened)
@@ -210,9 +212,10 @@ class Execution:
                 each.openings += 1
                 opened.append(each)
 
-    def _plan_or_leave(self, cell: Cell, request: Request[Answer | Reading[object]]) -> tuple[Plan, Decision] | None:
+    def _plan_or_leave(
+        self, cell: Cell, request: Request[Answer | Reading[object]], now: datetime
+    ) -> tuple[Plan, Decision] | None:
         try:
-            now = self._clock.now()
             decision = cell.decider.decide(request.command, cell.state, now)
             return (self._planned(cell, request, decision, now), decision) if decision else None
         except Exception:  # asked alone, it is told, counted and supervised
