@@ -36,9 +36,9 @@ def test_the_first_of_a_path_wins_and_odd_lines_are_left_out(tmp_path: Path, mon
 
 def test_an_agent_does_not_import_what_is_read_here() -> None:
     code = (
-        "import sys; sys.modules['rich'] = None; from agent.__main__ import versions_only\n"
-        "with versions_only(): import agent.command, trio_websocket\n"
-        "print([name for name in ('importlib.metadata', 'email', 'zipfile') if name in sys.modules])\n"
+        "import sys; sys.modules['rich'] = None; from agent.__main__ import versions_only, without_asyncio\n"
+        "with versions_only(), without_asyncio(): import agent.command, agent.daemon, trio_websocket\n"
+        "print([name for name in ('importlib.metadata', 'email', 'zipfile', 'asyncio') if name in sys.modules])\n"
         "from importlib.metadata import version; print(version('trio') == trio_websocket._impl.version('trio'))"
     )
     root = Path(__file__).parents[2]
