@@ -109,12 +109,15 @@ class CleanUp:
         now = trio.current_time()
         if now < self._good_until:
             return None
-        missing = self._missing()
-        if missing is None:
+        if (problem := self.problem()) is None:
             self._good_until = now + GOOD_SECONDS
             return None
         self._wanted.set()
-        return f"disk: {missing}"
+        return problem
+
+    def problem(self) -> str | None:
+        """The same, for people: it makes nobody look for what may go."""
+        return None if (missing := self._missing()) is None else f"disk: {missing}"
 
     # --- what is done ------------------------------------------------------------------------------------------------
 

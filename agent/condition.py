@@ -46,6 +46,11 @@ def keeper_facts(keeper: Attached) -> dict[str, Any]:
     }
 
 
+def refusal_facts(problem: str | None) -> dict[str, Any]:
+    """`refusal`: why it takes nothing now, though it is connected; left out while it does."""
+    return {} if problem is None else {"refusal": _cut(problem)}
+
+
 def summary(policy: Policy) -> Mapping[str, Any]:
     """The keys of `[policy]` that say something."""
     given = {each.name: getattr(policy, each.name) for each in fields(Policy)}

@@ -11,7 +11,7 @@ import structlog
 import trio
 from attrs import Factory, evolve, field, frozen
 
-from agent.condition import facts_of
+from agent.condition import facts_of, refusal_facts
 from agent.connection import Connection
 from agent.directories import Directories, PlainDirectories
 from agent.executor import Executor
@@ -155,7 +155,11 @@ class Agent:
         work.log_ring = ports.log_ring
         facts = facts_of(profile, self.incarnation, ports.clock.now())
         executor = self.executor
-        work.facts = lambda: {**facts, **executor.keeper_facts}
+        work.facts = lambda: {
+            **facts,
+            **executor.keeper_facts,
+            **refusal_facts(storage.clean_up.problem() or executor.keeper_problem),
+        }
         work.clear_cache = partial(storage.clean_up.clear, CLEARED_SECONDS_MIN)
         watching = Watching(profile.agent_id, self.incarnation, reports, ports.files, ports.clock)
         work.watch = watching.want

@@ -68,6 +68,12 @@ class Executor:
         return self._keeper.facts
 
     @property
+    def keeper_problem(self) -> str | None:
+        """Why nothing can be started for the time being."""
+        problem = self._keeper.problem
+        return None if problem is None else f"nothing can be started here: {problem}"
+
+    @property
     def active_count(self) -> int:
         return len(self._runs.held)
 
@@ -226,9 +232,7 @@ class Executor:
             return f"all {self.workplace.slots} slots of the agent are taken"
         if (problem := self.workplace.refusal()) is not None:
             return problem
-        if self._keeper.problem is not None:
-            return f"nothing can be started here: {self._keeper.problem}"
-        return None
+        return self.keeper_problem
 
     def _stop(self, run: Run, order: StopOrder) -> None:
         """The first reason counts, but silence can be added."""

@@ -19,7 +19,7 @@ from hetuflow.api.errors import gone, not_found
 from hetuflow.api.moments import Moment, moment_of, page_at
 from hetuflow.api.reads import where
 from hetuflow.api.records import record
-from hetuflow.api.rooms import Row
+from hetuflow.api.rooms import Agents, Row
 from hetuflow.domain.daemon import SEAT_VARIABLE
 from hetuflow.domain.daemon_report import sequel
 from hetuflow.domain.decider import Address
@@ -105,7 +105,7 @@ async def _around(call: Call, moment: Moment, state: TaskState, is_now: bool) ->
     agenda = scheduler.status().agenda
     return Circumstances(
         now=moment.at,
-        workers=[_worker(row, call.rooms.agents.last_heard_at(row["id"])) for row in page.rows],
+        workers=[_worker(row, call.rooms.agents) for row in page.rows],
         limit=Limit(tasks_max=agenda.tasks_max, instances=agenda.instances),
         full=() if state.spec is None else scheduler.full_limits(Need.of_task(state.spec), call.id),
         rate_free_at=free_at,
@@ -123,11 +123,14 @@ async def _rate_free_at(call: Call, moment: Moment, state: TaskState) -> datetim
     return free_at(rate, await recent_starts(store, job_id, before=moment.position + 1, most=rate.count))
 
 
-def _worker(row: Row, heard_at: datetime | None = None) -> Worker:
+def _worker(row: Row, agents: Agents | None = None) -> Worker:
+    """`agents`: who knows how they are now; None = it is about the past."""
+    agent_id = str(row["id"])
+    heard_at = None if agents is None else agents.last_heard_at(agent_id)
     capabilities: Mapping[str, Any] = row["capabilities"]
     labels = capabilities["labels"] or {}, row["reported_labels"] or {}, row["protected_labels"] or ()
     return Worker(
-        agent_id=row["id"],
+        agent_id=agent_id,
         name=row["name"] or "",
         is_online=row["status"] == AgentStatus.ONLINE,
         is_draining=row["draining"],
@@ -136,6 +139,7 @@ def _worker(row: Row, heard_at: datetime | None = None) -> Worker:
         labels=placement_labels(*labels),
         overruled=overruled(*labels),
         heard_at=max(filter(None, (row["last_heartbeat_at"], heard_at)), default=None),
+        refusal=None if agents is None else agents.refusal_of(agent_id),
     )
 
 

@@ -139,6 +139,10 @@ class Agents(Protocol):
         """How the agent does; None when it is not connected to this server."""
         ...
 
+    def refusal_of(self, agent_id: str) -> str | None:
+        """Why it takes nothing now, as it says itself; None: it does, or is not connected to this server."""
+        ...
+
     def usage_of(self, instance_id: str, agent_id: str) -> UsageAt | None:
         """The latest figures of a running instance; None when there are none here."""
         ...

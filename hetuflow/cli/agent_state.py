@@ -35,6 +35,7 @@ def fields(row: Row, state: Row | None, status: Callable[[Row], Any]) -> list[tu
         ("namespace", lambda r: r["namespace_id"]),
         ("description", lambda r: r["description"]),
         ("status", status),
+        ("takes nothing", lambda _: None if state is None else state["facts"].get("refusal")),
         ("drained", lambda _: render.At(drain.get("since"))),
         ("drain reason", lambda _: drain.get("reason")),
         ("address", lambda r: r["address"]),

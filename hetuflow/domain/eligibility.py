@@ -29,6 +29,8 @@ class Worker:
     name: str = ""
     heard_at: datetime | None = None
     """Its last sign of life, as far as known."""
+    refusal: str | None = None
+    """Why it would send back whatever it is sent now, such as a full disk; as far as known."""
 
     @property
     def is_full(self) -> bool:
@@ -66,6 +68,8 @@ def _eligible(worker: Worker, labels: Mapping[str, str], pin: str | None) -> Eli
         )
     if worker.is_draining:
         return no("draining", "takes nothing new")
+    if worker.refusal is not None:
+        return no("refusing", f"takes nothing now: {worker.refusal}")
     if worker.is_full:
         return no("full", f"{worker.used} of {worker.slots} slots in use")
     return Eligibility(agent_id=worker.agent_id, eligible=True)

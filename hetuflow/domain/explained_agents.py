@@ -46,12 +46,20 @@ def no_agent(state: TaskState, workers: Sequence[Worker], since: datetime) -> Aw
             f"{_count(fitting, 'agent that fits', 'agents that fit')} draining: {named(names)}.",
             agents=names,
         )
-    if all(worker.is_full for worker in working):
-        full = [worker.agent_id for worker in working]
-        slots = sum(worker.slots for worker in working)
+    taking = [worker for worker in working if worker.refusal is None]
+    if not taking:
+        shown = named([f"{worker.agent_id} ({worker.refusal})" for worker in working])
+        return awaited(
+            "agents_refusing",
+            f"{_count(working, 'agent that fits', 'agents that fit')} taking nothing now: {shown}.",
+            agents=[worker.agent_id for worker in working],
+        )
+    if all(worker.is_full for worker in taking):
+        full = [worker.agent_id for worker in taking]
+        slots = sum(worker.slots for worker in taking)
         return awaited(
             "agents_full",
-            f"{_count(working, 'agent that fits', 'agents that fit')} full: {named(full)} (all {slots} slots in use).",
+            f"{_count(taking, 'agent that fits', 'agents that fit')} full: {named(full)} (all {slots} slots in use).",
             agents=full,
             slots=slots,
         )

@@ -201,6 +201,12 @@ class Gateway:
             usage=tuple(told.usage.values()),
         )
 
+    def refusal_of(self, agent_id: str) -> str | None:
+        """Why it takes nothing now, as it says itself; None: it does, or is not connected here."""
+        connection = self._connections.get(agent_id)
+        refusal = None if connection is None else connection.condition.facts.get("refusal")
+        return refusal if isinstance(refusal, str) and refusal else None
+
     def usage_of(self, instance_id: str, agent_id: str) -> UsageAt | None:
         """The latest figures of a running instance; None when there are none here."""
         connection = self._connections.get(agent_id)

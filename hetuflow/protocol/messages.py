@@ -265,7 +265,8 @@ class Usage(Message):
 class Condition(Message):
     """What people want to know of an agent beyond its hello: told after each welcome, and when it has changed.
 
-    `facts`: version, protocol, python, started_at, boot_id, isolation, limits, keeper, features, policy, work_dir, and what
+    `facts`: version, protocol, python, started_at, boot_id, isolation, limits, keeper, features, policy, work_dir, refusal (why
+    it takes nothing now, if so), and what
     comes later; texts, numbers, arrays and objects of them.
     """
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from agent.clean_up import FreeSpace
 from agent.condition import facts_of
 from agent.policy import Policy
 from agent.work import Moment
@@ -497,9 +499,28 @@ async def test_its_condition_is_told_after_each_welcome_and_not_with_every_heart
         [condition] = [each for each in gateway.heard if isinstance(each, Condition)]
         assert condition.facts["policy"] == {"allowed_programs": ["backup"], "max_memory_mb": 512}
         assert condition.facts["boot_id"] == "boot-7" and condition.facts["incarnation"] == 1
-        assert condition.facts["isolation"] == "session"
+        assert condition.facts["isolation"] == "session" and "refusal" not in condition.facts
         await gateway.cut()
         await gateway.until(lambda: len([each for each in gateway.heard if isinstance(each, Condition)]) == 2)
+
+
+async def test_that_it_takes_nothing_is_told_and_that_it_does_again(autojump_clock: MockClock) -> None:
+    disk = MemoryDisk()
+    gateway = Gateway(heartbeat_interval=5.0)
+    async with fake_world(gateway, disk=disk, disk_free_min=FreeSpace.parse("5%")):
+
+        async def until_told(count: int) -> Mapping[str, Any]:
+            def told() -> list[Condition]:
+                return [each for each in gateway.heard if isinstance(each, Condition)]
+
+            await gateway.until(lambda: len(told()) >= count)
+            return told()[-1].facts
+
+        assert "refusal" not in await until_told(1)
+        disk.free = 1000**2
+        assert (await until_told(2))["refusal"] == "disk: 1 MB are free at /agent/work, executor.disk_free_min is 5%"
+        disk.free = 1 << 40
+        assert "refusal" not in await until_told(3)
 
 
 def test_a_long_policy_does_not_make_a_long_message() -> None:

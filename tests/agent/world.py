@@ -130,6 +130,7 @@ class MemoryDisk:
         self.synced: dict[str, int] = {}
         self.directories: dict[str, float] = {}
         self.full = False
+        self.free = 1 << 40
         self.unwritable: set[str] = set()
         self.syncs = 0
         self.sync_seconds = 0.0
@@ -172,7 +173,10 @@ class MemoryDisk:
             self.directories.pop(name, None)
 
     def free_bytes(self, path: str) -> int:
-        return 0 if self.full else 1 << 40
+        return 0 if self.full else self.free
+
+    def total_bytes(self, path: str) -> int:
+        return 1 << 40
 
     def age_seconds(self, path: str) -> float:
         return trio.current_time() - self.directories.get(path, trio.current_time())

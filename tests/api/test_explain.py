@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from hetuflow.protocol.messages import Dispatch, Stop
+from hetuflow.protocol.messages import Condition, Dispatch, Ping, Pong, Stop
 from tests.api.memory_rooms import World
 from tests.gateway.scripted import ScriptedAgent
 
@@ -97,6 +97,29 @@ async def test_one_that_is_pinned_to_an_agent_that_there_is_not(world: World, pi
     found = await explained(world, task)
     assert codes(found) == ["pinned_agent_unknown"] and found["waiting_for"][0]["details"] == {"agent_id": pin}
     assert found["waiting_for"][0]["message"] == f"There is no agent {pin}, to which it is pinned{said}"
+
+
+async def test_agents_that_take_nothing_for_a_reason_of_their_own(world: World) -> None:
+    refusal = "disk: 80 MB are free at /w, executor.disk_free_min is 5%"
+    async with trio.open_nursery() as nursery:
+        agent = ScriptedAgent(world.rooms.agents.serve_connection, nursery, "one")
+        await agent.connect(slots=1)
+        await a_run(world)
+        await agent.expect(Dispatch)
+        await agent.say(Condition(facts={"refusal": refusal}), Ping(token="heard?"))
+        await agent.expect(Pong)
+        _, task = await a_run(world)
+        found = await explained(world, task)
+        assert codes(found) == ["agents_refusing"]
+        assert found["summary"] == f"Waiting: the agent that fits is taking nothing now: one ({refusal})."
+        [answer] = found["agents"]
+        assert (answer["code"], answer["message"]) == ("refusing", f"takes nothing now: {refusal}")
+        past = await explained(world, task, f"?as_of={await world.store.head()}")
+        assert codes(past) == ["agents_full"]  # what an agent says of itself is not in the log
+        await agent.say(Condition(facts={}), Ping(token="heard?"))
+        await agent.expect(Pong)
+        assert codes(await explained(world, task)) == ["agents_full"]
+        nursery.cancel_scope.cancel()
 
 
 async def test_one_that_is_not_due_yet(world: World) -> None:

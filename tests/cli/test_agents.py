@@ -8,7 +8,7 @@ from typing import Any
 import click
 import pytest
 
-from hetuflow.cli import exits
+from hetuflow.cli import agent_state, exits
 from hetuflow.cli.label_selector import conditions, selected
 from hetuflow.cli.usage import LINE_WIDTH, course, line, size
 from tests.cli.conftest import Shell, until
@@ -72,6 +72,14 @@ def test_show_tells_the_session_and_what_the_agent_says_of_itself(hetuflow: Shel
     shown = hetuflow.json("agents", "show", "agent-01")
     assert shown["state"]["connected"] and shown["state"]["labels"]["sys.os"] == "linux"
     assert shown["state"]["heartbeats"] and shown["state"]["facts"]["protocol"] >= 2
+
+
+def test_show_tells_why_an_agent_takes_nothing(hetuflow: Shell) -> None:
+    row = hetuflow.json("agents", "show", "agent-01")
+    now = {**row["state"], "facts": {"refusal": "disk: 80 MB are free at /w, executor.disk_free_min is 5%"}}
+    shown = {name: read(row) for name, read in agent_state.fields(row, now, lambda _: "online")}
+    assert shown["takes nothing"] == now["facts"]["refusal"]
+    assert "takes nothing" not in hetuflow("agents", "show", "agent-01")
 
 
 def test_the_log_of_an_agent_is_printed(hetuflow: Shell) -> None:
