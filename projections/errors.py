@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from eventstore.errors import StoreUnavailable
+
 
 class ProjectionError(Exception):
     """A projection failed."""
@@ -16,6 +18,10 @@ class ProjectionStalled(ProjectionError):
     def __init__(self, projection: str, position: int, error: str) -> None:
         self.projection, self.position, self.error = projection, position, error
         super().__init__(f"{projection} cannot fold the event after position {position}: {error}")
+
+
+class CheckpointHeld(StoreUnavailable):
+    """Another server folds this range, or stands still while it does: nothing happened here."""
 
 
 class RebuildRefused(ProjectionError):

@@ -18,6 +18,7 @@ from eventstore.event import RecordedEvent
 from eventstore.postgres.database import Connection, Database
 from projections.compile_sql import CompiledTable, compile_table
 from projections.definition import Table
+from projections.errors import CheckpointHeld
 
 LIVE_POSITIONS_MAX = 5_000
 """A range while following the log: about 100 ms on one core."""
@@ -131,6 +132,7 @@ class Follower:
 
         Raises:
           StoreUnavailable: nothing happened; try again later.
+          CheckpointHeld: nothing happened, and it was long waited for.
         """
         count = positions_max if self._limit is None else min(self._limit, positions_max)
         attempt = _Attempt(self.position, self.known, count, self._pending_types())
@@ -150,7 +152,10 @@ class Follower:
 
     async def _apply(self, connection: Connection, attempt: _Attempt) -> int:
         """In the database thread, in a transaction: fold one range, return the new checkpoint."""
-        rows = await connection.fetch(_LOCK, self.checkpoint)
+        try:
+            rows = await connection.fetch(_LOCK, self.checkpoint)
+        except StoreTimeout as exc:
+            raise CheckpointHeld from exc
         if not rows:
             raise SqlError("P0002", f"checkpoint {self.checkpoint!r} is missing: run `hetuflow migrate`")
         low: int = rows[0]["position"]

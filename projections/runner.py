@@ -22,7 +22,7 @@ from eventstore.event import RecordedEvent
 from eventstore.postgres.database import Database
 from eventstore.store import EventStore
 from projections.definition import Table
-from projections.errors import ProjectionStalled
+from projections.errors import CheckpointHeld, ProjectionStalled
 from projections.follower import CATCH_UP_POSITIONS_MAX, LIVE_POSITIONS_MAX, Follower, Stall
 from projections.open_work import OPEN_WORK
 from projections.rebuild import prepare
@@ -94,14 +94,18 @@ class Runner:
 
         Raises:
           StoreUnavailable, StoreTimeout: the database was lost on the way; what was folded is kept.
-        A follower that stalls stays behind and says so (`status`).
+        A follower that stalls stays behind and says so (`status`); one that another server holds up stays behind, too.
         """
         head = await self._store.head()
         for follower in self._followers:
             await follower.load()
             follower.expect(head)
             while follower.is_behind and follower.stall is None:
-                await follower.step(self._settings.catch_up_positions)
+                try:
+                    await follower.step(self._settings.catch_up_positions)
+                except CheckpointHeld as exc:
+                    log.warning("projection %s is not brought up to date at once: %s", follower.checkpoint, exc)
+                    break
                 self._wake_readers()
         return head
 
@@ -208,6 +212,9 @@ class Runner:
             started = trio.current_time()
             try:
                 await follower.step()
+            except CheckpointHeld as exc:  # the lock was waited for: that was the pause
+                log.warning("projection %s waits: %s", follower.checkpoint, exc)
+                continue
             except (StoreUnavailable, StoreTimeout) as exc:
                 log.warning("projection %s waits for the database: %s", follower.checkpoint, exc)
                 await trio.sleep(backoff_seconds)

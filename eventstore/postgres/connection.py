@@ -62,6 +62,7 @@ async def connect(
             url,
             timeout=settings.connect_seconds_max,
             statement_cache_size=settings.statement_cache_size,
+            max_cacheable_statement_size=0,  # however long: those that fold the log are
             server_settings=options,
         )
     except Exception as exc:

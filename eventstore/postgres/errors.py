@@ -62,7 +62,18 @@ def translate(exc: BaseException) -> EventStoreError | None:
         return None  # wrong use of asyncpg: a defect
     if isinstance(exc, (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)):
         return StoreUnavailable(f"{_summary(StoreUnavailable)} ({exc or type(exc).__name__})")
+    if isinstance(exc, AttributeError) and exc.obj is None and _was_raised_in_asyncpg(exc):
+        return StoreUnavailable(f"{_summary(StoreUnavailable)} (the connection was ended within a statement)")
     return None
+
+
+def _was_raised_in_asyncpg(exc: BaseException) -> bool:
+    """It looks for its protocol, which is gone when the connection ends after the plan of a statement has come and before
+    its values are sent."""
+    traceback = exc.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback is not None and str(traceback.tb_frame.f_globals.get("__name__")).startswith("asyncpg.")
 
 
 def translate_connect(exc: BaseException, url: str) -> EventStoreError | None:

@@ -233,9 +233,11 @@ async def _awaited(work: Callable[[Connection], Awaitable[T]], connection: Any) 
 async def _transaction(
     work: Callable[[Connection], Awaitable[T]], seconds: float, idle_seconds: float, connection: Any
 ) -> T:
+    limits = {"statement_timeout": seconds, "idle_in_transaction_session_timeout": idle_seconds}
+    if connection.get_server_version().major >= 17:
+        limits["transaction_timeout"] = seconds + idle_seconds
     await connection.execute(
-        f"begin; set local statement_timeout = {milliseconds(seconds)};"
-        f" set local idle_in_transaction_session_timeout = {milliseconds(idle_seconds)}"
+        "begin; " + "; ".join(f"set local {name} = {milliseconds(limit)}" for name, limit in limits.items())
     )
     try:
         result = await work(TranslatedConnection(connection))

@@ -24,7 +24,9 @@ class PostgresSettings:
     lock_seconds_max: float = field(default=5.0, validator=gt(0))
     idle_seconds_max: float = field(default=3.0, validator=gt(0))
     """How long PostgreSQL lets a transaction of the pool wait for us. A server that stands still in the middle of one
-    holds its locks that long, and no longer: less than `lock_seconds_max`, for another server waits for them."""
+    holds its locks that long, and no longer: less than `lock_seconds_max`, for another server waits for them. Except
+    between a statement that is new to the connection and its values, where PostgreSQL does not call a transaction idle:
+    there the limit is that of the whole transaction, and before PostgreSQL 17 there is none."""
     append_statement_seconds_max: float = field(default=4.0, validator=gt(0))
     """PostgreSQL's own limit for one batch. A second more, and the connection counts as dead: the batch is sent again."""
     append_seconds_max: float = field(default=15.0, validator=gt(0))

@@ -249,35 +249,66 @@ async def test_a_transaction_of_the_database_port_is_all_or_nothing(fresh_databa
         assert row["at"].utcoffset().total_seconds() == 0
 
 
-async def test_a_transaction_that_stands_still_gives_its_locks_up(fresh_database: str) -> None:
+@pytest.mark.parametrize("is_within_a_statement", [False, True])
+async def test_a_transaction_that_stands_still_gives_its_locks_up(
+    fresh_database: str, is_within_a_statement: bool
+) -> None:
     """As that of a server that was stopped (SIGSTOP) in the middle of one: others wait for the same rows."""
-    forgotten = PostgresSettings(idle_seconds_max=0.2)
-    async with open_postgres_store(fresh_database, settings=forgotten) as stopped, trio.open_nursery() as nursery:
+    forgotten, others = PostgresSettings(idle_seconds_max=0.2), PostgresSettings(lock_seconds_max=2.0)
+    async with (
+        open_postgres_store(fresh_database, settings=others) as other,
+        open_postgres_store(fresh_database, settings=forgotten) as stopped,
+        trio.open_nursery() as nursery,
+    ):
         locked = trio.Event()
         token = trio.lowlevel.current_trio_token()
         over: list[bool] = []
 
         async def stand_still(connection: Connection) -> None:
             await connection.execute("lock table checkpoints")
+            if is_within_a_statement:  # its plan is there, and PostgreSQL waits for its values
+                await connection._connection.prepare("select 1")  # type: ignore[attr-defined]
             token.run_sync_soon(locked.set)
             while not over:  # noqa: ASYNC110 - in another thread's loop
                 await asyncio.sleep(0.01)
 
         async def be_stopped() -> None:
             with pytest.raises((StoreUnavailable, StoreTimeout)):
-                await stopped.database.transact(stand_still)
+                await stopped.database.transact(stand_still, timeout_seconds=0.2)
 
         nursery.start_soon(be_stopped)
         await locked.wait()
-        async with open_postgres_store(fresh_database) as other:
 
-            async def go_on(connection: Connection) -> None:
-                await connection.execute("lock table checkpoints")
+        async def go_on(connection: Connection) -> None:
+            await connection.execute("lock table checkpoints")
 
-            try:
-                await other.database.transact(go_on)
-            finally:
-                over.append(True)
+        try:
+            await other.database.transact(go_on)
+        finally:
+            over.append(True)
+
+
+async def test_a_connection_that_ends_between_a_plan_and_its_values_was_lost(postgres_store: PostgresStore) -> None:
+    """As that of a server that goes on after a long stop: the plan has come meanwhile, and the time for it is over."""
+
+    async def work(connection: Connection) -> None:
+        asyncpgs = connection._connection  # type: ignore[attr-defined]
+        query = connection.fetch("select 'new to this connection'")
+        plan = query.send(None)  # type: ignore[attr-defined]
+        plan._asyncio_future_blocking = False  # we wait in its place
+        await plan
+        asyncpgs.terminate()
+        query.send(None)  # type: ignore[attr-defined]
+
+    with pytest.raises(StoreUnavailable):
+        await postgres_store.database.transact(work)
+
+
+async def test_a_long_statement_is_planned_once_for_each_connection(fresh_database: str) -> None:
+    async with open_postgres_store(fresh_database, settings=PostgresSettings(pool_size=1)) as store:
+        long = f"select count(*) from pg_prepared_statements where length(statement) > 20000 -- {'x' * 20000}"
+        await store.database.fetch(long)
+        assert [tuple(row) for row in await store.database.fetch(long)] == [(1,)]
 
 
 async def test_the_database_port_reports_postgresqls_refusals(fresh_database: str) -> None:

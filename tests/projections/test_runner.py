@@ -11,7 +11,7 @@ import trio
 
 from eventstore.errors import StoreUnavailable
 from eventstore.event import Claim, NewEvent
-from eventstore.postgres import PostgresStore, open_postgres_store
+from eventstore.postgres import Connection, PostgresSettings, PostgresStore, open_postgres_store
 from hetuflow.domain import events as e
 from projections.errors import ProjectionStalled
 from projections.runner import Runner, RunnerSettings, open_runner
@@ -122,6 +122,37 @@ async def test_an_event_that_cannot_be_folded_stalls_and_nothing_is_skipped(fres
         # open_work does not read that member: it goes on.
         head = await store.head()
         assert await runner.open_work_reached(head) == head
+
+
+async def test_whose_checkpoint_another_server_holds_waits_and_is_not_stalled(fresh_database: str) -> None:
+    """Neither at a start nor later; it goes on as soon as it can."""
+    impatient = PostgresSettings(lock_seconds_max=0.05)
+    held, free = trio.Event(), trio.Event()
+    async with (
+        open_postgres_store(fresh_database) as other,
+        open_postgres_store(fresh_database, settings=impatient) as store,
+        trio.open_nursery() as nursery,
+    ):
+        await append(store, a_history(1).events[:11])
+
+        async def hold(connection: Connection) -> None:
+            await connection.execute("SELECT FROM checkpoints WHERE name = 'live' FOR UPDATE")
+            trio.from_thread.run_sync(held.set, trio_token=token)
+            trio.from_thread.run(free.wait, trio_token=token)
+
+        token = trio.lowlevel.current_trio_token()
+        nursery.start_soon(other.database.transact, hold)
+        await held.wait()
+        try:
+            async with open_runner(store, settings=RunnerSettings(stalled_seconds=SOON)) as runner:
+                head = await append(store, a_history(1).events[11:])
+                assert await runner.open_work_reached(head) == head
+                assert await runner.reached(head, 0.2) == 0
+                assert {status.status for status in runner.status()} == {"live"}
+                free.set()
+                assert await runner.reached(head, SOON / 2) == head
+        finally:
+            free.set()
 
 
 async def test_waiting_for_stalled_open_work_says_why(store: PostgresStore) -> None:
