@@ -45,29 +45,30 @@ async def health(cluster: Cluster) -> str:
         return type(problem).__name__
 
 
-async def until_noticed(scene: Scene) -> tuple[str, ...]:
-    """Until a client has been told and health says so; what was missing of that."""
+async def until_noticed(scene: Scene, words: Sequence[str]) -> tuple[str, ...]:
+    """Until a client has been told in one of these words, and health says so; what was missing of that."""
     seen: set[str] = set()
     with trio.move_on_after(NOTICED_SECONDS_MAX):
         while True:
             if await health(scene.cluster) == "unhealthy":
                 seen.add("health")
-            if any(answer.startswith("503 ") for answer in scene.workload.asker.answers):
+            if any(word in answer for answer in _refusals(scene) for word in words):
                 seen.add("503")
             if len(seen) == 2:
                 return ()
             await trio.sleep(0.2)
-    missing = {"health": "health did not say so", "503": "no client was told by 503"}
+    missing = {"health": "health did not say so", "503": f"no client was told by 503, but {[*_refusals(scene)]}"}
     return tuple(text for what, text in missing.items() if what not in seen)
 
 
-def unclear(answers: Sequence[str], words: Sequence[str]) -> tuple[str, ...]:
-    """Answers that are no 503, and a remark when none of those says what is wrong."""
-    wrong = [f"a client was told: {answer}" for answer in answers if answer[:3] in ("500", "502")]
-    refusals = [answer for answer in answers if answer.startswith("503 ")]
-    if refusals and not any(word in answer for answer in refusals for word in words):
-        wrong.append(f"no 503 says what is wrong, but {refusals[0]}")
-    return tuple(wrong)
+def _refusals(scene: Scene) -> Sequence[str]:
+    """Some may have been before: a busy machine's tables are behind, which is told by 503, too."""
+    return [answer for answer in scene.workload.asker.answers if answer.startswith("503 ")]
+
+
+def unclear(scene: Scene) -> tuple[str, ...]:
+    """Answers that are no 503, and no clear words."""
+    return tuple(f"a client was told: {it}" for it in scene.workload.asker.answers if it[:3] in ("500", "502"))
 
 
 class DataFull(Fault):
@@ -84,11 +85,11 @@ class DataFull(Fault):
         disk = scene.cluster.database.data
         assert disk is not None
         disk.fill()
-        missing = await until_noticed(scene)
+        missing = await until_noticed(scene, ("No space left on device", "full", "53100"))
         await trio.sleep(1.0)
         disk.free()
         at = now()
-        notes = missing + unclear(list(scene.workload.asker.answers), ("No space left on device", "full", "53100"))
+        notes = missing + unclear(scene)
         if not scene.cluster.database.is_running:
             notes += ("PostgreSQL itself ended",)
             await scene.cluster.database.start_again()
@@ -119,11 +120,11 @@ class WalFull(Fault):
                     )
                 except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
                     break
-        missing = await until_noticed(scene)
+        missing = await until_noticed(scene, ("No space", "full", "PostgreSQL", "connect"))
         ended = not database.is_running
         database.wal.free()
         await database.start_again()
-        notes = missing + unclear(list(scene.workload.asker.answers), ("No space", "full", "PostgreSQL", "connect"))
+        notes = missing + unclear(scene)
         return Healed(at=now(), notes=notes, measured=f"PostgreSQL {'ended' if ended else 'recovered by itself'}")
 
 
