@@ -239,5 +239,5 @@ def remove(client: Client, agent_: str, cascade: bool, yes: bool, json_: bool) -
     """Forget an agent and close its connection; it may register again. AGENT is a whole id or name."""
     row = resolve(client, AGENT, agent_, exactly=True)
     confirm(f"remove agent {row['id']}?", yes)
-    answer = client.delete(f"/agents/{row['id']}", cascade="cancel" if cascade else None)
-    render.as_json(answer) if json_ else click.echo(f"removed agent {row['id']}")
+    client.delete(f"/agents/{row['id']}", cascade="cancel" if cascade else None)
+    render.deleted(row["id"], f"removed agent {row['id']}", json_=json_)

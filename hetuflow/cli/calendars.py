@@ -238,8 +238,8 @@ def delete(client: Client, name: str, yes: bool, json_: bool) -> None:
     """Delete a calendar that no schedule refers to. CALENDAR is the whole name."""
     row = resolve(client, CALENDAR, name, exactly=True)
     confirm(f"delete calendar {row['id']}?", yes)
-    answer = client.delete(f"/calendars/item/{row['id']}")
-    render.as_json(answer) if json_ else click.echo(f"deleted calendar {row['id']}")
+    client.delete(f"/calendars/item/{row['id']}")
+    render.deleted(row["id"], f"deleted calendar {row['id']}", json_=json_)
 
 
 @calendars.command(name="import")

@@ -79,8 +79,8 @@ def delete(client: Client, file_id: str, yes: bool, json_: bool) -> None:
     """Remove a file from the server: a job that names it cannot start any more."""
     row = _found(client, file_id)
     confirm(f"remove file {row['id']} ({render.size(row['bytes'])})?", yes)
-    answer = client.delete(f"/files/{row['id']}")
-    render.as_json(answer) if json_ else click.echo(f"removed file {row['id']}")
+    client.delete(f"/files/{row['id']}")
+    render.deleted(row["id"], f"removed file {row['id']}", json_=json_)
 
 
 def _found(client: Client, file_id: str) -> Any:

@@ -305,5 +305,5 @@ def delete(client: Client, instance_: str, yes: bool, json_: bool) -> None:
     """Remove an ended instance from the lists; its output and events stay."""
     row = resolve(client, INSTANCE, instance_)
     confirm(f"delete instance {row['id']} (try {row['attempt']} of task {row['task_id']})?", yes)
-    answer = client.delete(f"/task-instances/item/{row['id']}")
-    render.as_json(answer) if json_ else click.echo(f"deleted instance {row['id']}")
+    client.delete(f"/task-instances/item/{row['id']}")
+    render.deleted(row["id"], f"deleted instance {row['id']}", json_=json_)

@@ -304,8 +304,8 @@ def delete(client: Client, job_: str, cascade: bool, yes: bool, json_: bool) -> 
     """Delete a job and its schedules; its tasks, output and events stay readable. JOB is a whole name or id."""
     row = resolve(client, JOB, job_, exactly=True)
     confirm(f"delete job {row['name']} ({row['id']}) and its schedules?", yes)
-    answer = client.delete(f"/jobs/item/{row['id']}", cascade="cancel" if cascade else None)
-    render.as_json(answer) if json_ else click.echo(f"deleted job {row['name']}")
+    client.delete(f"/jobs/item/{row['id']}", cascade="cancel" if cascade else None)
+    render.deleted(row["id"], f"deleted job {row['name']}", json_=json_)
 
 
 @job.command(name="run")

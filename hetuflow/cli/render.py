@@ -125,6 +125,15 @@ def as_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
+def deleted(id_: str, line: str, *, json_: bool) -> None:
+    """What every command says that has deleted one thing. The API has nothing to say of what is gone."""
+    as_json(deletion(id_)) if json_ else click.echo(line)
+
+
+def deletion(id_: str) -> Row:
+    return {"id": id_, "deleted": True}
+
+
 def table(rows: Sequence[Row], columns: Sequence[Column], *, empty: str) -> None:
     """Print rows as an aligned table that fits the terminal, or the sentence `empty`.
 

@@ -430,8 +430,8 @@ def delete(client: Client, schedule_: str, cascade: bool, yes: bool, json_: bool
     row = resolve(client, SCHEDULE, schedule_, exactly=True)
     if schedule_.lower() != row["id"]:  # who types a whole id means it
         confirm(f"delete schedule {row['name']} ({row['id']})?", yes)
-    answer = client.delete(f"/schedules/item/{row['id']}", cascade="cancel" if cascade else None)
-    render.as_json(answer) if json_ else click.echo(f"deleted schedule {row['name'] or row['id']}")
+    client.delete(f"/schedules/item/{row['id']}", cascade="cancel" if cascade else None)
+    render.deleted(row["id"], f"deleted schedule {row['name'] or row['id']}", json_=json_)
 
 
 @schedule.command(name="run")

@@ -94,5 +94,5 @@ def remove(client: Client, server_: str, yes: bool, json_: bool) -> None:
     """Forget a server that does not run any more. SERVER is a whole id or name."""
     row = resolve(client, SERVER, server_, exactly=True)
     confirm(f"remove server {row['name']} ({row['id']})?", yes)
-    answer = client.delete(f"/servers/{row['id']}")
-    render.as_json(answer) if json_ else click.echo(f"removed server {row['id']}")
+    client.delete(f"/servers/{row['id']}")
+    render.deleted(row["id"], f"removed server {row['id']}", json_=json_)

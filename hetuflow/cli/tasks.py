@@ -267,12 +267,25 @@ def update(
     render.as_json(answer) if json_ else click.echo(f"updated task {row['id']}")
 
 
-def each(client: Client, texts: Sequence[str], json_: bool, act: Callable[[Mapping[str, Any]], str]) -> None:
-    """Do something with each task, going on after one that is refused; the worst exit status is the command's."""
+def each(
+    client: Client,
+    texts: Sequence[str],
+    json_: bool,
+    act: Callable[[Mapping[str, Any]], str],
+    answer: Callable[[str], Any] | None = None,
+) -> None:
+    """Do something with each task, going on after one that is refused; the worst exit status is the command's.
+
+    `answer`: what there is to say as JSON of one, by its id, with which it was done; None = nothing of any.
+    """
     failures: list[click.ClickException] = []
+    done: list[Any] = []
     for text in texts:
         try:
-            line = act(resolve(client, TASK, text))
+            row = resolve(client, TASK, text)
+            line = act(row)
+            if answer is not None:
+                done.append(answer(row["id"]))
             if not json_:
                 click.echo(line)
         except (Refused, NotThere) as exc:
@@ -281,7 +294,7 @@ def each(client: Client, texts: Sequence[str], json_: bool, act: Callable[[Mappi
             exc.show()
             failures.append(exc)
     if json_:
-        render.as_json(None)
+        render.as_json(None if answer is None else done)
     if failures:
         raise click.exceptions.Exit(failures[0].exit_code)
 
@@ -330,7 +343,7 @@ def delete(client: Client, tasks_: tuple[str, ...], cascade: bool, yes: bool, js
         client.delete(f"/tasks/{row['id']}", cascade="cancel" if cascade else None)
         return f"deleted task {row['id']}"
 
-    each(client, tasks_, json_, act)
+    each(client, tasks_, json_, act, render.deletion)
 
 
 @task.command(name="history")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from tests.cli.conftest import Shell, until
 
@@ -118,6 +119,30 @@ def test_tasks_are_made_later_in_batches_changed_and_removed(hetuflow: Shell) ->
     assert done.returncode == 0 and len(done.stdout.split()) == 20, done.stderr
     wrong = hetuflow.run("task", "batch", "-", input="tasks:\n- {job: made, priority: high}\n")
     assert wrong.returncode == 2 and "tasks[0].priority" in wrong.stderr
+
+
+def test_what_was_deleted_is_said_in_one_form(hetuflow: Shell, tmp_path: Path) -> None:
+    job = hetuflow.json("job", "create", "leaving", "--label", "nowhere=true", "--", "true")["id"]
+    schedule = hetuflow.json("schedule", "add", "leaving", "--name", "leaves", "--cron", "0 8 * * *")["id"]
+    tasks = [hetuflow.json("job", "run", "leaving")["id"] for _ in range(2)]
+    [instance] = hetuflow.json("instance", "list", "--task", tasks[0])
+    hetuflow("instance", "update", instance["id"], "--status", "running")
+    hetuflow("instance", "update", instance["id"], "--status", "succeeded")
+    hetuflow("task", "cancel", tasks[1])
+    hetuflow("calendars", "add", "gone", "--date", "12-25")
+    hetuflow("agents", "create", "leaver", "--id", "leaver")
+    (tmp_path / "file").write_text("leaves")
+    [kept] = hetuflow.json("files", "put", str(tmp_path / "file"))
+    for noun, verb, each in (
+        ("schedule", "delete", schedule),
+        ("instance", "delete", instance["id"]),
+        ("calendars", "delete", "gone"),
+        ("agents", "remove", "leaver"),
+        ("files", "delete", kept["id"]),
+    ):
+        assert hetuflow.json(noun, verb, each, "--yes") == {"id": each, "deleted": True}
+    assert hetuflow.json("task", "delete", *tasks, "--yes") == [{"id": each, "deleted": True} for each in tasks]
+    assert hetuflow.json("job", "delete", "leaving", "--yes") == {"id": job, "deleted": True}
 
 
 def test_an_execution_outside_is_reported(hetuflow: Shell) -> None:

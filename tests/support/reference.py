@@ -28,7 +28,8 @@ def cli() -> str:
     parts = [
         "# Command line\n",
         GENERATED,
-        "Every command takes `--json` (one JSON document; JSON lines where it follows something). Those that talk to a server take\n"
+        "Every command takes `--json` (one JSON document; JSON lines where it follows something). One that\n"
+        'deletes answers `{"id": "…", "deleted": true}`, `task delete` an array of these. Those that talk to a server take\n'
         "`--server URL` or `HETUFLOW_SERVER`, and `--utc`. Tables fit the terminal; piped they are whole lines without colours (also with\n"
         "`NO_COLOR`).\n",
         "| exit status | means |\n|---|---|\n"
