@@ -249,15 +249,17 @@ class Executor:
         try:
             place.directories.take(run.directory)
             prepared = plain(run.order, place.base_environment, run.directory)
-            refusal = place.policy.check(run.order, place.facts, prepared.environment, run.directory)
-            if refusal is not None:
-                raise StartError(str(refusal))
+            looks_at_files = place.policy.looks_at_files(run.order)
+            if not looks_at_files:
+                self._judge(run.order, prepared)
         except (DiskError, StartError) as exc:
             self._runs.end_here(run, "start_error", str(exc))
             return
         if run.lowered.notes:
             log.info("limits lowered", instance=run.order.instance_id, **run.lowered.notes)
         steps = [step for step in place.preparations.steps if step.wanted(run.order)]
+        if looks_at_files:
+            steps.insert(0, Step(wanted=lambda order: True, take=self._look_and_judge))
         if steps:
             assert self._nursery is not None, "Executor.run is not running"
             run.take_on()
@@ -265,6 +267,17 @@ class Executor:
         else:
             run.launch = run.launch_of(prepared)
             self._keeper.launch(run)
+
+    async def _look_and_judge(self, order: Dispatch, prepared: Prepared) -> Prepared:
+        await self.workplace.facts.look(partial(self._judge, order, prepared))
+        return prepared
+
+    def _judge(self, order: Dispatch, prepared: Prepared) -> None:
+        """Raises `StartError`. May be called by a thread."""
+        place = self.workplace
+        refusal = place.policy.check(order, place.facts, prepared.environment, prepared.directory)
+        if refusal is not None:
+            raise StartError(str(refusal))
 
     async def _take_steps(self, run: Run, prepared: Prepared, steps: Sequence[Step]) -> None:
         problem = StopOrder("lost", "interrupted while it was prepared")

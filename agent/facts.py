@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import psutil
 
@@ -13,6 +14,11 @@ from agent.host import DEFAULT_PATH, hostname
 from agent.policy import SUPERUSER
 from agent.programs import find_program
 from hetuflow.ports.processes import StartError
+
+if TYPE_CHECKING:
+    from agent.reaching import Reachable
+
+T = TypeVar("T")
 
 LINKS_MAX: Final = 40
 """As many as the kernel follows."""
@@ -34,16 +40,26 @@ def system_labels() -> dict[str, str]:
 class SystemFacts:
     """See `agent.policy.Facts`."""
 
+    async def look(self, question: Callable[[], T]) -> T:
+        from agent.reaching import look
+
+        return await look(question)
+
     def program(self, name: str, environment: Mapping[str, str], directory: str) -> str:
+        if "\0" not in name:  # else there is none
+            self._reachable.check_program(name, environment, directory)
         return find_program(name, environment, directory)
 
     def own_program(self, name: str) -> str | None:
+        environment = {"PATH": DEFAULT_PATH if not os.environ.get("PATH") else ""}
+        self._reachable.check_program(name, environment, "/")
         try:
-            return self.steps(find_program(name, {"PATH": DEFAULT_PATH if not os.environ.get("PATH") else ""}, "/"))[0]
+            return self.steps(find_program(name, environment, "/"))[0]
         except StartError:
             return None
 
     def steps(self, path: str) -> Sequence[str]:
+        self._reachable.check_path(path)
         found: list[str] = []
         for _ in range(LINKS_MAX):
             directory, name = os.path.split(path)
@@ -59,7 +75,14 @@ class SystemFacts:
         return found
 
     def real(self, path: str) -> str:
+        self._reachable.check_path(path)
         return os.path.realpath(path)
+
+    @cached_property
+    def _reachable(self) -> Reachable:
+        from agent.reaching import Reachable  # what nobody needs who has no policy
+
+        return Reachable()
 
     def user(self) -> str:
         try:

@@ -7,14 +7,15 @@ that program's own: who allows `bash` allows everything that its user may do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import lru_cache
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from attrs import Factory, evolve, frozen
 
 from hetuflow.glob import Glob, has_wildcard
+from hetuflow.ports.processes import StartError
 from hetuflow.protocol.messages import Dispatch
 
 MEGABYTE: Final = 1024 * 1024
@@ -46,8 +47,19 @@ SHOWN_MAX: Final = 8
 """Entries that a refusal names."""
 
 
+T = TypeVar("T")
+
+
 class Facts(Protocol):
-    """What a policy has to know of the machine."""
+    """What a policy has to know of the machine. All but `look` may have to wait for a file server, and raise `StartError` when
+    it does not answer.
+    """
+
+    async def look(self, question: Callable[[], T]) -> T:
+        """The answer to a question that asks these facts, or for files, without holding anybody up. Raises `StartError` when
+        there is none in time.
+        """
+        ...
 
     def program(self, name: str, environment: Mapping[str, str], directory: str) -> str:
         """The path that would be started. Raises `StartError`."""
@@ -75,7 +87,10 @@ class Facts(Protocol):
 
 
 class PlainFacts:
-    """For machines without links, where every program is where it is said to be."""
+    """For machines without links, where every program is where it is said to be, and nobody waits."""
+
+    async def look(self, question: Callable[[], T]) -> T:
+        return question()
 
     def program(self, name: str, environment: Mapping[str, str], directory: str) -> str:
         return self.own_program(name) if "/" not in name else f"{directory}/{name}" if name[0] != "/" else name
@@ -150,7 +165,7 @@ class Policy:
           environment: the whole one of the program, the agent's own part included.
           directory: of the instance; the program starts there unless the order says where else.
         Raises:
-          StartError: there is no such program.
+          StartError: there is no such program, or nobody answers for the files that are to be looked at.
         """
         return (
             self._check_executor(order)
@@ -159,6 +174,11 @@ class Policy:
             or self._check_environment(order)
             or self._check_program(order, facts, environment, order.working_dir or directory)
         )
+
+    def looks_at_files(self, order: Dispatch) -> bool:
+        """Whether `check` of this order has to: it may wait then, and is put to `Facts.look`."""
+        has_directory = self.allowed_directories is not None and order.working_dir != ""
+        return has_directory or (self.allowed_programs is not None and not order.executor)
 
     def lowered(self, order: Dispatch) -> Lowered:
         """The order with its limits brought down to the ceilings."""
@@ -185,7 +205,7 @@ class Policy:
         if not path or self.allowed_directories is None:
             return None
         real = facts.real(path)
-        if any(self._is_within(real, entry, facts) for entry in self.allowed_directories):
+        if _any_fits(self.allowed_directories, lambda entry: self._is_within(real, entry, facts)):
             return None
         return Refusal(
             "allowed_directories", f"{what} {_named(path, real)} is not in {_listed(path, self.allowed_directories)}"
@@ -254,7 +274,7 @@ class Policy:
             return None
         path = facts.program(order.cmd, environment, directory)
         steps = facts.steps(path)
-        if any(self._allows_program(entry, steps, facts) for entry in self.allowed_programs):
+        if _any_fits(self.allowed_programs, lambda entry: self._allows_program(entry, steps, facts)):
             return None
         allowed = _listed(order.cmd, self.allowed_programs)
         return Refusal("allowed_programs", f"program {_named(order.cmd, steps[-1])} is not one of {allowed}")
@@ -305,6 +325,20 @@ _CEILINGS: Final = (
 
 OPEN: Final = Policy()
 """Where nothing is said: everything but other users and a nice below 0."""
+
+
+def _any_fits(entries: Sequence[str], fits: Callable[[str], bool]) -> bool:
+    """An entry that lies where nobody answers stands in nobody's way; where no other fits, it is said."""
+    unknown: StartError | None = None
+    for entry in entries:
+        try:
+            if fits(entry):
+                return True
+        except StartError as exc:
+            unknown = unknown or exc
+    if unknown is not None:
+        raise unknown
+    return False
 
 
 def _plain(number: float) -> str:

@@ -13,25 +13,32 @@ from typing import Any, Final
 from agent.executors.api import OptionProblem
 from agent.executors.environments import Environments
 from agent.executors.requirements import PythonOptions, python_options, read_requirements
+from agent.policy import Facts
 from hetuflow.ports.processes import StartError
 
 FILE_BYTES_MAX: Final = 256 * 1024
 
 
 async def prepare(
-    given: Mapping[str, Any], instance_id: str, directory: str, environment: Mapping[str, str], kept: Environments
+    given: Mapping[str, Any],
+    instance_id: str,
+    directory: str,
+    environment: Mapping[str, str],
+    kept: Environments,
+    facts: Facts,
 ) -> dict[str, str]:
-    """Return `environment` (complete, with its PATH) with the environment of Python in it.
+    """Return `environment` (complete, with its PATH) with the environment of Python in it. `facts` look at files.
 
     Raises:
       StartError: an option is not allowed, or there is no such environment and it cannot be built.
     """
     try:
         wanted = python_options(given)
-        lines = _lines(wanted, directory)
+        lines = await facts.look(lambda: _lines(wanted, directory)) if wanted.requirements_file else wanted.requirements
     except OptionProblem as exc:
         raise StartError(str(exc)) from exc
-    found = _existing(wanted.venv) if wanted.venv else await kept.take(instance_id, wanted.version, lines)
+    existing = await facts.look(lambda: _existing(wanted.venv)) if wanted.venv else None
+    found = existing if existing is not None else await kept.take(instance_id, wanted.version, lines)
     changed = {name: value for name, value in environment.items() if name != "PYTHONHOME"}
     path = os.pathsep.join(part for part in (f"{found}/bin", environment.get("PATH", "")) if part)
     return {**changed, "VIRTUAL_ENV": found, "PATH": path}
@@ -45,8 +52,6 @@ def _existing(path: str) -> str:
 
 
 def _lines(wanted: PythonOptions, directory: str) -> tuple[str, ...]:
-    if not wanted.requirements_file:
-        return wanted.requirements
     path = os.path.join(directory, wanted.requirements_file)
     named = f"python.requirements_file ({wanted.requirements_file})"
     try:

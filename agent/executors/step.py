@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from attrs import evolve, frozen
@@ -54,7 +55,7 @@ class Executors:
         if order.executor == PYTHON:
             return await self._with_python(order, prepared)
         if order.executor == WASM:
-            return self._with_wasm(order, prepared)
+            return await self._facts.look(partial(self._with_wasm, order, prepared))
         return await self._with_installed(order, prepared)
 
     async def _with_python(self, order: Dispatch, prepared: Prepared) -> Prepared:
@@ -63,17 +64,19 @@ class Executors:
         for member in ("venv", "requirements_file"):
             path = order.executor_options.get(member)
             if isinstance(path, str) and os.path.isabs(path):
-                self._check_directory(f"python.{member}", path, prepared)
+                await self._facts.look(partial(self._check_directory, f"python.{member}", path, prepared))
         environment = await python.prepare(
             order.executor_options,
             instance_id=order.instance_id,
             directory=prepared.directory,
             environment=prepared.environment,
             kept=self._environments,
+            facts=self._facts,
         )
         return evolve(prepared, environment=environment)
 
     def _with_wasm(self, order: Dispatch, prepared: Prepared) -> Prepared:
+        """Called by a thread, as files are looked at."""
         from agent.executors import wasm
 
         wanted = wasm.options_of(order.executor_options)

@@ -100,25 +100,40 @@ def remote_points(mountinfo: str) -> frozenset[str]:
 
 
 class Reach:
-    """What can be reached, as far as is known. `clock`: seconds."""
+    """What can be reached, as far as is known."""
 
-    def __init__(self, clock: Callable[[], float], mounts: RemoteMounts) -> None:
-        self._clock, self._mounts = clock, mounts
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        mounts: RemoteMounts,
+        does_answer: Callable[[str, str], bool] = lambda point, path: answers(path),
+    ) -> None:
+        """`clock`: seconds. `does_answer`: asks whoever holds this mount about this path, and gives up in time."""
+        self._clock, self._mounts, self._does_answer = clock, mounts, does_answer
         self._silent_until: dict[str, float] = {}
         self._believed_until: dict[str, float] = {}
 
     def check(self, name: str, environment: Mapping[str, str], directory: str) -> tuple[str, ...]:
         """The mounts that are needed to start this program there; they answer. Raises `NoAnswer`."""
-        if not self._mounts:
-            return ()
-        needed: dict[str, str] = {}
-        for path in self._touched(name, environment, directory):
-            point = self._mounts.holding(path)
-            if point is not None:
-                needed.setdefault(point, path)
+        needed = self.needed(name, environment, directory)
         for point, path in needed.items():
-            self._ask(point, path)
+            self.ask(point, path)
         return tuple(needed)
+
+    def needed(self, name: str, environment: Mapping[str, str], directory: str) -> Mapping[str, str]:
+        """The mounts that are needed for that, and of each a path there. Asks nobody."""
+        needed: dict[str, str] = {}
+        if self._mounts:
+            for path in self._touched(name, environment, directory):
+                point = self._mounts.holding(path)
+                if point is not None:
+                    needed.setdefault(point, path)
+        return needed
+
+    def holding(self, path: str) -> Mapping[str, str]:
+        """The same for a path."""
+        point = self._mounts.holding(path) if self._mounts else None
+        return {} if point is None else {point: path}
 
     def note_silent(self, points: tuple[str, ...]) -> None:
         """One of these has not answered."""
@@ -141,11 +156,12 @@ class Reach:
             if self._mounts.holding(path) is None and os.access(path, os.X_OK) and not os.path.isdir(path):
                 return
 
-    def _ask(self, point: str, path: str) -> None:
+    def ask(self, point: str, path: str) -> None:
+        """Raises `NoAnswer`, at once while it is known that nobody is there."""
         now = self._clock()
         if self._believed_until.get(point, now) > now:
             return
-        if self._silent_until.get(point, now) <= now and answers(path):
+        if self._silent_until.get(point, now) <= now and self._does_answer(point, path):
             self._believed_until[point] = now + ANSWERED_SECONDS
             return
         if self._silent_until.get(point, now) <= now:

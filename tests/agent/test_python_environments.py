@@ -17,6 +17,7 @@ import uv
 from agent.executors import python
 from agent.executors.environments import Environments
 from agent.host import base_environment
+from agent.policy import PlainFacts
 from hetuflow.ports.processes import StartError
 from tests.support.wheels import a_source_package, a_wheel
 
@@ -221,7 +222,7 @@ async def test_the_jobs_variables_do_not_reach_the_installer(kept: Environments,
         "UV_FIND_LINKS": "/no/such",
         "PYTHONHOME": "/no/such",
     }
-    found = await python.prepare({"requirements": ["greeting==2.0"]}, "i-1", str(tmp_path), job, kept)
+    found = await python.prepare({"requirements": ["greeting==2.0"]}, "i-1", str(tmp_path), job, kept, PlainFacts())
     assert found["VIRTUAL_ENV"].startswith(kept.root) and "PYTHONHOME" not in found
     assert found["PATH"] == f"{found['VIRTUAL_ENV']}/bin:{job['PATH']}"
     assert found["PIP_FIND_LINKS"] == "/no/such", "the program has them as the job says"
@@ -230,7 +231,7 @@ async def test_the_jobs_variables_do_not_reach_the_installer(kept: Environments,
 async def test_requirements_in_a_file_of_the_instance(kept: Environments, tmp_path: Path) -> None:
     (tmp_path / "requirements.txt").write_text("# ours\ngreeting==2.0\n")
     given = {"requirements_file": "requirements.txt"}
-    found = await python.prepare(given, "i-1", str(tmp_path), {}, kept)
+    found = await python.prepare(given, "i-1", str(tmp_path), {}, kept, PlainFacts())
     assert said_in(found["VIRTUAL_ENV"], "import greeting; print(greeting.VERSION)") == "2.0"
     assert await kept.take("i-2", "", ["greeting==2.0"]) == found["VIRTUAL_ENV"]
 
@@ -252,16 +253,16 @@ async def test_a_file_that_is_none(
 ) -> None:
     make(tmp_path / "r")
     with pytest.raises(StartError, match=message):
-        await python.prepare({"requirements_file": "r"}, "i-1", str(tmp_path), {}, kept)
+        await python.prepare({"requirements_file": "r"}, "i-1", str(tmp_path), {}, kept, PlainFacts())
 
 
 @pytest.mark.parametrize("installer", ["uv"], indirect=True)
 async def test_an_environment_that_exists_is_taken_as_it_is(kept: Environments, tmp_path: Path) -> None:
     own = await kept.take("i-1", "", ["greeting==1.0"])
-    found = await python.prepare({"venv": own}, "i-2", str(tmp_path), {"PATH": "/bin"}, kept)
+    found = await python.prepare({"venv": own}, "i-2", str(tmp_path), {"PATH": "/bin"}, kept, PlainFacts())
     assert json.dumps(found) == json.dumps({"PATH": f"{own}/bin:/bin", "VIRTUAL_ENV": own})
     with pytest.raises(StartError, match=r"python\.venv: /no/such is no environment of Python on this agent"):
-        await python.prepare({"venv": "/no/such"}, "i-3", str(tmp_path), {}, kept)
+        await python.prepare({"venv": "/no/such"}, "i-3", str(tmp_path), {}, kept, PlainFacts())
 
 
 async def test_removing_waits_for_nobody_without_the_program(
