@@ -113,17 +113,18 @@ def test_another_user_owns_its_directory_and_files_and_can_reach_them(place: Pat
 # --- files out ---------------------------------------------------------------------------------------------------------
 
 
-async def test_files_are_found_by_path_and_what_is_none_is_named(place: Path, outside: Path) -> None:
+async def test_files_are_found_by_path_and_what_is_none_is_named(
+    place: Path, outside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (place / "b").mkdir()
     (place / "b" / "two").write_bytes(b"22")
     (place / "a").write_bytes(b"1")
     (place / "link").symlink_to(outside / "secret")
     (place / "way-out").symlink_to(outside)
     os.mkfifo(place / "pipe")
-    with socket.socket(socket.AF_UNIX) as listener:
-        os.chdir(place)
+    with socket.socket(socket.AF_UNIX) as listener, monkeypatch.context() as elsewhere:
+        elsewhere.chdir(place)
         listener.bind("socket")
-        os.chdir("/")
     (place / os.fsdecode(b"\xff")).write_bytes(b"")
     found = await TREE.find(str(place), 100)
     assert {each.path: each.size for each in found if each.problem is None} == {"a": 1, "b/two": 2}

@@ -9,6 +9,7 @@ from pathlib import Path
 from tests.faults import remains
 from tests.faults.kinds.disk import no_mounts
 
+ROOT = Path(__file__).parents[2]
 HARNESS = """
 import os, subprocess, sys
 from pathlib import Path
@@ -31,7 +32,7 @@ def killed_harness(directory: Path) -> int:
     directory.mkdir()
     mounts = "mount" if no_mounts() is None else "none"
     command = [sys.executable, "-c", HARNESS, str(directory), mounts]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as harness:
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as harness:
         assert harness.stdout is not None
         left = int(harness.stdout.readline())
         assert remains.clear([directory.parent]) == [] and Path(f"/proc/{left}").exists()  # it lives

@@ -51,9 +51,9 @@ async def test_what_an_agent_sees_is_a_task_once(autojump_clock) -> None:
         await agent.connect()
         assert await agent.expect(WatchFiles) == watching("/in/*.csv")
         await agent.say(seen(1), seen(2, "/in/b.txt"), seen(1))
-        assert {number for _ in range(2) for number in (await agent.expect(Ack)).sequences} == {1, 2}
+        await agent.acknowledged(1, 2)
         await agent.say(seen(3, id_="id-1"))  # said again by a later life, under another number
-        assert (await agent.expect(Ack)).sequences == (3,)
+        await agent.acknowledged(3)
         received = [data(event) for event in server.events("ExternalEventReceived", stream="external-agent-agent-1")]
         assert [each["data"] for each in received] == [
             {"path": "/in/a.csv", "agent_id": "agent-1"},
@@ -142,7 +142,7 @@ async def test_what_no_agent_may_say_is_dropped(autojump_clock) -> None:
         agent = an_agent(server, nursery)
         await agent.connect()
         await agent.say(seen(1, type_="task.failed"), seen(2, "/nul\0/a", "watch.failed"))
-        assert {number for _ in range(2) for number in (await agent.expect(Ack)).sequences} == {1, 2}
+        await agent.acknowledged(1, 2)
         [received] = server.events("ExternalEventReceived")
         assert data(received)["data"]["path"] == "/nul\ufffd/a"
         nursery.cancel_scope.cancel()

