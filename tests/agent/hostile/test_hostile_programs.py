@@ -127,7 +127,7 @@ def test_nothing_is_left_of(way: str, bench: Bench, room: str) -> None:
     hostile.until_ready()
     assert files.number(f"{room}/pids.current") > before
     hostile.end()
-    bench.until(lambda: files.number(f"{room}/pids.current") == before)
+    bench.until(lambda: files.number(f"{room}/pids.current") <= before)  # an earlier test may have been ending still
 
 
 @pytest.mark.parametrize("way", ["bomb", "bomb_of_sessions"])
