@@ -38,6 +38,8 @@ log = structlog.get_logger()
 KEEPER_FEATURES: Final = ("keeper", "limits", "manners", "policies")
 """What a keeper of its own adds to what the agent can do."""
 RESTART_SIGNALS: Final = {signal.SIGUSR1: Farewell.KEPT, signal.SIGUSR2: Farewell.DRAINED}
+_NOTED: Final = "_HETUFLOW_SIGNALS_FD"
+"""Names a pipe that one life leaves to the next."""
 _OBEYED: Final = (signal.SIGTERM, signal.SIGINT, *RESTART_SIGNALS)
 
 
@@ -87,6 +89,7 @@ async def live(
 def begin_anew() -> NoReturn:
     """Become the next life. The caller holds nothing any more that must be given back."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _OBEYED)
+    _note_what_other_threads_take()
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
@@ -115,6 +118,7 @@ async def _obey(agent: Agent, life: trio.CancelScope, *, task_status: trio.TaskS
     """Until `life` is cancelled, in which nobody obeys any more: what comes then is for the next life, if there is one."""
     for number in _OBEYED:
         signal.signal(number, _put_off)  # trio puts back what it finds
+    _raise_what_was_noted()
     try:
         with trio.open_signal_receiver(*_OBEYED) as received:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _OBEYED)
@@ -145,3 +149,25 @@ def _put_off(number: int, frame: object = None) -> None:
     the system gives it to one of those then, with whatever action it has in the whole process."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _OBEYED)
     signal.raise_signal(number)
+
+
+def _note_what_other_threads_take() -> None:
+    """From here on: this thread masks the signals, others do not, and an exec ends them with what they took and no handler
+    has seen. Python writes each into a pipe as it comes, and that is handed on."""
+    reads, writes = os.pipe()
+    os.set_inheritable(reads, True)
+    os.set_blocking(reads, False)
+    os.set_blocking(writes, False)
+    signal.set_wakeup_fd(writes, warn_on_full_buffer=False)
+    os.environ[_NOTED] = str(reads)
+
+
+def _raise_what_was_noted() -> None:
+    """In the next life, where they are still masked: each is pending then, once."""
+    reads = os.environ.pop(_NOTED, "")
+    if not reads:
+        return
+    with open(int(reads), "rb", buffering=0) as notes:
+        taken = notes.read() or b""
+    for number in set(taken) & set(_OBEYED):
+        _put_off(number)

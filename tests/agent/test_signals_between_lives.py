@@ -17,14 +17,16 @@ from agent.daemon import Farewell
 NUMBERS = [signal.Signals[name] for name in os.environ["SIGNALS"].split()]
 
 class Told:
-    farewell, heard = None, trio.Event()
+    farewell, heard, all_heard = None, 0, trio.Event()
     def request_stop(self):
         self.hear("stop")
     def request_restart(self, farewell):
         self.hear(farewell.value)
     def hear(self, what):
         print("life", os.environ["LIFE"], what, flush=True)
-        self.heard.set()
+        self.heard += 1
+        if self.heard == len(NUMBERS):
+            self.all_heard.set()
 
 async def main():
     agent = Told()
@@ -32,9 +34,7 @@ async def main():
     async with trio.open_nursery() as nursery:
         await nursery.start(life._obey, agent, nursery.cancel_scope)
         if os.environ["LIFE"] == "2":
-            for _ in NUMBERS:
-                await agent.heard.wait()
-                agent.heard = trio.Event()
+            await agent.all_heard.wait()
         elif os.environ["WHEN"] == "at the end":
             agent.farewell = Farewell.KEPT
             os.kill(os.getpid(), NUMBERS[0])
