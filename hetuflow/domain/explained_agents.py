@@ -25,7 +25,7 @@ def no_agent(state: TaskState, workers: Sequence[Worker], since: datetime) -> Aw
 
     if spec.agent_id is not None:
         if all(worker.agent_id != spec.agent_id for worker in workers):
-            return awaited("pinned_agent_unknown", _unknown(spec.agent_id, workers), agent_id=spec.agent_id)
+            return awaited("pinned_agent_offline", _unknown(spec.agent_id, workers), agent_id=spec.agent_id)
         if all(worker.agent_id != spec.agent_id for worker in online):
             return awaited(
                 "pinned_agent_offline",

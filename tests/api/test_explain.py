@@ -95,7 +95,7 @@ async def test_one_that_is_pinned_to_an_agent_that_there_is_not(world: World, pi
         await world.client.post("/agents/create", {"id": agent_id, "name": name})
     _, task = await a_run(world, agent_id=pin)
     found = await explained(world, task)
-    assert codes(found) == ["pinned_agent_unknown"] and found["waiting_for"][0]["details"] == {"agent_id": pin}
+    assert codes(found) == ["pinned_agent_offline"] and found["waiting_for"][0]["details"] == {"agent_id": pin}
     assert found["waiting_for"][0]["message"] == f"There is no agent {pin}, to which it is pinned{said}"
 
 
