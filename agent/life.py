@@ -40,6 +40,8 @@ KEEPER_FEATURES: Final = ("keeper", "limits", "manners", "policies")
 RESTART_SIGNALS: Final = {signal.SIGUSR1: Farewell.KEPT, signal.SIGUSR2: Farewell.DRAINED}
 _NOTED: Final = "_HETUFLOW_SIGNALS_FD"
 """Names a pipe that one life leaves to the next."""
+_NOTES_MAX: Final = 65_536
+"""A byte for each signal; the pipe holds no more."""
 _OBEYED: Final = (signal.SIGTERM, signal.SIGINT, *RESTART_SIGNALS)
 
 
@@ -167,7 +169,11 @@ def _raise_what_was_noted() -> None:
     reads = os.environ.pop(_NOTED, "")
     if not reads:
         return
-    with open(int(reads), "rb", buffering=0) as notes:
-        taken = notes.read() or b""
+    try:
+        taken = os.read(int(reads), _NOTES_MAX)
+    except BlockingIOError:  # none
+        taken = b""
+    finally:
+        os.close(int(reads))
     for number in set(taken) & set(_OBEYED):
         _put_off(number)

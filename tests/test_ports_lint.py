@@ -13,6 +13,7 @@ PORTS = {
     "hetuflow/ports/real_files.py": "the real port of files that change",
     "agent/processes.py": "the real port of processes",
     "agent/system_tree.py": "the real port of the files below instances' directories",
+    "agent/reaching.py": "threads that look at real file systems",
     "agent/restart.py": "a command for people, about another process: not simulated",
     "agent/keeper/spawning.py": "the real port of processes, of the keeper",
     "agent/keeper/watchdog.py": "a program of its own, of the standard library alone",
