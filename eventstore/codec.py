@@ -96,9 +96,8 @@ class EventCodec:
         """
         name, schema = self._known(event.__class__)
         data, size = self._text(name, event)
-        if metadata.__class__ is not Metadata:
+        if not isinstance(metadata, Metadata):
             metadata = Metadata(*self._text(name, metadata)) if metadata else NO_METADATA
-        assert isinstance(metadata, Metadata)
         size += metadata.size
         if size > EVENT_BYTES_MAX:
             raise InvalidEvent(f"event {name} has {size} bytes, allowed are {EVENT_BYTES_MAX}")

@@ -1,7 +1,8 @@
 """The way out of one connection: a bounded queue, one writer, a deadline for each send.
 
 Putting never waits. What is put while a send is under way goes out together in the next frames; acknowledgements are
-gathered until then, and a little longer when they are all there is. A peer that does not take what it is sent ends its own connection, nobody else's.
+gathered until then, and a little longer when they are all there is. A peer that does not take what it is sent ends its
+own connection, nobody else's.
 
 An order does not wait for the writer's turn when the connection is at rest and can write at once (`send_nowait`): a turn
 of the run loop is a good part of the time from a due instant to a running process. Under load, orders go out together.
